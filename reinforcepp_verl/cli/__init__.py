@@ -1,0 +1,26 @@
+"""The `reinforcepp` command."""
+
+from __future__ import annotations
+
+import typer
+
+from reinforcepp_verl.cli.plot import plot
+from reinforcepp_verl.cli.train import check, train
+
+HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+app = typer.Typer(
+    help="REINFORCE++ on verl: prepare data, check a configuration, train, plot.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command(context_settings=HYDRA_ARGUMENTS)(train)
+app.command(context_settings=HYDRA_ARGUMENTS)(check)
+app.command()(plot)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

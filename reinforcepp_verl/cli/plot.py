@@ -1,0 +1,62 @@
+"""The `plot` command: curves of one or more runs as a PNG or SVG file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+
+def plot(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            show_default=False,
+            help="Run folders (each holds a metrics.jsonl). runs/latest is the newest run.",
+        ),
+    ],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--out", "-o", show_default="curves.png in the first run's folder", help="File to write: .png or .svg."
+        ),
+    ] = None,
+    title: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--title", help="Text above the panels."),
+    ] = None,
+) -> None:
+    """Draw the curves of runs: reward, accuracy, KL, loss, length, entropy, tokens.
+
+    Several runs are laid over each other, one colour each. Runs with the same
+    trainer.experiment_name and different seeds become one line: their mean, with
+    a band from the lowest to the highest seed.
+
+    A run that is still training can be drawn too. A panel whose metric the run
+    does not record says "not recorded".
+
+    One run:  reinforcepp plot runs/latest
+
+    Compare:  reinforcepp plot runs/rpp_seed1 runs/rpp_seed2 runs/grpo -o compare.svg
+    """
+    # Imported here because matplotlib would slow down every other command.
+    from reinforcepp_verl.runs.history import load_history
+    from reinforcepp_verl.runs.plot import plot_runs
+
+    folders = {run.resolve(): run for run in runs}  # once each, even if runs/latest names one of the others
+    target = out or runs[0].resolve() / "curves.png"
+    try:
+        histories = [load_history(run) for run in folders.values()]
+        if not any(history.series for history in histories):
+            _fail(f"{runs[0]}: no step recorded yet; wait for the first step to end")
+        plot_runs(histories, target, title=title)
+    except (ValueError, OSError) as error:
+        _fail(str(error))
+    typer.echo(target)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)

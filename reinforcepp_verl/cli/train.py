@@ -1,0 +1,67 @@
+"""The `train` and `check` commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from reinforcepp_verl.cli import hydra_app
+
+
+def train(context: typer.Context) -> None:
+    """Train a model; everything after the command is Hydra's syntax.
+
+    A recipe is an overlay of settings, chosen with +recipe=; the algorithm with +method= (reinforcepp,
+    reinforcepp_baseline, grpo, rloo, ppo); the machine with +cluster=. Single settings are key=value.
+    The configuration is checked before anything starts, and every run gets a folder of its own under runs/.
+
+    Train:      reinforcepp train +recipe=math_rlvr/arithmetic_cpu
+
+    Change it:  reinforcepp train +recipe=math_rlvr/arithmetic_cpu actor_rollout_ref.actor.optim.lr=1e-4
+
+    Compare:    reinforcepp train +recipe=math_rlvr/arithmetic_cpu +method=grpo
+
+    Seeds:      reinforcepp train --multirun +recipe=math_rlvr/arithmetic_cpu seed=1,2,3
+
+    Hydra's flags work too: --config-name, --config-dir, --cfg job, --hydra-help.
+    """
+    hydra_app.run(_train, context.args, "reinforcepp train")
+
+
+def check(context: typer.Context) -> None:
+    """Check a configuration without starting anything, and print it resolved.
+
+    Exits non-zero with the key and the fix when something is wrong; takes the same arguments as train.
+
+    Example:  reinforcepp check +recipe=math_rlvr/arithmetic_cpu trainer.n_gpus_per_node=2
+    """
+    hydra_app.run(_check, context.args, "reinforcepp check")
+
+
+def _train(config: DictConfig) -> None:
+    _stop_if_wrong(config)
+    # Imported here, as `reinforcepp check` and a refused configuration need none of it.
+    from reinforcepp_verl.runs import launch
+
+    exit_code = launch.train(config, Console())
+    if exit_code != 0:
+        sys.exit(exit_code)
+
+
+def _check(config: DictConfig) -> None:
+    _stop_if_wrong(config)
+    typer.echo(OmegaConf.to_yaml(config, resolve=True))
+    typer.echo("# configuration is sound", err=True)
+
+
+def _stop_if_wrong(config: DictConfig) -> None:
+    from reinforcepp_verl.preflight import problems
+
+    found = problems(config)
+    for problem in found:
+        typer.echo(f"error: {problem}", err=True)
+    if found:
+        sys.exit(2)

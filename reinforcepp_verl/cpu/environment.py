@@ -1,0 +1,27 @@
+"""Environment variables of a CPU run. Set as defaults, so that whatever the user exported wins."""
+
+from __future__ import annotations
+
+import os
+
+CPU_ENVIRONMENT = {
+    "VERL_PLATFORM": "cpu",
+    # verl registers its FSDP engines for "cuda" and "npu" only; this is verl's own switch for choosing one by name.
+    "VERL_ENGINE_DEVICE": "cuda",
+    # Under the distribution alias (see vllm_alias) vLLM no longer recognises its own CPU build by the version string.
+    "VLLM_TARGET_DEVICE": "cpu",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    # Binding threads to cores makes several engines on a small machine fight for the same core.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    # TransferQueue asks for 8 threads on every put and get, and warns each time that there are fewer cores.
+    "TQ_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def set_defaults() -> None:
+    """Export the variables that are not set yet; processes started later inherit them."""
+    for name, value in CPU_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)

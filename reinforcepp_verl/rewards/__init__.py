@@ -1,0 +1,1 @@
+"""Rule-based rewards of the shipped tasks."""

@@ -1,0 +1,1 @@
+"""Finished and running runs on disk: read their metrics, draw their curves."""

@@ -1,0 +1,92 @@
+"""What the user sees of a run: what runs, one row a step, and a progress bar with the time left."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
+
+from reinforcepp_verl.runs.history import validation_key
+
+# Heading, width, format and the verl metrics that may hold the value (the first that the record has is shown).
+COLUMNS = (
+    ("step", 5, "d", ("step",)),
+    ("reward", 8, ".3f", ("critic/score/mean",)),
+    ("val acc", 8, ".3f", ()),
+    ("KL", 9, ".5f", ("actor/reward_kl_penalty", "actor/kl_loss", "kl_loss", "actor/ppo_kl")),
+    ("length", 7, ".1f", ("response_length/mean",)),
+    ("entropy", 8, ".3f", ("actor/entropy",)),
+    ("clipped", 8, ".4f", ("actor/pg_clipfrac",)),
+    ("grad", 7, ".3f", ("actor/grad_norm",)),
+    ("seconds", 8, ".2f", ("timing_s/step",)),
+)
+
+
+class StepsLeftColumn(ProgressColumn):
+    """Time left from the average step so far; rich's own estimate forgets steps that lie 30 s back."""
+
+    def render(self, task: Task) -> Text:
+        if not task.completed or task.total is None or task.elapsed is None:
+            return Text("time left -:--", style="progress.remaining")
+        since_first = task.elapsed - task.fields["startup_s"]
+        left = since_first / task.completed * (task.total - task.completed)
+        return Text(f"time left {int(left // 60)}:{int(left % 60):02d}", style="progress.remaining")
+
+
+def header() -> str:
+    """Return the headings of the rows."""
+    return "".join(f"{name:>{width}}" for name, width, _, _ in COLUMNS)
+
+
+def row(record: dict[str, Any]) -> str:
+    """Return one step's record as a line; a value that the step does not have is a dash."""
+    cells = []
+    for name, width, spec, keys in COLUMNS:
+        names = [key for key in keys if key in record] if keys else [validation_key(record)]
+        value = record.get(names[0]) if names and names[0] else None
+        cells.append(f"{'-':>{width}}" if value is None else f"{value:>{width}{spec}}")
+    return "".join(cells)
+
+
+class RunConsole:
+    """Context manager around the progress bar; rows are printed above it."""
+
+    def __init__(self, console: Console, total_steps: int | None) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            StepsLeftColumn(),
+            console=console,
+            transient=True,
+        )
+        self._console = console
+        self._task = self._progress.add_task(
+            "starting Ray, FSDP workers and vLLM (about a minute)", total=total_steps, startup_s=0.0
+        )
+        self._rows = 0
+
+    def show(self, record: dict[str, Any]) -> None:
+        """Print the row of one step and move the bar."""
+        if self._rows == 0:
+            self._console.print(header(), style="bold", highlight=False)
+            elapsed = self._progress.tasks[self._task].elapsed or 0.0
+            self._progress.update(self._task, description="training", startup_s=elapsed)
+        self._rows += 1
+        self._console.print(row(record), highlight=False, soft_wrap=True)
+        self._progress.update(self._task, completed=record["step"])
+
+    def __enter__(self) -> RunConsole:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()

@@ -1,0 +1,38 @@
+"""Say in a line or two why a run failed, from the worker's note or else from its log."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from reinforcepp_verl.runs.folder import RunFolder
+
+LINES_SHOWN = 2
+TAIL_BYTES = 400_000
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# The dead engine is seen first by whoever asks it next, and each of them words it in its own way.
+ENGINE_DEATH = re.compile(r"EngineDeadError|EngineCore encountered|Engine core proc .* died|StalledRolloutError")
+ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)?(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
+
+
+def explain(folder: RunFolder, exit_code: int) -> str:
+    """Return the cause of a failed run, at most `LINES_SHOWN` lines."""
+    note = folder.failure.read_text(encoding="utf-8").strip() if folder.failure.exists() else ""
+    log = _tail(folder.log)
+    if ENGINE_DEATH.search(log):
+        note = f"the vLLM engine died or stopped answering. {note}"
+    if not note:
+        note = _last_error(log) or f"the training process ended with exit code {exit_code} and no Python error"
+    return "\n".join(line for line in note.splitlines() if line.strip())[:600].strip()
+
+
+def _tail(log: Path) -> str:
+    with log.open("rb") as stream:
+        stream.seek(0, 2)
+        stream.seek(max(0, stream.tell() - TAIL_BYTES))
+        return ANSI.sub("", stream.read().decode("utf-8", errors="replace"))
+
+
+def _last_error(log: str) -> str | None:
+    errors = [match["error"] for line in log.splitlines() if (match := ERROR_LINE.match(line.strip()))]
+    return errors[-1] if errors else None

@@ -1,0 +1,233 @@
+"""Draw the curves of one or more runs: the eight panels of the paper's figures, runs overlaid, seeds as a band."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
+
+from reinforcepp_verl.runs.history import Curve, History, validation_key
+
+# What each suffix writes as file metadata: no date and no version, so that the same runs give the same bytes.
+METADATA: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+
+# Okabe and Ito's palette, safe for the common forms of colour blindness; yellow is left out (too faint on white).
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":", "-.")
+GREY = "#666666"
+
+STYLE: Any = {  # Any: matplotlib types the keys of rc_context as one Literal of all its settings
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "#333333",
+    "ytick.labelcolor": "#333333",
+    "savefig.dpi": 150,
+    "svg.hashsalt": "reinforcepp",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel: the first of `metrics` that a run recorded is drawn."""
+
+    title: str
+    metrics: tuple[str, ...] = ()
+    cumulative: bool = False
+    from_zero: bool = False
+    validation: bool = False
+
+
+PANELS = (
+    Panel("Reward", ("critic/score/mean",)),
+    Panel("Validation accuracy", validation=True),
+    Panel("KL to the reference", ("actor/reward_kl_penalty", "actor/kl_loss", "kl_loss")),
+    Panel("Policy loss", ("actor/pg_loss",)),
+    Panel("Response length (tokens)", ("response_length/mean",)),
+    Panel("Entropy (nats)", ("actor/entropy",)),
+    Panel("Learning rate", ("actor/lr",), from_zero=True),
+    Panel("Tokens (cumulative)", ("perf/total_num_tokens",), cumulative=True, from_zero=True),
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """What shares one colour and one legend entry: a single run, or the seeds of one experiment."""
+
+    label: str
+    members: tuple[History, ...]
+    color: str
+    dash: str
+
+    @property
+    def look(self) -> dict[str, Any]:
+        return {"color": self.color, "linestyle": self.dash}
+
+
+def plot_runs(histories: Sequence[History], out: Path, *, title: str | None = None) -> None:
+    """Draw `histories` into the file `out` (.png or .svg), making its folder if needed."""
+    suffix = out.suffix.lower()
+    if suffix not in METADATA:
+        raise ValueError(f"{out}: the output file must end in {' or '.join(METADATA)}")
+    figure = build_figure(histories, title)
+    buffer = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(buffer, format=suffix[1:], metadata=METADATA[suffix])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(buffer.getvalue())
+
+
+def build_figure(histories: Sequence[History], title: str | None = None) -> Figure:
+    """Return the 2x4 figure without writing it; needs no display and leaves pyplot alone."""
+    if not histories:
+        raise ValueError("nothing to plot: give at least one run")
+    groups = group_runs(histories)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(14, 6.6), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+        axes = figure.subplots(2, 4, sharex=True)
+        for ax, panel in zip(axes.flat, PANELS, strict=True):
+            _draw_panel(ax, panel, groups)
+        for ax in axes[-1]:
+            ax.set_xlabel("step")
+        _add_legend(figure, groups)
+        if title:
+            figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure
+
+
+def group_runs(histories: Sequence[History]) -> list[Group]:
+    """Put the seeds of one experiment together; a run whose seed is unknown or repeated stands alone."""
+    names: dict[str, list[History]] = {}
+    for history in histories:
+        names.setdefault(history.name, []).append(history)
+    parts = [part for name, runs in names.items() for part in _split(name, runs)]
+    return [
+        Group(label, members, PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)])
+        for i, (label, members) in enumerate(parts)
+    ]
+
+
+def _split(name: str, runs: list[History]) -> list[tuple[str, tuple[History, ...]]]:
+    counts = Counter(run.seed for run in runs)
+    seeds = tuple(run for run in runs if run.seed is not None and counts[run.seed] == 1)
+    if len(seeds) < 2:
+        seeds = ()
+    banded = [(f"{name} (mean of {len(seeds)} seeds, band: min to max)", seeds)] if seeds else []
+    alone = [run for run in runs if run not in seeds]
+    return banded + [(name if len(runs) == 1 else f"{name} ({run.path.name})", (run,)) for run in alone]
+
+
+def _draw_panel(ax: Axes, panel: Panel, groups: list[Group]) -> None:
+    shared = _shared_validation_key(groups)
+    drawn: dict[str, None] = {}  # an ordered set: the metrics shown, named under the title
+    for group in groups:
+        keys = [(run, _key(run, panel, shared)) for run in group.members]
+        drawn.update(dict.fromkeys(key for _, key in keys if key))
+        _draw_group(ax, group, panel, [_curve(run, key, panel) for run, key in keys if key])
+    ax.set_title(_title(panel, list(drawn)), loc="left", pad=18)
+    names = ", ".join(_shorten(metric, max(12, 48 // len(drawn))) for metric in drawn)
+    ax.annotate(names, (0, 1), (0, 6), "axes fraction", "offset points", color=GREY, fontsize=7)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    ax.yaxis.set_major_formatter(FuncFormatter(_tick))
+    if not drawn:
+        ax.text(0.5, 0.5, "not recorded", transform=ax.transAxes, ha="center", va="center", color=GREY, style="italic")
+        ax.yaxis.set_visible(False)
+        ax.grid(False)
+    elif panel.from_zero:
+        ax.set_ylim(bottom=0)
+
+
+def _title(panel: Panel, metrics: list[str]) -> str:
+    """Name the panel; a task that validates by reward must not be shown as accuracy."""
+    by_reward = panel.validation and metrics and not any("/acc/" in metric for metric in metrics)
+    return "Validation reward" if by_reward else panel.title
+
+
+def _draw_group(ax: Axes, group: Group, panel: Panel, curves: list[Curve]) -> None:
+    marker = "o" if panel.validation else None
+    if len(group.members) == 1:
+        for steps, values in curves:
+            lone = np.isfinite(values).sum() == 1  # a line through one point is invisible
+            ax.plot(steps, values, lw=1.6, marker="o" if lone else marker, ms=4, **group.look)
+        return
+    for steps, values in curves:
+        ax.plot(steps, values, lw=0.7, alpha=0.4, **group.look)
+    # The mean stops where the shortest seed stops: a mean over fewer seeds would jump there without reason.
+    shared = reduce(np.intersect1d, [steps for steps, _ in curves]) if len(curves) > 1 else np.array([])
+    if shared.size:
+        stack = np.stack([values[np.isin(steps, shared)] for steps, values in curves])
+        ax.fill_between(shared, stack.min(axis=0), stack.max(axis=0), color=group.color, alpha=0.18, lw=0)
+        ax.plot(shared, stack.mean(axis=0), lw=1.9, marker=marker, ms=4, **group.look)
+
+
+def _key(run: History, panel: Panel, shared: str | None) -> str | None:
+    wanted = (shared or validation_key(run.series),) if panel.validation else panel.metrics
+    return next((key for key in wanted if key in run.series and np.isfinite(run.series[key][1]).any()), None)
+
+
+def _shared_validation_key(groups: list[Group]) -> str | None:
+    """Prefer a validation metric that every run with validation has, so that one panel compares like with like."""
+    names = [set(run.series) for group in groups for run in group.members if validation_key(run.series)]
+    return validation_key(set.intersection(*names)) if names else None
+
+
+def _curve(run: History, key: str, panel: Panel) -> Curve:
+    steps, values = run.series[key]
+    return (steps, np.cumsum(values)) if panel.cumulative else (steps, values)
+
+
+def _add_legend(figure: Figure, groups: list[Group]) -> None:
+    handles: list[Any] = []  # a tuple of artists is drawn as one entry: the line on its band
+    for group in groups:
+        line = Line2D([], [], lw=1.9, **group.look)
+        band = Patch(facecolor=group.color, alpha=0.18, linewidth=0)
+        handles.append((band, line) if len(group.members) > 1 else (line,))
+    labels = [_shorten(group.label, 100) for group in groups]
+    columns = max(1, min(len(labels), 170 // (max(map(len, labels)) + 8)))
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=10,
+        handler_map={tuple: HandlerTuple(ndivide=1)},
+    )
+
+
+def _shorten(text: str, limit: int = 48) -> str:
+    """Cut the middle of a long name: its start and its end tell more."""
+    half = (limit - 1) // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
+
+
+def _tick(value: float, _position: int | None = None) -> str:
+    """Write a tick as 0.3, 12k, 1.5M or 2e-7, without an offset in the corner."""
+    if abs(value) >= 1e4:
+        return EngFormatter(sep="")(value)
+    return f"{value:.6g}".replace("e-0", "e-")

@@ -1,0 +1,56 @@
+"""Finding and ending every process of a run, wherever Ray and vLLM have moved it in the process tree."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import psutil
+
+# Every process of a run inherits this variable; its value is the run's folder.
+MARK = "REINFORCEPP_RUN"
+GRACE_S = 5.0
+
+
+def of_run(run: str) -> list[psutil.Process]:
+    """Return the live processes that carry the mark of `run`, except this one and its ancestors."""
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    return [process for process in psutil.process_iter() if process.pid not in own and _mark(process) == run]
+
+
+def end_all(run: str, grace_s: float = GRACE_S) -> int:
+    """Ask the processes of `run` to end, then kill what is left; return how many there were.
+
+    Raises:
+        RuntimeError: when some survive SIGKILL.
+    """
+    found: set[int] = set()
+    for send in ("terminate", "kill", "kill"):
+        processes = of_run(run)
+        if not processes:
+            return len(found)
+        found.update(process.pid for process in processes)
+        for process in processes:
+            _signal(process, send)
+        psutil.wait_procs(processes, timeout=grace_s)
+    time.sleep(0.1)
+    if survivors := of_run(run):
+        raise RuntimeError(f"processes {[process.pid for process in survivors]} of {run} could not be killed")
+    return len(found)
+
+
+def _mark(process: psutil.Process) -> str | None:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return process.environ().get(MARK)
+    except psutil.Error:
+        # Gone meanwhile, or another user's: not ours either way.
+        return None
+
+
+def _signal(process: psutil.Process, method: str) -> None:
+    try:
+        getattr(process, method)()
+    except psutil.NoSuchProcess:
+        pass

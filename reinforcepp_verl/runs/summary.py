@@ -1,0 +1,54 @@
+"""summary.json: how a run went, in a few numbers."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reinforcepp_verl.runs.history import validation_key
+
+
+@dataclass
+class Summary:
+    """The fields of summary.json."""
+
+    seed: int
+    """The configured `seed`."""
+    status: str = "running"
+    """`running`, `finished`, `failed` or `interrupted`."""
+    steps: int = 0
+    """Training steps done."""
+    seconds: float = 0.0
+    """Wall-clock time from start to end, start-up included."""
+    step_seconds_median: float | None = None
+    """Median of verl's `timing_s/step`, validation not included."""
+    initial_val: float | None = None
+    """Validation metric before training, if `trainer.val_before_train`."""
+    final_val: float | None = None
+    """The last validation metric recorded."""
+    val_metric: str | None = None
+    """verl's name of that metric."""
+    error: str | None = None
+    """Why the run failed."""
+    _step_seconds: list[float] = field(default_factory=list, repr=False)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Take in one step's record."""
+        self.steps = max(self.steps, record["step"])
+        if "timing_s/step" in record:
+            self._step_seconds.append(record["timing_s/step"])
+            self.step_seconds_median = statistics.median(self._step_seconds)
+        key = validation_key(record)
+        if key is not None:
+            self.val_metric = key
+            self.final_val = record[key]
+            if record["step"] == 0:
+                self.initial_val = record[key]
+
+    def write(self, path: Path) -> None:
+        """Write the summary as JSON."""
+        public = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+        path.write_text(json.dumps(public, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,47 @@
+"""The training process of a run: stock verl on the run's resolved configuration, and a note of why it failed.
+
+Started by `reinforcepp train` as `python -m reinforcepp_verl.runs.worker RUN`, with all output going to the run's log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from reinforcepp_verl.runs.folder import RunFolder
+
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when `reinforcepp train` itself is killed."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def describe(error: BaseException) -> str:
+    """Return type and message of the error at the root: Ray wraps what happened in a worker several times."""
+    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {error}".strip()
+
+
+def main(run: Path) -> None:
+    """Train; an exception is written to the run's failure file before it ends the process."""
+    end_with_parent()
+    folder = RunFolder(run)
+    try:
+        from verl.trainer.main_ppo import main as verl_main
+
+        # The body of verl's own command: device, validation, choice of trainer. Hydra has done its part already.
+        verl_main.__wrapped__(OmegaConf.load(folder.config))
+    except Exception as error:
+        folder.failure.write_text(describe(error) + "\n", encoding="utf-8")
+        raise
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

