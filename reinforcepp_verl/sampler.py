@@ -13,6 +13,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
+from reinforcepp_verl.engine_watch import EngineWatch
+
 
 @dataclass
 class SamplerOptions:
@@ -22,6 +24,8 @@ class SamplerOptions:
     """Seconds between two looks at the rollouts in flight."""
     stall_deadline_s: float = 1800.0
     """Seconds without any rollout finishing after which the run stops."""
+    engine_deadline_s: float = 30.0
+    """Seconds without a healthy answer from a vLLM server after which the run stops."""
     filter_groups: bool = False
     """verl passes a custom sampler neither this nor the options below; the base YAML hands them on by interpolation."""
     filter_groups_metric: str | None = None
@@ -90,4 +94,6 @@ def ReinforceppReplayBuffer(*, trainer_mode: str, sampler_kwargs: DictConfig, **
         **kwargs,
     )
     buffer.stall_deadline_s = options.stall_deadline_s
+    # verl builds the buffer in the trainer's process, which is where a watch must be that ends the run.
+    EngineWatch(options.engine_deadline_s).start()
     return buffer

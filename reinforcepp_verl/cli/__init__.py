@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from reinforcepp_verl.cli.doctor import doctor
 from reinforcepp_verl.cli.plot import plot
+from reinforcepp_verl.cli.prepare import prepare
 from reinforcepp_verl.cli.train import check, train
 
 HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -16,8 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.command(context_settings=HYDRA_ARGUMENTS)(train)
+app.command()(doctor)
+app.command()(prepare)
 app.command(context_settings=HYDRA_ARGUMENTS)(check)
+app.command(context_settings=HYDRA_ARGUMENTS)(train)
 app.command()(plot)
 
 

@@ -51,8 +51,26 @@ def copy_received_weights(module: ModuleType) -> None:
     receiver.receive_weights = receive
 
 
+def load_critic_with_sdpa(module: ModuleType) -> None:
+    """verl loads a critic with flash attention whatever the config says, and there is none for the CPU."""
+
+    def load_valuehead_model(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
+        from transformers import AutoModelForTokenClassification
+
+        return AutoModelForTokenClassification.from_pretrained(
+            local_path,
+            torch_dtype=torch_dtype,
+            config=model_config,
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+        )
+
+    module.load_valuehead_model = load_valuehead_model
+
+
 PATCHES = {
     "verl.utils.distributed": use_one_gloo_backend,
+    "verl.utils.model": load_critic_with_sdpa,
     "verl.workers.engine.fsdp.transformer_impl": offload_without_pinning,
     "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer": copy_received_weights,
 }

@@ -10,8 +10,8 @@ from reinforcepp_verl.runs.folder import RunFolder
 LINES_SHOWN = 2
 TAIL_BYTES = 400_000
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# The dead engine is seen first by whoever asks it next, and each of them words it in its own way.
-ENGINE_DEATH = re.compile(r"EngineDeadError|EngineCore encountered|Engine core proc .* died|StalledRolloutError")
+# A dead engine is seen by whoever asks it next, and each of them words it in its own way.
+ENGINE_DEATH = re.compile(r"vLLM engine \S+ has not been healthy.*|EngineDeadError|engine core exited unexpectedly")
 ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)?(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
 
 
@@ -19,8 +19,8 @@ def explain(folder: RunFolder, exit_code: int) -> str:
     """Return the cause of a failed run, at most `LINES_SHOWN` lines."""
     note = folder.failure.read_text(encoding="utf-8").strip() if folder.failure.exists() else ""
     log = _tail(folder.log)
-    if ENGINE_DEATH.search(log):
-        note = f"the vLLM engine died or stopped answering. {note}"
+    if death := ENGINE_DEATH.search(log):
+        return f"the vLLM engine died during the run ({death[0]})"
     if not note:
         note = _last_error(log) or f"the training process ended with exit code {exit_code} and no Python error"
     return "\n".join(line for line in note.splitlines() if line.strip())[:600].strip()

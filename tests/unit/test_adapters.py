@@ -92,6 +92,8 @@ def test_clip_bounds_fall_back_to_clip_ratio():
     }
     loss, _ = policy_loss(actor(clip_ratio=0.1, clip_ratio_low=0.0, clip_ratio_high=0.3))
     assert loss.item() == pytest.approx((-1.3 - 0.6 + 1.1 + 9.0) / 4)
+    loss, _ = policy_loss(actor(clip_ratio=0.1, clip_ratio_low=0.0), advantages=-torch.ones(1, 4))
+    assert loss.item() == pytest.approx((1.4 + 1.0 + 1.1 + 9.0) / 4)  # 0 is a bound, not a missing one
 
 
 def test_dual_clip_is_off_when_null():

@@ -1,0 +1,66 @@
+"""Step time of the CPU job: ours against stock verl (its estimator, loss and replay buffer), in turn, in one run.
+
+    reinforcepp prepare arithmetic
+    python benchmarks/step_time.py
+
+Prints the median seconds of a training step of each, over all rounds, and their ratio. Validation is off; the first
+steps of each run are left out, as they compile and fill caches.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+COMMAND = [str(Path(sys.executable).with_name("reinforcepp")), "train", "+recipe=math_rlvr/arithmetic_cpu"]
+QUIET = ["trainer.val_before_train=false", "trainer.test_freq=-1"]
+VARIANTS = {
+    "stock": [
+        "algorithm.adv_estimator=reinforce_plus_plus",
+        "actor_rollout_ref.actor.policy_loss.loss_mode=vanilla",
+        "actor_rollout_ref.actor.clip_ratio_c=3.0",
+        "trainer.v1.sampler.custom_sampler.path=null",
+        "trainer.v1.sampler.custom_sampler.name=null",
+    ],
+    "ours": [],
+}
+PARTS = ("step", "gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
+
+
+def run_once(overrides: list[str], steps: int, runs_dir: Path) -> list[dict[str, float]]:
+    """Train for `steps` steps in a new run folder and return each step's record."""
+    arguments = [*overrides, *QUIET, f"trainer.total_training_steps={steps}", f"runs_dir={runs_dir}"]
+    subprocess.run([*COMMAND, *arguments], check=True)
+    metrics = runs_dir / "latest" / "metrics.jsonl"
+    return [json.loads(line) for line in metrics.read_text().splitlines()]
+
+
+def main(
+    steps: Annotated[int, typer.Option(help="Steps a run.")] = 20,
+    warm_up: Annotated[int, typer.Option(help="Steps left out at the start of each run.")] = 3,
+    rounds: Annotated[int, typer.Option(help="How often both are run, in turn.")] = 2,
+) -> None:
+    """Time the CPU job with stock verl and with this package, in turn."""
+    measured: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
+    with tempfile.TemporaryDirectory() as runs_dir:
+        for _ in range(rounds):
+            for variant, overrides in VARIANTS.items():
+                measured[variant] += run_once(overrides, steps, Path(runs_dir))[warm_up:]
+    table = Table("median seconds", *VARIANTS, "ours/stock")
+    for part in PARTS:
+        medians = {name: statistics.median(r[f"timing_s/{part}"] for r in records) for name, records in measured.items()}
+        table.add_row(part, *(f"{value:.3f}" for value in medians.values()), f"{medians['ours'] / medians['stock']:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,38 @@
+"""Says in one line why Hydra could not compose a configuration."""
+
+from __future__ import annotations
+
+import re
+
+from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from reinforcepp_verl.preflight.keys import GROUPS, group_names, unknown_key
+from reinforcepp_verl.preflight.schema import known_keys
+from reinforcepp_verl.preflight.values import did_you_mean, first_line
+
+_UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append to your config")
+
+
+def explain(error: CompactHydraException) -> str:
+    """Return Hydra's message in one line, with the nearest valid name where a key or a file was not found."""
+    if unknown := _UNKNOWN_KEY.match(str(error)):
+        return unknown_key(unknown[1], known_keys())
+    if isinstance(error, MissingConfigException):
+        return _missing_file(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {first_line(error)}; correct the brackets or quotes of this argument"
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        return f"{error.__cause__.full_key}: {first_line(error.__cause__)}"
+    message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return f"{message}; write it with one plus" if "force-add of config groups" in message else message
+
+
+def _missing_file(error: MissingConfigException) -> str:
+    # Where Hydra looked for the file is of no use to somebody who misspelt its name.
+    message = str(error).partition("Config search path:")[0].strip().splitlines()[0]
+    group, _, name = (error.missing_cfg_file or "").partition("/")
+    if group not in GROUPS:
+        return f"{message}; correct the name, or add its folder with --config-dir"
+    known = group_names(group)
+    return f"{message}{did_you_mean(name, known)}; known names: {', '.join(known)}"

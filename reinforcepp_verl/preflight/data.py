@@ -1,0 +1,109 @@
+"""The data files: there, readable, and with the columns and rows that verl will look for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl.preflight.table import Table, UnreadableTableError, read
+from reinforcepp_verl.preflight.values import did_you_mean, is_count, value
+
+TRAIN, VAL = "data.train_files", "data.val_files"
+
+
+def check(config: DictConfig) -> list[str]:
+    """Check the files of both splits, then whether the training rows fill one batch."""
+    train_problems, train_rows = _split(config, TRAIN)
+    val_problems, _ = _split(config, VAL)
+    return train_problems + val_problems + ([] if train_problems else _enough_rows(config, train_rows))
+
+
+def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
+    """Return the problems of a split's files and its number of rows, None when a file is not on this machine."""
+    given = value(config, key)
+    files = list(given) if OmegaConf.is_list(given) else [given]
+    if not files or not all(isinstance(file, str) and file for file in files):
+        return [f"{key} is {given}: set it to a .parquet, .json or .jsonl file, or a list of them"], None
+    if any("://" in file for file in files):
+        return [], None
+    problems, rows = [], 0
+    for file in files:
+        try:
+            table = read(Path(file).expanduser())
+        except FileNotFoundError:
+            problems.append(f"{key}: there is no file {file}; {_how_to_make(file, key)}")
+        except UnreadableTableError as error:
+            problems.append(f"{key}: {file} {error}; write it again, or set {key} to another file")
+        else:
+            problems += _content(config, f"{key}: {file}", table)
+            rows += table.rows
+    return problems, rows
+
+
+def _how_to_make(file: str, key: str) -> str:
+    if Path(file).parent.name == "arithmetic":
+        return "run `reinforcepp prepare arithmetic`"
+    return f"make it, or set {key} to a file that exists"
+
+
+def _content(config: DictConfig, file: str, table: Table) -> list[str]:
+    if table.rows == 0:
+        return [f"{file} holds no rows; write it again"]
+    if value(config, "data.custom_cls.path"):
+        return []
+    prompt_key, source_key = value(config, "data.prompt_key"), value(config, "data.reward_fn_key")
+    settings = {"data.prompt_key": prompt_key, "data.reward_fn_key": source_key}
+    missing = [
+        f"{file} has no column {column}{did_you_mean(column, table.columns)}; "
+        f"add it, or set {setting} to one of {', '.join(table.columns)}"
+        for setting, column in settings.items()
+        if column not in table.columns
+    ]
+    if missing:
+        return missing
+    return _prompts(file, prompt_key, table.head) + (_ground_truth(file, table) if _scored_by_function(config) else [])
+
+
+def _prompts(file: str, column: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    for number, row in enumerate(rows):
+        messages = row[column]
+        if not (isinstance(messages, list) and messages and all(_is_message(message) for message in messages)):
+            return [
+                f"{file}, row {number}: data.prompt_key={column} holds {str(messages)[:60]!r}; "
+                "it must be a list of {role, content}"
+            ]
+    return []
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") is not None and message.get("content") is not None
+
+
+def _scored_by_function(config: DictConfig) -> bool:
+    """Return True when the reward is a function of the answer and the ground truth."""
+    built_in = value(config, "reward.reward_manager.source") == "register"
+    return built_in and not value(config, "reward.reward_model.enable")
+
+
+def _ground_truth(file: str, table: Table) -> list[str]:
+    for number, row in enumerate(table.head):
+        judged = row.get("reward_model")
+        if not isinstance(judged, dict) or judged.get("ground_truth") is None:
+            return [f"{file}, row {number} has no reward_model.ground_truth, which the reward function needs; add it"]
+    return []
+
+
+def _enough_rows(config: DictConfig, rows: int | None) -> list[str]:
+    batch, limit = value(config, "data.train_batch_size"), value(config, "data.train_max_samples")
+    if rows is None or not is_count(batch):
+        return []
+    rows = min(rows, limit) if is_count(limit) else rows
+    if rows >= batch:
+        return []
+    return [
+        f"data.train_batch_size is {batch}, but {TRAIN} holds {rows} rows, so there would be no step at all; "
+        f"set data.train_batch_size to {rows} or less"
+    ]

@@ -1,0 +1,120 @@
+"""Unknown and misspelt keys. Hydra rejects them on the command line only; in a YAML file they are silently ignored."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl import search_path
+from reinforcepp_verl.config import NODE, ReinforceppConfig
+from reinforcepp_verl.preflight.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
+from reinforcepp_verl.preflight.values import nearest, value
+
+GROUPS = ("recipe", "method", "cluster")
+RAY_INIT = "ray_kwargs.ray_init"
+SAMPLER_KWARGS = "trainer.v1.sampler.sampler_kwargs"
+# Handed on to somebody else's function or library as they are.
+FREE_NODES = (
+    "*.override_config",
+    "*.engine_kwargs.*",
+    "*.runtime_env",
+    "reward.custom_reward_function.reward_kwargs",
+)
+_REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
+
+
+def check(config: DictConfig) -> list[str]:
+    """Find config groups that Hydra took for plain keys, then keys that nothing reads."""
+    groups = [_not_a_group(config, group) for group in GROUPS if group in config]
+    return groups or [*_unknown_keys(config), *_own_node(config)]
+
+
+def unknown_key(key: str, known: Tree) -> str:
+    """Word the problem: `algorithm.gama: unknown key; did you mean algorithm.gamma?`."""
+    meant = _meant(key, dotted_keys(known))
+    if meant is None:
+        return f"{key}: unknown key; remove it (`reinforcepp train --cfg job` prints the valid ones)"
+    return f"{key}: unknown key; did you mean {meant}?"
+
+
+def _meant(key: str, known: list[str]) -> str | None:
+    """Guess: a config group, a key beside it spelt alike, the same key further down, the same name elsewhere."""
+    if group := nearest(key, GROUPS):
+        return f"+{group}=NAME"
+    parent, _, name = key.rpartition(".")
+    beside = [candidate for candidate in known if candidate.rpartition(".")[0] == parent]
+    if near := nearest(key, beside):
+        return near
+    for end in (key, name):
+        elsewhere = [candidate for candidate in known if candidate.endswith(f".{end}")]
+        if len(elsewhere) == 1:
+            return elsewhere[0]
+    return None
+
+
+def group_names(group: str) -> list[str]:
+    """List what can be written after `+recipe=`, `+method=` or `+cluster=`."""
+    if group == "recipe":
+        return search_path.recipe_names()
+    return sorted(path.stem for path in (search_path.config_dir() / group).glob("*.yaml"))
+
+
+def _not_a_group(config: DictConfig, group: str) -> str:
+    return (
+        f"{group}={config[group]}: Hydra took this for a plain key, so no {group} was loaded; write "
+        f"+{group}=NAME with one plus and start by `reinforcepp train`; known names: {', '.join(group_names(group))}"
+    )
+
+
+def _unknown_keys(config: DictConfig) -> Iterator[str]:
+    engine = config.get("model_engine")
+    known = known_keys(None if engine == "dp" else engine)
+    free = list(FREE_NODES)
+    sampler = "trainer.v1.sampler.custom_sampler.path"
+    if value(config, sampler) != OmegaConf.select(OmegaConf.create(known), sampler):
+        free.append(SAMPLER_KWARGS)
+    # A key that another value refers to is in use, as in `gpus: 8` and `n_gpus_per_node: ${gpus}`.
+    used = set(_REFERENCE.findall(OmegaConf.to_yaml(config, resolve=False)))
+    for key in _walk(as_tree(config), known, "", free):
+        if ":" in key:
+            yield key
+        elif not any(reference == key or reference.startswith(f"{key}.") for reference in used):
+            yield unknown_key(key, known)
+
+
+def _walk(tree: Tree, known: Tree, prefix: str, free: list[str]) -> Iterator[str]:
+    """Yield the dotted keys of `tree` that `known` lacks, and a whole message for each node that is no mapping."""
+    for name, content in tree.items():
+        key = f"{prefix}{name}"
+        if key == NODE or any(fnmatch(key, pattern) for pattern in free):
+            continue
+        if name not in known:
+            if not _accepted_by_reader(str(name), tree, prefix):
+                yield key
+        elif isinstance(known[name], dict) and known[name]:
+            if isinstance(content, dict):
+                yield from _walk(content, known[name], f"{key}.", free)
+            elif content is not None and not str(content).startswith("${"):
+                yield f"{key}: is {content!r}, but must hold the keys {', '.join(map(str, list(known[name])[:4]))}, ..."
+
+
+def _accepted_by_reader(name: str, tree: Tree, prefix: str) -> bool:
+    if prefix == f"{RAY_INIT}.":
+        import ray  # takes a second, and few configurations get here
+
+        return name in inspect.signature(ray.init).parameters
+    target = str(tree.get("_target_", ""))
+    # The fields of somebody else's class are checked by verl when it instantiates the node.
+    return bool(target) and (not target.startswith("verl.") or name in dataclass_fields(target))
+
+
+def _own_node(config: DictConfig) -> list[str]:
+    try:
+        ReinforceppConfig.from_node(value(config, NODE))
+    except ValueError as error:
+        return [str(error)]
+    return []

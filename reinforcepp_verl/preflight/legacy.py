@@ -1,0 +1,38 @@
+"""Keys of older verl versions that verl 0.9.1 still accepts and no longer reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl.preflight.values import value
+
+NODES = ("reward_model", "custom_reward_function", "sandbox_fusion")
+RENAMED = {
+    "reward_model.num_workers": "reward.num_workers",
+    "reward_model.reward_manager": "reward.reward_manager.name",
+    "reward_model.reward_loop_source": "reward.reward_manager.source",
+    "reward_model.reward_loop_module_path": "reward.reward_manager.module.path",
+    "reward_model.reward_loop_class_name": "reward.reward_manager.module.name",
+    "reward_model.model.path": "reward.reward_model.model_path",
+}
+
+
+def check(config: DictConfig) -> list[str]:
+    """Find values under the dead top-level reward nodes."""
+    return [
+        f"{key}={found}: verl 0.9.1 ignores this legacy key; set {RENAMED.get(key, f'reward.{key}')} instead"
+        for node in NODES
+        for key, found in _leaves(node, value(config, node))
+    ]
+
+
+def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the values below a node that are not null."""
+    if OmegaConf.is_dict(node):
+        for name in node:
+            yield from _leaves(f"{key}.{name}", node[name])
+    elif node is not None:
+        yield key, node

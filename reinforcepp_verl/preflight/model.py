@@ -1,0 +1,59 @@
+"""The model folders. A path that does not exist reaches verl as the name of a model to download."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from reinforcepp_verl.preflight.values import value
+
+ACTOR, CRITIC = "actor_rollout_ref.model", "critic.model"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def check(config: DictConfig) -> list[str]:
+    """Check the model, its tokenizer where that is kept apart, and the critic's model if there is a critic."""
+    found = _model(config, ACTOR)
+    if value(config, "critic.enable"):
+        found += [
+            problem + f" (as for the actor: '{CRITIC}.path=${{{ACTOR}.path}}')" for problem in _model(config, CRITIC)
+        ]
+    return found
+
+
+def _model(config: DictConfig, node: str) -> list[str]:
+    given, elsewhere = value(config, f"{node}.path"), value(config, f"{node}.tokenizer_path")
+    if not given:
+        return [f"{node}.path is {given}: set it to a model folder or a name on the Hugging Face hub"]
+    found = _folder(f"{node}.path", given, needs_tokenizer=not elsewhere)
+    return found + (_folder(f"{node}.tokenizer_path", elsewhere, needs_config=False) if elsewhere else [])
+
+
+def _folder(key: str, given: str, *, needs_config: bool = True, needs_tokenizer: bool = True) -> list[str]:
+    folder = Path(given).expanduser()
+    if not folder.exists():
+        return [f"{key}: there is no folder {given}; {_how_to_make(folder, key)}"] if _looks_local(given) else []
+    missing = []
+    if needs_config and not (folder / "config.json").is_file():
+        missing.append("config.json")
+    if needs_tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        missing.append("tokenizer files (tokenizer.json)")
+    if not missing:
+        return []
+    return [f"{key}: {given} holds no {' and no '.join(missing)}; save that there, or set {key} to another folder"]
+
+
+def _looks_local(given: str) -> bool:
+    """Return False for a hub name such as Qwen/Qwen3-0.6B and for an address such as hdfs://..."""
+    if "://" in given:
+        return False
+    return given.startswith((".", "~")) or not _HUB_ID.fullmatch(given)
+
+
+def _how_to_make(folder: Path, key: str) -> str:
+    if folder.parent.name == "arithmetic":
+        return "run `reinforcepp prepare arithmetic`"
+    return f"set {key} to a model folder or a name on the Hugging Face hub"

@@ -1,0 +1,61 @@
+"""Whether verl will load this plugin in the worker processes. verl itself says nothing when it does not."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from importlib.metadata import entry_points
+
+from omegaconf import DictConfig
+
+from reinforcepp_verl.preflight.values import value
+
+GROUP, NAME, MODULE = "verl.plugins", "reinforcepp", "reinforcepp_verl.plugin"
+VARIABLE = "VERL_USE_EXTERNAL_PLUGINS"
+PY_EXECUTABLE = "ray_kwargs.ray_init.runtime_env.py_executable"
+ASK_TIMEOUT_S = 10
+ASK = (
+    f"from importlib.metadata import entry_points; print('found:', *entry_points(group='{GROUP}', name='{NAME}').names)"
+)
+
+
+def check(config: DictConfig) -> list[str]:
+    """Check the switch, the installed entry point, and the workers' own interpreter if they have one."""
+    return [*_switch(config), *_entry_point(), *_worker_interpreter(config)]
+
+
+def _switch(config: DictConfig) -> list[str]:
+    # The workers' own environment wins over the one they inherit.
+    given = value(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{VARIABLE}")
+    policy = str(os.environ.get(VARIABLE, "auto") if given is None else given).strip().lower()
+    if policy == "auto" or (policy != "none" and NAME in (name.strip() for name in policy.split(","))):
+        return []
+    return [f"{VARIABLE}={policy}: verl would not load the plugin in its workers; unset it, or set it to {NAME}"]
+
+
+def _entry_point() -> list[str]:
+    if any(point.value == MODULE for point in entry_points(group=GROUP, name=NAME)):
+        return []
+    return [
+        f"{GROUP}: no installed package offers {NAME} = {MODULE}, so verl would not load the plugin; install it with "
+        "`pip install reinforcepp-verl` or, in a checkout, `pip install -e .`"
+    ]
+
+
+def _worker_interpreter(config: DictConfig) -> list[str]:
+    command = value(config, PY_EXECUTABLE)
+    if not command:
+        return []
+    try:
+        answer = subprocess.run(
+            [*shlex.split(command), "-c", ASK], capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False
+        )
+    except OSError as error:
+        return [f"{PY_EXECUTABLE} is {command}: it does not start ({error.strerror}); name a Python interpreter"]
+    except subprocess.TimeoutExpired:
+        # A command like `uv run` may be busy installing; that proves nothing.
+        return []
+    if f"found: {NAME}" in answer.stdout:
+        return []
+    return [f"{PY_EXECUTABLE} is {command}: reinforcepp-verl is not installed there; install it, or set null"]

@@ -1,0 +1,92 @@
+"""Which keys a configuration may have: those of the composed base and of our overlays, and verl's dataclass fields."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+from typing import Any, cast
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.types import RunMode
+from omegaconf import Container, OmegaConf
+
+from reinforcepp_verl import search_path
+
+Tree = dict[str, Any]
+
+BASE = "reinforcepp_trainer"
+
+
+@functools.cache
+def known_keys(model_engine: str | None = None) -> Tree:
+    """Compose the base on its own and add the keys of hydra_configs/{method,cluster}; the values are unresolved.
+
+    The loader is a new one: that of the running application also sees the user's --config-dir, where a file may bear
+    the name of ours. A key that is null or empty here may have any content.
+    """
+    search_path.register()
+    loader = ConfigLoaderImpl(create_config_search_path(None))
+    overrides = [f"model_engine={model_engine}"] if model_engine else []
+    base = loader.load_configuration(BASE, overrides, RunMode.RUN, from_shell=False)
+    tree = as_tree(base)
+    tree.pop("hydra")
+    for group in ("method", "cluster"):
+        for file in sorted((search_path.config_dir() / group).glob("*.yaml")):
+            overlay = as_tree(OmegaConf.load(file))
+            _add_keys(tree, {key: value for key, value in overlay.items() if key not in ("defaults", "hydra")})
+    return tree
+
+
+def as_tree(config: Container) -> Tree:
+    """Convert a config to plain dicts, its references left as they are written."""
+    return cast(Tree, OmegaConf.to_container(config, resolve=False))
+
+
+def _add_keys(tree: Tree, overlay: Tree) -> None:
+    for key, value in overlay.items():
+        if isinstance(value, dict):
+            if not isinstance(tree.get(key), dict):
+                tree[key] = {}
+            _add_keys(tree[key], value)
+        else:
+            tree.setdefault(key, value)
+
+
+def dotted_keys(tree: Tree, prefix: str = "") -> list[str]:
+    """List every key of a tree in dotted form, inner nodes too."""
+    found = []
+    for key, value in tree.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            found += dotted_keys(value, f"{prefix}{key}.")
+    return found
+
+
+@functools.cache
+def dataclass_fields(target: str) -> frozenset[str]:
+    """Return the fields of a verl dataclass named by `_target_`, read from verl's source: importing verl takes seconds.
+
+    verl fills a dataclass from such a node, so its fields are valid keys even where no YAML file lists them.
+    """
+    package, _, name = target.rpartition(".")
+    path = search_path.verl_config_dir().parents[1].joinpath(*package.split(".")[1:])
+    files = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else sorted(path.glob("*.py"))
+    classes = {node.name: node for file in files for node in _classes(file)}
+    return frozenset(_fields(name, classes))
+
+
+@functools.cache
+def _classes(file: Path) -> list[ast.ClassDef]:
+    return [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+
+
+def _fields(name: str, classes: dict[str, ast.ClassDef]) -> set[str]:
+    if name not in classes:
+        return set()
+    node = classes[name]
+    own = {
+        item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
+    return own.union(*(_fields(base.id, classes) for base in node.bases if isinstance(base, ast.Name)))

@@ -1,0 +1,102 @@
+"""Questions to verl, vLLM and Ray that `doctor` asks in processes of their own, as answering leaves things behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import import_module
+from typing import Any
+
+import psutil
+
+from reinforcepp_verl.cpu.detect import cpu_platform_wanted
+from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT
+
+PLUGIN = "reinforcepp"
+POLICY_VARIABLE = "VERL_USE_EXTERNAL_PLUGINS"
+PROBE_SECONDS = 45
+NO_ANSWER = f"no answer within {PROBE_SECONDS} s"
+
+
+def plugin_policy() -> str:
+    """Return which plugins verl loads: auto (all), none, or names."""
+    return os.environ.get(POLICY_VARIABLE, "auto").strip().lower()
+
+
+def plugin_allowed() -> bool:
+    """Return True when verl's plugin policy lets ours in."""
+    return plugin_policy() == "auto" or PLUGIN in (part.strip() for part in plugin_policy().split(","))
+
+
+def probe(function: str) -> dict[str, Any]:
+    """Call a `print_*` function below in a process of its own and return what it printed last."""
+    with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
+        code = f"from reinforcepp_verl import probes; probes.{function}({scratch!r})"
+        try:
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return {"error": NO_ANSWER}
+        finally:
+            _wait_for_the_last_process(scratch)
+    if done.returncode != 0:
+        return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _wait_for_the_last_process(scratch: str) -> None:
+    """Ray's daemons end a moment after their driver and write into their folder until then."""
+    for _ in range(50):
+        if not any(
+            scratch in argument for p in psutil.process_iter(["cmdline"]) for argument in p.info["cmdline"] or ()
+        ):
+            return
+        time.sleep(0.1)
+
+
+def print_vllm_platform(_scratch: str) -> None:
+    if cpu_platform_wanted():
+        os.environ.setdefault("VLLM_TARGET_DEVICE", CPU_ENVIRONMENT["VLLM_TARGET_DEVICE"])
+    from vllm.platforms import current_platform
+
+    print(json.dumps({"platform": type(current_platform).__name__, "device": current_platform.device_type}))
+
+
+def print_registration(_scratch: str) -> None:
+    print(json.dumps(registration()))
+
+
+def print_ray_worker(scratch: str) -> None:
+    import ray
+
+    # "local", because a bare init() would join a cluster that happens to run on this machine.
+    ray.init(
+        "local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=scratch,
+    )
+    report = ray.get(ray.remote(registration).remote())
+    ray.shutdown()
+    print(json.dumps(report))
+
+
+def registration() -> dict[str, Any]:
+    """Import verl, and nothing of ours, and look into its registries; raise the error that verl swallowed."""
+    from verl.plugin.platform.platform_manager import get_platform
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
+
+    report = {
+        "advantage": PLUGIN in ADV_ESTIMATOR_REGISTRY,
+        "loss": PLUGIN in POLICY_LOSS_REGISTRY,
+        "platform": get_platform().device_name,
+    }
+    if not report["advantage"] and plugin_allowed():
+        import_module("reinforcepp_verl.plugin")
+    return report

@@ -1,0 +1,62 @@
+"""Composing configurations as `reinforcepp train` does, and a small copy of the arithmetic task to point them at."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl import search_path
+
+GROUPS = ("+recipe=", "+method=", "+cluster=")
+
+
+@functools.cache
+def _compose_groups(groups: tuple[str, ...]) -> DictConfig:
+    search_path.register()
+    with hydra.initialize(version_base="1.3", config_path=None):
+        return hydra.compose("reinforcepp_trainer", overrides=list(groups))
+
+
+def _compose(*overrides: str) -> DictConfig:
+    """Compose by overrides in Hydra's syntax; keys may be new, as they may be in a user's YAML file."""
+    groups = tuple(override for override in overrides if override.startswith(GROUPS))
+    config = _compose_groups(groups).copy()
+    values = [override for override in overrides if override not in groups]
+    for override in OverridesParser.create().parse_overrides(values):
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=True)
+    return config
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., DictConfig]:
+    return _compose
+
+
+@pytest.fixture(scope="session")
+def arithmetic(tmp_path_factory) -> Path:
+    """A folder with data/arithmetic in it: real questions and tokenizer, untrained model."""
+    from reinforcepp_verl.data import arithmetic as task
+    from reinforcepp_verl.data.warm_start import WarmStart, build_model
+
+    root = tmp_path_factory.mktemp("arithmetic")
+    folder = root / "data" / "arithmetic"
+    folder.mkdir(parents=True)
+    train, val = task.split_questions(seed=1)
+    task.write_parquet(train[:256], "train", folder / "train.parquet")
+    task.write_parquet(val[:8], "val", folder / "val.parquet")
+    tokenizer = task.build_tokenizer()
+    tokenizer.save_pretrained(folder / "model")
+    build_model(tokenizer, WarmStart(hidden_size=32, layers=1)).save_pretrained(folder / "model")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _cpu_platform(monkeypatch):
+    """Let the CPU recipe be right for every machine that runs the tests."""
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    for name in ("VERL_USE_EXTERNAL_PLUGINS", "RAY_ADDRESS", "HYDRA_FULL_ERROR"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,134 @@
+"""Every recipe, method and cluster file composes, and verl's own typed configs accept the result."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from verl.utils.config import omega_conf_to_dataclass
+
+from reinforcepp_verl import search_path
+from reinforcepp_verl.config import ReinforceppConfig
+
+CONFIGS = search_path.config_dir()
+RECIPES = search_path.recipe_names()
+METHODS = sorted(path.stem for path in (CONFIGS / "method").glob("*.yaml"))
+CLUSTERS = sorted(path.stem for path in (CONFIGS / "cluster").glob("*.yaml"))
+ARITHMETIC = "+recipe=math_rlvr/arithmetic_cpu"
+TYPED_NODES = (
+    "actor_rollout_ref.actor",
+    "actor_rollout_ref.ref.fsdp_config",
+    "actor_rollout_ref.rollout",
+    "actor_rollout_ref.rollout.checkpoint_engine",
+    "critic.fsdp",
+    "critic.optim",
+)
+LEGACY_REWARD_KEYS = ("custom_reward_function.path", "reward_model.reward_manager", "reward_model.enable")
+# Set by the CPU recipe for its own sake, or without a value that means "as if it were absent".
+NOT_AS_BEFORE = {
+    "actor_rollout_ref.model.override_config.attn_implementation": "flash_attention_2",
+    "critic.model.override_config.attn_implementation": "flash_attention_2",
+    "trainer.n_gpus_per_node": 1,
+}
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_with_the_model(arithmetic, monkeypatch) -> None:
+    """verl's typed model config opens the model's folder."""
+    monkeypatch.chdir(arithmetic)
+
+
+def leaves(tree: dict, prefix: str = "") -> dict[str, object]:
+    """Flatten a tree to dotted keys."""
+    flat: dict[str, object] = {}
+    for key, value in tree.items():
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def overlay(name: str) -> dict[str, object]:
+    return leaves(OmegaConf.to_container(OmegaConf.load(CONFIGS / "cluster" / f"{name}.yaml"), resolve=False))
+
+
+def assert_verl_accepts(config: DictConfig) -> None:
+    OmegaConf.to_container(config, resolve=True)
+    for key in TYPED_NODES:
+        omega_conf_to_dataclass(OmegaConf.select(config, key))
+    if config.critic.enable:
+        assert config.critic.model.path == config.actor_rollout_ref.model.path
+        omega_conf_to_dataclass(config.critic)
+    ReinforceppConfig.from_node(config.algorithm.reinforcepp)
+    for key in LEGACY_REWARD_KEYS:
+        assert OmegaConf.select(config, key) is None, f"main_ppo ignores {key}"
+
+
+def test_there_is_something_to_test():
+    assert "math_rlvr/arithmetic_cpu" in RECIPES
+    assert {"reinforcepp", "reinforcepp_baseline", "grpo", "rloo", "ppo"} <= set(METHODS)
+    assert {"cpu", "local"} <= set(CLUSTERS)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_composes_into_what_verl_accepts(compose, recipe):
+    config = compose(f"+recipe={recipe}")
+    assert "recipe" not in config, "Hydra took +recipe= for a plain key"
+    assert_verl_accepts(config)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_composes_with_the_arithmetic_recipe(compose, method):
+    config = compose(ARITHMETIC, f"+method={method}")
+    assert_verl_accepts(config)
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    ours = method.startswith("reinforcepp")
+    assert (config.algorithm.adv_estimator == method) == (method != "ppo")
+    assert actor.policy_loss.loss_mode == ("reinforcepp" if ours else "vanilla")
+    if ours:
+        assert (actor.clip_ratio_low, actor.clip_ratio_high) == (None, None)
+        assert actor.clip_ratio_c is None
+    else:
+        assert actor.clip_ratio_c == 3.0
+    assert not (config.algorithm.use_kl_in_reward and actor.use_kl_loss), "the KL would count twice"
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_cluster_composes_with_the_arithmetic_recipe(compose, cluster):
+    assert_verl_accepts(compose(ARITHMETIC, f"+cluster={cluster}"))
+
+
+def test_local_has_every_key_of_cpu():
+    assert overlay("local").keys() >= {
+        # mixed_precision is a mapping on the CPU and null on a GPU.
+        key.replace(".param_dtype", "") if key.endswith("mixed_precision.param_dtype") else key
+        for key in overlay("cpu")
+        if not key.endswith((".reduce_dtype", ".buffer_dtype"))
+    }
+
+
+def test_local_after_the_cpu_recipe_gives_the_defaults_back(compose):
+    plain, undone = compose(), compose(ARITHMETIC, "+cluster=local")
+    for key in overlay("local"):
+        expected = NOT_AS_BEFORE.get(key, OmegaConf.select(plain, key))
+        assert OmegaConf.select(undone, key) == expected, key
+    actor = omega_conf_to_dataclass(undone.actor_rollout_ref.actor)
+    assert (undone.trainer.device, actor.strategy, actor.fsdp_config.dtype) == ("cuda", "fsdp", "bfloat16")
+    assert actor.fsdp_config.mixed_precision is None
+    assert undone.actor_rollout_ref.rollout.load_format == "dummy"
+
+
+def test_cpu_is_really_true_fp32(compose):
+    config = compose(ARITHMETIC)
+    for node in (
+        config.actor_rollout_ref.actor.fsdp_config,
+        config.actor_rollout_ref.ref.fsdp_config,
+        config.critic.fsdp,
+    ):
+        precision = omega_conf_to_dataclass(node).mixed_precision
+        assert set(precision.values()) == {"fp32"}
+        assert (node.model_dtype, node.dtype) == ("fp32", "float32")
+    assert config.actor_rollout_ref.rollout.dtype == "float32"
+
+
+def test_a_single_seed_reaches_every_place(compose):
+    config = compose(ARITHMETIC, "seed=7")
+    seeds = ("data.seed", "actor_rollout_ref.actor.data_loader_seed", "actor_rollout_ref.actor.fsdp_config.seed")
+    assert {OmegaConf.select(config, key) for key in (*seeds, "actor_rollout_ref.rollout.seed")} == {7}

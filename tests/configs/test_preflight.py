@@ -1,0 +1,351 @@
+"""What `reinforcepp check` finds: each wrong configuration gives one line that names the key and the fix."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import OmegaConf
+
+from reinforcepp_verl import search_path
+from reinforcepp_verl.cpu import detect
+from reinforcepp_verl.preflight import names, problems, schema, verl_validation
+
+RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+MICRO = (
+    f"{ACTOR}.ppo_micro_batch_size_per_gpu",
+    f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu",
+)
+# The recipe with fixed sizes: 64 prompts x 4 answers on one worker, in one micro-batch.
+TASK = (
+    RECIPE,
+    "data.train_batch_size=64",
+    f"{ACTOR}.ppo_mini_batch_size=64",
+    f"{ROLLOUT}.n=4",
+    f"{ACTOR}.use_dynamic_bsz=false",
+    *(f"{key}=256" for key in MICRO),
+)
+ONE_ANSWER = " ".join([f"{ROLLOUT}.n=1", *(f"{key}=64" for key in MICRO)])
+TWO_WORKERS = " ".join(["trainer.n_gpus_per_node=2", *(f"{key}=128" for key in MICRO)])
+ROW = {
+    "data_source": "x",
+    "prompt": [{"role": "user", "content": "1+1="}],
+    "reward_model": {"style": "rule", "ground_truth": "2"},
+}
+
+# overrides, what the one problem starts with, and what it must say besides
+BROKEN = [
+    # keys
+    ("algorithm.gama=0.9", "algorithm.gama: unknown key", "did you mean algorithm.gamma?"),
+    (f"{ACTOR}.optim.lrr=1", f"{ACTOR}.optim.lrr: unknown key", f"did you mean {ACTOR}.optim.lr?"),
+    ("actor.optim.lr=1", "actor: unknown key", "did you mean actor_rollout_ref.actor?"),
+    ("foo.bar=1", "foo: unknown key", "remove it"),
+    (f"{ACTOR}.fsdp_config.mixed_precision.parm_dtype=fp32", f"{ACTOR}.fsdp_config.mixed_precision.parm_dtype", "para"),
+    ("trainer.v1.sampler.sampler_kwargs.stall_dedline_s=1", "trainer.v1.sampler.", "stall_deadline_s?"),
+    ("ray_kwargs.ray_init.num_cpu=1", "ray_kwargs.ray_init.num_cpu: unknown key", "ray_kwargs.ray_init.num_cpus"),
+    ("algorithm.reinforcepp.epz=1", "algorithm.reinforcepp.epz: ", "valid keys: variance_floor, unbiased_variance"),
+    ("recipe=math_rlvr/foo", "recipe=math_rlvr/foo: ", "known names: math_rlvr/arithmetic_cpu"),
+    ("method=grpo", "method=grpo: ", "known names: grpo, ppo, reinforcepp, reinforcepp_baseline, rloo"),
+    ("cluster=gpu", "cluster=gpu: ", "+cluster=NAME"),
+    ("actor_rollout_ref=big", "actor_rollout_ref: is 'big'", "must hold the keys"),
+    ("reward_model.reward_manager=dapo", "reward_model.reward_manager=dapo", "reward.reward_manager.name"),
+    ("custom_reward_function.path=a.py", "custom_reward_function.path=a.py", "set reward.custom_reward_function.path"),
+    ("trainer.experiment_name='${trainer.nope}'", "trainer.experiment_name=${trainer.nope}: ", "correct the reference"),
+    # names
+    (
+        "algorithm.adv_estimator=reinforcep",
+        "algorithm.adv_estimator is reinforcep",
+        "(did you mean reinforcepp?); known",
+    ),
+    (f"{ACTOR}.policy_loss.loss_mode=vanila", f"{ACTOR}.policy_loss.loss_mode is vanila", "(did you mean vanilla?)"),
+    # algorithm
+    ("algorithm.gamma=abc", "algorithm.gamma is 'abc'", "set algorithm.gamma=1.0"),
+    ("algorithm.kl_ctrl.kl_coef=-1", "algorithm.kl_ctrl.kl_coef is -1", ">= 0"),
+    (f"{ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_type=mse", "algorithm.use_kl_in_reward and", "use_kl_loss=false"),
+    (
+        f"algorithm.use_kl_in_reward=false {ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_type=low_var_kl",
+        f"{ACTOR}.kl_loss_type is low_var_kl",
+        f"set {ACTOR}.kl_loss_type=mse",
+    ),
+    (f"+method=reinforcepp_baseline {ONE_ANSWER}", f"{ROLLOUT}.n is 1", "2 or more"),
+    ("+method=reinforcepp_baseline algorithm.gamma=0.9", "algorithm.gamma is 0.9", "set algorithm.gamma=1.0"),
+    (
+        f"+method=reinforcepp_baseline algorithm.use_kl_in_reward=true {ACTOR}.use_kl_loss=false",
+        "algorithm.use_kl_in_reward is true",
+        "algorithm.use_kl_in_reward=false",
+    ),
+    (f"{ACTOR}.clip_ratio_c=0.5", f"{ACTOR}.clip_ratio_c is 0.5", f"set {ACTOR}.clip_ratio_c=3.0, or null"),
+    (f"{ACTOR}.policy_loss.loss_mode=vanilla", f"{ACTOR}.clip_ratio_c is null", f"set {ACTOR}.clip_ratio_c=3.0"),
+    # batches
+    ("data.train_batch_size=0", "data.train_batch_size is 0", "integer >= 1"),
+    (f"{ACTOR}.ppo_micro_batch_size_per_gpu=null", f"{ACTOR}.ppo_micro_batch_size_per_gpu is None", "integer >= 1"),
+    (f"{ACTOR}.ppo_mini_batch_size=48", f"{ACTOR}.ppo_mini_batch_size is 48", f"set {ACTOR}.ppo_mini_batch_size=32"),
+    (f"{ACTOR}.ppo_mini_batch_size=128", f"{ACTOR}.ppo_mini_batch_size is 128", f"set {ACTOR}.ppo_mini_batch_size=64"),
+    (
+        f"{ACTOR}.ppo_micro_batch_size_per_gpu=100",
+        f"{ACTOR}.ppo_micro_batch_size_per_gpu is 100: it must divide the 256",
+        f"set {ACTOR}.ppo_micro_batch_size_per_gpu=64",
+    ),
+    (f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=7", f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu is 7", "=4"),
+    ("trainer.n_gpus_per_node=3", "data.train_batch_size is 64", "multiple of 3"),
+    (f"{ROLLOUT}.tensor_model_parallel_size=2", f"{ROLLOUT}.tensor_model_parallel_size is 2", "_size=1"),
+    (f"{ROLLOUT}.log_prob_use_dynamic_bsz=true", f"{ROLLOUT}.log_prob_use_dynamic_bsz is True", "set both or neither"),
+    (
+        f"{ACTOR}.use_dynamic_bsz=true {ACTOR}.ppo_max_token_len_per_gpu=8 data.max_prompt_length=16"
+        f" {ROLLOUT}.log_prob_max_token_len_per_gpu=99 actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=99",
+        f"{ACTOR}.ppo_max_token_len_per_gpu is 8: ",
+        "to 24 or more",
+    ),
+    ("+method=ppo", "critic.ppo_micro_batch_size_per_gpu is None", "integer >= 1"),
+    # platform
+    (f"{ACTOR}.strategy=fsdp", f"{ACTOR}.strategy is fsdp", f"set {ACTOR}.strategy=fsdp2"),
+    (f"{ROLLOUT}.enable_sleep_mode=true", f"{ROLLOUT}.enable_sleep_mode is true", "enable_sleep_mode=false"),
+    (f"{ROLLOUT}.free_cache_engine=true", f"{ROLLOUT}.free_cache_engine is true", "free_cache_engine=false"),
+    # data, model, reward
+    (
+        "data.train_files=data/arithmetic/trian.parquet",
+        "data.train_files: there is no file",
+        "reinforcepp prepare arith",
+    ),
+    (
+        "data.val_files=[nowhere/val.parquet]",
+        "data.val_files: there is no file nowhere",
+        "set data.val_files to a file",
+    ),
+    ("data.train_files=[]", "data.train_files is []", "set it to a .parquet"),
+    ("data.train_batch_size=256 data.train_max_samples=100", "data.train_batch_size is 256", "100 or less"),
+    ("actor_rollout_ref.model.path=./modle", "actor_rollout_ref.model.path: there is no folder ./modle", "hub"),
+    (
+        "actor_rollout_ref.model.path=data",
+        "actor_rollout_ref.model.path: data holds no config.json and no",
+        "save that",
+    ),
+    ("reward.custom_reward_function.path=pkg://reinforcepp_verl.rewards.arithmetik", "reward.custom_reward", "pkg://"),
+    ("reward.custom_reward_function.path=/no/such.py", "reward.custom_reward_function.path is /no/such.py", ".py file"),
+    ("reward.custom_reward_function.name=score", "reward.custom_reward_function.name is score", "compute_score"),
+    # verl's own
+    (f"{ACTOR}.loss_agg_mode=mean", "verl refuses the configuration: ", "loss_agg_mode: mean"),
+    (f"{ROLLOUT}.val_kwargs.do_sample=true {ROLLOUT}.temperature=0", "verl refuses the configuration: ", "temperature"),
+]
+
+SOUND = [
+    "",
+    "+method=reinforcepp_baseline",
+    "+method=grpo",
+    "+method=rloo",
+    ONE_ANSWER,
+    TWO_WORKERS,
+    f"{ACTOR}.use_dynamic_bsz=true",
+    f"+method=ppo {ACTOR}.use_dynamic_bsz=true",
+    "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B",
+    # keys that no base file lists, and that are right all the same
+    f"{ACTOR}.ppo_infer_micro_batch_size_per_gpu=8",
+    f"{ROLLOUT}.engine_kwargs.vllm.max_logprobs=1 actor_rollout_ref.model.override_config.tie_word_embeddings=true",
+    "ray_kwargs.ray_init.address=auto ray_kwargs.ray_init.runtime_env.env_vars.A=b",
+    "reward.custom_reward_function.reward_kwargs.bonus=1",
+    "answers=4 actor_rollout_ref.rollout.n='${answers}'",
+]
+
+
+@pytest.fixture(autouse=True)
+def _in_arithmetic(arithmetic, monkeypatch):
+    monkeypatch.chdir(arithmetic)
+
+
+@pytest.mark.parametrize("overrides", SOUND)
+def test_a_sound_configuration_has_no_problems(compose, overrides):
+    assert problems(compose(*TASK, *overrides.split())) == []
+
+
+@pytest.mark.parametrize(("overrides", "start", "fix"), BROKEN, ids=[case[0] for case in BROKEN])
+def test_a_broken_configuration_gives_one_line_with_key_and_fix(compose, overrides, start, fix):
+    found = problems(compose(*TASK, *overrides.split()))
+    assert len(found) == 1, found
+    assert "\n" not in found[0]
+    assert found[0].startswith(start)
+    assert fix in found[0]
+
+
+@pytest.mark.parametrize("recipe", search_path.recipe_names())
+def test_the_shipped_recipes_have_only_known_keys(compose, recipe):
+    found = problems(compose(f"+recipe={recipe}"))
+    assert not [problem for problem in found if "unknown key" in problem]
+
+
+@pytest.mark.parametrize("method", ["", "reinforcepp_baseline", "grpo", "rloo", "ppo"])
+def test_the_arithmetic_recipe_is_sound_with_every_method(compose, method):
+    assert problems(compose(RECIPE, *([f"+method={method}"] if method else []))) == []
+
+
+def test_a_later_stage_does_not_run_after_a_problem(compose):
+    found = problems(compose(*TASK, "data.trian_files=x.parquet", "data.train_files=missing.parquet"))
+    assert found == ["data.trian_files: unknown key; did you mean data.train_files?"]
+
+
+def test_problems_of_one_stage_come_together(compose):
+    found = problems(compose(*TASK, "algorithm.gamma=2", "data.train_files=missing.parquet"))
+    assert [problem.split()[0].rstrip(":") for problem in found] == ["algorithm.gamma", "data.train_files"]
+
+
+def test_the_checks_leave_the_configuration_as_it_was(compose):
+    config = compose(RECIPE)
+    before = OmegaConf.to_yaml(config)
+    problems(config)
+    assert OmegaConf.to_yaml(config) == before
+
+
+def test_verl_source_gives_the_fields_of_its_dataclasses():
+    from dataclasses import fields
+
+    from verl.workers.config import FSDPActorConfig, RolloutConfig
+
+    for cls in (FSDPActorConfig, RolloutConfig):
+        target = f"verl.workers.config.{cls.__name__}"
+        assert {field.name for field in fields(cls)} <= schema.dataclass_fields(target) | {"_target_"}
+
+
+# --- the machine
+
+
+@pytest.mark.parametrize(
+    ("nodes", "platform", "overrides", "fragment"),
+    [
+        (
+            (),
+            None,
+            "trainer.device=cuda",
+            "trainer.device is cuda, but this machine has no accelerator; add +cluster=cpu",
+        ),
+        ((), None, "trainer.device=cuda ray_kwargs.ray_init.address=auto", None),
+        ((), "nvidia", "trainer.device=cuda", None),
+        (("/",), "cpu", "trainer.device=cuda", "VERL_PLATFORM=cpu is exported; unset it"),
+        (("/",), None, "trainer.device=cuda", None),
+        (("/",), None, "", "trainer.device is cpu, but verl would use this machine's accelerator; export VERL_PLAT"),
+    ],
+)
+def test_device_against_machine(compose, monkeypatch, nodes, platform, overrides, fragment):
+    from reinforcepp_verl.preflight.platform import check
+
+    monkeypatch.setattr(detect, "DEVICE_NODES", nodes)
+    monkeypatch.delenv("VERL_PLATFORM")
+    if platform:
+        monkeypatch.setenv("VERL_PLATFORM", platform)
+    found = check(compose(*TASK, *overrides.split()))
+    assert found == [] if fragment is None else fragment in found[0]
+
+
+# --- the plugin
+
+
+@pytest.mark.parametrize("policy", ["none", "other", "NONE"])
+def test_a_switched_off_plugin(compose, monkeypatch, policy):
+    monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", policy)
+    [problem] = problems(compose(RECIPE))
+    assert problem.startswith(f"VERL_USE_EXTERNAL_PLUGINS={policy.lower()}: ")
+    assert "unset it, or set it to reinforcepp" in problem
+
+
+@pytest.mark.parametrize("policy", ["auto", "reinforcepp", "other, Reinforcepp"])
+def test_a_plugin_that_is_switched_on(compose, monkeypatch, policy):
+    from reinforcepp_verl.preflight.plugin import check
+
+    monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", policy)
+    assert check(compose(RECIPE)) == []
+
+
+def test_a_switch_in_the_workers_environment(compose):
+    variable = "ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_PLUGINS=none"
+    [problem] = problems(compose(*TASK, variable))
+    assert problem.startswith("VERL_USE_EXTERNAL_PLUGINS=none: ")
+
+
+def test_a_plugin_that_is_not_installed(compose, monkeypatch):
+    monkeypatch.setattr("reinforcepp_verl.preflight.plugin.entry_points", lambda **_: ())
+    [problem] = problems(compose(RECIPE))
+    assert "verl.plugins: no installed package offers reinforcepp" in problem and "pip install -e ." in problem
+
+
+@pytest.mark.parametrize(("command", "fragment"), [("/no/python", "it does not start"), ("echo", "is not installed")])
+def test_a_worker_interpreter_without_the_plugin(compose, command, fragment):
+    [problem] = problems(compose(*TASK, f"ray_kwargs.ray_init.runtime_env.py_executable={command}"))
+    assert problem.startswith(f"ray_kwargs.ray_init.runtime_env.py_executable is {command}: ") and fragment in problem
+
+
+def test_a_plugin_that_fails_to_import(compose, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "reinforcepp_verl.plugin", None)
+    monkeypatch.delattr("reinforcepp_verl.plugin", raising=False)
+    [problem] = names.check(compose(RECIPE))
+    assert problem.startswith("reinforcepp_verl.plugin: the import fails with ModuleNotFoundError")
+
+
+# --- data files
+
+
+def _write(path, rows):
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows, schema=None if rows else pa.schema([("prompt", pa.string())])), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".json", ".jsonl"])
+def test_every_format_that_verl_reads(compose, tmp_path, suffix):
+    file = tmp_path / f"train{suffix}"
+    _write(file, [ROW] * 64)
+    assert problems(compose(*TASK, f"data.train_files={file}")) == []
+
+
+def test_a_column_that_is_missing_is_reported_for_each_file(compose):
+    found = problems(compose(*TASK, "data.prompt_key=promt"))
+    assert [problem.split()[1] for problem in found] == [f"data/arithmetic/{name}.parquet" for name in ("train", "val")]
+    assert all("has no column promt (did you mean prompt?); add it, or set data.prompt_key" in text for text in found)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".json", ".jsonl"])
+@pytest.mark.parametrize(
+    ("rows", "fragment"),
+    [
+        ([], "holds no rows"),
+        ([ROW] * 3, "holds 3 rows, so there would be no step at all; set data.train_batch_size to 3 or less"),
+        (
+            [{**ROW, "prompt": "1+1="}] * 64,
+            "row 0: data.prompt_key=prompt holds '1+1='; it must be a list of {role, co",
+        ),
+        ([{**ROW, "prompt": [{"role": "user"}]}] * 64, "it must be a list of {role, content}"),
+        ([{**ROW, "reward_model": {"style": "rule"}}] * 64, "row 0 has no reward_model.ground_truth"),
+        ([{"prompt": ROW["prompt"]}] * 64, "has no column data_source"),
+    ],
+)
+def test_wrong_content(compose, tmp_path, suffix, rows, fragment):
+    file = tmp_path / f"train{suffix}"
+    _write(file, rows)
+    [problem] = problems(compose(*TASK, f"data.train_files={file}"))
+    assert fragment in problem
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fragment"),
+    [
+        ("a.parquet", b"PAR1 not a table", "is no readable parquet file"),
+        ("a.jsonl", b"{not json}\n", "is no readable JSON file"),
+        ("a.json", b"[1, 2]", "does not hold one JSON object per row"),
+        ("a.csv", b"a,b\n", "is not a file that ends in .parquet, .json, .jsonl"),
+    ],
+)
+def test_malformed_files(compose, tmp_path, name, content, fragment):
+    file = tmp_path / name
+    file.write_bytes(content)
+    [problem] = problems(compose(*TASK, f"data.val_files={file}"))
+    assert problem.startswith(f"data.val_files: {file} {fragment}")
+
+
+def test_verl_validation_prints_nothing(compose, capsys):
+    verl_validation.check(compose(RECIPE))
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,84 @@
+"""The CPU platform does what verl asks of a platform."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+import torch
+
+from reinforcepp_verl.cpu import detect
+from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT, set_defaults
+from reinforcepp_verl.cpu.platform import PlatformCPU
+
+
+@pytest.fixture
+def platform(monkeypatch) -> PlatformCPU:
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    return PlatformCPU()
+
+
+def test_it_leaves_no_abstract_method_and_serves_tensors(platform):
+    assert platform.is_available() and platform.is_platform_available(use_smi_check=True)
+    assert torch.ones(2).to(platform.current_device()).device.type == platform.device_name == "cpu"
+    assert platform.communication_backend_name() == "gloo"
+    assert platform.ray_resource_name() == "GPU", "verl's resource check knows no other name"
+    assert not platform.is_ipc_supported(), "weights must go through shared memory"
+
+
+def test_seeds_reach_torch(platform):
+    platform.manual_seed_all(3)
+    first = torch.rand(2)
+    platform.manual_seed(3)
+    assert torch.equal(first, torch.rand(2))
+
+
+def test_the_device_module_has_what_verl_calls_on_a_device(platform):
+    module = platform.device_module
+    free, total = module.mem_get_info()
+    assert 0 < free <= total
+    assert module.memory_allocated() == module.max_memory_reserved("cpu") == 0
+    state = module.get_rng_state()
+    first = torch.rand(2)
+    module.set_rng_state(state)
+    assert torch.equal(first, torch.rand(2))
+    for name in ("empty_cache", "ipc_collect", "synchronize", "reset_peak_memory_stats", "set_device"):
+        assert getattr(module, name)() is None
+
+
+def test_no_op_methods_return(platform):
+    platform.synchronize()
+    platform.empty_cache()
+    platform.set_device(0)
+    with platform.nvtx_range("anything"):
+        pass
+    assert platform.get_device_capability() == (None, None)
+    assert platform.rollout_env_vars() == CPU_ENVIRONMENT
+
+
+def test_the_users_choice_wins_over_what_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(detect, "DEVICE_NODES", (str(tmp_path / "none"),))
+    monkeypatch.delenv("VERL_PLATFORM", raising=False)
+    assert detect.cpu_platform_wanted()
+    monkeypatch.setenv("VERL_PLATFORM", "nvidia")
+    assert not detect.cpu_platform_wanted()
+    monkeypatch.setattr(detect, "DEVICE_NODES", (str(tmp_path),))
+    monkeypatch.setenv("VERL_PLATFORM", "")
+    assert not detect.cpu_platform_wanted()
+    monkeypatch.setenv("VERL_PLATFORM", " CPU ")
+    assert detect.cpu_platform_wanted()
+
+
+def test_variables_that_the_user_exported_are_kept(monkeypatch):
+    for name in CPU_ENVIRONMENT:
+        monkeypatch.setenv(name, "before")  # so that monkeypatch puts all of them back
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    set_defaults()
+    assert os.environ["OMP_NUM_THREADS"] == "4"
+    assert os.environ["VLLM_TARGET_DEVICE"] == "cpu"
+
+
+def test_verl_still_has_no_cpu_platform_of_its_own():
+    assert importlib.util.find_spec("verl.plugin.platform.platform_cpu") is None

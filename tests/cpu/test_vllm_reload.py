@@ -1,0 +1,65 @@
+"""vLLM's own Linear on the CPU: it drops its weight after loading, and keeps it with our vLLM plugin."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+from reinforcepp_verl.cpu.detect import cpu_platform_wanted
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
+    pytest.mark.skipif(not cpu_platform_wanted(), reason="this machine has an accelerator"),
+    pytest.mark.timeout(180),
+]
+
+# A Linear as a Llama has it, loaded as `load_weights` does and then loaded again as verl does after every step.
+LOAD_TWICE = """
+import sys, torch
+from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.distributed import init_distributed_environment, initialize_model_parallel
+from vllm.model_executor.layers.linear import ColumnParallelLinear
+
+if sys.argv[1] == "with":
+    from reinforcepp_verl.cpu.vllm_reload import register
+    register()
+
+def load(layer, weight):
+    layer.weight.weight_loader(layer.weight, weight)
+
+with set_current_vllm_config(VllmConfig()), torch.no_grad():
+    init_distributed_environment(1, 0, "file://" + sys.argv[2], 0, "gloo")
+    initialize_model_parallel(1)
+    layer = ColumnParallelLinear(64, 32, bias=False, params_dtype=torch.float32)
+    x = torch.randn(4, 64)
+    for step in range(2):
+        weight = torch.randn(32, 64)
+        load(layer, weight)
+        if step == 0:
+            layer.quant_method.process_weights_after_loading(layer)
+        torch.testing.assert_close(layer(x)[0], x @ weight.T)
+        print("loaded", step)
+"""
+
+
+def load_twice(plugin: str, tmp_path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "VLLM_TARGET_DEVICE": "cpu", "VLLM_PLUGINS": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", LOAD_TWICE, plugin, str(tmp_path / "store")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_without_the_plugin_a_second_load_fails(tmp_path):
+    done = load_twice("without", tmp_path)
+    assert "loaded 0" in done.stdout, done.stderr
+    assert "loaded 1" not in done.stdout
+    assert "has no attribute 'weight_loader'" in done.stderr, done.stderr
+
+
+def test_with_the_plugin_a_second_load_counts(tmp_path):
+    done = load_twice("with", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "loaded 1" in done.stdout

@@ -1,0 +1,63 @@
+"""The arithmetic task, prepared once, and the `reinforcepp` command as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reinforcepp_verl.runs import processes
+
+COMMAND = Path(sys.executable).with_name("reinforcepp")
+RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with data/arithmetic in it, as `reinforcepp prepare arithmetic` leaves it."""
+    folder = tmp_path_factory.mktemp("workplace")
+    subprocess.run([COMMAND, "prepare", "arithmetic"], cwd=folder, check=True, timeout=240)
+    return folder
+
+
+@pytest.fixture
+def start(workplace: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Return a function that starts a command in the workplace; what is left of it is ended after the test."""
+    started: list[subprocess.Popen] = []
+
+    def start_command(*command: str | Path, **environment: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=workplace,
+            env={**os.environ, processes.MARK: f"test-{os.getpid()}", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start_command
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+    if (latest := workplace / "runs" / "latest").exists():
+        processes.end_all(str(latest.resolve()))
+    processes.end_all(f"test-{os.getpid()}")
+
+
+@pytest.fixture
+def train(start: Callable[..., subprocess.Popen], workplace: Path) -> Callable[..., tuple[Path, str]]:
+    """Return a function that runs `reinforcepp train` to its successful end: (run folder, console output)."""
+
+    def train_to_the_end(*overrides: str) -> tuple[Path, str]:
+        process = start(COMMAND, "train", RECIPE, *overrides)
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output
+        return (workplace / "runs" / "latest").resolve(), output
+
+    return train_to_the_end

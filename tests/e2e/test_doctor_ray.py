@@ -1,0 +1,22 @@
+"""`reinforcepp doctor` with a real Ray worker and a real vLLM import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reinforcepp_verl.diagnosis import examine
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(120)
+def test_the_plugin_is_live_here_and_in_a_ray_worker_and_nothing_is_left_behind():
+    before = set(Path("/tmp").glob("doctor-*"))
+    findings = {finding.name: finding for finding in examine(ray=True)}
+    for name in ("plugin in a process", "plugin in a Ray worker"):
+        assert findings[name].status == "ok", findings[name]
+        assert findings[name].detail.startswith("registered, platform ")
+    assert findings["vLLM"].status == "ok", findings["vLLM"]
+    # Ray keeps everything, sockets included, in the folder that is gone now: no daemon can be alive.
+    assert set(Path("/tmp").glob("doctor-*")) <= before

@@ -1,0 +1,91 @@
+"""How a run ends when it does not end well: a killed engine, Ctrl-C, a broken reward function."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from reinforcepp_verl.runs import processes
+
+pytestmark = pytest.mark.e2e
+
+ENGINE = "VLLM::EngineCore"
+ENGINE_DEATH_DEADLINE_S = 120
+
+
+def wait_until(condition, timeout_s: float, what: str):
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"{what} did not happen within {timeout_s} s")
+
+
+def newest_run(workplace: Path) -> Path:
+    return (workplace / "runs" / "latest").resolve()
+
+
+def start_training(start, command: Path, *overrides: str):
+    return start(command, "train", "+recipe=math_rlvr/arithmetic_cpu", *overrides)
+
+
+@pytest.fixture
+def command():
+    return Path(sys.executable).with_name("reinforcepp")
+
+
+def test_a_killed_engine_ends_the_run_and_is_named(start, command, workplace):
+    process = start_training(start, command, "trainer.val_before_train=false", "trainer.test_freq=-1")
+
+    def engine_of_a_running_step() -> psutil.Process | None:
+        metrics = newest_run(workplace) / "metrics.jsonl"
+        if process.poll() is not None or not metrics.exists():
+            return None
+        return next((p for p in processes.of_run(str(newest_run(workplace))) if ENGINE in " ".join(p.cmdline())), None)
+
+    wait_until(engine_of_a_running_step, 240, "the first step").kill()
+    killed_at = time.monotonic()
+    output, _ = process.communicate(timeout=ENGINE_DEATH_DEADLINE_S + 60)
+
+    assert time.monotonic() - killed_at < ENGINE_DEATH_DEADLINE_S
+    assert process.returncode not in (0, None)
+    assert "vLLM engine died" in output
+    assert str(newest_run(workplace) / "train.log") in output
+    assert not processes.of_run(str(newest_run(workplace)))
+
+
+def test_ctrl_c_ends_the_run_and_everything_it_started(start, command, workplace):
+    before = newest_run(workplace)
+    process = start_training(start, command)
+    wait_until(lambda: newest_run(workplace) != before, 60, "a new run folder")
+    run = newest_run(workplace)
+    wait_until(lambda: len(processes.of_run(str(run))) > 5, 120, "the start of Ray")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "interrupted" in output
+    assert "Traceback" not in output
+    assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
+    assert not processes.of_run(str(run))
+
+
+def test_a_broken_reward_function_is_reported_in_a_line(start, command, workplace, tmp_path):
+    reward = tmp_path / "broken.py"
+    reward.write_text("def compute_score(**_):\n    raise RuntimeError('no verdict today')\n")
+    process = start_training(start, command, f"reward.custom_reward_function.path={reward}")
+    output, _ = process.communicate(timeout=300)
+
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in output
+    failed = output[output.index("failed:") :]
+    assert len(failed.splitlines()) <= 4
+    assert str(newest_run(workplace) / "train.log") in failed
+    assert not processes.of_run(str(newest_run(workplace)))

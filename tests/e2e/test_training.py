@@ -1,0 +1,93 @@
+"""Real verl, Ray, FSDP2 and vLLM on the CPU: a run learns, two workers compute what one computes, stock verl works."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from reinforcepp_verl.runs import processes
+
+pytestmark = pytest.mark.e2e
+
+RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+VAL_ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
+# Token-mean makes the on-policy loss zero up to rounding, which has no relative error to compare.
+COMPARABLE_LOSS = "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean"
+REPLAYED_STEPS = 2
+
+
+def replay(folder: Path) -> list[str]:
+    """Overrides under which verl records the rollouts of the first steps in `folder`, or replays them from there."""
+    steps = list(range(1, REPLAYED_STEPS + 1))
+    return ["skip.rollout_tq.enable=true", f"skip.rollout_tq.dump_dir={folder}", f"skip.rollout_tq.steps={steps}"]
+
+
+def read_records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def rollouts(tmp_path_factory):
+    return tmp_path_factory.mktemp("rollouts")
+
+
+@pytest.fixture(scope="module")
+def one_worker_records() -> list[dict]:
+    """Filled by the first test and read by the second: a run costs minutes."""
+    return []
+
+
+def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
+    run, output = train(COMPARABLE_LOSS, *replay(rollouts), "trainer.total_training_steps=12", "trainer.test_freq=12")
+    steps = read_records(run)
+    one_worker_records.extend(steps)
+
+    assert [record["step"] for record in steps] == list(range(13))
+    assert all(record["training/rollout_probs_diff_mean"] < 1e-4 for record in steps[1:])
+    assert all(record["actor/grad_norm"] > 0 for record in steps[1:])
+    assert steps[-1][VAL_ACCURACY] > steps[0][VAL_ACCURACY]
+
+    result = json.loads((run / "summary.json").read_text())
+    assert result["status"] == "finished"
+    assert (result["steps"], result["seed"]) == (12, 1)
+    assert result["initial_val"] == steps[0][VAL_ACCURACY]
+    assert result["final_val"] == steps[-1][VAL_ACCURACY]
+    assert 0 < result["step_seconds_median"] < result["seconds"]
+    assert {"config.yaml", "metrics.jsonl", "train.log", "curves.png", "summary.json"} <= {p.name for p in run.iterdir()}
+    assert "val acc" in output and "WorkerDict" not in output
+    assert not processes.of_run(str(run))
+
+
+def test_two_workers_compute_the_same_loss_and_gradient(train, rollouts, one_worker_records):
+    run, _ = train(
+        COMPARABLE_LOSS,
+        *replay(rollouts),
+        f"trainer.total_training_steps={REPLAYED_STEPS}",
+        "trainer.val_before_train=false",
+        "trainer.n_gpus_per_node=2",
+    )
+    two_workers = read_records(run)
+    assert len(two_workers) == REPLAYED_STEPS
+    for one, two in zip(one_worker_records[1:], two_workers, strict=False):
+        assert two["actor/loss"] == pytest.approx(one["actor/loss"], rel=1e-4)
+        assert two["actor/grad_norm"] == pytest.approx(one["actor/grad_norm"], rel=1e-4)
+        assert two["training/rollout_probs_diff_mean"] < 1e-4
+
+
+def test_stock_verl_command_trains_the_baseline_variant(start, workplace, tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    overrides = ["trainer.total_training_steps=2", "trainer.val_before_train=false", "trainer.test_freq=-1"]
+    process = start(
+        *[sys.executable, "-m", "verl.trainer.main_ppo", "--config-name", "reinforcepp_trainer", RECIPE],
+        *["+method=reinforcepp_baseline", f"trainer.default_local_dir={tmp_path}", *overrides],
+        VERL_FILE_LOGGER_PATH=str(metrics),
+    )
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output[-5000:]
+    last = json.loads(metrics.read_text().splitlines()[-1])
+    assert last["step"] == 2
+    assert last["data"]["actor/kl_loss"] > 0
+    assert "actor/reward_kl_penalty" not in last["data"]

@@ -1,0 +1,162 @@
+"""What we rely on in verl 0.9.1. When verl moves, this file says where, in one place and by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+
+import pytest
+import verl
+from verl.plugin.platform import platform_manager
+from verl.plugin.platform.platform_base import PlatformBase
+from verl.trainer import main_ppo
+from verl.trainer.ppo import core_algos, ray_trainer
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+from verl.utils import distributed
+from verl.utils.config import omega_conf_to_dataclass, validate_config
+from verl.utils.tracking import FileLogger
+from verl.workers.config import ActorConfig
+from verl.workers.engine.fsdp import transformer_impl
+from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer
+from verl.workers.utils import losses
+
+PLATFORM_METHODS = {
+    "communication_backend_name",
+    "cudart",
+    "current_device",
+    "device_count",
+    "device_module",
+    "device_name",
+    "empty_cache",
+    "get_device_capability",
+    "is_available",
+    "is_ipc_supported",
+    "manual_seed",
+    "manual_seed_all",
+    "nvtx_range",
+    "profiler_start",
+    "profiler_stop",
+    "ray_noset_envvars",
+    "ray_resource_name",
+    "set_allocator_settings",
+    "set_device",
+    "synchronize",
+    "vendor_name",
+    "visible_devices_envvar",
+}
+SIGNATURES = {
+    core_algos.register_adv_est: ["name_or_enum"],
+    core_algos.register_policy_loss: ["name"],
+    core_algos.agg_loss: [
+        "loss_mat",
+        "loss_mask",
+        "loss_agg_mode",
+        "dp_size",
+        "batch_num_tokens",
+        "global_batch_size",
+        "loss_scale_factor",
+    ],
+    ReplayBuffer.__init__: [
+        "self",
+        "trainer_mode",
+        "trainer_config",
+        "max_off_policy_threshold",
+        "max_off_policy_strategy",
+        "sampler_kwargs",
+        "poll_interval",
+        "refill_fn",
+        "filter_groups_metric",
+        "train_batch_size",
+        "gen_batch_size",
+        "max_inflight_gen_batches",
+        "sync_refill_failed_groups",
+    ],
+    ReplayBuffer._wait_for_next_poll: ["self", "partition_id", "last_debug_time"],
+    bucketed_weight_transfer.BucketedWeightReceiver.receive_weights: ["self", "on_bucket_received"],
+    omega_conf_to_dataclass: ["config", "dataclass_type"],
+    validate_config: ["config", "use_reference_policy", "use_critic"],
+    need_critic: ["config"],
+    need_reference_policy: ["config"],
+    main_ppo.run_ppo: ["config", "task_runner_class"],
+}
+
+
+def test_version():
+    assert verl.__version__ == "0.9.1"
+
+
+@pytest.mark.parametrize("function", SIGNATURES, ids=lambda function: function.__qualname__)
+def test_parameters(function):
+    # `inspect` looks through functools.wraps, and so through our CPU patches.
+    assert list(inspect.signature(function).parameters) == SIGNATURES[function]
+
+
+def test_process_group_takes_a_backend():
+    parameters = inspect.signature(distributed.initialize_global_process_group_ray).parameters
+    assert list(parameters) == ["timeout_second", "backend"]
+
+
+def test_registries_are_plain_dicts():
+    assert isinstance(core_algos.ADV_ESTIMATOR_REGISTRY, dict)
+    assert isinstance(core_algos.POLICY_LOSS_REGISTRY, dict)
+
+
+def test_estimators_are_called_by_these_keywords():
+    source = inspect.getsource(ray_trainer.compute_advantage)
+    for argument in ("token_level_rewards", "response_mask", "config", "index"):
+        assert f'"{argument}"' in source
+
+
+def test_the_loss_is_called_by_these_keywords_and_adds_the_kl_itself():
+    source = inspect.getsource(losses.ppo_loss)
+    for argument in (
+        "old_log_prob",
+        "log_prob",
+        "advantages",
+        "response_mask",
+        "loss_agg_mode",
+        "config",
+        "rollout_is_weights",
+    ):
+        assert f"{argument}=" in source
+    assert "use_kl_loss" in source
+
+
+def test_actor_config_has_the_fields_that_our_loss_reads():
+    fields = {field.name for field in dataclasses.fields(ActorConfig)}
+    assert fields >= {"clip_ratio", "clip_ratio_low", "clip_ratio_high", "clip_ratio_c", "global_batch_info"}
+    assert ActorConfig.clip_ratio_low == ActorConfig.clip_ratio_high == 0.2  # why our base YAML sets both to null
+
+
+def test_a_platform_must_implement_exactly_these():
+    assert PlatformBase.__abstractmethods__ == PLATFORM_METHODS
+    assert list(inspect.signature(platform_manager.PlatformRegistry.register).parameters) == ["platform"]
+
+
+def test_the_replay_buffer_keeps_the_sets_that_our_deadline_watches():
+    source = inspect.getsource(ReplayBuffer.__init__)
+    for name in ("partitions", "pending_keys", "running_keys", "finished_keys", "failure_keys"):
+        assert f"self.{name}: dict[str" in source
+    for buffer in (ReplayBuffer, ReplayBufferAsync):
+        assert "_wait_for_next_poll(partition_id" in inspect.getsource(buffer)
+
+
+def test_names_that_the_cpu_patches_replace():
+    assert callable(transformer_impl.CPUOffloadPolicy)
+    assert "CPUOffloadPolicy(pin_memory=True)" in inspect.getsource(transformer_impl)
+    assert callable(distributed.initialize_global_process_group_ray)
+
+
+def test_main_can_be_called_without_hydra():
+    assert list(inspect.signature(main_ppo.main.__wrapped__).parameters) == ["config"]
+
+
+def test_the_file_logger_writes_where_we_tell_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("VERL_FILE_LOGGER_PATH", str(tmp_path / "metrics.jsonl"))
+    logger = FileLogger("project", "experiment")
+    logger.log({"critic/score/mean": 0.5}, step=3)
+    logger.finish()
+    [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"step": 3, "data": {"critic/score/mean": 0.5}}
