@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from verl.trainer.ppo.core_algos import agg_loss
-from verl.workers.config import ActorConfig
 
 from reinforcepp_verl import advantages as estimators
 from reinforcepp_verl.config import ReinforceppConfig
 from reinforcepp_verl.losses import clipped_surrogate, masked_mean
+
+if TYPE_CHECKING:
+    from verl.workers.config import ActorConfig
 
 
 def reinforcepp_advantage(
@@ -62,6 +63,9 @@ def reinforcepp_policy_loss(
     rollout_is_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Compute the clipped loss, aggregated by verl; `config` is verl's `actor_rollout_ref.actor` node."""
+    # Imported here: verl imports this module through its plugin hook, while verl itself is half imported.
+    from verl.trainer.ppo.core_algos import agg_loss
+
     assert config is not None, "verl passes its `actor_rollout_ref.actor` node as config"
     valid = response_mask.bool()
     # Masked values are replaced before any arithmetic: a NaN there would survive a later multiplication by zero.

@@ -48,11 +48,13 @@ class EngineWatch(threading.Thread):
             if SERVER_NAME not in name or name in self._addresses:
                 continue
             try:
-                host, port = ray.get(ray.get_actor(name).get_server_address.remote(), timeout=ANSWER_WITHIN_S)
+                address: tuple[str, int] = ray.get(
+                    ray.get_actor(name).get_server_address.remote(), timeout=ANSWER_WITHIN_S
+                )
             except (RayError, ValueError):
                 # Created but not listening yet, or gone again: the next look decides.
                 continue
-            self._addresses[name] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self._addresses[name] = _url_host(*address)
             self._healthy_at[name] = time.monotonic()
 
     def _check(self, name: str, address: str) -> None:
@@ -80,3 +82,7 @@ def health_problem(address: str) -> str | None:
         return f"/health answers {error.code}"
     except OSError as error:
         return f"/health does not answer ({error})"
+
+
+def _url_host(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

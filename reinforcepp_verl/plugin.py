@@ -34,6 +34,6 @@ register_adv_est("reinforcepp_baseline")(reinforcepp_baseline_advantage)
 # verl overwrites a policy loss of the same name without a word.
 if POLICY_LOSS_REGISTRY.get(POLICY_LOSS, reinforcepp_policy_loss) is not reinforcepp_policy_loss:
     raise ValueError(f"another package has registered the policy loss {POLICY_LOSS!r}; uninstall one of the two")
-register_policy_loss(POLICY_LOSS)(reinforcepp_policy_loss)
+register_policy_loss(POLICY_LOSS)(reinforcepp_policy_loss)  # type: ignore[arg-type]
 
 search_path.register()

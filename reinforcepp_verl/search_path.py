@@ -40,7 +40,7 @@ def recipe_names() -> list[str]:
 
 
 class ReinforceppSearchPath(SearchPathPlugin):
-    """Appends, never prepends: a user's own --config-dir wins over ours, and ours over verl's."""
+    """Appends ours, then verl's. Hydra looks in a user's --config-dir after both, so names there should be new ones."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(PROVIDER, f"file://{config_dir()}")

@@ -7,7 +7,6 @@ Each patch waits until verl imports the module it changes, so importing the plug
 from __future__ import annotations
 
 import functools
-from types import ModuleType
 from typing import Any
 
 import wrapt
@@ -15,7 +14,7 @@ import wrapt
 CPU_BACKEND = "cpu:gloo"
 
 
-def use_one_gloo_backend(module: ModuleType) -> None:
+def use_one_gloo_backend(module: Any) -> None:
     """verl asks for "cpu:gloo,<device>:<backend>", which names the CPU twice here, and torch rejects that."""
     original = module.initialize_global_process_group_ray
 
@@ -26,7 +25,7 @@ def use_one_gloo_backend(module: ModuleType) -> None:
     module.initialize_global_process_group_ray = initialize
 
 
-def offload_without_pinning(module: ModuleType) -> None:
+def offload_without_pinning(module: Any) -> None:
     """verl offloads the reference model into pinned memory, which only an accelerator driver can allocate."""
     original = module.CPUOffloadPolicy
 
@@ -36,7 +35,7 @@ def offload_without_pinning(module: ModuleType) -> None:
     module.CPUOffloadPolicy = policy
 
 
-def copy_received_weights(module: ModuleType) -> None:
+def copy_received_weights(module: Any) -> None:
     """Received tensors are views of a shared-memory bucket; without a device copy vLLM would keep the bucket open."""
     receiver = module.BucketedWeightReceiver
     original = receiver.receive_weights
@@ -51,7 +50,7 @@ def copy_received_weights(module: ModuleType) -> None:
     receiver.receive_weights = receive
 
 
-def load_critic_with_sdpa(module: ModuleType) -> None:
+def load_critic_with_sdpa(module: Any) -> None:
     """verl loads a critic with flash attention whatever the config says, and there is none for the CPU."""
 
     def load_valuehead_model(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:

@@ -58,7 +58,7 @@ class PlatformCPU(PlatformBase):
 
     device_name = "cpu"
     vendor_name = "cpu"
-    device_module = CPU_DEVICE_MODULE
+    device_module = CPU_DEVICE_MODULE  # type: ignore[assignment]
 
     def is_available(self) -> bool:
         return True

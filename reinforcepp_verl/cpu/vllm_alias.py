@@ -19,7 +19,8 @@ class VllmAlias(metadata.DistributionFinder):
         return None
 
     def find_distributions(
-        self, context: metadata.DistributionFinder.Context = metadata.DistributionFinder.Context()  # noqa: B008
+        self,
+        context: metadata.DistributionFinder.Context = metadata.DistributionFinder.Context(),  # noqa: B008
     ) -> Iterable[metadata.Distribution]:
         if context.name is None or context.name.lower() != "vllm":
             return []

@@ -12,7 +12,7 @@ import torch
 
 def keep_weight(self: object, layer: torch.nn.Module) -> None:
     """Replace `UnquantizedLinearMethod.process_weights_after_loading`: compute with the weight as it was loaded."""
-    layer.cpu_linear = torch.nn.functional.linear
+    layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
 
 
 def register() -> None:
@@ -23,4 +23,4 @@ def register() -> None:
         return
     from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
-    UnquantizedLinearMethod.process_weights_after_loading = keep_weight
+    UnquantizedLinearMethod.process_weights_after_loading = keep_weight  # type: ignore[method-assign]

@@ -36,7 +36,7 @@ def check(config: DictConfig) -> list[str]:
     if wrong:
         return [f"{key} is {value(config, key)!r}: set {key} to an integer >= 1" for key in wrong]
     found = [*_separate_async(config), *_workers(config)]
-    if found:
+    if found or value(config, f"{ACTOR}.strategy") not in ("fsdp", "fsdp2"):
         return found
     return [*_mini_batches(config, ACTOR), *_critic(config), *_log_probs(config), *_token_budgets(config)]
 

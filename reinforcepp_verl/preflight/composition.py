@@ -30,7 +30,7 @@ def explain(error: CompactHydraException) -> str:
 
 def _missing_file(error: MissingConfigException) -> str:
     # Where Hydra looked for the file is of no use to somebody who misspelt its name.
-    message = str(error).partition("Config search path:")[0].strip().splitlines()[0]
+    message = str(error).partition("Config search path:")[0].strip().splitlines()[0].rstrip(".")
     group, _, name = (error.missing_cfg_file or "").partition("/")
     if group not in GROUPS:
         return f"{message}; correct the name, or add its folder with --config-dir"

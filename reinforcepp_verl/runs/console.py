@@ -6,8 +6,16 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import ProgressColumn, Task
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from reinforcepp_verl.runs.history import validation_key
@@ -45,7 +53,7 @@ def header() -> str:
 def row(record: dict[str, Any]) -> str:
     """Return one step's record as a line; a value that the step does not have is a dash."""
     cells = []
-    for name, width, spec, keys in COLUMNS:
+    for _heading, width, spec, keys in COLUMNS:
         names = [key for key in keys if key in record] if keys else [validation_key(record)]
         value = record.get(names[0]) if names and names[0] else None
         cells.append(f"{'-':>{width}}" if value is None else f"{value:>{width}{spec}}")

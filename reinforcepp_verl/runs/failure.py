@@ -11,7 +11,12 @@ LINES_SHOWN = 2
 TAIL_BYTES = 400_000
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # A dead engine is seen by whoever asks it next, and each of them words it in its own way.
-ENGINE_DEATH = re.compile(r"vLLM engine \S+ has not been healthy.*|EngineDeadError|engine core exited unexpectedly")
+# The most telling sign comes first.
+ENGINE_DEATH = (
+    re.compile(r"vLLM engine \S+ has not been healthy[^;\n]*"),
+    re.compile(r"EngineDeadError"),
+    re.compile(r"engine core exited unexpectedly"),
+)
 ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)?(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
 
 
@@ -19,8 +24,9 @@ def explain(folder: RunFolder, exit_code: int) -> str:
     """Return the cause of a failed run, at most `LINES_SHOWN` lines."""
     note = folder.failure.read_text(encoding="utf-8").strip() if folder.failure.exists() else ""
     log = _tail(folder.log)
-    if death := ENGINE_DEATH.search(log):
-        return f"the vLLM engine died during the run ({death[0]})"
+    for sign in ENGINE_DEATH:
+        if death := sign.search(log):
+            return f"the vLLM engine died during the run ({death[0]})"
     if not note:
         note = _last_error(log) or f"the training process ended with exit code {exit_code} and no Python error"
     return "\n".join(line for line in note.splitlines() if line.strip())[:600].strip()

@@ -81,7 +81,10 @@ def _headline(config: DictConfig) -> str:
 
 def _follow(folder: RunFolder, config: DictConfig, console: Console, summary: Summary) -> int:
     follower = MetricsFollower(folder.tracker, folder.metrics)
-    with _training_process(folder) as process, RunConsole(console, config.trainer.total_training_steps) as screen:
+    with (
+        _training_process(folder, _environment(config)) as process,
+        RunConsole(console, config.trainer.total_training_steps) as screen,
+    ):
         running = True
         while running:
             running = process.poll() is None
@@ -94,11 +97,20 @@ def _follow(folder: RunFolder, config: DictConfig, console: Console, summary: Su
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
+def _environment(config: DictConfig) -> dict[str, str]:
+    """Return what the child's environment has beside ours."""
+    if config.ray_kwargs.ray_init.get("address") is None:
+        # One machine: Ray then uses loopback, and with it vLLM's servers. The variable's name speaks of what Ray made it
+        # for; there is no other that does this, and `_node_ip_address=127.0.0.1` is replaced by the machine's address.
+        return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    return {}
+
+
 @contextmanager
-def _training_process(folder: RunFolder) -> Iterator[subprocess.Popen]:
+def _training_process(folder: RunFolder, extra: dict[str, str]) -> Iterator[subprocess.Popen]:
     """Start the worker in a session of its own, so that Ctrl-C reaches only us and we decide how it ends."""
     command = [sys.executable, "-m", "reinforcepp_verl.runs.worker", str(folder.path)]
-    environment = {**os.environ, processes.MARK: str(folder.path), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **extra, processes.MARK: str(folder.path), "PYTHONUNBUFFERED": "1"}
     with folder.log.open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import psutil
 
@@ -25,18 +24,26 @@ def end_all(run: str, grace_s: float = GRACE_S) -> int:
         RuntimeError: when some survive SIGKILL.
     """
     found: set[int] = set()
-    for send in ("terminate", "kill", "kill"):
+    for send, spare_trackers in (("terminate", True), ("kill", True), ("kill", False), ("kill", False)):
         processes = of_run(run)
         if not processes:
             return len(found)
         found.update(process.pid for process in processes)
         for process in processes:
-            _signal(process, send)
+            if not (spare_trackers and _is_resource_tracker(process)):
+                _signal(process, send)
         psutil.wait_procs(processes, timeout=grace_s)
-    time.sleep(0.1)
     if survivors := of_run(run):
         raise RuntimeError(f"processes {[process.pid for process in survivors]} of {run} could not be killed")
     return len(found)
+
+
+def _is_resource_tracker(process: psutil.Process) -> bool:
+    """Python's resource tracker ends by itself after its last client, and removes their shared memory before that."""
+    try:
+        return any("multiprocessing.resource_tracker" in argument for argument in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _mark(process: psutil.Process) -> str | None:

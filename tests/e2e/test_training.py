@@ -56,7 +56,8 @@ def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
     assert result["initial_val"] == steps[0][VAL_ACCURACY]
     assert result["final_val"] == steps[-1][VAL_ACCURACY]
     assert 0 < result["step_seconds_median"] < result["seconds"]
-    assert {"config.yaml", "metrics.jsonl", "train.log", "curves.png", "summary.json"} <= {p.name for p in run.iterdir()}
+    files = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "train.log", "curves.png", "summary.json"} <= files
     assert "val acc" in output and "WorkerDict" not in output
     assert not processes.of_run(str(run))
 
