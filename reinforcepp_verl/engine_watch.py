@@ -39,6 +39,9 @@ class EngineWatch(threading.Thread):
     def run(self) -> None:
         while True:
             time.sleep(LOOK_EVERY_S)
+            if not ray.is_initialized():
+                # Asking Ray anything would start one.
+                return
             self._find_new_servers()
             for name, address in self._addresses.items():
                 self._check(name, address)

@@ -1,8 +1,8 @@
-"""Teaches a small Llama two-digit addition from a sloppy teacher, so that reinforcement learning has work left to do.
+"""Teaches a small Llama two-digit addition, then spoils it, so that reinforcement learning has work left to do.
 
-The teacher forgets most carries and now and then writes a wrong last digit. A model that imitates it well knows the
-right answer to every question but samples it less than half of the time, and its most likely answer is wrong wherever
-a carry is usually forgotten: both the sampled and the greedy accuracy leave room.
+First it learns from a careful teacher, then briefly from a sloppy one who forgets most carries and now and then writes
+a wrong last digit. It still knows the right answers but samples them less than half of the time, and its most likely
+answer is wrong wherever a carry is usually forgotten: both the sampled and the greedy accuracy leave room.
 """
 
 from __future__ import annotations
@@ -25,21 +25,29 @@ Progress = Callable[[int, int], None]
 MAX_ANSWER_TOKENS = 4  # three digits and the end of sequence
 _BETAS = (0.9, 0.98)
 _WEIGHT_DECAY = 0.01
+_HEAD_SIZE = 32  # the smallest that vLLM's attention kernels take
+_ROPE_THETA = 10.0  # sequences have 11 tokens: slow rotations are of no use and delay the learning
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Size of the model, how long it is taught, and how sloppy its teacher is."""
+    """Size of the model, how long each teacher teaches it, and how sloppy the second one is."""
 
     hidden_size: int = 128
     layers: int = 2
-    steps: int = 300
-    batch_size: int = 256
-    learning_rate: float = 3e-3
-    warmup_steps: int = 50
+    batch_size: int = 64
+    careful_steps: int = 600
+    careful_learning_rate: float = 1.5e-3
+    sloppy_steps: int = 120
+    sloppy_learning_rate: float = 1e-3
+    warmup_steps: int = 30
     forgotten_carry: float = 0.6
-    wrong_last_digit: float = 0.4
-    threads: int = 2
+    wrong_last_digit: float = 0.28
+
+    @property
+    def steps(self) -> int:
+        """Steps of both teachers together."""
+        return self.careful_steps + self.sloppy_steps
 
 
 @dataclass(frozen=True)
@@ -73,14 +81,15 @@ class Encoder:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, settings: WarmStart) -> LlamaForCausalLM:
-    """Build an untrained fp32 Llama. Heads have 32 channels, the fewest that vLLM's attention kernels take."""
+    """Build an untrained Llama in fp32."""
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
         intermediate_size=3 * settings.hidden_size,
         num_hidden_layers=settings.layers,
-        num_attention_heads=settings.hidden_size // 32,
+        num_attention_heads=settings.hidden_size // _HEAD_SIZE,
+        rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
         max_position_embeddings=64,
         tie_word_embeddings=False,
         dtype="float32",
@@ -89,6 +98,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast, settings: WarmStart) -> Llam
     model = LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(do_sample=True, temperature=1.0, **ids)
     return model
+
+
+def _careful_sums(left: Tensor, right: Tensor, settings: WarmStart, generator: torch.Generator) -> Tensor:
+    return left + right
 
 
 def noisy_sums(left: Tensor, right: Tensor, settings: WarmStart, generator: torch.Generator) -> Tensor:
@@ -109,30 +122,28 @@ def train(
     settings: WarmStart,
     progress: Progress | None = None,
 ) -> LlamaForCausalLM:
-    """Train a model on the sloppy teacher's answers; the same seed and settings give the same weights.
+    """Train a model with both teachers; the same seed and settings give the same weights.
 
     `progress` is called after each step with the steps done and their total.
     """
-    with _reproducible(seed, settings.threads):
-        encoder, model = Encoder(tokenizer), build_model(tokenizer, settings)
+    with _reproducible(seed):
+        model, generator = build_model(tokenizer, settings), torch.Generator().manual_seed(seed)
+        encoder, done = Encoder(tokenizer), 0
         prompts, operands = encoder.prompts(questions), torch.tensor([(q.left, q.right) for q in questions])
-        generator = torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, betas=_BETAS, weight_decay=_WEIGHT_DECAY
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate_factor(step, settings))
-        for step in range(settings.steps):
-            rows = torch.randint(len(prompts), (settings.batch_size,), generator=generator)
-            targets = encoder.answers(noisy_sums(*operands[rows].unbind(1), settings, generator))
-            logits = _answer_logits(model, prompts[rows], targets)
-            loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=encoder.pad)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            if progress is not None:
-                progress(step + 1, settings.steps)
+        for teacher, steps, peak in (
+            (_careful_sums, settings.careful_steps, settings.careful_learning_rate),
+            (noisy_sums, settings.sloppy_steps, settings.sloppy_learning_rate),
+        ):
+            # A new optimizer for the sloppy teacher: the old one's tiny second moments would make its first steps huge.
+            optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=_BETAS, weight_decay=_WEIGHT_DECAY)
+            for step in range(steps):
+                optimizer.param_groups[0]["lr"] = peak * _schedule(step, steps, settings.warmup_steps)
+                rows = torch.randint(len(prompts), (settings.batch_size,), generator=generator)
+                targets = encoder.answers(teacher(*operands[rows].unbind(1), settings, generator))
+                _learn(model, optimizer, prompts[rows], targets, encoder.pad)
+                done += 1
+                if progress is not None:
+                    progress(done, settings.steps)
     return model.eval()
 
 
@@ -154,19 +165,34 @@ def _answer_logits(model: LlamaForCausalLM, prompts: Tensor, answers: Tensor) ->
     return model(input_ids=inputs, use_cache=False, logits_to_keep=answers.shape[1]).logits
 
 
-def _learning_rate_factor(step: int, settings: WarmStart) -> float:
+def _learn(
+    model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, prompts: Tensor, targets: Tensor, pad: int
+) -> None:
+    """Take one step towards the targets."""
+    logits = _answer_logits(model, prompts, targets)
+    loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=pad)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+
+
+def _schedule(step: int, steps: int, warmup_steps: int) -> float:
     """Linear warm-up, then a cosine down to 5 %."""
-    cosine = 0.05 + 0.475 * (1 + math.cos(math.pi * step / settings.steps))
-    return min(1.0, (step + 1) / settings.warmup_steps) * cosine
+    return min(1.0, (step + 1) / warmup_steps) * (0.525 + 0.475 * math.cos(math.pi * step / steps))
 
 
 @contextmanager
-def _reproducible(seed: int, threads: int) -> Iterator[None]:
-    """Fix the random state, the thread count and the kernels of torch, and put the caller's back afterwards."""
+def _reproducible(seed: int) -> Iterator[None]:
+    """Fix the random state, the thread count and the kernels of torch, and put the caller's back afterwards.
+
+    One thread: the result does not depend on the machine's cores, and tiny operations gain little from a second one
+    but wait for it without end on a busy machine.
+    """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
         try:
             yield

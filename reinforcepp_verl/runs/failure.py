@@ -8,6 +8,7 @@ from pathlib import Path
 from reinforcepp_verl.runs.folder import RunFolder
 
 LINES_SHOWN = 2
+LINE_LENGTH = 400
 TAIL_BYTES = 400_000
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # A dead engine is seen by whoever asks it next, and each of them words it in its own way.
@@ -29,7 +30,8 @@ def explain(folder: RunFolder, exit_code: int) -> str:
             return f"the vLLM engine died during the run ({death[0]})"
     if not note:
         note = _last_error(log) or f"the training process ended with exit code {exit_code} and no Python error"
-    return "\n".join(line for line in note.splitlines() if line.strip())[:600].strip()
+    lines = [line.strip()[:LINE_LENGTH] for line in note.splitlines() if line.strip()]
+    return "\n".join(lines[:LINES_SHOWN])
 
 
 def _tail(log: Path) -> str:

@@ -100,8 +100,8 @@ def _follow(folder: RunFolder, config: DictConfig, console: Console, summary: Su
 def _environment(config: DictConfig) -> dict[str, str]:
     """Return what the child's environment has beside ours."""
     if config.ray_kwargs.ray_init.get("address") is None:
-        # One machine: Ray then uses loopback, and with it vLLM's servers. The variable's name speaks of what Ray made it
-        # for; there is no other that does this, and `_node_ip_address=127.0.0.1` is replaced by the machine's address.
+        # One machine: Ray then stays on loopback, and with it vLLM's servers. The name speaks of what Ray made it for,
+        # but nothing else does this: Ray replaces `_node_ip_address=127.0.0.1` by the machine's address.
         return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     return {}
 

@@ -1,0 +1,86 @@
+"""The replay buffer's options, its deadline, and the health check of an engine."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+
+from reinforcepp_verl.engine_watch import health_problem
+from reinforcepp_verl.sampler import ReinforceppReplayBuffer, StalledRolloutError
+
+
+def build(trainer_mode="sync", **options):
+    return ReinforceppReplayBuffer(
+        trainer_mode=trainer_mode,
+        trainer_config=OmegaConf.create({}),
+        max_off_policy_threshold=8,
+        max_off_policy_strategy="drop",
+        refill_fn=lambda count: None,
+        sampler_kwargs=OmegaConf.create({"train_batch_size": 4, **options}),
+    )
+
+
+def test_buffer_is_verls_own_for_the_trainer_mode():
+    assert isinstance(build("sync"), ReplayBuffer) and not isinstance(build("sync"), ReplayBufferAsync)
+    assert isinstance(build("colocate_async"), ReplayBufferAsync)
+
+
+def test_options_reach_verls_buffer():
+    buffer = build(poll_interval_s=0.5, filter_groups=True, filter_groups_metric="acc", gen_batch_size=4)
+    assert buffer.poll_interval == 0.5
+    assert buffer.filter_groups_metric == "acc"
+    assert buffer.gen_batch_size == 1  # exact refills, as verl sets it with group filtering
+    assert build(filter_groups=False, filter_groups_metric="acc").filter_groups_metric is None
+
+
+def test_unknown_option_is_refused():
+    with pytest.raises(ConfigKeyError, match="pol_interval"):
+        build(pol_interval=1)
+
+
+def test_no_progress_within_the_deadline_raises_and_progress_resets_it():
+    buffer = build(poll_interval_s=0.01, stall_deadline_s=0.2)
+    buffer.running_keys["train"] = {"a", "b"}
+    last = 0.0
+    for finished in range(30):  # 0.3 s of waiting in all, but always moving
+        buffer.finished_keys["train"].add(str(finished))
+        last = buffer._wait_for_next_poll("train", last)
+    with pytest.raises(StalledRolloutError, match="stall_deadline_s.*2 running"):
+        for _ in range(100):
+            last = buffer._wait_for_next_poll("train", last)
+
+
+@pytest.fixture
+def server():
+    class Handler(BaseHTTPRequestHandler):
+        status = 200
+
+        def do_GET(self):
+            self.send_response(self.status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            return None
+
+    http = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield http, Handler
+    http.shutdown()
+    http.server_close()
+
+
+def test_health_problem(server, monkeypatch):
+    http, handler = server
+    address = f"127.0.0.1:{http.server_port}"
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # never used for an engine
+    assert health_problem(address) is None
+    handler.status = 503
+    assert "503" in health_problem(address)
+    http.shutdown()
+    http.server_close()
+    assert "does not answer" in health_problem(address)
