@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from reinforcepp_verl.data import warm_start
 from reinforcepp_verl.data.warm_start import WarmStart
@@ -117,10 +118,11 @@ def prepare(
 
 def prepare_arithmetic_command(out: Path, seed: int = 1, force: bool = False) -> None:
     """Run `prepare` for a terminal: a progress bar, then a table of what was made."""
+    transformers_logging.disable_progress_bar()
     console, start = Console(), time.perf_counter()
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("teaching the model", total=WarmStart().steps)
+        task = bar.add_task("teaching a small model to add", total=WarmStart().steps)
         manifest = prepare(
             out, seed, force=force, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
@@ -159,11 +161,20 @@ def _existing_manifest(out: Path) -> dict[str, Any] | None:
     names = {path.name for path in out.iterdir()}
     if not names:
         return None
-    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8")) if "manifest.json" in names else {}
+    manifest = _read_json(out / "manifest.json") if "manifest.json" in names else {}
     if manifest.get("product") != PRODUCT or names - CONTENTS:
         strange = ", ".join(sorted(names - CONTENTS)) or "files without our manifest.json"
         raise ValueError(f"{out} holds {strange}: choose a folder that is new, empty or made by this command")
     return manifest if names == CONTENTS else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; nothing where it holds something else, as only a stranger's file does."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _summary(out: Path, manifest: dict[str, Any], seconds: float) -> Table:

@@ -1,8 +1,9 @@
 """Teaches a small Llama two-digit addition, then spoils it, so that reinforcement learning has work left to do.
 
-First it learns from a careful teacher, then briefly from a sloppy one who forgets most carries and now and then writes
-a wrong last digit. It still knows the right answers but samples them less than half of the time, and its most likely
-answer is wrong wherever a carry is usually forgotten: both the sampled and the greedy accuracy leave room.
+First it learns from a careful teacher until it has mastered the task, then briefly from a sloppy one who forgets most
+carries and now and then writes a wrong last digit. It still knows the right answers but samples them less than half of
+the time, and its most likely answer is wrong wherever a carry is usually forgotten: both the sampled and the greedy
+accuracy leave room.
 """
 
 from __future__ import annotations
@@ -22,22 +23,29 @@ if TYPE_CHECKING:
     from reinforcepp_verl.data.arithmetic import Question
 
 Progress = Callable[[int, int], None]
+Teacher = Callable[[Tensor, Tensor, "WarmStart", torch.Generator], Tensor]
 MAX_ANSWER_TOKENS = 4  # three digits and the end of sequence
+_PROBE_QUESTIONS, _PROBE_INTERVAL = 512, 25
 _BETAS = (0.9, 0.98)
 _WEIGHT_DECAY = 0.01
 _HEAD_SIZE = 32  # the smallest that vLLM's attention kernels take
+_INITIALIZER_RANGE = 0.06  # learns in fewer steps than with the usual 0.02
 _ROPE_THETA = 10.0  # sequences have 11 tokens: slow rotations are of no use and delay the learning
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Size of the model, how long each teacher teaches it, and how sloppy the second one is."""
+    """Size of the model, how long each teacher teaches it, and how sloppy the second one is.
+
+    `careful_steps` is a limit: the careful teacher stops at the sampled accuracy `mastery` on training questions.
+    """
 
     hidden_size: int = 128
     layers: int = 2
     batch_size: int = 64
-    careful_steps: int = 600
+    careful_steps: int = 1000
     careful_learning_rate: float = 1.5e-3
+    mastery: float = 0.9
     sloppy_steps: int = 120
     sloppy_learning_rate: float = 1e-3
     warmup_steps: int = 30
@@ -46,7 +54,7 @@ class WarmStart:
 
     @property
     def steps(self) -> int:
-        """Steps of both teachers together."""
+        """The most steps that both teachers together can take."""
         return self.careful_steps + self.sloppy_steps
 
 
@@ -72,7 +80,7 @@ class Encoder:
         return torch.tensor(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
 
     def answers(self, sums: Tensor) -> Tensor:
-        """Encode the sums `(N,)`, all in 10..199, as `(N, MAX_ANSWER_TOKENS)` with the end of sequence, then padding."""
+        """Encode the sums `(N,)`, all in 10..199, as `(N, MAX_ANSWER_TOKENS)`: digits, end of sequence, padding."""
         digits = self._digits[torch.stack([sums // 100, sums // 10 % 10, sums % 10], dim=1)]
         end = torch.full_like(digits[:, :1], self.eos)
         pad = torch.full_like(end, self.pad)
@@ -92,6 +100,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, settings: WarmStart) -> Llam
         rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
         max_position_embeddings=64,
         tie_word_embeddings=False,
+        initializer_range=_INITIALIZER_RANGE,
         dtype="float32",
         **ids,
     )
@@ -124,27 +133,57 @@ def train(
 ) -> LlamaForCausalLM:
     """Train a model with both teachers; the same seed and settings give the same weights.
 
-    `progress` is called after each step with the steps done and their total.
+    `progress` is called after each step with the steps done and their total; it jumps ahead at mastery.
     """
+    report = progress or (lambda done, total: None)
+    probe = questions[:_PROBE_QUESTIONS]
     with _reproducible(seed):
-        model, generator = build_model(tokenizer, settings), torch.Generator().manual_seed(seed)
-        encoder, done = Encoder(tokenizer), 0
-        prompts, operands = encoder.prompts(questions), torch.tensor([(q.left, q.right) for q in questions])
-        for teacher, steps, peak in (
-            (_careful_sums, settings.careful_steps, settings.careful_learning_rate),
-            (noisy_sums, settings.sloppy_steps, settings.sloppy_learning_rate),
-        ):
-            # A new optimizer for the sloppy teacher: the old one's tiny second moments would make its first steps huge.
-            optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=_BETAS, weight_decay=_WEIGHT_DECAY)
-            for step in range(steps):
-                optimizer.param_groups[0]["lr"] = peak * _schedule(step, steps, settings.warmup_steps)
-                rows = torch.randint(len(prompts), (settings.batch_size,), generator=generator)
-                targets = encoder.answers(teacher(*operands[rows].unbind(1), settings, generator))
-                _learn(model, optimizer, prompts[rows], targets, encoder.pad)
-                done += 1
-                if progress is not None:
-                    progress(done, settings.steps)
+        model = build_model(tokenizer, settings)
+        lessons = _Lessons(model, Encoder(tokenizer), questions, settings, torch.Generator().manual_seed(seed))
+        for step in lessons.steps(_careful_sums, settings.careful_steps, settings.careful_learning_rate):
+            report(step, settings.steps)
+            if step % _PROBE_INTERVAL == 0 and measure(model, tokenizer, probe).sampled >= settings.mastery:
+                break
+        for step in lessons.steps(noisy_sums, settings.sloppy_steps, settings.sloppy_learning_rate):
+            report(settings.careful_steps + step, settings.steps)
     return model.eval()
+
+
+class _Lessons:
+    """Takes optimizer steps on batches of questions that a teacher answers."""
+
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        encoder: Encoder,
+        questions: Sequence[Question],
+        settings: WarmStart,
+        generator: torch.Generator,
+    ) -> None:
+        self.model, self.encoder, self.settings, self.generator = model, encoder, settings, generator
+        self.prompts = encoder.prompts(questions)
+        self.operands = torch.tensor([(q.left, q.right) for q in questions])
+
+    def steps(self, teacher: Teacher, steps: int, learning_rate: float) -> Iterator[int]:
+        """Yield the number of steps done after each one.
+
+        Each teacher starts a new optimizer: the old one's tiny second moments would make the first steps huge.
+        """
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=learning_rate, betas=_BETAS, weight_decay=_WEIGHT_DECAY, fused=True
+        )
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = learning_rate * _schedule(step, steps, self.settings.warmup_steps)
+            rows = torch.randint(len(self.prompts), (self.settings.batch_size,), generator=self.generator)
+            left, right = self.operands[rows].unbind(1)
+            targets = self.encoder.answers(teacher(left, right, self.settings, self.generator))
+            logits = _answer_logits(self.model, self.prompts[rows], targets)
+            loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=self.encoder.pad)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimizer.step()
+            yield step + 1
 
 
 @torch.no_grad()
@@ -163,18 +202,6 @@ def _answer_logits(model: LlamaForCausalLM, prompts: Tensor, answers: Tensor) ->
     """Return the logits that predict the answer tokens, `(N, MAX_ANSWER_TOKENS, V)`."""
     inputs = torch.cat([prompts, answers], dim=1)[:, :-1]
     return model(input_ids=inputs, use_cache=False, logits_to_keep=answers.shape[1]).logits
-
-
-def _learn(
-    model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, prompts: Tensor, targets: Tensor, pad: int
-) -> None:
-    """Take one step towards the targets."""
-    logits = _answer_logits(model, prompts, targets)
-    loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=pad)
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
 
 
 def _schedule(step: int, steps: int, warmup_steps: int) -> float:
