@@ -104,7 +104,7 @@ def test_entry_points(wheel):
     points = configparser.ConfigParser()
     points.read_string(archive.read(name).decode())
     assert dict(points["verl.plugins"]) == {"reinforcepp": "reinforcepp_verl.plugin"}, "a module: verl calls nothing"
-    assert ":" in points["vllm.general_plugins"]["reinforcepp_cpu_weight_reload"], "a function: vLLM calls it"
+    assert ":" in points["vllm.general_plugins"]["reinforcepp_cpu"], "a function: vLLM calls it"
     assert points["console_scripts"]["reinforcepp"] == "reinforcepp_verl.cli:main"
 
 

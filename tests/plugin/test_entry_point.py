@@ -33,8 +33,8 @@ def test_entry_point_is_a_module_because_verl_calls_nothing():
 
 
 def test_vllm_entry_point_is_a_function_because_vllm_calls_it():
-    [entry_point] = metadata.entry_points(group="vllm.general_plugins", name="reinforcepp_cpu_weight_reload")
-    assert entry_point.value == "reinforcepp_verl.cpu.vllm_reload:register"
+    [entry_point] = metadata.entry_points(group="vllm.general_plugins", name="reinforcepp_cpu")
+    assert entry_point.value == "reinforcepp_verl.cpu.vllm_plugin:register"
     assert callable(entry_point.load())
 
 

@@ -1,0 +1,44 @@
+"""vLLM general plugin: the two things that vLLM's CPU build must do otherwise under verl.
+
+vLLM calls `register` in every one of its processes; it does nothing where vLLM does not run on the CPU.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+NAP_S = 0.0003
+
+
+def keep_weight(self: object, layer: torch.nn.Module) -> None:
+    """Replace `UnquantizedLinearMethod.process_weights_after_loading`: compute with the weight as it was loaded.
+
+    vLLM packs a Linear's weight into an opaque kernel layout after the first load and drops the parameter; when verl
+    then sends new weights, `load_weights` fails with "'Parameter' object has no attribute 'weight_loader'". The plain
+    path taken here is the one that vLLM itself takes for layers marked `skip_weight_relayout`.
+    """
+    layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
+
+
+def nap() -> None:
+    """Replace `sched_yield` in the readers of vLLM's message queue, which spin for a second after each message.
+
+    Spinning takes a core from the trainer, Ray and the agent loops of the same machine: on two cores, 40 % of all CPU
+    time of a step. A nap costs a message a fraction of a millisecond.
+    """
+    time.sleep(NAP_S)
+
+
+def register() -> None:
+    """Apply both."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    from vllm.distributed.device_communicators import shm_broadcast
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+
+    UnquantizedLinearMethod.process_weights_after_loading = keep_weight  # type: ignore[method-assign]
+    shm_broadcast.sched_yield = nap
