@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -51,13 +52,12 @@ class EngineWatch(threading.Thread):
             if SERVER_NAME not in name or name in self._addresses:
                 continue
             try:
-                address: tuple[str, int] = ray.get(
-                    ray.get_actor(name).get_server_address.remote(), timeout=ANSWER_WITHIN_S
-                )
+                answer: Any = ray.get_actor(name).get_server_address.remote()
+                host, port = ray.get(answer, timeout=ANSWER_WITHIN_S)
             except (RayError, ValueError):
                 # Created but not listening yet, or gone again: the next look decides.
                 continue
-            self._addresses[name] = _url_host(*address)
+            self._addresses[name] = _url_host(host, port)
             self._healthy_at[name] = time.monotonic()
 
     def _check(self, name: str, address: str) -> None:
