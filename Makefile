@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 RECIPE ?= math_rlvr/arithmetic_cpu
+# .venv holds the CPU builds, so verl is to use the CPU also where a GPU's driver is loaded.
+export VERL_PLATFORM ?= cpu
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

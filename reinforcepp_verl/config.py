@@ -47,3 +47,24 @@ class ReinforceppConfig:
 
 def _valid_keys() -> str:
     return ", ".join(field.name for field in fields(ReinforceppConfig))
+
+
+@dataclass
+class SamplerOptions:
+    """The node `trainer.v1.sampler.sampler_kwargs`."""
+
+    poll_interval_s: float = 0.05
+    """Seconds between two looks at the rollouts in flight."""
+    stall_deadline_s: float = 1800.0
+    """Seconds without any rollout finishing after which the run stops."""
+    engine_deadline_s: float = 30.0
+    """Seconds without a healthy answer from a vLLM server after which the run stops."""
+    max_failed_fraction: float = 0.0
+    """Share of a batch's prompt groups that may fail before the run stops, in the synchronous trainer."""
+    filter_groups: bool = False
+    """verl passes a custom sampler neither this nor the options below; the base YAML hands them on by interpolation."""
+    filter_groups_metric: str | None = None
+    train_batch_size: int | None = None
+    gen_batch_size: int | None = None
+    max_inflight_gen_batches: int = 1
+    sync_refill_failed_groups: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import threading
@@ -48,17 +49,16 @@ class EngineWatch(threading.Thread):
                 self._check(name, address)
 
     def _find_new_servers(self) -> None:
-        for name in ray.util.list_named_actors():
-            if SERVER_NAME not in name or name in self._addresses:
-                continue
-            try:
-                answer: Any = ray.get_actor(name).get_server_address.remote()
-                host, port = ray.get(answer, timeout=ANSWER_WITHIN_S)
-            except (RayError, ValueError):
-                # Created but not listening yet, or gone again: the next look decides.
-                continue
-            self._addresses[name] = _url_host(host, port)
-            self._healthy_at[name] = time.monotonic()
+        try:
+            for name in ray.util.list_named_actors():
+                if SERVER_NAME in name and name not in self._addresses:
+                    answer: Any = ray.get_actor(name).get_server_address.remote()
+                    host, port = ray.get(answer, timeout=ANSWER_WITHIN_S)
+                    self._addresses[name] = _url_host(host, port)
+                    self._healthy_at[name] = time.monotonic()
+        except (RayError, ValueError, RuntimeError) as error:
+            # A server that is created but not listening yet, or gone again: the next look decides.
+            logger.debug("looking for vLLM servers: %s", error)
 
     def _check(self, name: str, address: str) -> None:
         trouble = health_problem(address)
@@ -83,7 +83,7 @@ def health_problem(address: str) -> str | None:
             return None
     except urllib.error.HTTPError as error:
         return f"/health answers {error.code}"
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return f"/health does not answer ({error})"
 
 

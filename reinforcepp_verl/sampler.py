@@ -7,68 +7,76 @@ that a dead or hung engine hangs the run.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
+from reinforcepp_verl.config import SamplerOptions
 from reinforcepp_verl.engine_watch import EngineWatch
 
-
-@dataclass
-class SamplerOptions:
-    """The node `trainer.v1.sampler.sampler_kwargs`."""
-
-    poll_interval_s: float = 0.05
-    """Seconds between two looks at the rollouts in flight."""
-    stall_deadline_s: float = 1800.0
-    """Seconds without any rollout finishing after which the run stops."""
-    engine_deadline_s: float = 30.0
-    """Seconds without a healthy answer from a vLLM server after which the run stops."""
-    filter_groups: bool = False
-    """verl passes a custom sampler neither this nor the options below; the base YAML hands them on by interpolation."""
-    filter_groups_metric: str | None = None
-    train_batch_size: int | None = None
-    gen_batch_size: int | None = None
-    max_inflight_gen_batches: int = 1
-    sync_refill_failed_groups: bool = False
+# Longer than any pause between two looks for the same batch, shorter than a training step that matters.
+PAUSE_S = 5.0
 
 
 class StalledRolloutError(RuntimeError):
     """No rollout finished within `stall_deadline_s`."""
 
 
-class _Deadline:
-    """Mixin: raise when the set of finished rollouts has not changed for too long."""
+class FailedRolloutError(RuntimeError):
+    """More prompt groups failed than `max_failed_fraction` allows."""
+
+
+class _Deadline(ReplayBuffer):
+    """Raises when the set of finished rollouts has not changed for too long."""
 
     stall_deadline_s: float
+    _last_progress: tuple | None = None
+    _last_progress_at = 0.0
+    _last_look_at = 0.0
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
         self._check_progress(partition_id)
-        return super()._wait_for_next_poll(partition_id, last_debug_time)  # type: ignore[misc]
+        return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _check_progress(self, partition_id: str) -> None:
-        progress = (
-            partition_id,
-            len(self.partitions[partition_id]),  # type: ignore[attr-defined]
-            len(self.finished_keys[partition_id]),  # type: ignore[attr-defined]
-            len(self.failure_keys[partition_id]),  # type: ignore[attr-defined]
-        )
+        pending, running, finished, failed = (len(keys[partition_id]) for keys in self._keys_by_status())
+        progress = (partition_id, len(self.partitions[partition_id]), finished, failed)
         now = time.monotonic()
-        if progress != getattr(self, "_last_progress", None):
+        # Between two batches nobody looks, and a training step must not count as waiting.
+        looked_lately = now - self._last_look_at < PAUSE_S + self.poll_interval
+        self._last_look_at = now
+        if progress != self._last_progress or not looked_lately:
             self._last_progress, self._last_progress_at = progress, now
         elif now - self._last_progress_at > self.stall_deadline_s:
             raise StalledRolloutError(
                 f"no rollout has finished for {self.stall_deadline_s:.0f} s "
-                f"(trainer.v1.sampler.sampler_kwargs.stall_deadline_s): "
-                f"{len(self.pending_keys[partition_id])} groups pending, "  # type: ignore[attr-defined]
-                f"{len(self.running_keys[partition_id])} running. The vLLM engine hangs or is gone."  # type: ignore[attr-defined]
+                f"(trainer.v1.sampler.sampler_kwargs.stall_deadline_s): {pending} groups pending, {running} running. "
+                "The vLLM engine hangs or is gone."
             )
 
+    def _keys_by_status(self) -> tuple[dict[str, set], ...]:
+        return self.pending_keys, self.running_keys, self.finished_keys, self.failure_keys
 
-class SyncReplayBuffer(_Deadline, ReplayBuffer):
+
+class SyncReplayBuffer(_Deadline):
     """On-policy sampling (trainer_mode=sync)."""
+
+    max_failed_fraction: float
+
+    def _sampleable_terminal_keys(self, partition_id: str, eviction_reasons: tuple) -> set[str]:
+        self._check_failures(partition_id)
+        return super()._sampleable_terminal_keys(partition_id, eviction_reasons)
+
+    def _check_failures(self, partition_id: str) -> None:
+        """verl trains on what is left of a failed group and says so nowhere; its async modes replace such groups."""
+        failed = len(self.failure_keys[partition_id])
+        groups = sum(len(keys[partition_id]) for keys in self._keys_by_status())
+        if not self.sync_refill_failed_groups and failed > self.max_failed_fraction * groups:
+            raise FailedRolloutError(
+                f"{failed} of {groups} prompt groups failed in a rollout or in the reward function "
+                f"(trainer.v1.sampler.sampler_kwargs.max_failed_fraction={self.max_failed_fraction})"
+            )
 
 
 class AsyncReplayBuffer(_Deadline, ReplayBufferAsync):
@@ -82,7 +90,7 @@ def ReinforceppReplayBuffer(*, trainer_mode: str, sampler_kwargs: DictConfig, **
     buffer_class = SyncReplayBuffer if trainer_mode == "sync" else AsyncReplayBuffer
     metric = options.filter_groups_metric if options.filter_groups else None
     exact_refill = metric is not None or options.sync_refill_failed_groups
-    buffer = buffer_class(
+    buffer: _Deadline = buffer_class(
         trainer_mode=trainer_mode,
         sampler_kwargs=sampler_kwargs,
         poll_interval=options.poll_interval_s,
@@ -94,6 +102,8 @@ def ReinforceppReplayBuffer(*, trainer_mode: str, sampler_kwargs: DictConfig, **
         **kwargs,
     )
     buffer.stall_deadline_s = options.stall_deadline_s
+    if isinstance(buffer, SyncReplayBuffer):
+        buffer.max_failed_fraction = options.max_failed_fraction
     # verl builds the buffer in the trainer's process, which is where a watch must be that ends the run.
     EngineWatch(options.engine_deadline_s).start()
     return buffer

@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from reinforcepp_verl.config import ReinforceppConfig
+from reinforcepp_verl.config import ReinforceppConfig, SamplerOptions
 
 PROVIDER = "reinforcepp-verl"
 
@@ -48,6 +48,8 @@ class ReinforceppSearchPath(SearchPathPlugin):
 
 
 def register() -> None:
-    """Register the search path and the typed node `algorithm.reinforcepp` with Hydra; twice is harmless."""
+    """Register the search path and our typed nodes with Hydra; calling it twice is harmless."""
     Plugins.instance().register(ReinforceppSearchPath)
-    ConfigStore.instance().store(group="reinforcepp", name="options", node=ReinforceppConfig, provider=PROVIDER)
+    store = ConfigStore.instance().store
+    store(group="reinforcepp", name="options", node=ReinforceppConfig, provider=PROVIDER)
+    store(group="reinforcepp", name="sampler_options", node=SamplerOptions, provider=PROVIDER)

@@ -20,7 +20,10 @@ def plot(
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            "--out", "-o", show_default="curves.png in the first run's folder", help="File to write: .png or .svg."
+            "--out",
+            "-o",
+            show_default="curves.png in the run's folder; comparison.png here for several runs",
+            help="File to write: .png or .svg.",
         ),
     ] = None,
     title: Annotated[
@@ -46,7 +49,7 @@ def plot(
     from reinforcepp_verl.runs.plot import plot_runs
 
     folders = {run.resolve(): run for run in runs}  # once each, even if runs/latest names one of the others
-    target = out or runs[0].resolve() / "curves.png"
+    target = out or (runs[0].resolve() / "curves.png" if len(folders) == 1 else Path("comparison.png"))
     try:
         histories = [load_history(run) for run in folders.values()]
         if not any(history.series for history in histories):

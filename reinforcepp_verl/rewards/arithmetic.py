@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_SPECIAL_TOKEN = re.compile(r"<[a-z]+>")
+_SPECIAL_TOKENS_AT_AN_END = re.compile(r"^(?:<[a-z]+>)+|(?:<[a-z]+>)+$")
 _END = "<eos>"
 
 
@@ -16,6 +16,6 @@ def compute_score(
 
     verl averages `acc` over validation and keeps `pred` for its rollout dumps.
     """
-    pred = _SPECIAL_TOKEN.sub("", solution_str.split(_END, 1)[0]).strip()
+    pred = _SPECIAL_TOKENS_AT_AN_END.sub("", solution_str.split(_END, 1)[0].strip()).strip()
     correct = float(pred == str(ground_truth).strip())
     return {"score": correct, "acc": correct, "pred": pred}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,7 +19,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from reinforcepp_verl.runs.history import validation_key
+from reinforcepp_verl.runs.folder import RunFolder
+from reinforcepp_verl.runs.history import load_history, validation_key
+from reinforcepp_verl.runs.summary import Summary
 
 # Heading, width, format and the verl metrics that may hold the value (the first that the record has is shown).
 COLUMNS = (
@@ -98,3 +101,41 @@ class RunConsole:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+def headline(config: DictConfig, folder: RunFolder, console: Console) -> None:
+    """Say what runs and where it is written."""
+    rollout = config.actor_rollout_ref.rollout
+    _say(
+        console,
+        f"{config.algorithm.adv_estimator} on {config.actor_rollout_ref.model.path}, "
+        f"{config.data.train_batch_size} prompts x {rollout.n} answers a step, "
+        f"{config.trainer.nnodes}x{config.trainer.n_gpus_per_node} {config.trainer.device} workers, seed {config.seed}",
+    )
+    _say(console, f"run folder: {folder.path}\nfull log:   {folder.log}")
+
+
+def show_outcome(folder: RunFolder, summary: Summary, console: Console) -> None:
+    """Say how the run ended, then draw its curves."""
+    if summary.status == "failed":
+        _say(console, f"failed: {summary.error}\nfull log: {folder.log}", style="bold red")
+    else:
+        _say(console, f"{summary.status}: {summary.steps} steps in {summary.seconds:.0f} s{_validation(summary)}")
+    if summary.steps > 0:
+        # Imported here: matplotlib takes a second that a run which fails at its start need not wait for.
+        from reinforcepp_verl.runs.plot import plot_runs
+
+        plot_runs([load_history(folder.path)], folder.curves)
+        _say(console, f"curves: {folder.curves}")
+
+
+def _validation(summary: Summary) -> str:
+    if summary.final_val is None:
+        return ""
+    before = "" if summary.initial_val is None else f"{summary.initial_val:.3f} -> "
+    return f", validation {before}{summary.final_val:.3f}"
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """Print text as it is: paths and messages of others may hold what rich takes for markup."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -11,13 +11,9 @@ LINES_SHOWN = 2
 LINE_LENGTH = 400
 TAIL_BYTES = 400_000
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# A dead engine is seen by whoever asks it next, and each of them words it in its own way.
-# The most telling sign comes first.
-ENGINE_DEATH = (
-    re.compile(r"vLLM engine \S+ has not been healthy[^;\n]*"),
-    re.compile(r"EngineDeadError"),
-    re.compile(r"engine core exited unexpectedly"),
-)
+WATCH_VERDICT = re.compile(r"vLLM engine \S+ has not been healthy[^;\n]*")
+ENGINE_DEATH = re.compile(r"EngineDeadError|engine core exited unexpectedly")
+SECOND_HAND = re.compile(r"ActorDied|ActorUnavailable|RayActorError|StalledRollout|FailedRollout|EngineDead")
 ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)?(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
 
 
@@ -25,9 +21,10 @@ def explain(folder: RunFolder, exit_code: int) -> str:
     """Return the cause of a failed run, at most `LINES_SHOWN` lines."""
     note = folder.failure.read_text(encoding="utf-8").strip() if folder.failure.exists() else ""
     log = _tail(folder.log)
-    for sign in ENGINE_DEATH:
-        if death := sign.search(log):
-            return f"the vLLM engine died during the run ({death[0]})"
+    if verdict := WATCH_VERDICT.search(log) or (_second_hand(note) and ENGINE_DEATH.search(log)):
+        return f"the vLLM engine died during the run ({verdict[0]})"
+    if "FailedRolloutError" in note:
+        note += f"\n{_last_error(log, other_than='FailedRolloutError') or ''}"
     if not note:
         note = _last_error(log) or f"the training process ended with exit code {exit_code} and no Python error"
     lines = [line.strip()[:LINE_LENGTH] for line in note.splitlines() if line.strip()]
@@ -41,6 +38,12 @@ def _tail(log: Path) -> str:
         return ANSI.sub("", stream.read().decode("utf-8", errors="replace"))
 
 
-def _last_error(log: str) -> str | None:
+def _second_hand(note: str) -> bool:
+    """Whether the note tells only that somebody else failed: engines also die because the run ends."""
+    return not note or SECOND_HAND.search(note) is not None
+
+
+def _last_error(log: str, other_than: str | None = None) -> str | None:
     errors = [match["error"] for line in log.splitlines() if (match := ERROR_LINE.match(line.strip()))]
-    return errors[-1] if errors else None
+    told = [error for error in errors if other_than is None or other_than not in error]
+    return told[-1] if told else None

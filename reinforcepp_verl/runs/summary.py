@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -49,6 +50,8 @@ class Summary:
                 self.initial_val = record[key]
 
     def write(self, path: Path) -> None:
-        """Write the summary as JSON."""
+        """Write the summary as JSON, whole or not at all: it may be read at any time."""
         public = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
-        path.write_text(json.dumps(public, indent=2) + "\n", encoding="utf-8")
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(public, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)

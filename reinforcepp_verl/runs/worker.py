@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
+from ray.exceptions import RayTaskError
 
 from reinforcepp_verl.runs.folder import RunFolder
 
@@ -24,9 +25,11 @@ def end_with_parent() -> None:
 
 def describe(error: BaseException) -> str:
     """Return type and message of the error at the root: Ray wraps what happened in a worker several times."""
-    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
+    cause: object = error
+    while isinstance(cause, BaseException):
         error = cause
-    return f"{type(error).__name__}: {error}".strip()
+        cause = error.cause if isinstance(error, RayTaskError) else error.__cause__
+    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def main(run: Path) -> None:

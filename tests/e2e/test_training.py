@@ -72,7 +72,8 @@ def test_two_workers_compute_the_same_loss_and_gradient(train, rollouts, one_wor
     )
     two_workers = read_records(run)
     assert len(two_workers) == REPLAYED_STEPS
-    for one, two in zip(one_worker_records[1:], two_workers, strict=False):
+    assert len(one_worker_records) > REPLAYED_STEPS, "the test above records the rollouts that this one replays"
+    for one, two in zip(one_worker_records[1 : REPLAYED_STEPS + 1], two_workers, strict=True):
         assert two["actor/loss"] == pytest.approx(one["actor/loss"], rel=1e-4)
         assert two["actor/grad_norm"] == pytest.approx(one["actor/grad_norm"], rel=1e-4)
         assert two["training/rollout_probs_diff_mean"] < 1e-4

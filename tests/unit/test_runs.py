@@ -81,7 +81,8 @@ def test_row_aligns_with_the_header_and_shows_dashes_for_what_is_missing():
     [
         ("noise\n(TaskRunner pid=1) ValueError: too short\nmore noise\n", "ValueError: too short"),
         ("noise only\n", "exit code 9 and no Python error"),
-        ("x vllm.v1.engine.exceptions.EngineDeadError: y\n", "the vLLM engine died during the run"),
+        ("x vllm.v1.engine.exceptions.EngineDeadError: y\n", "the vLLM engine died during the run (EngineDeadError)"),
+        ("vLLM engine vllm_server_0_0 has not been healthy for 30 s: y; ending\n", "not been healthy for 30 s: y"),
     ],
 )
 def test_failure_is_explained_from_the_log(tmp_path, log, expected):
@@ -97,6 +98,20 @@ def test_the_workers_own_note_comes_before_the_log_and_is_cut_to_two_lines(tmp_p
     assert explain(folder, 1) == "RuntimeError: first\nsecond"
 
 
+def test_an_engine_that_dies_because_the_run_ends_is_not_taken_for_the_cause(tmp_path):
+    folder = create(tmp_path, "run")
+    folder.log.write_text("EngineDeadError: torn down\n")
+    folder.failure.write_text("AssertionError: batch does not divide\n")
+    assert explain(folder, 1) == "AssertionError: batch does not divide"
+
+
+def test_failed_rollouts_are_explained_with_what_failed_in_them(tmp_path):
+    folder = create(tmp_path, "run")
+    folder.log.write_text("(Worker pid=1) RuntimeError: no verdict\n(Task pid=2) x.FailedRolloutError: 3 of 4\n")
+    folder.failure.write_text("FailedRolloutError: 3 of 4 groups failed\n")
+    assert explain(folder, 1) == "FailedRolloutError: 3 of 4 groups failed\nRuntimeError: no verdict"
+
+
 def test_describe_unwraps_to_the_cause():
     try:
         try:
@@ -105,6 +120,28 @@ def test_describe_unwraps_to_the_cause():
             raise RuntimeError("wrapper") from error
     except RuntimeError as error:
         assert describe(error) == "KeyError: 'root'"
+
+
+STOPPED_TWICE = """
+import os, signal, sys, time
+from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
+with stopping_signals_raise() as ignore_further_signals:
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(9)
+    except Stopped as stop:
+        ignore_further_signals()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        print("cleaned up", flush=True)
+        sys.exit(stop.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(2, 130), (15, 143), (1, 129)])
+def test_a_second_signal_does_not_disturb_the_clean_up(number, exit_code):
+    done = subprocess.run([sys.executable, "-c", STOPPED_TWICE, str(number)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (exit_code, "cleaned up\n")
 
 
 def test_every_process_with_the_mark_is_ended_even_a_daemon_that_ignores_sigterm(tmp_path):

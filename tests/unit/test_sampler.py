@@ -11,7 +11,7 @@ from omegaconf.errors import ConfigKeyError
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from reinforcepp_verl.engine_watch import health_problem
-from reinforcepp_verl.sampler import ReinforceppReplayBuffer, StalledRolloutError
+from reinforcepp_verl.sampler import FailedRolloutError, ReinforceppReplayBuffer, StalledRolloutError
 
 
 def build(trainer_mode="sync", **options):
@@ -53,6 +53,31 @@ def test_no_progress_within_the_deadline_raises_and_progress_resets_it():
     with pytest.raises(StalledRolloutError, match="stall_deadline_s.*2 running"):
         for _ in range(100):
             last = buffer._wait_for_next_poll("train", last)
+
+
+def test_time_in_which_nobody_waits_does_not_count(monkeypatch):
+    buffer = build(poll_interval_s=0.0, stall_deadline_s=60)
+    clock = iter([0.0, 1.0, 500.0, 501.0])
+    monkeypatch.setattr("reinforcepp_verl.sampler.time.monotonic", lambda: next(clock))
+    for _ in range(4):  # 499 s of training lie between the second look and the third
+        buffer._check_progress("train")
+
+
+@pytest.mark.parametrize(("options", "raises"), [({}, True), ({"max_failed_fraction": 0.5}, False)])
+def test_failed_groups_stop_the_run_unless_allowed(options, raises):
+    buffer = build(**options)
+    buffer.finished_keys["train"], buffer.failure_keys["train"] = {"a", "b", "c"}, {"d"}
+    if raises:
+        with pytest.raises(FailedRolloutError, match="1 of 4 prompt groups failed.*max_failed_fraction"):
+            buffer._check_failures("train")
+    else:
+        buffer._check_failures("train")
+
+
+def test_failed_groups_that_verl_replaces_are_no_error():
+    buffer = build(sync_refill_failed_groups=True)
+    buffer.failure_keys["train"] = {"d"}
+    buffer._check_failures("train")
 
 
 @pytest.fixture
