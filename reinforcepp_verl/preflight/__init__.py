@@ -21,6 +21,7 @@ from reinforcepp_verl.preflight import (
     plugin,
     references,
     reward,
+    trainer,
     verl_validation,
 )
 
@@ -31,7 +32,10 @@ Check = Callable[[DictConfig], list[str]]
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (keys.check, legacy.check),
-    (algorithm.check, batches.check, platform.check, plugin.check, data.check, model.check, reward.check),
+    (
+        *(algorithm.check, batches.check, trainer.check, platform.check, plugin.check),
+        *(data.check, model.check, reward.check),
+    ),
     (names.check,),
     (verl_validation.check,),
 )

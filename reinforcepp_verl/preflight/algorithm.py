@@ -7,13 +7,14 @@ from omegaconf import DictConfig
 from reinforcepp_verl.preflight.values import OUR_ESTIMATORS, is_number, value
 
 ACTOR = "actor_rollout_ref.actor"
+FILTER = "algorithm.filter_groups"
 # The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms borrow the gradient of k2.
 WRONG_GRADIENT = ("kl", "k1", "low_var_kl", "k3")
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check numbers, then the KL terms, then what each estimator and loss needs."""
-    return [*_numbers(config), *_kl(config), *_baseline(config), *_dual_clip(config)]
+    """Check numbers, then the KL terms, then what each estimator, loss and filter needs."""
+    return [*_numbers(config), *_kl(config), *_baseline(config), *_dual_clip(config), *_filter_groups(config)]
 
 
 def _numbers(config: DictConfig) -> list[str]:
@@ -80,3 +81,13 @@ def _dual_clip(config: DictConfig) -> list[str]:
     if is_number(bound) and bound > 1:
         return []
     return [f"{key} is {bound!r}: the dual clip must be a number > 1; set {key}=3.0, or null for none"]
+
+
+def _filter_groups(config: DictConfig) -> list[str]:
+    metric = value(config, f"{FILTER}.metric")
+    if metric or not value(config, f"{FILTER}.enable"):
+        return []
+    return [
+        f"{FILTER}.enable is true, but {FILTER}.metric is {metric!r}: no group would be filtered; set "
+        f"{FILTER}.metric=reward, or to a number that the reward function returns, such as acc"
+    ]

@@ -178,4 +178,4 @@ def _token_budgets(config: DictConfig) -> list[str]:
 
 
 def _largest_divisor(number: int, limit: int) -> int:
-    return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)
+    return next((divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0), 1)

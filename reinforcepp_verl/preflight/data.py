@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from reinforcepp_verl.preflight.table import Table, UnreadableTableError, read
 from reinforcepp_verl.preflight.values import did_you_mean, is_count, value
 
 TRAIN, VAL = "data.train_files", "data.val_files"
+STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the files of both splits, then whether the training rows fill one batch."""
+    """Check the files of both splits, then whether the training rows fill one batch and all steps."""
     train_problems, train_rows = _split(config, TRAIN)
     val_problems, _ = _split(config, VAL)
     return train_problems + val_problems + ([] if train_problems else _enough_rows(config, train_rows))
@@ -31,8 +33,11 @@ def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
         return [], None
     problems, rows = [], 0
     for file in files:
+        if file.startswith("~"):
+            problems.append(f"{key}: verl does not expand the ~ of {file}; write {os.path.expanduser(file)}")
+            continue
         try:
-            table = read(Path(file).expanduser())
+            table = read(Path(file))
         except FileNotFoundError:
             problems.append(f"{key}: there is no file {file}; {_how_to_make(file, key)}")
         except UnreadableTableError as error:
@@ -102,8 +107,22 @@ def _enough_rows(config: DictConfig, rows: int | None) -> list[str]:
         return []
     rows = min(rows, limit) if is_count(limit) else rows
     if rows >= batch:
-        return []
+        return _enough_epochs(config, rows // batch)
     return [
         f"data.train_batch_size is {batch}, but {TRAIN} holds {rows} rows, so there would be no step at all; "
         f"set data.train_batch_size to {rows} or less"
+    ]
+
+
+def _enough_epochs(config: DictConfig, steps_per_epoch: int) -> list[str]:
+    """Check that the epochs do not end before the steps: verl would stop early, without a last validation."""
+    steps, epochs = value(config, STEPS), value(config, EPOCHS)
+    if not (is_count(steps) and is_count(epochs)) or epochs * steps_per_epoch >= steps:
+        return []
+    # A user's own dataset may have another number of rows than its files.
+    if value(config, "trainer.val_only") or value(config, "data.custom_cls.path"):
+        return []
+    return [
+        f"{STEPS} is {steps}, but {EPOCHS}={epochs} of {steps_per_epoch} steps each end at step "
+        f"{epochs * steps_per_epoch}; set {EPOCHS}={-(-steps // steps_per_epoch)}"
     ]

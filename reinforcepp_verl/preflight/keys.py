@@ -16,7 +16,7 @@ from reinforcepp_verl.preflight.values import nearest, value
 
 GROUPS = ("recipe", "method", "cluster")
 RAY_INIT = "ray_kwargs.ray_init"
-SAMPLER_KWARGS = "trainer.v1.sampler.sampler_kwargs"
+SAMPLER, SAMPLER_KWARGS = "trainer.v1.sampler.custom_sampler.path", "trainer.v1.sampler.sampler_kwargs"
 # Handed on to somebody else's function or library as they are.
 FREE_NODES = (
     "*.override_config",
@@ -30,7 +30,7 @@ _REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 def check(config: DictConfig) -> list[str]:
     """Find config groups that Hydra took for plain keys, then keys that nothing reads."""
     groups = [_not_a_group(config, group) for group in GROUPS if group in config]
-    return groups or [*_unknown_keys(config), *_own_node(config)]
+    return groups or [*_unknown_keys(config), *_own_node(config), *_sampler_options(config)]
 
 
 def unknown_key(key: str, known: Tree) -> str:
@@ -74,8 +74,7 @@ def _unknown_keys(config: DictConfig) -> Iterator[str]:
     engine = config.get("model_engine")
     known = known_keys(None if engine == "dp" else engine)
     free = list(FREE_NODES)
-    sampler = "trainer.v1.sampler.custom_sampler.path"
-    if value(config, sampler) != OmegaConf.select(OmegaConf.create(known), sampler):
+    if not _own_sampler(config):
         free.append(SAMPLER_KWARGS)
     # A key that another value refers to is in use, as in `gpus: 8` and `n_gpus_per_node: ${gpus}`.
     used = set(_REFERENCE.findall(OmegaConf.to_yaml(config, resolve=False)))
@@ -118,3 +117,14 @@ def _own_node(config: DictConfig) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
+
+
+def _own_sampler(config: DictConfig) -> bool:
+    return bool(value(config, SAMPLER) == OmegaConf.select(OmegaConf.create(known_keys()), SAMPLER))
+
+
+def _sampler_options(config: DictConfig) -> list[str]:
+    # The node is typed, so that Hydra refuses wrong values; only null for all of it gets through.
+    if value(config, SAMPLER_KWARGS) is not None or not _own_sampler(config):
+        return []
+    return [f"{SAMPLER_KWARGS} is null: our sampler needs its options; remove this setting to get the defaults"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reinforcepp_verl.cpu.detect import PLATFORM_VARIABLE, accelerator_present, cpu_platform_wanted
@@ -35,8 +36,22 @@ def _remote_cluster(config: DictConfig) -> bool:
     return bool(address) and address != "local"
 
 
+def _replaced_cluster() -> list[str]:
+    """Find a cluster overlay that lies under the recipe, whose own cluster settings replace it."""
+    if not HydraConfig.initialized():
+        return []
+    # Hydra lists the last overlay, which is the one that wins, first.
+    choices = HydraConfig.get().runtime.choices
+    groups = [group for group in choices if group in ("recipe", "cluster") and choices[group]]
+    if groups != ["recipe", "cluster"] or choices["cluster"] == "cpu":
+        return []
+    cluster, recipe = (f"+{group}={choices[group]}" for group in ("cluster", "recipe"))
+    return [f"{cluster}: it comes before {recipe}, which sets trainer.device=cpu again; put {cluster} after {recipe}"]
+
+
 def _cpu_run(config: DictConfig) -> list[str]:
-    found = []
+    if found := _replaced_cluster():
+        return found
     if not cpu_platform_wanted():
         found.append(
             "trainer.device is cpu, but verl would use this machine's accelerator; "

@@ -83,6 +83,11 @@ INVOCATIONS = [
         ("algorithm.reinforcepp.variance_floor", "'small'"),
     ),
     Invocation(
+        "wrong type in the sampler's options",
+        (RECIPE, "trainer.v1.sampler.sampler_kwargs.poll_interval_s=fast"),
+        ("trainer.v1.sampler.sampler_kwargs.poll_interval_s", "'fast'"),
+    ),
+    Invocation(
         "unknown estimator",
         (RECIPE, "algorithm.adv_estimator=reinforce++"),
         ("algorithm.adv_estimator is reinforce++", "reinforcepp"),
@@ -139,6 +144,19 @@ INVOCATIONS = [
         "FSDP1 on the CPU",
         (RECIPE, "actor_rollout_ref.actor.strategy=fsdp"),
         ("actor_rollout_ref.actor.strategy is fsdp", "actor_rollout_ref.actor.strategy=fsdp2"),
+    ),
+    Invocation(
+        "cluster before the recipe",
+        ("+cluster=local", RECIPE),
+        ("+cluster=local: it comes before +recipe=math_rlvr/arithmetic_cpu", "put +cluster=local after"),
+    ),
+    Invocation(
+        "cluster before the recipe in the user's own primary config",
+        ("--config-dir", "mine", "--config-name", "run"),
+        ("+cluster=local: it comes before +recipe=math_rlvr/arithmetic_cpu",),
+        files={
+            "mine/run.yaml": "defaults: [reinforcepp_trainer, cluster: local, recipe: math_rlvr/arithmetic_cpu, _self_]"
+        },
     ),
     Invocation(
         "refused by verl itself",

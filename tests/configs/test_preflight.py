@@ -1,6 +1,7 @@
 """What `reinforcepp check` finds: each wrong configuration gives one line that names the key and the fix."""
 
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,10 +10,11 @@ from omegaconf import OmegaConf
 
 from reinforcepp_verl import search_path
 from reinforcepp_verl.cpu import detect
-from reinforcepp_verl.preflight import names, problems, schema, verl_validation
+from reinforcepp_verl.preflight import batches, names, problems, schema, verl_validation
 
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+SAMPLER = "trainer.v1.sampler.sampler_kwargs"
 MICRO = (
     f"{ACTOR}.ppo_micro_batch_size_per_gpu",
     f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
@@ -26,6 +28,7 @@ TASK = (
     f"{ROLLOUT}.n=4",
     f"{ACTOR}.use_dynamic_bsz=false",
     *(f"{key}=256" for key in MICRO),
+    "trainer.total_training_steps=4",
 )
 ONE_ANSWER = " ".join([f"{ROLLOUT}.n=1", *(f"{key}=64" for key in MICRO)])
 TWO_WORKERS = " ".join(["trainer.n_gpus_per_node=2", *(f"{key}=128" for key in MICRO)])
@@ -53,6 +56,7 @@ BROKEN = [
     ("reward_model.reward_manager=dapo", "reward_model.reward_manager=dapo", "reward.reward_manager.name"),
     ("custom_reward_function.path=a.py", "custom_reward_function.path=a.py", "set reward.custom_reward_function.path"),
     ("trainer.experiment_name='${trainer.nope}'", "trainer.experiment_name=${trainer.nope}: ", "correct the reference"),
+    (f"{SAMPLER}=null", f"{SAMPLER} is null", "remove this setting"),
     # names
     (
         "algorithm.adv_estimator=reinforcep",
@@ -78,6 +82,11 @@ BROKEN = [
     ),
     (f"{ACTOR}.clip_ratio_c=0.5", f"{ACTOR}.clip_ratio_c is 0.5", f"set {ACTOR}.clip_ratio_c=3.0, or null"),
     (f"{ACTOR}.policy_loss.loss_mode=vanilla", f"{ACTOR}.clip_ratio_c is null", f"set {ACTOR}.clip_ratio_c=3.0"),
+    (
+        "algorithm.filter_groups.enable=true algorithm.filter_groups.metric=null",
+        "algorithm.filter_groups.enable is true",
+        "set algorithm.filter_groups.metric=reward",
+    ),
     # batches
     ("data.train_batch_size=0", "data.train_batch_size is 0", "integer >= 1"),
     (f"{ACTOR}.ppo_micro_batch_size_per_gpu=null", f"{ACTOR}.ppo_micro_batch_size_per_gpu is None", "integer >= 1"),
@@ -99,6 +108,27 @@ BROKEN = [
         "to 24 or more",
     ),
     ("+method=ppo", "critic.ppo_micro_batch_size_per_gpu is None", "integer >= 1"),
+    (
+        f"trainer.v1.trainer_mode=separate_async {ROLLOUT}.nnodes=1 {ROLLOUT}.checkpoint_engine.backend=nccl"
+        " trainer.v1.separate_async.parameter_sync_step=128",
+        "data.train_batch_size is 64: separate_async needs",
+        "set data.train_batch_size=8192",
+    ),
+    # trainer
+    (
+        "trainer.default_local_dir=/disk",
+        "trainer.default_local_dir is /disk",
+        "remove it and set runs_dir; to continue",
+    ),
+    ("trainer.total_epochs=0", "trainer.total_epochs is 0", "integer >= 1"),
+    ("trainer.total_epochs=1.5", "trainer.total_epochs is 1.5", "integer >= 1"),
+    ("trainer.total_training_steps=all", "trainer.total_training_steps is 'all'", "or to null"),
+    ("seed=one", "seed is 'one'", "set seed=1"),
+    ("seed=true", "seed is True", "set seed=1"),
+    ("runs_dir=null", "runs_dir is None", "set runs_dir=runs"),
+    ("trainer.experiment_name=42", "trainer.experiment_name is 42", "set trainer.experiment_name=my_run"),
+    ("trainer.experiment_name=null", "trainer.experiment_name is None", "set trainer.experiment_name=my_run"),
+    ("trainer.val_only=true trainer.val_before_train=false", "trainer.val_only is true", "val_before_train=true"),
     # platform
     (f"{ACTOR}.strategy=fsdp", f"{ACTOR}.strategy is fsdp", f"set {ACTOR}.strategy=fsdp2"),
     (f"{ROLLOUT}.enable_sleep_mode=true", f"{ROLLOUT}.enable_sleep_mode is true", "enable_sleep_mode=false"),
@@ -115,6 +145,12 @@ BROKEN = [
         "set data.val_files to a file",
     ),
     ("data.train_files=[]", "data.train_files is []", "set it to a .parquet"),
+    (
+        "data.train_files='~/x.parquet'",
+        "data.train_files: verl does not expand the ~",
+        os.path.expanduser("~/x.parquet"),
+    ),
+    ("trainer.total_training_steps=9 trainer.total_epochs=2", "trainer.total_training_steps is 9", "total_epochs=3"),
     ("data.train_batch_size=256 data.train_max_samples=100", "data.train_batch_size is 256", "100 or less"),
     ("actor_rollout_ref.model.path=./modle", "actor_rollout_ref.model.path: there is no folder ./modle", "hub"),
     (
@@ -140,6 +176,10 @@ SOUND = [
     f"{ACTOR}.use_dynamic_bsz=true",
     f"+method=ppo {ACTOR}.use_dynamic_bsz=true",
     "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B",
+    "trainer.experiment_name=other trainer.total_training_steps=null",
+    "trainer.val_only=true trainer.total_training_steps=1000",
+    "algorithm.filter_groups.enable=true",
+    f"trainer.v1.sampler.custom_sampler.path=mine.py {SAMPLER}=null",
     # keys that no base file lists, and that are right all the same
     f"{ACTOR}.ppo_infer_micro_batch_size_per_gpu=8",
     f"{ROLLOUT}.engine_kwargs.vllm.max_logprobs=1 actor_rollout_ref.model.override_config.tie_word_embeddings=true",
@@ -204,6 +244,10 @@ def test_verl_source_gives_the_fields_of_its_dataclasses():
     for cls in (FSDPActorConfig, RolloutConfig):
         target = f"verl.workers.config.{cls.__name__}"
         assert {field.name for field in fields(cls)} <= schema.dataclass_fields(target) | {"_target_"}
+
+
+def test_a_divisor_is_suggested_for_every_number():
+    assert [batches._largest_divisor(number, 48) for number in (64, 7, 0)] == [32, 7, 1]
 
 
 # --- the machine
