@@ -60,7 +60,7 @@ def test_a_config_of_the_users_by_name_and_folder(python, tmp_path):
     options = ("--config-dir", "mine", "--config-name", "my_run", RECIPE, "trainer.save_freq=7")
     config = config_of(python(*OUR_COMMAND, "train", *options, *SHOW))
     assert config.trainer.save_freq == 7
-    assert config.data.train_batch_size == 64, "from the recipe"
+    assert config.data.train_batch_size == 24, "from the recipe"
     assert config.algorithm.adv_estimator == "reinforcepp", "from our base"
 
 

@@ -126,7 +126,7 @@ def test_config_dir_and_config_name(run, tmp_path):
     write_users_config(tmp_path / "mine")
     options = ("--config-dir", "mine", "--config-name", "my_run", RECIPE, *SHOW)
     config = config_of(run("reinforcepp", "train", *options))
-    assert (config.trainer.save_freq, config.data.train_batch_size) == (3, 64)
+    assert (config.trainer.save_freq, config.data.train_batch_size) == (3, 24)
 
 
 def test_check_names_the_missing_data_and_how_to_make_it(run):
