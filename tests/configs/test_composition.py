@@ -28,6 +28,7 @@ NOT_AS_BEFORE = {
     "actor_rollout_ref.model.override_config.attn_implementation": "flash_attention_2",
     "critic.model.override_config.attn_implementation": "flash_attention_2",
     "trainer.n_gpus_per_node": 1,
+    "ray_kwargs.ray_init.address": "local",
 }
 
 

@@ -16,6 +16,8 @@ RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
 VAL_ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 # Token-mean makes the on-policy loss zero up to rounding, which has no relative error to compare.
 COMPARABLE_LOSS = "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean"
+# verl gives each worker its part of the batch before it forms mini-batches, so only the whole batch is the same.
+ONE_UPDATE_A_STEP = "actor_rollout_ref.actor.ppo_mini_batch_size=24"
 REPLAYED_STEPS = 2
 
 
@@ -41,7 +43,8 @@ def one_worker_records() -> list[dict]:
 
 
 def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
-    run, output = train(COMPARABLE_LOSS, *replay(rollouts), "trainer.total_training_steps=12", "trainer.test_freq=12")
+    length = ["trainer.total_training_steps=12", "trainer.test_freq=12"]
+    run, output = train(COMPARABLE_LOSS, ONE_UPDATE_A_STEP, *replay(rollouts), *length)
     steps = read_records(run)
     one_worker_records.extend(steps)
 
@@ -65,6 +68,7 @@ def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
 def test_two_workers_compute_the_same_loss_and_gradient(train, rollouts, one_worker_records):
     run, _ = train(
         COMPARABLE_LOSS,
+        ONE_UPDATE_A_STEP,
         *replay(rollouts),
         f"trainer.total_training_steps={REPLAYED_STEPS}",
         "trainer.val_before_train=false",
