@@ -49,7 +49,8 @@ format: $(INSTALLED) ## style, changing files
 types: $(INSTALLED) ## static types
 	$(BIN)/mypy
 
-benchmark: $(INSTALLED) ## step time of the CPU job, ours against stock verl
+benchmark: $(INSTALLED) ## ours against verl: time and memory of the estimators, step time of the CPU job
+	$(BIN)/python benchmarks/advantages.py
 	$(BIN)/python benchmarks/step_time.py
 
 lock: $(INSTALLED) ## refresh requirements/cpu.txt from cpu.in

@@ -1,52 +1,36 @@
-"""Options of REINFORCE++ that verl does not have: the node `algorithm.reinforcepp`."""
+"""Typed reading of the config nodes that verl does not have: `algorithm.reinforcepp` and our sampler's options."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-NODE = "algorithm.reinforcepp"
+from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions, option_names
 
 
-@dataclass
-class ReinforceppConfig:
-    """Typed form of `algorithm.reinforcepp`."""
+def read_options(node: DictConfig | Mapping[str, Any] | None) -> ReinforceppOptions:
+    """Check the node `algorithm.reinforcepp` strictly and convert it; absent keys take their default.
 
-    variance_floor: float = 1e-8
-    """Lower bound of the batch variance before its square root is divided by (OpenRLHF `var.clamp(min=1e-8)`)."""
-
-    unbiased_variance: bool = False
-    """False: population variance (OpenRLHF). True: Bessel-corrected variance (verl)."""
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.variance_floor) and self.variance_floor > 0):
-            raise ValueError(f"{NODE}.variance_floor is {self.variance_floor}: it must be finite and > 0")
-
-    @classmethod
-    def from_node(cls, node: DictConfig | Mapping[str, Any] | None) -> ReinforceppConfig:
-        """Check a config node strictly and convert it; absent keys take their default."""
-        # A plain dict, because OmegaConf lets a typed node keep keys that its class does not have.
-        options = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        if options is None:
-            return cls()
-        if not isinstance(options, Mapping):
-            raise ValueError(f"{NODE} is {options!r}: it must be a mapping with the keys {_valid_keys()}")
-        try:
-            typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), dict(options)))
-        except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{NODE}.{error.full_key}: {reason}; valid keys: {_valid_keys()}") from None
-        assert isinstance(typed, cls)
-        return typed
-
-
-def _valid_keys() -> str:
-    return ", ".join(field.name for field in fields(ReinforceppConfig))
+    Raises:
+        ValueError: an unknown key, or a value that is not valid; the message names the key and what is valid
+    """
+    # A plain dict, because OmegaConf lets a typed node keep keys that its class does not have.
+    given = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    if given is None:
+        return ReinforceppOptions()
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{NODE} is {given!r}: it must be a mapping with the keys {', '.join(option_names())}")
+    try:
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReinforceppOptions), dict(given)))
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{NODE}.{error.full_key}: {reason}; valid keys: {', '.join(option_names())}") from None
+    assert isinstance(typed, ReinforceppOptions)
+    return typed
 
 
 @dataclass

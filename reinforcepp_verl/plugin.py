@@ -5,6 +5,8 @@ verl imports it in every process (driver, trainer, FSDP workers, agent loops, re
 
 from __future__ import annotations
 
+import wrapt
+
 from reinforcepp_verl import search_path
 from reinforcepp_verl.cpu.detect import cpu_platform_wanted
 
@@ -20,16 +22,12 @@ if cpu_platform_wanted():
 
 from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, register_adv_est, register_policy_loss  # noqa: E402
 
-from reinforcepp_verl.adapters import (  # noqa: E402
-    reinforcepp_advantage,
-    reinforcepp_baseline_advantage,
-    reinforcepp_policy_loss,
-)
+from reinforcepp_verl.adapters import ESTIMATORS, reinforcepp_policy_loss  # noqa: E402
 
 POLICY_LOSS = "reinforcepp"
 
-register_adv_est("reinforcepp")(reinforcepp_advantage)
-register_adv_est("reinforcepp_baseline")(reinforcepp_baseline_advantage)
+for name, estimator in ESTIMATORS.items():
+    register_adv_est(name)(estimator)
 
 # verl overwrites a policy loss of the same name without a word.
 if POLICY_LOSS_REGISTRY.get(POLICY_LOSS, reinforcepp_policy_loss) is not reinforcepp_policy_loss:
@@ -37,3 +35,11 @@ if POLICY_LOSS_REGISTRY.get(POLICY_LOSS, reinforcepp_policy_loss) is not reinfor
 register_policy_loss(POLICY_LOSS)(reinforcepp_policy_loss)  # type: ignore[arg-type]
 
 search_path.register()
+
+
+def _register_trainers(_module: object) -> None:
+    from reinforcepp_verl import trainer  # noqa: F401  (importing registers them)
+
+
+# Only the process of the training loop imports verl's trainers; the others are spared the seconds it takes.
+wrapt.register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")

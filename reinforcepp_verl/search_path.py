@@ -10,7 +10,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from reinforcepp_verl.config import ReinforceppConfig, SamplerOptions
+from reinforcepp_verl.algorithm.options import PRESETS
+from reinforcepp_verl.config import SamplerOptions
 
 PROVIDER = "reinforcepp-verl"
 
@@ -51,5 +52,6 @@ def register() -> None:
     """Register the search path and our typed nodes with Hydra; calling it twice is harmless."""
     Plugins.instance().register(ReinforceppSearchPath)
     store = ConfigStore.instance().store
-    store(group="reinforcepp", name="options", node=ReinforceppConfig, provider=PROVIDER)
+    for preset, options in PRESETS.items():
+        store(group="reinforcepp", name=preset, node=options, provider=PROVIDER)
     store(group="reinforcepp", name="sampler_options", node=SamplerOptions, provider=PROVIDER)

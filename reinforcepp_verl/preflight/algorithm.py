@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.preflight.values import OUR_ESTIMATORS, is_number, value
+from reinforcepp_verl.algorithm.options import NODE, PRESETS
+from reinforcepp_verl.config import read_options
+from reinforcepp_verl.preflight.values import OUR_ESTIMATORS, OUR_TRAINERS, is_number, value
 
 ACTOR = "actor_rollout_ref.actor"
+MODE = "trainer.v1.trainer_mode"
+MODES = ("sync", "colocate_async", "separate_async")
+GROUPED = ("reinforcepp_baseline", "raft")
+WHOLE_ANSWER = (*GROUPED, "reinforce")
+WITH_BASELINE = ("reinforce", "reinforce_reward_to_go")
+# Those of verl's that run in its v1 trainer.
+VERL_ESTIMATORS = (
+    *("gae", "grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg"),
+    *("reinforce_plus_plus", "reinforce_plus_plus_baseline"),
+)
+# What verl's v1 trainer never fetches, and without which these of its estimators stop at the first step.
+STARVED = {
+    "remax": "the greedy answers' rewards (reward_baselines)",
+    "gdpo": "the single reward dimensions",
+    "optimal_token_baseline": "sum_pi_squared",
+    "tir_optimal_token_baseline": "sum_pi_squared",
+}
 FILTER = "algorithm.filter_groups"
 # The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms borrow the gradient of k2.
 WRONG_GRADIENT = ("kl", "k1", "low_var_kl", "k3")
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check numbers, then the KL terms, then what each estimator, loss and filter needs."""
-    return [*_numbers(config), *_kl(config), *_baseline(config), *_dual_clip(config), *_filter_groups(config)]
+    """Check numbers, then the KL terms, then what each estimator, trainer, loss and filter needs."""
+    checks = (_numbers, _kl, _estimator, _whole_answer, _options, _trainer, _dual_clip, _aggregation, _filter_groups)
+    return [problem for check_part in checks for problem in check_part(config)]
 
 
 def _numbers(config: DictConfig) -> list[str]:
@@ -41,10 +61,11 @@ def _kl(config: DictConfig) -> list[str]:
             f"algorithm.use_kl_in_reward and {ACTOR}.use_kl_loss are both true: the KL to the reference would "
             f"count twice; set {off}=false"
         )
-    elif in_reward and estimator == "reinforcepp_baseline":
+    elif in_reward and estimator == "reinforcepp_baseline" and not value(config, f"{NODE}.kl_in_baseline_reward"):
         found.append(
             "algorithm.use_kl_in_reward is true: reinforcepp_baseline takes the KL as a separate loss; set "
-            f"algorithm.use_kl_in_reward=false {ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_type=mse"
+            f"algorithm.use_kl_in_reward=false {ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_type=mse, or say that you mean "
+            f"it with {NODE}.kl_in_baseline_reward=true"
         )
     if as_loss and estimator in OUR_ESTIMATORS and kind in WRONG_GRADIENT:
         found.append(
@@ -54,22 +75,57 @@ def _kl(config: DictConfig) -> list[str]:
     return found
 
 
-def _baseline(config: DictConfig) -> list[str]:
-    if value(config, "algorithm.adv_estimator") != "reinforcepp_baseline":
+def _estimator(config: DictConfig) -> list[str]:
+    estimator, answers = value(config, "algorithm.adv_estimator"), value(config, "actor_rollout_ref.rollout.n")
+    if estimator in STARVED:
+        return [
+            f"algorithm.adv_estimator is {estimator}: verl's trainer does not hand it {STARVED[estimator]}, so it "
+            "fails at the first step; use +method=rloo, grpo or reinforcepp_baseline"
+        ]
+    if estimator in GROUPED and answers == 1:
+        return [
+            f"actor_rollout_ref.rollout.n is 1: {estimator} compares the answers to a prompt, and there is only one; "
+            "set actor_rollout_ref.rollout.n to 2 or more, or use +method=reinforcepp"
+        ]
+    return []
+
+
+def _whole_answer(config: DictConfig) -> list[str]:
+    estimator, gamma = value(config, "algorithm.adv_estimator"), value(config, "algorithm.gamma")
+    if estimator not in WHOLE_ANSWER or not is_number(gamma) or not 0 <= gamma < 1:
         return []
-    found = []
-    gamma, answers = value(config, "algorithm.gamma"), value(config, "actor_rollout_ref.rollout.n")
-    if answers == 1:
-        found.append(
-            "actor_rollout_ref.rollout.n is 1: reinforcepp_baseline subtracts the mean of a prompt's answers, which "
-            "leaves 0; set actor_rollout_ref.rollout.n to 2 or more, or use +method=reinforcepp"
-        )
-    if is_number(gamma) and 0 <= gamma < 1:
-        found.append(
-            f"algorithm.gamma is {gamma}: reinforcepp_baseline scores whole answers, which have no discount; set "
-            "algorithm.gamma=1.0 or use +method=reinforcepp"
-        )
-    return found
+    return [
+        f"algorithm.gamma is {gamma}: {estimator} scores whole answers, which have no discount; set "
+        "algorithm.gamma=1.0 or use +method=reinforcepp"
+    ]
+
+
+def _options(config: DictConfig) -> list[str]:
+    """Refuse options of ours that nothing would read."""
+    estimator, options = value(config, "algorithm.adv_estimator"), read_options(value(config, NODE))
+    if estimator in VERL_ESTIMATORS:
+        if options in PRESETS.values():
+            return []
+        return [
+            f"{NODE} is set, but algorithm.adv_estimator is {estimator}, which does not read it; remove it, or use one "
+            f"of {', '.join(OUR_ESTIMATORS)}"
+        ]
+    if estimator in OUR_ESTIMATORS and estimator not in WITH_BASELINE and options.baseline != "batch_mean":
+        return [f"{NODE}.baseline is {options.baseline}: only {' and '.join(WITH_BASELINE)} read it; remove it"]
+    return []
+
+
+def _trainer(config: DictConfig) -> list[str]:
+    mode, estimator = value(config, MODE), value(config, "algorithm.adv_estimator")
+    known = [*MODES, *(f"{OUR_TRAINERS}{name}" for name in MODES)]
+    if mode not in known:
+        return [f"{MODE} is {mode}: there is no such trainer; set it to one of {', '.join(known)}"]
+    if estimator in OUR_ESTIMATORS and mode in MODES:
+        return [
+            f"{MODE} is {mode}: verl's own trainer keeps the scores without KL, the sessions and a state that outlives "
+            f"a batch from {estimator}; set {MODE}={OUR_TRAINERS}{mode}"
+        ]
+    return []
 
 
 def _dual_clip(config: DictConfig) -> list[str]:
@@ -81,6 +137,17 @@ def _dual_clip(config: DictConfig) -> list[str]:
     if is_number(bound) and bound > 1:
         return []
     return [f"{key} is {bound!r}: the dual clip must be a number > 1; set {key}=3.0, or null for none"]
+
+
+def _aggregation(config: DictConfig) -> list[str]:
+    mode, factor = value(config, f"{ACTOR}.loss_agg_mode"), value(config, f"{ACTOR}.loss_scale_factor")
+    if mode != "seq-mean-token-sum-norm" or factor is not None:
+        return []
+    return [
+        f"{ACTOR}.loss_agg_mode is {mode} without a scale: verl then divides by the padded length of each micro-batch, "
+        "so that the gradient depends on how a batch is split; "
+        f"set {ACTOR}.loss_scale_factor=${{data.max_response_length}}"
+    ]
 
 
 def _filter_groups(config: DictConfig) -> list[str]:

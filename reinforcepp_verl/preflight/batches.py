@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.preflight.values import is_count, value
+from reinforcepp_verl.preflight.values import is_count, trainer_mode, value
 
 ROOT = "actor_rollout_ref"
 ACTOR, REF, ROLLOUT = f"{ROOT}.actor", f"{ROOT}.ref", f"{ROOT}.rollout"
@@ -75,13 +75,13 @@ def _sequence_parallel(config: DictConfig) -> int:
 
 def _update_batch(config: DictConfig) -> int:
     """Return how many prompts one round of updates gets: separate_async cuts the batch into parts."""
-    mode = value(config, "trainer.v1.trainer_mode")
+    mode = trainer_mode(config)
     parts = value(config, f"trainer.v1.{mode}.parameter_sync_step") or 1
     return value(config, TRAIN) // parts
 
 
 def _separate_async(config: DictConfig) -> list[str]:
-    if value(config, "trainer.v1.trainer_mode") != "separate_async":
+    if trainer_mode(config) != "separate_async":
         return []
     found = []
     step_key, mini_key = "trainer.v1.separate_async.parameter_sync_step", f"{ACTOR}.ppo_mini_batch_size"
@@ -105,7 +105,7 @@ def _workers(config: DictConfig) -> list[str]:
     engine = value(config, tensor_key)
     for name in others:
         engine *= value(config, f"{ROLLOUT}.{name}")
-    if gpus % engine and value(config, "trainer.v1.trainer_mode") != "separate_async":
+    if gpus % engine and trainer_mode(config) != "separate_async":
         found.append(
             f"{tensor_key} is {value(config, tensor_key)}: an engine takes {engine} GPUs, which does not divide the "
             f"{gpus} of trainer.nnodes x trainer.n_gpus_per_node; set {tensor_key}=1 or a divisor of {gpus}"

@@ -10,11 +10,12 @@ from fnmatch import fnmatch
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl import search_path
-from reinforcepp_verl.config import NODE, ReinforceppConfig
+from reinforcepp_verl.algorithm.options import NODE
+from reinforcepp_verl.config import read_options
 from reinforcepp_verl.preflight.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
 from reinforcepp_verl.preflight.values import nearest, value
 
-GROUPS = ("recipe", "method", "cluster")
+GROUPS = ("recipe", "method", "cluster", "preset")
 RAY_INIT = "ray_kwargs.ray_init"
 SAMPLER, SAMPLER_KWARGS = "trainer.v1.sampler.custom_sampler.path", "trainer.v1.sampler.sampler_kwargs"
 # Handed on to somebody else's function or library as they are.
@@ -113,7 +114,7 @@ def _accepted_by_reader(name: str, tree: Tree, prefix: str) -> bool:
 
 def _own_node(config: DictConfig) -> list[str]:
     try:
-        ReinforceppConfig.from_node(value(config, NODE))
+        read_options(value(config, NODE))
     except ValueError as error:
         return [str(error)]
     return []

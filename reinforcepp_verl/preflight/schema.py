@@ -21,7 +21,7 @@ BASE = "reinforcepp_trainer"
 
 @functools.cache
 def known_keys(model_engine: str | None = None) -> Tree:
-    """Compose the base on its own and add the keys of hydra_configs/{method,cluster}; the values are unresolved.
+    """Compose the base on its own and add the keys of hydra_configs/{method,cluster,preset}; the values are unresolved.
 
     The loader is a new one: that of the running application also sees the user's --config-dir, where a file may bear
     the name of ours. A key that is null or empty here may have any content.
@@ -32,7 +32,7 @@ def known_keys(model_engine: str | None = None) -> Tree:
     base = loader.load_configuration(BASE, overrides, RunMode.RUN, from_shell=False)
     tree = as_tree(base)
     tree.pop("hydra")
-    for group in ("method", "cluster"):
+    for group in ("method", "cluster", "preset"):
         for file in sorted((search_path.config_dir() / group).glob("*.yaml")):
             overlay = as_tree(OmegaConf.load(file))
             _add_keys(tree, {key: value for key, value in overlay.items() if key not in ("defaults", "hydra")})

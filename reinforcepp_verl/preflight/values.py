@@ -8,12 +8,18 @@ from typing import Any, TypeGuard
 
 from omegaconf import DictConfig, OmegaConf
 
-OUR_ESTIMATORS = ("reinforcepp", "reinforcepp_baseline")
+OUR_ESTIMATORS = ("reinforcepp", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft")
+OUR_TRAINERS = "reinforcepp_"
 
 
 def value(config: DictConfig, key: str) -> Any:
     """Return the resolved value of a dotted key, None where it is null, missing or below something that is."""
     return OmegaConf.select(config, key)
+
+
+def trainer_mode(config: DictConfig) -> str:
+    """Return the mode of verl's trainer, of which ours are extensions."""
+    return str(value(config, "trainer.v1.trainer_mode")).removeprefix(OUR_TRAINERS)
 
 
 def is_count(candidate: Any) -> TypeGuard[int]:

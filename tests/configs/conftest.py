@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl import search_path
 
-GROUPS = ("+recipe=", "+method=", "+cluster=")
+GROUPS = ("+recipe=", "+method=", "+cluster=", "+preset=")
 
 
 @functools.cache

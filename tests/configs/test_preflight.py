@@ -48,9 +48,10 @@ BROKEN = [
     (f"{ACTOR}.fsdp_config.mixed_precision.parm_dtype=fp32", f"{ACTOR}.fsdp_config.mixed_precision.parm_dtype", "para"),
     ("trainer.v1.sampler.sampler_kwargs.stall_dedline_s=1", "trainer.v1.sampler.", "stall_deadline_s?"),
     ("ray_kwargs.ray_init.num_cpu=1", "ray_kwargs.ray_init.num_cpu: unknown key", "ray_kwargs.ray_init.num_cpus"),
-    ("algorithm.reinforcepp.epz=1", "algorithm.reinforcepp.epz: ", "valid keys: variance_floor, unbiased_variance"),
+    ("algorithm.reinforcepp.epz=1", "algorithm.reinforcepp.epz: ", "valid keys: population, unbiased_variance"),
     ("recipe=math_rlvr/foo", "recipe=math_rlvr/foo: ", "known names: math_rlvr/arithmetic_cpu"),
-    ("method=grpo", "method=grpo: ", "known names: grpo, ppo, reinforcepp, reinforcepp_baseline, rloo"),
+    ("method=grpo", "method=grpo: ", "known names: grpo, ppo, raft, reinforce, reinforce_reward_to_go, "),
+    ("preset=openrhlf", "preset=openrhlf: ", "known names: openrlhf, paper, verl"),
     ("cluster=gpu", "cluster=gpu: ", "+cluster=NAME"),
     ("actor_rollout_ref=big", "actor_rollout_ref: is 'big'", "must hold the keys"),
     ("reward_model.reward_manager=dapo", "reward_model.reward_manager=dapo", "reward.reward_manager.name"),
@@ -74,6 +75,25 @@ BROKEN = [
         f"set {ACTOR}.kl_loss_type=mse",
     ),
     (f"+method=reinforcepp_baseline {ONE_ANSWER}", f"{ROLLOUT}.n is 1", "2 or more"),
+    (f"+method=raft {ONE_ANSWER}", f"{ROLLOUT}.n is 1", "2 or more"),
+    ("+method=reinforce algorithm.gamma=0.9", "algorithm.gamma is 0.9", "set algorithm.gamma=1.0"),
+    ("algorithm.adv_estimator=remax", "algorithm.adv_estimator is remax", "reward_baselines"),
+    (
+        "+method=grpo algorithm.reinforcepp.reward_clip=null algorithm.reinforcepp.population=sample",
+        "algorithm.reinforcepp is set",
+        "adv_estimator is grpo",
+    ),
+    (
+        f"{ACTOR}.loss_agg_mode=seq-mean-token-sum-norm",
+        f"{ACTOR}.loss_agg_mode is seq",
+        f"set {ACTOR}.loss_scale_factor=",
+    ),
+    ("+method=grpo +preset=paper", f"{ACTOR}.clip_ratio_c is null", "the loss vanilla needs a number"),
+    ("algorithm.reinforcepp.baseline=none", "algorithm.reinforcepp.baseline is none", "only reinforce and"),
+    ("algorithm.reinforcepp.population=tokens", "algorithm.reinforcepp.population", "one of token, sample"),
+    ("algorithm.reinforcepp.reward_clip=[1,2]", "algorithm.reinforcepp.reward_clip", "low <= 0 <= high"),
+    ("trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync", "set trainer.v1.trainer_mode=reinforcepp_sync"),
+    ("trainer.v1.trainer_mode=async", "trainer.v1.trainer_mode is async", "reinforcepp_colocate_async"),
     ("+method=reinforcepp_baseline algorithm.gamma=0.9", "algorithm.gamma is 0.9", "set algorithm.gamma=1.0"),
     (
         f"+method=reinforcepp_baseline algorithm.use_kl_in_reward=true {ACTOR}.use_kl_loss=false",
@@ -109,8 +129,8 @@ BROKEN = [
     ),
     ("+method=ppo", "critic.ppo_micro_batch_size_per_gpu is None", "integer >= 1"),
     (
-        f"trainer.v1.trainer_mode=separate_async {ROLLOUT}.nnodes=1 {ROLLOUT}.checkpoint_engine.backend=nccl"
-        " trainer.v1.separate_async.parameter_sync_step=128",
+        f"trainer.v1.trainer_mode=reinforcepp_separate_async {ROLLOUT}.nnodes=1"
+        f" {ROLLOUT}.checkpoint_engine.backend=nccl trainer.v1.separate_async.parameter_sync_step=128",
         "data.train_batch_size is 64: separate_async needs",
         "set data.train_batch_size=8192",
     ),
@@ -214,7 +234,9 @@ def test_the_shipped_recipes_have_only_known_keys(compose, recipe):
     assert not [problem for problem in found if "unknown key" in problem]
 
 
-@pytest.mark.parametrize("method", ["", "reinforcepp_baseline", "grpo", "rloo", "ppo"])
+@pytest.mark.parametrize(
+    "method", ["", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft", "grpo", "rloo", "ppo"]
+)
 def test_the_arithmetic_recipe_is_sound_with_every_method(compose, method):
     assert problems(compose(RECIPE, *([f"+method={method}"] if method else []))) == []
 

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl.adapters import (
-    reinforcepp_advantage,
-    reinforcepp_baseline_advantage,
-    reinforcepp_policy_loss,
-)
+from reinforcepp_verl.adapters import ESTIMATORS as BY_NAME
+from reinforcepp_verl.adapters import reinforcepp_policy_loss
 
 ROWS, LENGTH, FEATURES = 8, 12, 5
 MODES = ["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
-ESTIMATORS = [reinforcepp_advantage, reinforcepp_baseline_advantage]
+UNCLIPPED = {"reward_clip": None}
+NORMALISED = ["reinforcepp", "reinforcepp_baseline"]
+NAMES = list(BY_NAME)
+OPTIONS = [{}, {"population": "sample"}, {"zero_signal": "pin", "reward_norm": "batch"}, {"unbiased_variance": True}]
 CLOSE = {"atol": 2e-5, "rtol": 1e-5}
 
 
@@ -29,10 +29,9 @@ def batch():
     return rewards, mask, np.array(["a", "b", "a", "c", "b", "a", "c", "b"], dtype=object)
 
 
-def estimate(estimator, rewards, mask, uids):
-    return estimator(
-        token_level_rewards=rewards, response_mask=mask, index=uids, config=OmegaConf.create({"gamma": 1.0})
-    )
+def estimate(name, rewards, mask, uids, options=None, gamma=1.0):
+    config = OmegaConf.create({"gamma": gamma, "reinforcepp": options})
+    return BY_NAME[name](token_level_rewards=rewards, response_mask=mask, index=uids, config=config)
 
 
 def check(actual, expected):
@@ -40,23 +39,25 @@ def check(actual, expected):
         torch.testing.assert_close(x, y, **CLOSE)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", NORMALISED)
 def test_advantages_have_zero_mean_and_unit_variance_over_valid_tokens(estimator, batch):
     tokens = estimate(estimator, *batch)[0][batch[1].bool()]
     assert tokens.mean().item() == pytest.approx(0, abs=1e-6)
     assert tokens.var(correction=0).item() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_permuting_rows_permutes_the_result(estimator, batch):
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("estimator", NAMES)
+def test_permuting_rows_permutes_the_result(estimator, options, batch):
     rewards, mask, uids = batch
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
-    permuted = estimate(estimator, rewards[order], mask[order], uids[order.numpy()])
-    check(permuted, [x[order] for x in estimate(estimator, *batch)])
+    permuted = estimate(estimator, rewards[order], mask[order], uids[order.numpy()], options)
+    check(permuted, [x[order] for x in estimate(estimator, *batch, options)])
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_padding_columns_and_rows_change_nothing(estimator, batch):
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("estimator", NAMES)
+def test_padding_columns_and_rows_change_nothing(estimator, options, batch):
     rewards, mask, uids = batch
     by = (0, 9, 0, 3)  # columns on the right, rows below
     padded = estimate(
@@ -64,8 +65,9 @@ def test_padding_columns_and_rows_change_nothing(estimator, batch):
         torch.nn.functional.pad(rewards, by),
         torch.nn.functional.pad(mask, by),
         np.append(uids, ["pad-0", "pad-1", "a"]),
+        options,
     )
-    check([x[:ROWS, :LENGTH] for x in padded], estimate(estimator, *batch))
+    check([x[:ROWS, :LENGTH] for x in padded], estimate(estimator, *batch, options))
     assert not any(x[ROWS:].any() or x[:, LENGTH:].any() for x in padded)
 
 
@@ -78,7 +80,7 @@ def test_baseline_advantages_ignore_reward_scale_and_shift_per_prompt(scale, shi
     mask = torch.ones(9, 4)
     moved = scale * score + torch.tensor(shifts, dtype=torch.float64).repeat_interleave(3)
     original, changed = (
-        estimate(reinforcepp_baseline_advantage, torch.nn.functional.pad(s[:, None], (3, 0)), mask, uids)[0]
+        estimate("reinforcepp_baseline", torch.nn.functional.pad(s[:, None], (3, 0)), mask, uids, UNCLIPPED)[0]
         for s in (score, moved)
     )
     torch.testing.assert_close(changed, original, atol=1e-7, rtol=1e-7)
@@ -86,16 +88,15 @@ def test_baseline_advantages_ignore_reward_scale_and_shift_per_prompt(scale, shi
 
 def test_plain_advantages_ignore_reward_scale_and_sign_flips_them(batch):
     rewards, mask, uids = batch
-    original, _ = estimate(reinforcepp_advantage, rewards, mask, uids)
+    original, _ = estimate("reinforcepp", rewards, mask, uids, UNCLIPPED)
     for scale in (0.1, 30.0, -1.0):
-        changed, _ = estimate(reinforcepp_advantage, scale * rewards, mask, uids)
+        changed, _ = estimate("reinforcepp", scale * rewards, mask, uids, UNCLIPPED)
         check([changed], [original if scale > 0 else -original])
 
 
 def test_length_of_a_hole_changes_nothing():
-    config = OmegaConf.create({"gamma": 0.9})
-    short = reinforcepp_advantage(torch.eye(6)[[5]], torch.tensor([[1, 1, 0, 1, 1, 1]]), config=config)
-    long = reinforcepp_advantage(torch.eye(9)[[8]], torch.tensor([[1, 1, 0, 0, 0, 0, 1, 1, 1]]), config=config)
+    short = estimate("reinforcepp", torch.eye(6)[[5]], torch.tensor([[1, 1, 0, 1, 1, 1]]), None, gamma=0.9)
+    long = estimate("reinforcepp", torch.eye(9)[[8]], torch.tensor([[1, 1, 0, 0, 0, 0, 1, 1, 1]]), None, gamma=0.9)
     check([x[:, [0, 1, 6, 7, 8]] for x in long], [x[:, [0, 1, 3, 4, 5]] for x in short])
 
 

@@ -1,118 +1,284 @@
-"""The vectorised formulas against loops that follow the paper token by token, in float64."""
+"""Every estimator under every option against loops that follow docs/algorithm.md token by token, in float64."""
+
+from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reinforcepp_verl.advantages import reinforcepp, reinforcepp_baseline
-from reinforcepp_verl.losses import clipped_surrogate
+from reinforcepp_verl.algorithm import estimators
+from reinforcepp_verl.algorithm.batch import RewardBatch
+from reinforcepp_verl.algorithm.losses import clipped_surrogate
+from reinforcepp_verl.algorithm.options import OPENRLHF
 
-EXACT = {"atol": 1e-10, "rtol": 1e-10}
-
-
-def loop_rewards(rewards, mask):
-    """Move trailing rewards and drop the others on masked tokens."""
-    kept = [[0.0] * len(row) for row in rewards]
-    for row, valid, out in zip(rewards, mask, kept, strict=True):
-        last = max((t for t, v in enumerate(valid) if v), default=None)
-        for t, reward in enumerate(row):
-            if last is not None and (valid[t] or t > last):
-                out[min(t, last)] += reward
-    return kept
+EXACT = {"atol": 1e-9, "rtol": 1e-9}
+GROUPED = ("reinforcepp_baseline", "raft")
+# A floor well above rounding noise, which a floor of 1e-8 would amplify by 1e4 when all returns are equal.
+FLOOR = 1e-2
 
 
-def loop_whiten(values, mask, floor, unbiased):
-    tokens = [v for row, valid in zip(values, mask, strict=True) for v, m in zip(row, valid, strict=True) if m]
-    mean = math.fsum(tokens) / max(len(tokens), 1)
-    variance = math.fsum((x - mean) ** 2 for x in tokens) / max(len(tokens) - unbiased, 1)
-    scale = 1 / math.sqrt(max(variance, floor))
-    return [
-        [(v - mean) * scale if m else 0.0 for v, m in zip(row, valid, strict=True)]
-        for row, valid in zip(values, mask, strict=True)
-    ]
+class SlowBatch:
+    """The rows of a batch as lists, read the way the document says."""
+
+    def __init__(self, scores, mask, kl, groups, sessions):
+        self.mask, self.groups, self.sessions = mask, groups, sessions
+        self.rows = [i for i, valid in enumerate(mask) if any(valid)]
+        self.tokens = {i: [t for t, v in enumerate(mask[i]) if v] for i in self.rows}
+        self.kl = {i: {t: kl[i][t] if kl else 0.0 for t in self.tokens[i]} for i in self.rows}
+        self.score = {i: dict.fromkeys(self.tokens[i], 0.0) for i in self.rows}
+        for i in self.rows:
+            last = self.tokens[i][-1]
+            for t, score in enumerate(scores[i]):
+                if mask[i][t] or t > last:
+                    self.score[i][min(t, last)] += score
+        self.raw_total = self.totals()
+        self.stepwise = {
+            i for i in self.rows if any(s != 0 for t, s in self.score[i].items() if t != self.tokens[i][-1])
+        }
+
+    def totals(self):
+        return {i: math.fsum(self.score[i].values()) for i in self.rows}
+
+    def share(self, i):
+        return 1 / sum(self.sessions[j] == self.sessions[i] for j in self.rows)
+
+    def peers(self, i):
+        return [j for j in self.rows if self.groups[j] == self.groups[i]]
+
+    def steps(self, i):
+        return [t for t in self.tokens[i] if self.score[i][t] != 0 or t == self.tokens[i][-1]]
+
+    def rivals(self, i):
+        return len({self.sessions[j] for j in self.peers(i)})
+
+    def silent(self, rows):
+        totals = {self.raw_total[j] for j in rows}
+        return len(totals) == 1 and not self.stepwise.intersection(rows)
+
+    def clip(self, bounds):
+        for row in self.score.values():
+            for t in row:
+                row[t] = min(max(row[t], bounds[0]), bounds[1])
 
 
-def loop_reinforcepp(rewards, mask, gamma, floor, unbiased):
-    returns = [[0.0] * len(row) for row in rewards]
-    for row, valid, out in zip(loop_rewards(rewards, mask), mask, returns, strict=True):
-        running = 0.0
-        for t in reversed(range(len(row))):
-            if valid[t]:
-                running = out[t] = row[t] + gamma * running
-    return loop_whiten(returns, mask, floor, unbiased), returns
+def weighted(values, weights):
+    count = math.fsum(weights)
+    mean = math.fsum(w * v for v, w in zip(values, weights, strict=True)) / count if count else 0.0
+    return count, mean, math.fsum(w * (v - mean) ** 2 for v, w in zip(values, weights, strict=True))
 
 
-def loop_baseline(rewards, mask, groups, floor, unbiased):
-    scores = [math.fsum(row) for row in loop_rewards(rewards, mask)]
-    returns = [[0.0] * len(row) for row in rewards]
-    for i, valid in enumerate(mask):
-        peers = [scores[j] for j in range(len(scores)) if groups[j] == groups[i] and any(mask[j])]
-        for t in range(len(valid)):
-            returns[i][t] = scores[i] - math.fsum(peers) / len(peers) if valid[t] else 0.0
-    return loop_whiten(returns, mask, floor, unbiased), returns
+def deviation(count, squares, options):
+    denominator = count - options.unbiased_variance
+    return math.sqrt(max(squares / denominator if denominator > 1e-12 else 0.0, options.variance_floor))
+
+
+def shape_scores(batch, options):
+    scale, shift = options.reward_scale, 0.0
+    if options.reward_norm == "batch" and batch.rows:
+        totals = [batch.raw_total[i] for i in batch.rows]
+        count, mean, squares = weighted(totals, [batch.share(i) for i in batch.rows])
+        scale, shift = (x / deviation(count, squares, options) for x in (scale, -scale * mean))
+    for i in batch.rows:
+        batch.score[i] = {t: scale * s for t, s in batch.score[i].items()}
+        batch.score[i][batch.tokens[i][-1]] += shift
+
+
+def centre_scores(batch):
+    totals, shares = batch.totals(), {i: batch.share(i) for i in batch.rows}
+    steps = {i: batch.steps(i) for i in batch.rows}
+    means = {}
+    for i in batch.rows:
+        peers = batch.peers(i)
+        count = math.fsum(shares[j] * len(steps[j]) for j in peers)
+        means[i] = math.fsum(shares[j] * totals[j] for j in peers) / max(count, 1)
+    for i in batch.rows:
+        for t in steps[i]:
+            batch.score[i][t] -= means[i]
+
+
+def slow_returns(name, batch, gamma):
+    returns = {}
+    totals = batch.totals()
+    for i in batch.rows:
+        if name in ("reinforce", "raft"):
+            returns[i] = dict.fromkeys(batch.tokens[i], totals[i] - math.fsum(batch.kl[i].values()))
+            continue
+        running, returns[i] = 0.0, {}
+        for t in reversed(batch.tokens[i]):
+            running = returns[i][t] = batch.score[i][t] - batch.kl[i][t] + gamma * running
+    return returns
+
+
+def slow_shares_of_the_best(batch, returns):
+    total = {i: next(iter(returns[i].values())) for i in batch.rows}
+    members = {i: [j for j in batch.rows if batch.sessions[j] == batch.sessions[i]] for i in batch.rows}
+    score = {i: sum(total[j] for j in members[i]) / len(members[i]) for i in batch.rows}
+    shares = {}
+    for i in batch.rows:
+        best = max(score[j] for j in batch.peers(i))
+        winners = {batch.sessions[j] for j in batch.peers(i) if score[j] == best}
+        shares[i] = 1 / len(winners) if score[i] == best else 0.0
+    return {i: dict.fromkeys(batch.tokens[i], shares[i]) for i in batch.rows}
+
+
+def slow_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
+    """Return advantages as rows of tokens."""
+    batch = SlowBatch(scores, mask, kl, groups, sessions)
+    shape_scores(batch, options)
+    late = name == "reinforcepp_baseline" and options.reward_clip_at == "after_baseline"
+    if options.reward_clip and not late:
+        batch.clip(options.reward_clip)
+    if name == "reinforcepp_baseline":
+        centre_scores(batch)
+        if options.reward_clip and late:
+            batch.clip(options.reward_clip)
+    returns = slow_returns(name, batch, gamma)
+    if name == "raft":
+        returns = slow_shares_of_the_best(batch, returns)
+
+    pinned = {i for i in batch.rows if name in GROUPED and batch.rivals(i) < 2}
+    if options.zero_signal == "pin":
+        pinned |= {i for i in batch.rows if batch.silent(batch.peers(i) if name in GROUPED else batch.rows)}
+    counted = [i for i in batch.rows if i not in pinned]
+
+    centre, scale = 0.0, 1.0
+    if name.startswith("reinforcepp"):
+        members = [(i, t) for i in counted for t in batch.tokens[i]]
+        if options.population == "token":
+            weights = [1.0] * len(members)
+        else:
+            in_session = {s: sum(batch.sessions[i] == s for i, _ in members) for s in sessions}
+            weights = [1 / in_session[batch.sessions[i]] for i, _ in members]
+        count, centre, squares = weighted([returns[i][t] for i, t in members], weights)
+        scale = 1 / deviation(count, squares, options)
+    elif name == "reinforce" and options.baseline == "batch_mean":
+        values = [next(iter(returns[i].values())) for i in batch.rows]
+        _, centre, _ = weighted(values, [batch.share(i) for i in batch.rows])
+    elif name == "reinforce_reward_to_go" and options.baseline == "batch_mean":
+        values = [g for i in batch.rows for g in returns[i].values()]
+        _, centre, _ = weighted(values, [1.0] * len(values))
+
+    advantages = [[0.0] * len(row) for row in mask]
+    for i in counted:
+        for t in batch.tokens[i]:
+            advantages[i][t] = (returns[i][t] - centre) * scale
+    return advantages
+
+
+ROUND = st.integers(-8, 8).map(lambda n: n / 4)  # quarters: sums of them are exact, so that ties are ties
 
 
 @st.composite
 def batches(draw):
-    rows, length = draw(st.integers(1, 6)), draw(st.integers(1, 19))
-    finite = st.floats(-10, 10, allow_subnormal=False)
-    rewards = draw(st.lists(st.lists(finite, min_size=length, max_size=length), min_size=rows, max_size=rows))
-    mask = draw(st.lists(st.lists(st.booleans(), min_size=length, max_size=length), min_size=rows, max_size=rows))
-    groups = draw(st.lists(st.integers(-3, 3), min_size=rows, max_size=rows))
-    return rewards, mask, groups
+    rows, length = draw(st.integers(1, 7)), draw(st.integers(1, 9))
+
+    def table(values):
+        return draw(st.lists(st.lists(values, min_size=length, max_size=length), min_size=rows, max_size=rows))
+
+    mask = table(st.booleans())
+    if draw(st.booleans()):  # outcome scores, on the last position as verl puts them
+        scores = [[0.0] * (length - 1) + [draw(ROUND)] for _ in range(rows)]
+    else:
+        scores = table(ROUND)
+    groups = draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows))
+    # A session's rows are answers to the same prompt.
+    sessions = [10 * group + draw(st.integers(0, 2)) for group in groups]
+    return scores, mask, draw(st.sampled_from([None, table(ROUND)])), groups, sessions
 
 
-def check(actual, expected):
-    for tensor, reference in zip(actual, expected, strict=True):
-        torch.testing.assert_close(tensor, torch.tensor(reference, dtype=torch.float64), **EXACT)
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(batches(), st.sampled_from([0.0, 0.5, 0.99, 1.0]), st.booleans())
-def test_estimators_equal_the_loops(batch, gamma, unbiased):
-    rewards, mask, groups = batch
-    # A floor well above rounding noise, which a floor of 1e-8 would amplify by 1e4 when all returns are equal.
-    floor = 1e-2
-    tensors = torch.tensor(rewards, dtype=torch.float64), torch.tensor(mask)
-    options = {"variance_floor": floor, "unbiased_variance": unbiased}
-    check(reinforcepp(*tensors, gamma=gamma, **options), loop_reinforcepp(rewards, mask, gamma, floor, unbiased))
-    check(
-        reinforcepp_baseline(*tensors, group_index=torch.tensor(groups), **options),
-        loop_baseline(rewards, mask, groups, floor, unbiased),
+@st.composite
+def option_sets(draw):
+    pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
+    return replace(
+        OPENRLHF,
+        variance_floor=FLOOR,
+        population=pick("token", "sample"),
+        unbiased_variance=pick(False, True),
+        reward_norm=pick("none", "batch"),
+        reward_scale=pick(1.0, 0.5),
+        reward_clip=pick(None, [-0.5, 1.0]),
+        reward_clip_at=pick("before_baseline", "after_baseline"),
+        zero_signal=pick("keep", "pin"),
+        baseline=pick("none", "batch_mean"),
     )
 
 
-@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 257])
-def test_doubling_scan_at_awkward_lengths(length):
+def fast_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
+    batch = RewardBatch(
+        torch.tensor(scores, dtype=torch.float64),
+        torch.tensor(mask),
+        None if kl is None else torch.tensor(kl, dtype=torch.float64),
+        torch.tensor(groups),
+        torch.tensor(sessions),
+    )
+    discount = {"gamma": gamma} if name in ("reinforcepp", "reinforce_reward_to_go") else {}
+    return getattr(estimators, name)(batch, options, **discount).advantages
+
+
+NAMES = ["reinforcepp", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(batches(), option_sets(), st.sampled_from([0.0, 0.5, 0.99, 1.0]))
+def test_estimators_equal_the_loops(name, batch, options, gamma):
+    gamma = gamma if name in ("reinforcepp", "reinforce_reward_to_go") else 1.0
+    expected = torch.tensor(slow_estimate(name, *batch, options, gamma), dtype=torch.float64)
+    torch.testing.assert_close(fast_estimate(name, *batch, options, gamma), expected, **EXACT)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_of_rows_equal_the_loops(name, monkeypatch):
+    monkeypatch.setattr("reinforcepp_verl.algorithm.returns.BLOCK_ELEMENTS", 30)
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randint(-3, 4, (7, 12), generator=generator).double().tolist()
+    mask = (torch.rand(7, 12, generator=generator) > 0.3).tolist()
+    args = (
+        scores,
+        mask,
+        None,
+        [0, 0, 0, 1, 1, 1, 1],
+        [0, 1, 1, 2, 3, 4, 4],
+        replace(OPENRLHF, reward_clip=[-2, 2]),
+        1.0,
+    )
+    torch.testing.assert_close(
+        fast_estimate(name, *args), torch.tensor(slow_estimate(name, *args), dtype=torch.float64), **EXACT
+    )
+
+
+@pytest.mark.parametrize("gamma", [1e-12, 0.01, 0.5, 0.97, 0.9999])
+@pytest.mark.parametrize("length", [1, 2, 31, 700])
+def test_segments_of_the_discounted_sum_at_awkward_lengths(gamma, length):
     generator = torch.Generator().manual_seed(length)
-    rewards = torch.randn(5, length, generator=generator, dtype=torch.float64)
-    mask = torch.rand(5, length, generator=generator) > 0.3
-    actual = reinforcepp(rewards, mask, gamma=0.97, variance_floor=1e-8, unbiased_variance=True)
-    check(actual, loop_reinforcepp(rewards.tolist(), mask.tolist(), 0.97, 1e-8, True))
+    scores = torch.randn(3, length, generator=generator, dtype=torch.float64)
+    mask = torch.rand(3, length, generator=generator) > 0.3
+    mask[0] = True
+    args = (scores.tolist(), mask.tolist(), None, [0, 1, 2], [0, 1, 2], replace(OPENRLHF, reward_clip=None), gamma)
+    torch.testing.assert_close(
+        fast_estimate("reinforcepp", *args),
+        torch.tensor(slow_estimate("reinforcepp", *args), dtype=torch.float64),
+        **EXACT,
+    )
 
 
 def test_float32_is_close_to_the_float64_loop():
     generator = torch.Generator().manual_seed(0)
-    rewards = torch.randn(8, 200, generator=generator)
+    scores = torch.randn(8, 200, generator=generator)
     mask = torch.rand(8, 200, generator=generator) > 0.3
-    groups = [0, 0, 1, 1, 1, 2, 2, 2]
-    options = {"variance_floor": 1e-8, "unbiased_variance": False}
-    pairs = [
-        (
-            reinforcepp(rewards, mask, gamma=0.99, **options),
-            loop_reinforcepp(rewards.tolist(), mask.tolist(), 0.99, 1e-8, False),
-        ),
-        (
-            reinforcepp_baseline(rewards, mask, group_index=torch.tensor(groups), **options),
-            loop_baseline(rewards.tolist(), mask.tolist(), groups, 1e-8, False),
-        ),
-    ]
-    for actual, expected in pairs:
-        for tensor, reference in zip(actual, expected, strict=True):
-            torch.testing.assert_close(tensor, torch.tensor(reference), atol=2e-5, rtol=1e-5)
+    groups, sessions = [0, 0, 1, 1, 1, 2, 2, 2], list(range(8))
+    for name in NAMES:
+        gamma = 0.99 if name in ("reinforcepp", "reinforce_reward_to_go") else 1.0
+        slow = slow_estimate(name, scores.tolist(), mask.tolist(), None, groups, sessions, OPENRLHF, gamma)
+        batch = RewardBatch(scores, mask, None, torch.tensor(groups))
+        discount = {"gamma": gamma} if gamma != 1.0 else {}
+        fast = getattr(estimators, name)(batch, OPENRLHF, **discount).advantages
+        assert fast.dtype == torch.float32
+        torch.testing.assert_close(fast, torch.tensor(slow), atol=2e-5, rtol=1e-5)
 
 
 def loop_surrogate(new, old, advantage, low, high, dual):

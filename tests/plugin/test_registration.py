@@ -31,8 +31,8 @@ def run_plugin_again(monkeypatch):
 
 
 def test_verl_finds_our_functions_by_name():
-    assert get_adv_estimator_fn("reinforcepp") is adapters.reinforcepp_advantage
-    assert get_adv_estimator_fn("reinforcepp_baseline") is adapters.reinforcepp_baseline_advantage
+    for name in ("reinforcepp", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft"):
+        assert get_adv_estimator_fn(name) is adapters.ESTIMATORS[name]
     assert get_policy_loss_fn("reinforcepp") is adapters.reinforcepp_policy_loss
 
 

@@ -1,17 +1,19 @@
 """The verl-facing signatures: config handling, aggregation and metrics, against verl's real config classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl import advantages as estimators
-from reinforcepp_verl.adapters import (
-    reinforcepp_advantage,
-    reinforcepp_baseline_advantage,
-    reinforcepp_policy_loss,
-)
+from reinforcepp_verl.adapters import ESTIMATORS, reinforcepp_policy_loss
+from reinforcepp_verl.algorithm import estimators
+from reinforcepp_verl.algorithm.batch import RewardBatch
+from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.algorithm.options import OPENRLHF
+from reinforcepp_verl.step import Step, active, current
 
 NAN = float("nan")
 REWARDS = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.5, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, 0.0]])
@@ -43,43 +45,70 @@ def policy_loss(config, log_prob=NEW, old_log_prob=OLD, advantages=ADVANTAGES, m
     )
 
 
+def pure(estimator, group_index=None, options=OPENRLHF, **keys):
+    estimate = estimator(RewardBatch(REWARDS, MASK, group_index=group_index), options, **keys)
+    return estimate.advantages, estimate.returns
+
+
+def same(actual, expected):
+    return all(torch.equal(x, y) for x, y in zip(actual, expected, strict=True))
+
+
 @pytest.mark.parametrize("node", [{}, {"reinforcepp": None}, {"reinforcepp": {}}])
 def test_advantage_without_our_node_uses_the_defaults(node):
     config = algorithm(**node)
     OmegaConf.set_struct(config, True)
-    expected = estimators.reinforcepp(REWARDS, MASK, gamma=1.0, variance_floor=1e-8, unbiased_variance=False)
-    actual = reinforcepp_advantage(token_level_rewards=REWARDS, response_mask=MASK, config=config, index=UIDS)
-    assert all(torch.equal(x, y) for x, y in zip(actual, expected, strict=True))
+    actual = ESTIMATORS["reinforcepp"](token_level_rewards=REWARDS, response_mask=MASK, config=config, index=UIDS)
+    assert same(actual, pure(estimators.reinforcepp))
 
 
 def test_options_and_gamma_reach_the_formulas():
-    config = algorithm(gamma=0.5, reinforcepp={"unbiased_variance": True, "variance_floor": 0.3})
-    expected = estimators.reinforcepp(REWARDS, MASK, gamma=0.5, variance_floor=0.3, unbiased_variance=True)
-    actual = reinforcepp_advantage(token_level_rewards=REWARDS, response_mask=MASK, config=config)
-    assert all(torch.equal(x, y) for x, y in zip(actual, expected, strict=True))
+    node = {"unbiased_variance": True, "variance_floor": 0.3}
+    options = replace(OPENRLHF, **node)
+    config = algorithm(gamma=0.5, reinforcepp=node)
+    actual = ESTIMATORS["reinforcepp"](token_level_rewards=REWARDS, response_mask=MASK, config=config)
+    assert same(actual, pure(estimators.reinforcepp, options=options, gamma=0.5))
     config.gamma = 1.0
-    options = {"group_index": torch.tensor([1, 0, 1, 0]), "variance_floor": 0.3, "unbiased_variance": True}
-    expected = estimators.reinforcepp_baseline(REWARDS, MASK, **options)
-    actual = reinforcepp_baseline_advantage(
+    actual = ESTIMATORS["reinforcepp_baseline"](
         token_level_rewards=REWARDS, response_mask=MASK, index=UIDS, config=config, future_verl_argument=None
     )
-    assert all(torch.equal(x, y) for x, y in zip(actual, expected, strict=True))
+    assert same(actual, pure(estimators.reinforcepp_baseline, torch.tensor([1, 0, 1, 0]), options))
 
 
-def test_baseline_groups_by_uid():
-    _, returns = reinforcepp_baseline_advantage(REWARDS, MASK, UIDS, algorithm())
-    assert returns[:, 0].tolist() == [-0.5, -0.25, 0.5, 0.25]
-
-
-def test_baseline_refuses_a_discount():
+@pytest.mark.parametrize("name", ["reinforcepp_baseline", "reinforce", "raft"])
+def test_whole_answers_refuse_a_discount(name):
     with pytest.raises(ValueError, match=r"algorithm\.gamma is 0\.99"):
-        reinforcepp_baseline_advantage(REWARDS, MASK, UIDS, algorithm(gamma=0.99))
+        ESTIMATORS[name](REWARDS, MASK, index=UIDS, config=algorithm(gamma=0.99))
 
 
-@pytest.mark.parametrize("estimate", [reinforcepp_advantage, reinforcepp_baseline_advantage])
-def test_a_misspelt_option_stops_the_run(estimate):
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_misspelt_option_stops_the_run(name):
     with pytest.raises(ValueError, match=r"algorithm\.reinforcepp\.varaince_floor"):
-        estimate(REWARDS, MASK, index=UIDS, config=algorithm(reinforcepp={"varaince_floor": 1e-8}))
+        ESTIMATORS[name](REWARDS, MASK, index=UIDS, config=algorithm(reinforcepp={"varaince_floor": 1e-8}))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_kl_in_the_reward_needs_a_trainer_that_knows_the_scores(name):
+    with pytest.raises(ValueError, match="set trainer.v1.trainer_mode to reinforcepp_sync"):
+        ESTIMATORS[name](REWARDS, MASK, index=UIDS, config=algorithm(use_kl_in_reward=True))
+
+
+@pytest.mark.parametrize("name", ["reinforcepp", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft"])
+def test_our_trainer_hands_over_scores_sessions_and_memory(name):
+    penalty = torch.tensor([[0.5, 0.0, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.25, 0.0, 0.0]])
+    sessions = torch.tensor([0, 1, 2, 1])
+    step = Step(scores=REWARDS, session_index=sessions, memory=Memory())
+    node = {"statistics": "running", "reward_norm": "running", "baseline": "moving_average"}
+    config = algorithm(use_kl_in_reward=True, reinforcepp=node)
+    with active(step):
+        actual = ESTIMATORS[name](REWARDS - penalty, MASK, index=UIDS, config=config)
+    memory = Memory()
+    batch = RewardBatch(REWARDS, MASK, penalty, torch.tensor([1, 0, 1, 0]), sessions)
+    expected = getattr(estimators, name)(batch, replace(OPENRLHF, **node), memory=memory)
+    torch.testing.assert_close(actual, (expected.advantages, expected.returns))
+    assert step.memory == memory and memory != Memory()
+    assert step.metrics == pytest.approx(expected.metrics)
+    assert current() is None
 
 
 def test_clip_bounds_fall_back_to_clip_ratio():
@@ -89,11 +118,23 @@ def test_clip_bounds_fall_back_to_clip_ratio():
         "actor/pg_clipfrac": 0.25,
         "actor/ppo_kl": pytest.approx((OLD - NEW).mean().item()),
         "actor/pg_clipfrac_lower": 0.0,
+        "actor/clip_fraction_low": 0.0,
+        "actor/clip_fraction_high": 0.25,
+        "actor/ratio_max": pytest.approx(9.0),
+        "actor/zero_weight_tokens": 0.0,
     }
     loss, _ = policy_loss(actor(clip_ratio=0.1, clip_ratio_low=0.0, clip_ratio_high=0.3))
     assert loss.item() == pytest.approx((-1.3 - 0.6 + 1.1 + 9.0) / 4)
     loss, _ = policy_loss(actor(clip_ratio=0.1, clip_ratio_low=0.0), advantages=-torch.ones(1, 4))
     assert loss.item() == pytest.approx((1.4 + 1.0 + 1.1 + 9.0) / 4)  # 0 is a bound, not a missing one
+
+
+def test_clip_fractions_say_which_bound_was_hit():
+    ratio = torch.tensor([[1.5, 0.5, 1.5, 0.5]])
+    advantages = torch.tensor([[1.0, 1.0, -1.0, -1.0]])
+    _, metrics = policy_loss(actor(clip_ratio=0.2), ratio.log(), torch.zeros(1, 4), advantages)
+    assert (metrics["actor/clip_fraction_high"], metrics["actor/clip_fraction_low"]) == (0.25, 0.25)
+    assert metrics["actor/ratio_max"] == pytest.approx(1.5)
 
 
 def test_dual_clip_is_off_when_null():
@@ -111,7 +152,8 @@ def test_dual_clip_must_exceed_one(bound):
 
 def test_rollout_weights_scale_each_token_after_clipping():
     weights = torch.tensor([[2.0, 1.0, 0.5, 0.0]])
-    loss, _ = policy_loss(actor(), rollout_is_weights=weights)
+    loss, metrics = policy_loss(actor(), rollout_is_weights=weights)
+    assert metrics["actor/zero_weight_tokens"] == 0.25
     assert loss.item() == pytest.approx((-2.4 - 0.6 + 0.55) / 4)
 
 

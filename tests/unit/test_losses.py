@@ -1,11 +1,11 @@
-"""Hand-computed cases for reinforcepp_verl.losses."""
+"""Hand-computed cases for reinforcepp_verl.algorithm.losses."""
 
 import math
 
 import pytest
 import torch
 
-from reinforcepp_verl.losses import LOG_RATIO_LIMIT, clipped_surrogate, masked_mean
+from reinforcepp_verl.algorithm.losses import LOG_RATIO_LIMIT, clipped_surrogate, masked_mean
 
 # Probabilities of four tokens before and after the update, and their advantages: one of them needs the dual clip.
 OLD = torch.tensor([[0.5, 0.5, 0.5, 0.1]]).log()

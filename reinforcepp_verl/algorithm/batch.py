@@ -1,0 +1,109 @@
+"""The inputs of an estimator, read once, with the weights and the shaped scores that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reinforcepp_verl.algorithm import samples
+from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions
+from reinforcepp_verl.algorithm.samples import Rows
+from reinforcepp_verl.algorithm.shaping import Shaping, clip_of, score_shaping
+
+
+class NonFiniteRewardError(ValueError):
+    """A score or a KL penalty on a valid token is NaN or infinite, and `nonfinite` is `raise`."""
+
+
+@dataclass(frozen=True)
+class RewardBatch:
+    """What an estimator reads; nothing of it is changed."""
+
+    token_level_scores: Tensor
+    """(B, T), what the reward function gave: an outcome on the last token, or a score at the end of each step."""
+    response_mask: Tensor
+    """(B, T), non-zero on the tokens that the policy sampled."""
+    kl_penalty: Tensor | None = None
+    """(B, T), what the KL to the reference costs each token, beta included; None if it is no part of the reward."""
+    group_index: Tensor | None = None
+    """(B,) integers, equal for answers to the same prompt; None: each row is a group of its own."""
+    session_index: Tensor | None = None
+    """(B,) integers, equal for rows of one agent session; None: each row is a session of its own."""
+
+
+@dataclass
+class Reading:
+    """A batch with everything about its rows that an estimator needs."""
+
+    batch: RewardBatch
+    options: ReinforceppOptions
+    memory: Memory
+    mask: Tensor
+    """(B, T) bool"""
+    group_index: Tensor
+    rows: Rows
+    """The scores as given."""
+    shaped: Rows
+    """The scores after z-score, scale and clip."""
+    shaping: Shaping
+    weight: Tensor
+    """(B,), summing to 1 over the usable rows of a session."""
+
+    @property
+    def usable(self) -> Tensor:
+        """(B,), True for rows that take part."""
+        return self.rows.usable
+
+    def silent(self, group_index: Tensor) -> Tensor:
+        """Return True for the rows (B,) that `zero_signal: pin` takes out, given who is compared with whom."""
+        if self.options.zero_signal == "keep":
+            return torch.zeros_like(self.usable)
+        return samples.rows_without_signal(self.rows, group_index)
+
+
+def read(batch: RewardBatch, options: ReinforceppOptions, memory: Memory | None, *, clip: bool = True) -> Reading:
+    """Read, screen and shape the scores; `clip=False` leaves `reward_clip` to the caller, after its baseline.
+
+    Raises:
+        NonFiniteRewardError: see `nonfinite`
+        ValueError: an option needs a memory, and there is none
+    """
+    if memory is None and options.needs_memory:
+        raise ValueError(
+            f"{NODE}: statistics=running, reward_norm=running and baseline=moving_average need a memory that outlives "
+            "the batch; set trainer.v1.trainer_mode to one of the reinforcepp_ trainers, which keep it"
+        )
+    memory = memory if memory is not None else Memory()
+    scores, mask = batch.token_level_scores, batch.response_mask.bool()
+    rows = samples.summarise(scores, mask, kl_penalty=batch.kl_penalty)
+    _screen(rows, options)
+    weight = samples.session_weights(batch.session_index, rows.usable)
+    shaping = score_shaping(rows, options, weight=weight, memory=memory)
+    if clip and _clip_binds(rows, shaping, options):
+        shaping.clip = clip_of(options, rows)
+    shaped = rows if shaping.identity else samples.summarise(scores, mask, kl_penalty=batch.kl_penalty, shape=shaping)
+    group_index = batch.group_index
+    if group_index is None:
+        group_index = torch.arange(len(scores), device=scores.device)
+    return Reading(batch, options, memory, mask, group_index, rows, shaped, shaping, weight)
+
+
+def _screen(rows: Rows, options: ReinforceppOptions) -> None:
+    if options.nonfinite == "raise" and not rows.finite.all():
+        bad = (~rows.finite).nonzero().flatten().tolist()
+        raise NonFiniteRewardError(
+            f"{len(bad)} of {len(rows.finite)} rows have a NaN or infinite score or log-probability, the first of them "
+            f"row {bad[0]}: look at the reward function, or drop such rows with {NODE}.nonfinite=drop"
+        )
+
+
+def _clip_binds(rows: Rows, shaping: Shaping, options: ReinforceppOptions) -> bool:
+    """Return False if no score can reach the clip, so that the scores need not be touched at all."""
+    if options.reward_clip is None or not rows.finite.any():
+        return False
+    low, high = options.reward_clip
+    largest = rows.peak[rows.finite].max() * shaping.scale + abs(shaping.shift)
+    return bool(largest > min(-low, high))

@@ -1,0 +1,74 @@
+"""Mean and variance of a weighted population that comes in parts: rows, mini-batches, steps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and sum of squared deviations of a population; parts merge exactly (Chan, Golub, LeVeque 1979)."""
+
+    count: float = 0.0
+    mean: float = 0.0
+    deviations: float = 0.0
+
+    @classmethod
+    def of_rows(cls, count: Tensor, mean: Tensor, deviations: Tensor, weight: Tensor) -> Moments:
+        """Pool rows, each given by its own count, mean and squared deviations, all (B,), with a weight per member."""
+        members = (weight * count).double()
+        total = members.sum()
+        if total == 0:
+            return cls()
+        centre = (members * mean).sum() / total
+        spread = (weight * deviations).sum() + (members * (mean - centre).square()).sum()
+        return cls(total.item(), centre.item(), spread.item())
+
+    @classmethod
+    def of_values(cls, values: Tensor, weight: Tensor) -> Moments:
+        """Pool single values (B,) with weights (B,)."""
+        return cls.of_rows(weight.new_ones(()), values.double(), values.new_zeros(()).double(), weight.double())
+
+    def merge(self, other: Moments) -> Moments:
+        """Pool two populations."""
+        count = self.count + other.count
+        if count == 0:
+            return self
+        gap = other.mean - self.mean
+        mean = self.mean + gap * other.count / count
+        return Moments(count, mean, self.deviations + other.deviations + gap**2 * self.count * other.count / count)
+
+    def variance(self, *, unbiased: bool) -> float:
+        """Return the variance; 0 for a population too small to have one."""
+        denominator = self.count - int(unbiased)
+        return self.deviations / denominator if denominator > 0 else 0.0
+
+
+@dataclass
+class Memory:
+    """What outlives a batch: state of `statistics: running`, `reward_norm: running`, `baseline: moving_average`."""
+
+    scores: Moments = Moments()
+    returns: Moments = Moments()
+    window: list[Moments] = field(default_factory=list)
+
+    def pool(self, moments: Moments, window: int) -> Moments:
+        """Add the moments of this call and pool them with those of the calls before, `window` calls in all."""
+        self.window = [*self.window, moments][-window:]
+        pooled = Moments()
+        for part in self.window:
+            pooled = pooled.merge(part)
+        return pooled
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the state as plain numbers, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> Memory:
+        """Restore what `as_dict` gave."""
+        window = [Moments(**part) for part in state["window"]]
+        return cls(Moments(**state["scores"]), Moments(**state["returns"]), window)

@@ -1,0 +1,104 @@
+"""The choices that the paper leaves open, and the named sets of them: `paper`, `openrlhf`, `verl`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+
+NODE = "algorithm.reinforcepp"
+
+CHOICES = {
+    "population": ("token", "sample"),
+    "reward_clip_at": ("before_baseline", "after_baseline"),
+    "reward_norm": ("none", "batch", "running"),
+    "zero_signal": ("keep", "pin"),
+    "nonfinite": ("raise", "drop"),
+    "statistics": ("batch", "running"),
+    "baseline": ("none", "batch_mean", "moving_average"),
+}
+
+
+@dataclass
+class ReinforceppOptions:
+    """The node `algorithm.reinforcepp`. The defaults are the preset `openrlhf`, the implementation of the author."""
+
+    population: str = "token"
+    """Whose mean and variance normalise the advantages: `token`, every valid token weighs the same (OpenRLHF, verl); or
+    `sample`, every answer does, however long, its weight spread over its tokens (paper, App. B.2: "all N samples")."""
+
+    unbiased_variance: bool = False
+    """False: population variance (OpenRLHF). True: Bessel-corrected (verl)."""
+
+    variance_floor: float = 1e-8
+    """Lower bound of the variance before its root is divided by (OpenRLHF `var.clamp(min=1e-8)`; verl adds 1e-8)."""
+
+    statistics: str = "batch"
+    """`batch`: mean and variance of the tensor at hand. `running`: of the last `statistics_window` calls together, for
+    the asynchronous trainers, in which verl calls the estimator once per mini-batch."""
+
+    statistics_window: int = 4
+    """Calls that `statistics: running` pools. Equal to `parameter_sync_step`, the population is verl's train batch."""
+
+    reward_norm: str = "none"
+    """z-score of the scores before anything else: `batch`, over this batch; `running`, over the whole training so far;
+    `none` (OpenRLHF). Paper, App. B.2."""
+
+    reward_scale: float = 1.0
+    """Factor on the scores, after `reward_norm` (paper, App. B.2)."""
+
+    reward_clip: list[float] | None = field(default_factory=lambda: [-10.0, 10.0])
+    """[low, high] bounds on each score, after `reward_scale` (paper, App. B.2; OpenRLHF +-10); null for none (verl)."""
+
+    reward_clip_at: str = "after_baseline"
+    """Clip scores `after_baseline`, with the group mean already subtracted (OpenRLHF), or `before_baseline` (Molt). The
+    same for the estimators that have no group mean."""
+
+    zero_signal: str = "keep"
+    """`pin`: prompt groups whose scores are all equal get advantage 0 and leave the statistics; in the estimators
+    without a group mean that is the whole batch. `keep`: they take part (paper, OpenRLHF, verl)."""
+
+    nonfinite: str = "raise"
+    """A NaN or infinite score or log-probability: `raise` stops the run; `drop` takes that row out and counts it."""
+
+    kl_in_baseline_reward: bool = False
+    """Allow `algorithm.use_kl_in_reward` with `reinforcepp_baseline`, which the paper pairs with a separate k2 loss."""
+
+    baseline: str = "batch_mean"
+    """Of `reinforce` and `reinforce_reward_to_go`: `none`, `batch_mean`, or `moving_average` over training so far
+    (arXiv 2402.14740, b_MA)."""
+
+    def __post_init__(self) -> None:
+        for name, valid in CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{NODE}.{name} is {getattr(self, name)!r}: it must be one of {', '.join(valid)}")
+        for name in ("variance_floor", "reward_scale"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{NODE}.{name} is {getattr(self, name)}: it must be finite and > 0")
+        if self.statistics_window < 1:
+            raise ValueError(f"{NODE}.statistics_window is {self.statistics_window}: it must be 1 or more")
+        if self.reward_clip is not None and not _bounds_around_zero(self.reward_clip):
+            # A token without a score holds 0, which a clip must leave alone.
+            raise ValueError(f"{NODE}.reward_clip is {self.reward_clip}: it must be [low, high] with low <= 0 <= high")
+
+    @property
+    def needs_memory(self) -> bool:
+        """True if some statistic lives longer than one batch, so that a checkpoint must hold it."""
+        return "running" in (self.statistics, self.reward_norm) or self.baseline == "moving_average"
+
+
+def _bounds_around_zero(bounds: list[float]) -> bool:
+    return len(bounds) == 2 and bounds[0] <= 0 <= bounds[1] and bounds[0] < bounds[1]
+
+
+OPENRLHF = ReinforceppOptions()
+PRESETS = {
+    "openrlhf": OPENRLHF,
+    # App. B.2 names samples as the population and "predefined bounds" for the reward, without numbers.
+    "paper": replace(OPENRLHF, population="sample"),
+    "verl": replace(OPENRLHF, unbiased_variance=True, reward_clip=None),
+}
+
+
+def option_names() -> list[str]:
+    """Return the keys of the node, in order."""
+    return [option.name for option in fields(ReinforceppOptions)]

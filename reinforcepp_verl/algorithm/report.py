@@ -1,0 +1,42 @@
+"""Numbers about a batch for the tracker: what the estimator saw, and what it made of it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from reinforcepp_verl.algorithm.batch import Reading
+from reinforcepp_verl.algorithm.moments import Moments
+from reinforcepp_verl.algorithm.samples import group_shares, rows_without_rival, rows_without_signal
+
+PREFIX = "reinforcepp"
+
+
+def measure(
+    reading: Reading, mean: Tensor, deviations: Tensor, *, advantage: Tensor, factor: Tensor
+) -> dict[str, float]:
+    """Return the metrics of one call; `mean`, `deviations`, `advantage` and `factor` (B,) are per row.
+
+    `effective_samples` is `(sum |a|)^2 / (sum a^2)` over sessions, as a share of them: 1 if all pull equally hard, 1/N
+    if one does all the work. `zero_signal_groups` is the share of groups with rivals whose scores are all equal.
+    """
+    rows, weight, group_index = reading.rows, reading.weight, reading.group_index
+    usable = rows.usable.double()
+    raw = Moments.of_rows(rows.tokens, mean, deviations, usable)
+    normalised = Moments.of_rows(rows.tokens, advantage, deviations * factor.square(), usable)
+    pull, sessions = advantage.abs(), weight.sum().clamp(min=1)
+    effective = (weight * pull).sum() ** 2 / (weight * pull.square()).sum().clamp(min=1e-300) / sessions
+    rivals = group_shares(group_index, weight=weight) * ~rows_without_rival(group_index, weight=weight)
+    silent = (rivals * rows_without_signal(rows, group_index)).sum() / rivals.sum().clamp(min=1)
+    clip = reading.shaping.clip
+    clipped = (weight * clip.hits).sum() / sessions if clip is not None else weight.new_zeros(())
+    named = {
+        "raw_advantage/mean": raw.mean,
+        "raw_advantage/std": raw.variance(unbiased=False) ** 0.5,
+        "advantage/mean": normalised.mean,
+        "advantage/std": normalised.variance(unbiased=False) ** 0.5,
+        "zero_signal_groups": silent.item(),
+        "clipped_rewards": clipped.item(),
+        "dropped_rows": float((~rows.finite).sum()),
+        "effective_samples": effective.item(),
+    }
+    return {f"{PREFIX}/{name}": value for name, value in named.items()}

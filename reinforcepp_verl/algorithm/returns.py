@@ -1,0 +1,125 @@
+"""Rewards on the tokens they belong to, and their discounted sums (paper, Eq. 4).
+
+A mask marks the *valid* tokens, those sampled by the policy: bool, or any number that is non-zero on them. What is
+masked reaches no result, be it NaN, but for a score behind the last valid token, which belongs to that token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+BLOCK_ELEMENTS = 2**18
+"""Elements of a block of rows: its temporaries stay in the CPU's cache, and the extra memory small."""
+
+LOG_OF_SMALLEST_WEIGHT = math.log(1e-200)
+"""Smallest discount within a segment of `_discounted_sums`: times the smallest reward, still a float64."""
+
+
+def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of outputs: that of the input, but no half precision."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def ones_on(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a bool tensor as 1.0 and 0.0, six times faster than `valid.to(dtype)` on a CPU: bytes are vectorised."""
+    return valid.view(torch.uint8).to(dtype)
+
+
+def row_blocks(tensor: Tensor) -> Iterator[slice]:
+    """Cut the rows of a (B, T) tensor into blocks of about BLOCK_ELEMENTS elements."""
+    rows, length = tensor.shape
+    size = max(1, BLOCK_ELEMENTS // max(1, length))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def rewards_on_valid_tokens(rewards: Tensor, mask: Tensor) -> Tensor:
+    """Zero the masked rewards, after moving those behind a row's last valid token onto that token.
+
+    verl puts the score on the last position of the response even if that position is masked (a rejected token, a
+    trailing observation). Rewards in holes between valid tokens and rows without a valid token contribute nothing.
+    """
+    rewards = rewards.to(at_least_fp32(rewards.dtype))
+    valid = mask.bool()
+    kept = rewards * ones_on(valid, rewards.dtype)
+    masked = (rewards - kept).abs_().sum()
+    # The common case, and several times faster: nothing but zeros is masked.
+    return kept if masked == 0 else _move_trailing_rewards(rewards, valid)
+
+
+def _move_trailing_rewards(rewards: Tensor, valid: Tensor) -> Tensor:
+    valid_from_here = valid.long().flip(-1).cumsum(-1).flip(-1)
+    moved = torch.where(valid_from_here == 0, rewards, 0.0).sum(-1, keepdim=True)
+    last_valid = valid & (valid_from_here == 1)
+    return torch.where(valid, rewards, 0.0) + torch.where(last_valid, moved, 0.0)
+
+
+def last_valid_position(valid: Tensor) -> Tensor:
+    """Return the index of each row's last valid token (B,), 0 for rows without one; `valid` holds 0.0 and 1.0."""
+    # fp32 counts exactly to 2^24, and is the fastest here.
+    positions = torch.arange(valid.shape[-1], dtype=valid.dtype, device=valid.device)
+    return (valid * positions).amax(-1).long()
+
+
+def returns_to_go(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
+    """Return `G_t = r_t + gamma * G_next` over valid tokens, 0 on masked ones (Eq. 4 for gamma = 1).
+
+    A hole carries the later return without discount, so the length of a tool's output changes nothing.
+    """
+    returns = torch.empty_like(rewards, dtype=at_least_fp32(rewards.dtype))
+    for block in row_blocks(rewards):
+        valid = mask[block].bool()
+        kept = torch.where(valid, rewards[block].to(returns.dtype), 0.0)
+        returns[block] = sums_to_go(kept, ones_on(valid, returns.dtype), gamma=gamma)
+    return returns
+
+
+def sums_to_go(rewards: Tensor, valid: Tensor, *, gamma: float) -> Tensor:
+    """Return the discounted sums of a block in float64; `rewards` is 0 where `valid`, 0.0 or 1.0, is."""
+    if gamma == 1.0:
+        sums = rewards.cumsum(-1, dtype=torch.float64)
+        total = sums[:, -1:].clone()
+        torch.sub(total, sums, out=sums).add_(rewards)
+    elif gamma == 0.0:
+        sums = rewards.double()
+    else:
+        sums = _discounted_sums(rewards.flip(-1), valid.flip(-1), gamma).flip(-1)
+    return sums.mul_(valid)
+
+
+def _discounted_sums(rewards: Tensor, valid: Tensor, gamma: float) -> Tensor:
+    """Solve `H_s = r_s + gamma^valid_s * H_{s-1}`, time running backwards, as `H_s = w_s * sum_{j<=s} r_j / w_j`.
+
+    `w` is gamma to the power of the valid tokens so far. Time is cut into segments within which it cannot underflow.
+    """
+    length = rewards.shape[-1]
+    log_gamma = math.log(gamma)
+    segment_length = max(1, int(LOG_OF_SMALLEST_WEIGHT / log_gamma))
+    if _has_holes(valid):
+        log_weight = valid.cumsum(-1, dtype=torch.float64)
+    else:
+        # One row of weights for all: padding may be discounted too, as nothing comes before it in this direction.
+        log_weight = torch.arange(1, length + 1, dtype=torch.float64, device=rewards.device).unsqueeze(0)
+    log_weight *= log_gamma
+    sums = torch.empty_like(rewards, dtype=torch.float64)
+    decayed: Tensor | float = 0.0
+    for start in range(0, length, segment_length):
+        segment = slice(start, start + segment_length)
+        weight = log_weight[:, segment]
+        decay_at_end = weight[:, -1:].clone()
+        weight = weight.sub_(decayed).exp_()
+        part = torch.div(rewards[:, segment], weight, out=sums[:, segment])
+        if start > 0:
+            part[:, 0] += sums[:, start - 1]
+        torch.cumsum(part, -1, out=part).mul_(weight)
+        decayed = decay_at_end
+    return sums
+
+
+def _has_holes(valid: Tensor) -> bool:
+    """Return True unless each row is, time running backwards, padding followed by valid tokens only."""
+    return bool((valid[:, 1:] < valid[:, :-1]).any())

@@ -1,0 +1,146 @@
+"""Rows, the sessions they are part of, and the prompt groups of those: who is compared with whom, and with what weight.
+
+A row is one line of the (B, T) batch. A session is one run of an agent, which may give several rows that share its
+score. A group is the sessions of one prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reinforcepp_verl.algorithm.returns import last_valid_position, ones_on, rewards_on_valid_tokens, row_blocks
+
+
+@dataclass
+class Rows:
+    """What a batch holds, per row: each (B,), sums in float64."""
+
+    tokens: Tensor
+    """Valid tokens."""
+    total: Tensor
+    """Sum of the scores on valid tokens; 0 for a row that is not usable."""
+    steps: Tensor
+    """Tokens that carry a score: those with one, and the last valid token, where verl puts the outcome."""
+    peak: Tensor
+    """Largest absolute score."""
+    kl_penalty: Tensor
+    """Sum of the KL penalties on valid tokens; 0 for a row that is not usable."""
+    finite: Tensor
+    """False if a score or a KL penalty on a valid token is NaN or infinite."""
+
+    @property
+    def usable(self) -> Tensor:
+        """True for rows that take part: finite, with a valid token."""
+        return self.finite & (self.tokens > 0)
+
+    @property
+    def outcome_only(self) -> bool:
+        """True if no row has a score before its last valid token."""
+        return bool((self.steps <= 1).all())
+
+
+def summarise(
+    scores: Tensor,
+    mask: Tensor,
+    *,
+    kl_penalty: Tensor | None = None,
+    shape: Callable[[Tensor, Tensor, slice], Tensor] | None = None,
+) -> Rows:
+    """Read the batch once, block by block; `mask` is bool; `shape` (see shaping.py) changes a block's scores before."""
+    parts = []
+    for block in row_blocks(scores):
+        kept = rewards_on_valid_tokens(scores[block], mask[block])
+        valid = ones_on(mask[block], kept.dtype)
+        last = last_valid_position(valid).unsqueeze(-1)
+        if shape is not None:
+            kept = shape(kept, last, block)
+        # Not sum(dtype=torch.float64), which copies the whole block first; one score a row is exact in any precision.
+        tokens, total = valid.sum(-1).double(), kept.sum(-1).double()
+        size = kept.abs()
+        peak = size.amax(-1)
+        scored = size.sign_()  # 1 where there is a score
+        earlier = scored.sum(-1) - scored.gather(-1, last).squeeze(-1)
+        penalty = torch.zeros_like(total)
+        if kl_penalty is not None:
+            penalty = torch.where(mask[block], kl_penalty[block], 0.0).sum(-1).double()
+        finite = total.isfinite() & penalty.isfinite()
+        total, penalty = (torch.where(finite, value, 0.0) for value in (total, penalty))
+        parts.append((tokens, total, (earlier + 1).double(), peak, penalty, finite))
+    return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def session_weights(session_index: Tensor | None, usable: Tensor) -> Tensor:
+    """Give each usable row the weight 1 / (usable rows of its session), so that a session weighs once; others get 0."""
+    weight = usable.double()
+    if session_index is None:
+        return weight
+    return weight / _sum_over(session_index, weight).clamp(min=1)
+
+
+def token_weights(session_index: Tensor | None, usable: Tensor, tokens: Tensor) -> Tensor:
+    """Give each token of a usable row the weight 1 / (usable tokens of its session); for `population: sample`."""
+    counted = torch.where(usable, tokens, 0.0)
+    in_session = counted if session_index is None else _sum_over(session_index, counted)
+    return torch.where(usable, 1.0 / in_session.clamp(min=1), 0.0)
+
+
+def group_baseline(total: Tensor, steps: Tensor, group_index: Tensor, *, weight: Tensor) -> Tensor:
+    """Return the mean score of each row's group (B,) (Eq. 6), own score included.
+
+    With process rewards it is the mean over all step scores of the group, as in DeepSeekMath's process supervision
+    (arXiv 2402.03300, section 4.1.3); with one score a row, the mean over its sessions.
+    """
+    return _sum_over(group_index, weight * total) / _sum_over(group_index, weight * steps).clamp(min=1)
+
+
+def rows_without_rival(group_index: Tensor, *, weight: Tensor) -> Tensor:
+    """Return True for rows (B,) whose group has less than two usable sessions: there is nothing to compare with."""
+    return _sum_over(group_index, weight) < 1.5
+
+
+def rows_without_signal(rows: Rows, group_index: Tensor) -> Tensor:
+    """Return True for rows (B,) whose group's scores are all equal."""
+    usable = rows.usable
+    _, group = torch.unique(group_index, return_inverse=True)
+    groups = int(group.max()) + 1 if len(group) else 0
+    low = rows.total.new_full((groups,), torch.inf).scatter_reduce(
+        0, group, torch.where(usable, rows.total, torch.inf), "amin"
+    )
+    high = rows.total.new_full((groups,), -torch.inf).scatter_reduce(
+        0, group, torch.where(usable, rows.total, -torch.inf), "amax"
+    )
+    # Equal totals of step scores may still be spread differently over the answer.
+    stepwise = rows.total.new_zeros(groups).index_add(0, group, (usable & (rows.steps > 1)).double())
+    return ((low >= high) & (stepwise == 0))[group]
+
+
+def best_of_group(total: Tensor, group_index: Tensor, session_index: Tensor | None, *, usable: Tensor) -> Tensor:
+    """Return 1 for the rows of each group's best session, 1/m when m sessions tie for it, 0 for the others (B,).
+
+    A session's score is the mean of its rows', which verl gives all the same score.
+    """
+    weight = session_weights(session_index, usable)
+    score = total
+    if session_index is not None:
+        score = _sum_over(session_index, total * usable) / _sum_over(session_index, usable.double()).clamp(min=1)
+    score = torch.where(usable, score, -torch.inf)
+    _, group = torch.unique(group_index, return_inverse=True)
+    groups = int(group.max()) + 1 if len(group) else 0
+    top = score.new_full((groups,), -torch.inf).scatter_reduce(0, group, score, "amax")[group]
+    winner = usable & (score == top)
+    return torch.where(winner, 1.0 / _sum_over(group_index, weight * winner).clamp(min=1), 0.0)
+
+
+def _sum_over(index: Tensor, values: Tensor) -> Tensor:
+    """Sum values (B,) over rows of equal index, given back to each of these rows."""
+    _, group = torch.unique(index, return_inverse=True)
+    return torch.zeros_like(values).index_add(0, group, values)[group]
+
+
+def group_shares(group_index: Tensor, *, weight: Tensor) -> Tensor:
+    """Return each row's share of its group (B,): they sum to 1 over a group with a usable row."""
+    return weight / _sum_over(group_index, weight).clamp(min=1e-300)

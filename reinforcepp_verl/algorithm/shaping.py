@@ -1,0 +1,75 @@
+"""Changes to the scores before they become returns: z-score, scale, clip, and the baseline of a group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reinforcepp_verl.algorithm.moments import Memory, Moments
+from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.samples import Rows
+
+
+@dataclass
+class Clip:
+    """Bounds on scores that remember which rows they changed."""
+
+    low: float
+    high: float
+    hits: Tensor
+    """(B,) bool"""
+
+    def __call__(self, scores: Tensor, block: slice = slice(None)) -> Tensor:
+        """Clip scores (b, ...) of the rows `block`."""
+        clipped = scores.clamp(self.low, self.high)
+        self.hits[block] |= (clipped != scores).reshape(len(scores), -1).any(-1)
+        return clipped
+
+
+@dataclass
+class Shaping:
+    """One change of all scores, applied in the order of the fields."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+    """Added to the last valid token: to the answer as a whole, however many steps carry a score."""
+    step_shift: Tensor | None = None
+    """(B,), added to each token that carries a score."""
+    clip: Clip | None = None
+
+    @property
+    def identity(self) -> bool:
+        """True if it changes nothing."""
+        return self.scale == 1.0 and self.shift == 0.0 and self.step_shift is None and self.clip is None
+
+    def __call__(self, scores: Tensor, last: Tensor, block: slice) -> Tensor:
+        """Shape the scores (b, T) of the rows `block`, zero on masked tokens; `last` (b, 1) is the last valid token."""
+        shaped = scores * self.scale
+        shaped.scatter_add_(-1, last, torch.full_like(last, self.shift, dtype=shaped.dtype))
+        if self.step_shift is not None:
+            carries_score = (scores != 0).scatter(-1, last, True)
+            shift = self.step_shift[block].unsqueeze(-1).to(shaped.dtype)
+            shaped = torch.where(carries_score, shaped + shift, shaped)
+        return self.clip(shaped, block) if self.clip is not None else shaped
+
+
+def score_shaping(rows: Rows, options: ReinforceppOptions, *, weight: Tensor, memory: Memory) -> Shaping:
+    """Work out z-score and scale, from the totals of this batch or of the training so far."""
+    scale, shift = options.reward_scale, 0.0
+    if options.reward_norm != "none":
+        moments = Moments.of_values(rows.total, weight)
+        if options.reward_norm == "running":
+            memory.scores = moments = memory.scores.merge(moments)
+        deviation = max(moments.variance(unbiased=options.unbiased_variance), options.variance_floor) ** 0.5
+        scale, shift = scale / deviation, -scale * moments.mean / deviation
+    return Shaping(scale=scale, shift=shift)
+
+
+def clip_of(options: ReinforceppOptions, rows: Rows) -> Clip | None:
+    """Return `reward_clip` as a change of scores, None if there is none."""
+    if options.reward_clip is None:
+        return None
+    low, high = options.reward_clip
+    return Clip(low, high, torch.zeros_like(rows.finite))

@@ -1,0 +1,111 @@
+"""What our trainer knows of a batch and verl does not hand to an estimator, for the time of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.algorithm.report import PREFIX
+
+MEASURABLE_KL = 1e-3
+
+
+@dataclass
+class Step:
+    """The batch in the trainer's hands, beside the rewards and the mask."""
+
+    scores: Tensor
+    """(B, T), rewards before the KL penalty."""
+    session_index: Tensor
+    """(B,), equal for rows of one agent session."""
+    memory: Memory
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Filled by the estimator."""
+
+
+_current: ContextVar[Step | None] = ContextVar("reinforcepp_step", default=None)
+
+
+def current() -> Step | None:
+    """Return the step under way; None under a trainer that is not ours."""
+    return _current.get()
+
+
+@contextmanager
+def active(step: Step) -> Iterator[Step]:
+    """Make `step` the current one."""
+    token = _current.set(step)
+    try:
+        yield step
+    finally:
+        _current.reset(token)
+
+
+def session_index(row_keys: Sequence[str]) -> Tensor:
+    """Number the sessions (B,) behind verl's row keys, `{uid}_{session}_{row of the session}`."""
+    sessions = [key.rsplit("_", 1)[0] for key in row_keys]
+    return torch.from_numpy(np.unique(sessions, return_inverse=True)[1])
+
+
+def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
+    """Return True for the rows (B,) with a NaN or infinite score or log-probability where it counts.
+
+    That is on a valid token, and for a score also behind the last one.
+    """
+    valid = rows["response_mask"].bool()
+    trailing = valid.flip(-1).cumsum(-1).flip(-1) == 0
+    bad = torch.zeros(len(valid), dtype=torch.bool)
+    for name, values in rows.items():
+        if name != "response_mask":
+            counts = valid | trailing if name == "rm_scores" else valid
+            bad |= (~values.isfinite() & counts).any(-1)
+    return bad & valid.any(-1)
+
+
+class UndilutedKL:
+    """verl's KL controller, fed with the mean over real rows: verl counts filler rows, whose KL is 0, as answers."""
+
+    def __init__(self, controller: Any) -> None:
+        self.controller = controller
+        self.real_rows = 0
+
+    @property
+    def value(self) -> float:
+        """The coefficient of the KL penalty."""
+        return self.controller.value
+
+    def update(self, current_kl: float, n_steps: int) -> None:
+        """Take a mean over `n_steps` rows, of which `real_rows` are answers."""
+        if self.real_rows:
+            self.controller.update(current_kl=current_kl * n_steps / self.real_rows, n_steps=self.real_rows)
+
+
+def measure(rows: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the metrics that need lengths and log-probabilities; rows without a valid token do not count.
+
+    A right answer is one with a score above 0. `kl` is the mean of log pi_old - log pi_ref over valid tokens, and
+    `reward_per_kl` the mean score over the KL of a whole answer, left out while that KL is below MEASURABLE_KL.
+    """
+    valid = rows["response_mask"].bool()
+    length = valid.sum(-1)
+    real = length > 0
+    score = rows["rm_scores"].sum(-1)
+    found = {}
+    for name, chosen in (("right", real & (score > 0)), ("wrong", real & (score <= 0))):
+        if chosen.any():
+            found[f"length_{name}"] = length[chosen].float().mean().item()
+    if "ref_log_prob" in rows and real.any():
+        kl = torch.where(valid, rows["old_log_probs"] - rows["ref_log_prob"], 0.0)
+        found["kl"] = (kl.sum() / length.sum()).item()
+        per_answer = (kl.sum() / real.sum()).item()
+        if per_answer > MEASURABLE_KL:
+            found["reward_per_kl"] = score[real].mean().item() / per_answer
+    return {f"{PREFIX}/{name}": value for name, value in found.items()}

@@ -1,0 +1,156 @@
+"""verl's trainers with what our estimators need beside verl's own arguments (hook: `register_trainer`).
+
+Registered as `reinforcepp_sync`, `reinforcepp_colocate_async` and `reinforcepp_separate_async`, set by
+`trainer.v1.trainer_mode`. Under an estimator that is not ours they change nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import transfer_queue as tq
+from omegaconf import DictConfig
+from tensordict import TensorDict
+from torch import Tensor
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
+from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.workers.utils.padding import response_to_nested
+
+from reinforcepp_verl import step as steps
+from reinforcepp_verl.adapters import ESTIMATORS
+from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
+from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions
+from reinforcepp_verl.config import read_options
+from reinforcepp_verl.step import UndilutedKL, measure, non_finite_rows
+
+if TYPE_CHECKING:
+    from transfer_queue import KVBatchMeta
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer as Base
+else:
+    Base = object
+
+PREFIX = "reinforcepp_"
+VERLS_KL = "actor/reward_kl_penalty"
+STATE_FILE = "reinforcepp_state.json"
+READ = ("response_mask", "rm_scores", "old_log_probs", "ref_log_prob", "rollout_log_probs")
+
+
+class ReinforceppTrainer(Base):
+    """Mixed into verl's trainers: non-finite rows, sessions, scores without KL, running state, metrics."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.options: ReinforceppOptions = read_options(config.algorithm.reinforcepp)
+        self.ours = config.algorithm.adv_estimator in ESTIMATORS
+        self.memory = Memory()
+        super().__init__(config)
+        if self.ours and config.algorithm.use_kl_in_reward:
+            self.kl_ctrl_in_reward = UndilutedKL(self.kl_ctrl_in_reward)
+
+    # verl compares its trainer's mode with the names of its own three.
+    @property
+    def trainer_mode(self) -> str:
+        """The mode of verl's that this trainer extends."""
+        return self._trainer_mode
+
+    @trainer_mode.setter
+    def trainer_mode(self, name: str) -> None:
+        self._trainer_mode = name.removeprefix(PREFIX)
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        if not self.ours:
+            return super()._compute_advantage(batch, metrics)
+        nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(READ))
+        rows = {name: value for name, value in nested.to_padded_tensor().items() if name in READ}
+        dropped = self._quarantine(batch, rows, nested["response_mask"])
+        real_rows = int(rows["response_mask"].bool().any(-1).sum())
+        if self.config.algorithm.use_kl_in_reward:
+            self.kl_ctrl_in_reward.real_rows = real_rows
+        step = steps.Step(rows["rm_scores"], steps.session_index(batch.keys), self.memory)
+        with steps.active(step):
+            batch = super()._compute_advantage(batch, metrics)
+        metrics.update(step.metrics | measure(rows))
+        if VERLS_KL in metrics and real_rows:
+            metrics[VERLS_KL] *= len(batch) / real_rows
+        metrics["reinforcepp/dropped_rows"] = float(dropped.sum())
+        if self.config.algorithm.rollout_correction.rollout_rs is not None:
+            metrics["reinforcepp/rejected_tokens"] = _count_rejections(batch, rows["response_mask"])
+        return batch
+
+    def _quarantine(self, batch: KVBatchMeta, rows: dict[str, Tensor], nested_mask: Tensor) -> Tensor:
+        """Empty the rows (B,) with a NaN or infinite score or log-probability, in `rows` and in the TransferQueue.
+
+        Before anything is computed: verl's KL controller and rollout weights would spread it over the batch.
+        """
+        bad = non_finite_rows(rows)
+        if bad.any():
+            if self.options.nonfinite == "raise":
+                names = [key for key, is_bad in zip(batch.keys, bad.tolist(), strict=True) if is_bad]
+                raise NonFiniteRewardError(
+                    f"{len(names)} of {len(bad)} answers have a NaN or infinite score or log-probability, the first is "
+                    f"{names[0]}: look at the reward function, or drop them with {NODE}.nonfinite=drop"
+                )
+            for values in rows.values():
+                values[bad] = 0
+            emptied = {**rows, "loss_mask": rows["response_mask"]}
+            fields = {name: response_to_nested(values, nested_mask) for name, values in emptied.items()}
+            tq.kv_batch_put(
+                keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch))
+            )
+        return bad
+
+    def _save_checkpoint(self) -> None:
+        if self.ours and self.options.needs_memory:
+            # Before verl writes the checkpoint's name into its tracker: a save is complete, or it does not count.
+            path = self._state_file()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(self.memory.as_dict()), encoding="utf-8")
+        super()._save_checkpoint()
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.global_steps == 0 or not (self.ours and self.options.needs_memory):
+            return
+        path = self._state_file(resumed=True)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing: the checkpoint was saved without running statistics; resume it with the options "
+                f"it was trained with ({NODE}: statistics, reward_norm, baseline)"
+            )
+        self.memory = Memory.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def _state_file(self, resumed: bool = False) -> Path:
+        if resumed and self.config.trainer.resume_mode == "resume_path":
+            return Path(self.config.trainer.resume_from_path) / STATE_FILE
+        return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}" / STATE_FILE
+
+
+def _count_rejections(batch: KVBatchMeta, mask_before: Tensor) -> float:
+    """Return the share of tokens that rollout correction rejected, and make them leave the token-mean's denominator.
+
+    verl divides by the tokens of `loss_mask`, which it sets once and does not update after a rejection.
+    """
+    kept = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
+    fields = TensorDict({"loss_mask": kept["response_mask"]}, batch_size=len(batch))
+    tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+    before = mask_before.sum().item()
+    return 1.0 - kept["response_mask"].values().sum().item() / before if before else 0.0
+
+
+@register_trainer(f"{PREFIX}sync")
+class ReinforceppSync(ReinforceppTrainer, PPOTrainerSync):
+    """Rollout and training take turns; strictly on-policy batches."""
+
+
+@register_trainer(f"{PREFIX}colocate_async")
+class ReinforceppColocateAsync(ReinforceppTrainer, PPOTrainerColocateAsync):
+    """Rollout and training take turns on the same devices, and unfinished answers are continued later."""
+
+
+@register_trainer(f"{PREFIX}separate_async")
+class ReinforceppSeparateAsync(ReinforceppTrainer, PPOTrainerSeparateAsync):
+    """Rollout and training run side by side on their own devices."""

@@ -1,0 +1,130 @@
+"""Every `+method=` trains through real verl, and what outlives a batch survives a resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from reinforcepp_verl import search_path
+from reinforcepp_verl.adapters import ESTIMATORS
+from reinforcepp_verl.runs import processes
+
+pytestmark = pytest.mark.e2e
+
+COMMAND = Path(sys.executable).with_name("reinforcepp")
+METHODS = sorted(path.stem for path in (search_path.config_dir() / "method").glob("*.yaml"))
+SHORT = ["trainer.val_before_train=false", "trainer.test_freq=-1", "actor_rollout_ref.rollout.agent.num_workers=1"]
+STEPS = 3
+STATE = "state"
+STATE_OPTIONS = [
+    "+method=reinforcepp_baseline",
+    "algorithm.reinforcepp.statistics=running",
+    "algorithm.reinforcepp.reward_norm=running",
+    "algorithm.reinforcepp.nonfinite=drop",
+]
+# A run is mostly imports, one after the other: two runs at once hardly slow each other down, even on two cores.
+RUNS_AT_ONCE = 2
+STAGGER_S = 15
+
+SOMETIMES_NAN = """
+import random
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_):
+    score = float(solution_str.strip() == ground_truth.strip())
+    return {"score": float("nan") if random.random() < 0.1 else score, "acc": score}
+"""
+
+
+class Runs:
+    """Trains in the workplace, each run in a runs_dir of its own, and ends what is left."""
+
+    def __init__(self, workplace: Path):
+        self.workplace, self.started, self.starting = workplace, [], threading.Lock()
+
+    def train(self, name: str, *overrides: str) -> tuple[Path, list[dict]]:
+        """Train to the end; return the run's folder and its records."""
+        with self.starting:
+            process = subprocess.Popen(
+                [COMMAND, "train", "+recipe=math_rlvr/arithmetic_cpu", *overrides, *SHORT, f"runs_dir=runs_of_{name}"],
+                cwd=self.workplace,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, processes.MARK: str(self.workplace)},
+            )
+            self.started.append((process, name))
+            time.sleep(STAGGER_S)
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output
+        run = (self.workplace / f"runs_of_{name}" / "latest").resolve()
+        return run, [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+    def end(self) -> None:
+        for process, name in self.started:
+            if process.poll() is None:
+                process.kill()
+            if (latest := self.workplace / f"runs_of_{name}" / "latest").exists():
+                processes.end_all(str(latest.resolve()))
+
+
+@pytest.fixture(scope="module")
+def runs(workplace: Path) -> Iterator[Runs]:
+    started = Runs(workplace)
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="module")
+def finished(runs: Runs, workplace: Path) -> Iterator[dict[str, Future]]:
+    """Start all runs, a few at a time; each test waits for its own."""
+    (workplace / "sometimes_nan.py").write_text(SOMETIMES_NAN)
+    steps = f"trainer.total_training_steps={STEPS}"
+    reward = f"reward.custom_reward_function.path={workplace / 'sometimes_nan.py'}"
+    with ThreadPoolExecutor(RUNS_AT_ONCE) as pool:
+        futures = {STATE: pool.submit(runs.train, STATE, *STATE_OPTIONS, steps, reward, f"trainer.save_freq={STEPS}")}
+        futures |= {method: pool.submit(runs.train, method, f"+method={method}", steps) for method in METHODS}
+        yield futures
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_trains(finished, method):
+    run, records = finished[method].result()
+    assert [record["step"] for record in records] == [1, 2, 3]
+    for record in records:
+        assert record["actor/grad_norm"] > 0
+        assert all(math.isfinite(value) for value in record.values()), record
+        ours = "reinforcepp/effective_samples" in record
+        assert ours == (method in ESTIMATORS)
+    assert not processes.of_run(str(run))
+
+
+def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs, finished):
+    run, records = finished[STATE].result()
+    assert sum(record["reinforcepp/dropped_rows"] for record in records) > 0
+    assert all(math.isfinite(value) for record in records for value in record.values())
+    checkpoint = run / "checkpoints" / f"global_step_{STEPS}"
+    saved = json.loads((checkpoint / "reinforcepp_state.json").read_text())
+    assert len(saved["window"]) == STEPS
+    usable = STEPS * 24 * 4 - sum(record["reinforcepp/dropped_rows"] for record in records)
+    assert saved["scores"]["count"] == usable
+
+    resumed, records = runs.train(
+        "resumed",
+        *STATE_OPTIONS,
+        *[f"trainer.total_training_steps={STEPS + 1}", f"trainer.save_freq={STEPS + 1}"],
+        *["trainer.resume_mode=resume_path", f"trainer.resume_from_path={checkpoint}"],
+    )
+    assert [record["step"] for record in records] == [STEPS + 1]
+    after = json.loads((resumed / "checkpoints" / f"global_step_{STEPS + 1}" / "reinforcepp_state.json").read_text())
+    assert after["window"][:-1] == saved["window"]
+    assert after["scores"]["count"] == usable + 24 * 4

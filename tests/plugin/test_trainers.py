@@ -1,0 +1,152 @@
+"""Our trainers are verl's own with a few methods extended; these are the names they rely on."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from verl.trainer.ppo.v1 import PPOTrainer, get_trainer_cls
+from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+
+from reinforcepp_verl import trainer
+from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
+from reinforcepp_verl.algorithm.moments import Memory, Moments
+from reinforcepp_verl.algorithm.options import ReinforceppOptions
+
+MODES = ["sync", "colocate_async", "separate_async"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_of_verls_trainers_has_one_of_ours_that_keeps_its_mode(mode):
+    ours = get_trainer_cls(f"reinforcepp_{mode}")
+    assert issubclass(ours, TRAINER_REGISTRY[mode])
+    made = ours.__new__(ours)
+    made.trainer_mode = f"reinforcepp_{mode}"
+    assert made.trainer_mode == mode
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_trainers_options_are_found_under_our_name_too(mode):
+    from hydra import compose, initialize_config_dir
+
+    from reinforcepp_verl import search_path
+
+    search_path.register()
+    with initialize_config_dir(config_dir=str(search_path.config_dir()), version_base=None):
+        v1 = compose("reinforcepp_trainer").trainer.v1
+    assert v1[f"reinforcepp_{mode}"] == v1[mode]
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("_compute_advantage", ["self", "batch", "metrics"]),
+        ("_save_checkpoint", ["self"]),
+        ("_load_checkpoint", ["self"]),
+    ],
+)
+def test_verls_methods_that_we_extend_are_still_there(method, parameters):
+    assert list(inspect.signature(getattr(PPOTrainer, method)).parameters) == parameters
+
+
+def test_verl_reads_the_fields_that_we_read_and_sets_loss_mask_once():
+    source = inspect.getsource(PPOTrainer._compute_advantage)
+    for name in ("uid", *trainer.READ):
+        assert f'"{name}"' in source
+    assert '"loss_mask"' not in source, "verl updates loss_mask itself: ours need not"
+    save = inspect.getsource(PPOTrainer._save_checkpoint)
+    assert "global_step_{self.global_steps}" in save
+
+
+class Stub(trainer.ReinforceppTrainer):
+    """The mixin alone, with as much of a trainer as its methods touch."""
+
+    def __init__(self, folder, **options):
+        self.options = ReinforceppOptions(**options)
+        self.ours, self.memory, self.global_steps = True, Memory(), 3
+        self.config = OmegaConf.create(
+            {"trainer": {"default_local_dir": str(folder), "resume_mode": "auto", "resume_from_path": None}}
+        )
+
+
+class StubBase:
+    def _save_checkpoint(self):
+        pass
+
+    def _load_checkpoint(self):
+        pass
+
+
+class Saving(Stub, StubBase):
+    pass
+
+
+def test_memory_is_saved_with_the_checkpoint_and_comes_back(tmp_path):
+    before = Saving(tmp_path, statistics="running")
+    before.memory = Memory(Moments(3.0, 0.5, 0.25), Moments(), [Moments(2.0, 1.0, 0.1)])
+    before._save_checkpoint()
+    file = tmp_path / "global_step_3" / trainer.STATE_FILE
+    assert json.loads(file.read_text())["scores"]["count"] == 3.0
+    after = Saving(tmp_path, statistics="running")
+    after._load_checkpoint()
+    assert after.memory == before.memory
+    moved = Saving(tmp_path / "new_run", statistics="running")
+    moved.config.trainer.update({"resume_mode": "resume_path", "resume_from_path": str(file.parent)})
+    moved._load_checkpoint()
+    assert moved.memory == before.memory
+
+
+def test_nothing_is_written_without_a_running_statistic_and_its_lack_is_an_error_with_one(tmp_path):
+    Saving(tmp_path)._save_checkpoint()
+    assert not list(tmp_path.iterdir())
+    Saving(tmp_path)._load_checkpoint()
+    with pytest.raises(FileNotFoundError, match="saved without running statistics"):
+        Saving(tmp_path, reward_norm="running")._load_checkpoint()
+
+
+class Queue:
+    """The keys, and what was put for them."""
+
+    def __init__(self, monkeypatch):
+        self.put = {}
+        monkeypatch.setattr(trainer.tq, "kv_batch_put", lambda keys, partition_id, fields: self.put.update(fields))
+        self.batch = type("Batch", (), {"keys": ["a_0_0", "a_1_0"], "partition_id": "train", "__len__": lambda _: 2})()
+
+
+def rows():
+    return {
+        "response_mask": torch.ones(2, 2, dtype=torch.long),
+        "rm_scores": torch.tensor([[0.0, 1.0], [0.0, float("nan")]]),
+        "old_log_probs": torch.full((2, 2), -1.0),
+    }
+
+
+def nested_mask():
+    return torch.nested.as_nested_tensor([torch.ones(2), torch.ones(2)], layout=torch.jagged)
+
+
+def test_a_bad_row_is_emptied_everywhere_before_verl_computes_with_it(tmp_path, monkeypatch):
+    queue, data = Queue(monkeypatch), rows()
+    dropped = Stub(tmp_path, nonfinite="drop")._quarantine(queue.batch, data, nested_mask())
+    assert dropped.tolist() == [False, True]
+    assert data["rm_scores"].tolist() == [[0.0, 1.0], [0.0, 0.0]]
+    assert set(queue.put) == {"response_mask", "loss_mask", "rm_scores", "old_log_probs"}
+    for values in queue.put.values():
+        assert not values.to_padded_tensor(0)[1].any() and values.to_padded_tensor(0)[0].any()
+
+
+def test_a_bad_row_is_named_where_it_stops_the_run(tmp_path, monkeypatch):
+    queue = Queue(monkeypatch)
+    with pytest.raises(NonFiniteRewardError, match="1 of 2 answers .* the first is a_1_0"):
+        Stub(tmp_path)._quarantine(queue.batch, rows(), nested_mask())
+    assert not queue.put
+
+
+def test_a_clean_batch_is_left_alone(tmp_path, monkeypatch):
+    queue, data = Queue(monkeypatch), rows()
+    data["rm_scores"] = data["rm_scores"].nan_to_num()
+    assert not Stub(tmp_path)._quarantine(queue.batch, data, nested_mask()).any()
+    assert not queue.put

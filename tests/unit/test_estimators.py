@@ -1,0 +1,273 @@
+"""Hand-computed cases for the estimators."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from reinforcepp_verl.algorithm.batch import NonFiniteRewardError, RewardBatch
+from reinforcepp_verl.algorithm.estimators import (
+    raft,
+    reinforce,
+    reinforce_reward_to_go,
+    reinforcepp,
+    reinforcepp_baseline,
+)
+from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.algorithm.options import OPENRLHF
+
+NAN, INF = float("nan"), float("inf")
+ALL = [reinforcepp, reinforcepp_baseline, reinforce, reinforce_reward_to_go, raft]
+GROUP_OF_ALL = torch.zeros(9, dtype=torch.long)
+
+# Wolfe's REINFORCE example: outcome scores 1 and 0.5 on the last token, and 0.1 times the token KL.
+WOLFE = RewardBatch(
+    torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.5]]),
+    torch.ones(2, 3),
+    0.1 * torch.tensor([[-1.0, 0.1, -0.3], [-0.5, 0.2, -0.2]]),
+)
+
+
+def outcomes(*scores, length=2, groups=None, sessions=None, mask=None):
+    rewards = torch.zeros(len(scores), length)
+    rewards[:, -1] = torch.tensor(scores)
+    return RewardBatch(
+        rewards,
+        torch.ones(len(scores), length) if mask is None else torch.tensor(mask),
+        group_index=GROUP_OF_ALL[: len(scores)] if groups is None else torch.tensor(groups),
+        session_index=None if sessions is None else torch.tensor(sessions),
+    )
+
+
+def check(actual, expected, atol=1e-6):
+    torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), atol=atol, rtol=0)
+
+
+def test_wolfe_example():
+    estimate = reinforcepp(WOLFE, OPENRLHF)
+    check(estimate.returns, [[1.12, 1.02, 1.03], [0.55, 0.50, 0.52]])
+    check(estimate.advantages, [[1.22700, 0.85518, 0.89236], [-0.89236, -1.07827, -1.00391]], atol=1e-5)
+    bessel = reinforcepp(WOLFE, replace(OPENRLHF, unbiased_variance=True)).advantages
+    check(bessel, [[1.12009, 0.78067, 0.81461], [-0.81461, -0.98432, -0.91644]], atol=1e-5)
+    classic = reinforce(WOLFE, OPENRLHF)
+    check(classic.returns, [[1.12] * 3, [0.55] * 3])
+    check(classic.advantages, [[0.285] * 3, [-0.285] * 3])
+    check(reinforce(WOLFE, replace(OPENRLHF, baseline="none")).advantages, [[1.12] * 3, [0.55] * 3])
+    to_go = reinforce_reward_to_go(WOLFE, OPENRLHF)  # minus the mean over the six tokens, 0.79
+    check(to_go.advantages, [[0.33, 0.23, 0.24], [-0.24, -0.29, -0.27]])
+
+
+def test_baseline_keeps_the_kl_on_its_tokens_when_asked_for_a_kl_in_the_reward():
+    batch = replace(WOLFE, group_index=GROUP_OF_ALL[:2])
+    # (1 - 0.75) and (0.5 - 0.75), minus the KL still to come: 0.12, 0.02, 0.03 and 0.05, 0, 0.02
+    check(reinforcepp_baseline(batch, OPENRLHF).returns, [[0.37, 0.27, 0.28], [-0.20, -0.25, -0.23]])
+
+
+def test_population_of_samples_lets_every_answer_weigh_the_same():
+    mask = [[1, 0, 0, 0], [1, 1, 1, 1]]
+    batch = outcomes(0.0, 1.0, length=4, mask=mask)
+    sample = reinforcepp(batch, replace(OPENRLHF, population="sample")).advantages  # mean 1/2, variance 1/4
+    check(sample, [[-1, 0, 0, 0], [1, 1, 1, 1]])
+    token = reinforcepp(batch, OPENRLHF).advantages  # mean 4/5, variance 4/25
+    check(token, [[-2, 0, 0, 0], [0.5] * 4])
+    unbiased = reinforcepp(batch, replace(OPENRLHF, population="sample", unbiased_variance=True)).advantages
+    check(unbiased, [[-(0.5**0.5), 0, 0, 0], [0.5**0.5] * 4])
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_a_batch_with_no_or_one_or_two_valid_tokens(estimator):
+    for mask in ([[0, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 1], [0, 1]]):
+        estimate = estimator(outcomes(1.0, 0.0, mask=mask), OPENRLHF)
+        assert estimate.advantages.isfinite().all()
+        assert not estimate.advantages[~torch.tensor(mask).bool()].any()
+        if sum(map(sum, mask)) < 2 and estimator is not reinforce:
+            assert not estimate.advantages.any()
+
+
+@pytest.mark.parametrize("reward", [0.1, 100.0, -1e6])
+@pytest.mark.parametrize("estimator", [reinforcepp, reinforcepp_baseline, reinforce, reinforce_reward_to_go])
+def test_equal_scores_give_exactly_zero(estimator, reward):
+    batch = outcomes(*[reward] * 7, length=13, groups=[0, 0, 0, 1, 1, 1, 1])
+    assert not estimator(batch, replace(OPENRLHF, reward_clip=None)).advantages.any()
+
+
+def test_a_group_of_one_gets_zero_and_leaves_the_statistics():
+    batch = outcomes(1.0, 0.0, 50.0, groups=[0, 0, 1])
+    check(reinforcepp_baseline(batch, OPENRLHF).advantages, [[1, 1], [-1, -1], [0, 0]])
+    check(raft(batch, OPENRLHF).advantages, [[1, 1], [0, 0], [0, 0]])
+
+
+def test_a_sibling_that_was_rejected_leaves_the_group():
+    batch = outcomes(1.0, 0.0, 100.0, mask=[[1, 1], [1, 1], [0, 0]])
+    check(reinforcepp_baseline(batch, OPENRLHF).returns, [[0.5, 0.5], [-0.5, -0.5], [0, 0]])
+
+
+def test_a_session_weighs_once_however_many_rows_it_has():
+    once = outcomes(1.0, 0.0, groups=[0, 0])
+    thrice = outcomes(1.0, 1.0, 1.0, 0.0, groups=[0] * 4, sessions=[7, 7, 7, 9])
+    check(reinforcepp_baseline(thrice, OPENRLHF).returns[[0, 3]], reinforcepp_baseline(once, OPENRLHF).returns)
+    samples = replace(OPENRLHF, population="sample")
+    for estimator, options in [(reinforcepp, samples), (reinforcepp_baseline, samples), (reinforce, OPENRLHF)]:
+        check(estimator(thrice, options).advantages[[0, 3]], estimator(once, options).advantages)
+    # Three rows of one session are no group to compare in.
+    alone = outcomes(1.0, 1.0, 0.5, groups=[0] * 3, sessions=[7, 7, 7])
+    assert not reinforcepp_baseline(alone, OPENRLHF).advantages.any()
+
+
+def test_process_rewards_are_centred_step_by_step():
+    # Steps of the first answer score 1 and 0 (the last token always counts), of the second 2: the mean is 1.
+    scores = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0]])
+    batch = RewardBatch(scores, torch.ones(2, 4), group_index=GROUP_OF_ALL[:2])
+    check(reinforcepp_baseline(batch, OPENRLHF).returns, [[-1, -1, -1, -1], [1, 1, 1, 1]])
+    scores[0, 3] = 3.0  # scores 1, 3 and 2: the mean is 2
+    check(reinforcepp_baseline(batch, OPENRLHF).returns, [[0, 0, 1, 1], [0, 0, 0, 0]])
+    # Without a group mean the score still to come is the return.
+    check(reinforcepp(batch, OPENRLHF).returns, [[4, 4, 3, 3], [2, 2, 2, 2]])
+
+
+@pytest.mark.parametrize(("at", "expected"), [("after_baseline", [1.0, -1.0]), ("before_baseline", [0.5, -0.5])])
+def test_clip_before_or_after_the_group_mean(at, expected):
+    options = replace(OPENRLHF, reward_clip=[-1.0, 1.0], reward_clip_at=at)
+    estimate = reinforcepp_baseline(outcomes(8.0, 0.0), options)
+    check(estimate.returns[:, 0], expected)
+    assert estimate.metrics["reinforcepp/clipped_rewards"] == (1.0 if at == "after_baseline" else 0.5)
+
+
+def test_clip_is_on_the_score_and_not_on_the_kl():
+    batch = RewardBatch(
+        torch.tensor([[0.0, 20.0], [0.0, 0.0]]), torch.ones(2, 2), torch.tensor([[30.0, 0.0], [0.0, 0.0]])
+    )
+    estimate = reinforcepp(batch, OPENRLHF)
+    check(estimate.returns, [[-20, 10], [0, 0]])
+    assert estimate.metrics["reinforcepp/clipped_rewards"] == 0.5
+
+
+def test_norm_then_scale_then_clip():
+    options = replace(OPENRLHF, reward_norm="batch", reward_scale=2.0, reward_clip=[-3.0, 1.0])
+    # 0, 1, 2, 5 have mean 2 and variance 3.5
+    expected = [max(-3.0, min(1.0, 2 * (x - 2) / 3.5**0.5)) for x in (0, 1, 2, 5)]
+    check(reinforce(outcomes(0.0, 1.0, 2.0, 5.0), options).returns[:, 0], expected)
+
+
+def test_running_norm_remembers_earlier_batches():
+    options, memory = replace(OPENRLHF, reward_norm="running", reward_clip=None), Memory()
+    reinforce(outcomes(0.0, 1.0), options, memory=memory)
+    second = reinforce(outcomes(2.0, 5.0), options, memory=memory)
+    check(second.returns[:, 0], [0.0, 3 / 3.5**0.5])
+    assert (memory.scores.count, memory.scores.mean) == (4, 2.0)
+
+
+def test_moving_average_baseline_is_the_mean_of_all_returns_so_far():
+    options, memory = replace(OPENRLHF, baseline="moving_average"), Memory()
+    check(reinforce(outcomes(0.0, 1.0), options, memory=memory).advantages[:, 0], [-0.5, 0.5])
+    check(reinforce(outcomes(2.0, 5.0), options, memory=memory).advantages[:, 0], [0.0, 3.0])
+    restored = Memory.from_dict(memory.as_dict())
+    check(reinforce(outcomes(2.0, 2.0), options, memory=restored).advantages[:, 0], [0.0, 0.0])
+
+
+@pytest.mark.parametrize("estimator", [reinforcepp, reinforcepp_baseline])
+def test_running_statistics_over_mini_batches_end_at_those_of_the_whole_batch(estimator):
+    generator = torch.Generator().manual_seed(0)
+    batch = outcomes(*torch.randn(12, generator=generator).tolist(), groups=[i // 3 for i in range(12)])
+    whole = estimator(batch, OPENRLHF).advantages
+    options, memory = replace(OPENRLHF, statistics="running", statistics_window=4), Memory()
+    for start in range(0, 12, 3):
+        rows = slice(start, start + 3)
+        part = RewardBatch(
+            batch.token_level_scores[rows], batch.response_mask[rows], group_index=batch.group_index[rows]
+        )
+        last = estimator(part, options, memory=memory).advantages
+    check(last, whole[9:])  # the last mini-batch sees the population of the whole batch
+
+
+@pytest.mark.parametrize(
+    "change", [{"statistics": "running"}, {"reward_norm": "running"}, {"baseline": "moving_average"}]
+)
+def test_a_running_statistic_without_a_memory_is_refused(change):
+    with pytest.raises(ValueError, match="need a memory that outlives the batch"):
+        reinforce(outcomes(0.0, 1.0), replace(OPENRLHF, **change))
+
+
+def test_pinning_takes_silent_groups_out_of_the_statistics():
+    batch = outcomes(1.0, 0.0, 1.0, 1.0, groups=[0, 0, 1, 1], mask=[[1, 0], [1, 1], [1, 1], [1, 1]])
+    pinned = reinforcepp_baseline(batch, replace(OPENRLHF, zero_signal="pin"))
+    alone = reinforcepp_baseline(outcomes(1.0, 0.0, mask=[[1, 0], [1, 1]]), OPENRLHF)
+    check(pinned.advantages[:2], alone.advantages)
+    assert not pinned.advantages[2:].any()
+    assert reinforcepp_baseline(batch, OPENRLHF).advantages[2:].any()
+    assert pinned.metrics["reinforcepp/zero_signal_groups"] == 0.5
+
+
+@pytest.mark.parametrize("estimator", [reinforcepp, reinforce, reinforce_reward_to_go])
+def test_pinning_a_batch_of_equal_scores_silences_its_kl(estimator):
+    batch = RewardBatch(
+        torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.ones(2, 2), torch.tensor([[1e-3, 0.0], [0.0, -1e-3]])
+    )
+    assert estimator(batch, OPENRLHF).advantages.abs().max() > 1e-4
+    assert not estimator(batch, replace(OPENRLHF, zero_signal="pin")).advantages.any()
+
+
+def test_raft_shares_a_tie_and_ranks_with_the_kl():
+    batch = outcomes(1.0, 0.0, 1.0, 0.2, 0.3, groups=[0, 0, 0, 1, 1])
+    check(raft(batch, OPENRLHF).advantages[:, 0], [0.5, 0, 0.5, 0, 1])
+    penalty = torch.tensor([[0.1, 0.0]] + [[0.0, 0.0]] * 4)
+    check(raft(replace(batch, kl_penalty=penalty), OPENRLHF).advantages[:, 0], [0, 0, 1, 0, 1])
+    solved = outcomes(1.0, 1.0)
+    check(raft(solved, OPENRLHF).advantages, [[0.5, 0.5], [0.5, 0.5]])
+    assert not raft(solved, replace(OPENRLHF, zero_signal="pin")).advantages.any()
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("where", ["score", "kl", "trailing score"])
+@pytest.mark.parametrize("estimator", ALL)
+def test_a_non_finite_row_is_refused_or_reaches_no_other_row(estimator, where, bad):
+    batch = outcomes(1.0, 0.0, 0.5, 0.25, groups=[0, 0, 1, 1], mask=[[1, 1], [1, 1], [1, 1], [1, 0]])
+    kl_penalty = torch.zeros(4, 2)
+    (kl_penalty if where == "kl" else batch.token_level_scores)[3, 0 if where == "kl" else 1] = bad
+    batch = replace(batch, kl_penalty=kl_penalty)
+    with pytest.raises(NonFiniteRewardError, match="1 of 4 rows .* row 3: .*nonfinite=drop"):
+        estimator(batch, OPENRLHF)
+    dropped = estimator(batch, replace(OPENRLHF, nonfinite="drop"))
+    assert dropped.metrics["reinforcepp/dropped_rows"] == 1
+    kept = RewardBatch(*(x[:3] for x in (batch.token_level_scores, batch.response_mask, kl_penalty, batch.group_index)))
+    check(dropped.advantages[:3], estimator(kept, OPENRLHF).advantages)
+    assert not dropped.advantages[3].any()
+
+
+@pytest.mark.parametrize("bad", [NAN, INF])
+@pytest.mark.parametrize("estimator", ALL)
+def test_a_non_finite_value_in_a_hole_or_a_rejected_row_is_harmless(estimator, bad):
+    scores = torch.tensor([[1.0, bad, 2.0], [bad, bad, bad], [0.0, 0.0, 1.0], [0.0, 0.0, 4.0]])
+    mask = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]])
+    kl = torch.tensor([[0.1, bad, 0.2], [bad, bad, bad], [0.0, 0.0, 0.1], [0.0, 0.0, 0.0]])
+    groups = GROUP_OF_ALL[:4]
+    clean = RewardBatch(scores.nan_to_num(0, 0, 0), mask, kl.nan_to_num(0, 0, 0), groups)
+    check(estimator(RewardBatch(scores, mask, kl, groups), OPENRLHF).advantages, estimator(clean, OPENRLHF).advantages)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("estimator", ALL)
+def test_statistics_use_at_least_fp32_and_inputs_stay_unchanged(estimator, dtype):
+    scores = torch.tensor([[0.25, 0.0, 3.0], [0.0, 1.5, 0.5]], dtype=dtype)
+    batch = RewardBatch(scores, torch.tensor([[1, 1, 0], [1, 0, 1]]), 0 * scores, GROUP_OF_ALL[:2])
+    before = [x.clone() for x in (scores, batch.response_mask, batch.kl_penalty)]
+    estimate = estimator(batch, OPENRLHF)
+    exact = estimator(replace(batch, token_level_scores=scores.double()), OPENRLHF)
+    for output, reference in zip(estimate[:2], exact[:2], strict=True):
+        assert output.dtype == torch.promote_types(dtype, torch.float32) and output.shape == scores.shape
+        check(output.double(), reference, atol=1e-6)
+    after = (scores, batch.response_mask, batch.kl_penalty)
+    assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+
+
+def test_metrics_describe_the_batch():
+    batch = outcomes(1.0, 0.0, 1.0, 1.0, groups=[0, 0, 1, 1])
+    metrics = reinforcepp(batch, OPENRLHF).metrics
+    assert metrics["reinforcepp/raw_advantage/mean"] == 0.75
+    assert metrics["reinforcepp/raw_advantage/std"] == pytest.approx(0.1875**0.5)
+    assert metrics["reinforcepp/advantage/mean"] == pytest.approx(0)
+    assert metrics["reinforcepp/advantage/std"] == pytest.approx(1)
+    assert metrics["reinforcepp/zero_signal_groups"] == 0.5
+    # |a| is 1/sqrt(3) three times and sqrt(3) once: (2 sqrt(3))^2 / 4 / 4
+    assert metrics["reinforcepp/effective_samples"] == pytest.approx(0.75)
+    assert reinforcepp_baseline(batch, OPENRLHF).metrics["reinforcepp/effective_samples"] == pytest.approx(0.5)
