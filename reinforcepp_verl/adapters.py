@@ -15,6 +15,7 @@ from reinforcepp_verl.algorithm import estimators
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.losses import clipped_surrogate, masked_mean
 from reinforcepp_verl.algorithm.normalise import Estimate
+from reinforcepp_verl.algorithm.options import FAMILY
 from reinforcepp_verl.config import read_options
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ def for_verl(name: str, estimator: Callable[..., Estimate], *, discounts: bool) 
 
 
 ESTIMATORS = {
-    name: for_verl(name, estimator, discounts=discounts)
-    for name, estimator, discounts in (
-        ("reinforcepp", estimators.reinforcepp, True),
-        ("reinforcepp_baseline", estimators.reinforcepp_baseline, False),
-        ("reinforce", estimators.reinforce, False),
-        ("reinforce_reward_to_go", estimators.reinforce_reward_to_go, True),
-        ("raft", estimators.raft, False),
+    estimator.__name__: for_verl(estimator.__name__, estimator, discounts=FAMILY[estimator.__name__].discounts)
+    for estimator in (
+        estimators.reinforcepp,
+        estimators.reinforcepp_baseline,
+        estimators.reinforce,
+        estimators.reinforce_reward_to_go,
+        estimators.raft,
     )
 }
 """The estimators that our trainers serve, by name, as verl calls them."""

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions, option_names
+from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions, option_types
 
 
 def read_options(node: DictConfig | Mapping[str, Any] | None) -> ReinforceppOptions:
@@ -23,12 +23,13 @@ def read_options(node: DictConfig | Mapping[str, Any] | None) -> ReinforceppOpti
     if given is None:
         return ReinforceppOptions()
     if not isinstance(given, Mapping):
-        raise ValueError(f"{NODE} is {given!r}: it must be a mapping with the keys {', '.join(option_names())}")
+        raise ValueError(f"{NODE} is {given!r}: it must be a mapping with the keys {', '.join(option_types())}")
     try:
         typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReinforceppOptions), dict(given)))
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{NODE}.{error.full_key}: {reason}; valid keys: {', '.join(option_names())}") from None
+        reason, key, valid = str(error).splitlines()[0], str(error.full_key), option_types()
+        wanted = f"it must be a {valid[key]}" if key in valid else f"valid keys: {', '.join(valid)}"
+        raise ValueError(f"{NODE}.{key}: {reason}; {wanted}") from None
     assert isinstance(typed, ReinforceppOptions)
     return typed
 

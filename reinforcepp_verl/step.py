@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.report import PREFIX
 
@@ -59,6 +60,9 @@ def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
     """Return True for the rows (B,) with a NaN or infinite score or log-probability where it counts.
 
     That is on a valid token, and for a score also behind the last one.
+
+    Raises:
+        NonFiniteRewardError: the policy itself gives such a log-probability; its update would be NaN too
     """
     valid = rows["response_mask"].bool()
     trailing = valid.flip(-1).cumsum(-1).flip(-1) == 0
@@ -66,8 +70,14 @@ def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
     for name, values in rows.items():
         if name != "response_mask":
             counts = valid | trailing if name == "rm_scores" else valid
-            bad |= (~values.isfinite() & counts).any(-1)
-    return bad & valid.any(-1)
+            found = (~values.isfinite() & counts).any(-1) & valid.any(-1)
+            if name == "old_log_probs" and found.any():
+                raise NonFiniteRewardError(
+                    f"the policy gives {int(found.sum())} of {len(found)} answers a NaN or infinite log-probability: "
+                    "the model is broken; resume from an earlier checkpoint"
+                )
+            bad |= found
+    return bad
 
 
 class UndilutedKL:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import transfer_queue as tq
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from torch import Tensor
 from verl.trainer.ppo.v1.trainer_base import register_trainer
@@ -44,7 +44,7 @@ class ReinforceppTrainer(Base):
     """Mixed into verl's trainers: non-finite rows, sessions, scores without KL, running state, metrics."""
 
     def __init__(self, config: DictConfig) -> None:
-        self.options: ReinforceppOptions = read_options(config.algorithm.reinforcepp)
+        self.options: ReinforceppOptions = read_options(OmegaConf.select(config, NODE))
         self.ours = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
         super().__init__(config)
@@ -76,8 +76,8 @@ class ReinforceppTrainer(Base):
         metrics.update(step.metrics | measure(rows))
         if VERLS_KL in metrics and real_rows:
             metrics[VERLS_KL] *= len(batch) / real_rows
-        metrics["reinforcepp/dropped_rows"] = float(dropped.sum())
-        if self.config.algorithm.rollout_correction.rollout_rs is not None:
+        metrics["reinforcepp/dropped_rows/sum"] = float(dropped.sum())
+        if OmegaConf.select(self.config, "algorithm.rollout_correction.rollout_rs") is not None:
             metrics["reinforcepp/rejected_tokens"] = _count_rejections(batch, rows["response_mask"])
         return batch
 

@@ -57,19 +57,33 @@ class Reading:
         """(B,), True for rows that take part."""
         return self.rows.usable
 
-    def silent(self, group_index: Tensor) -> Tensor:
-        """Return True for the rows (B,) that `zero_signal: pin` takes out, given who is compared with whom."""
+    def silent(self, group_index: Tensor, bounds: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Return True for the rows (B,) that `zero_signal: pin` takes out.
+
+        `group_index` says who is compared with whom, `bounds` (each (B,)) between what a row's scores lie; None: its
+        smallest and its largest step score, which is what counts once a group mean is subtracted.
+        """
         if self.options.zero_signal == "keep":
             return torch.zeros_like(self.usable)
-        return samples.rows_without_signal(self.rows, group_index)
+        low, high = bounds or (self.shaped.low, self.shaped.high)
+        return samples.rows_without_signal(group_index, low, high, usable=self.usable)
 
 
-def read(batch: RewardBatch, options: ReinforceppOptions, memory: Memory | None, *, clip: bool = True) -> Reading:
+def read(
+    batch: RewardBatch,
+    options: ReinforceppOptions,
+    memory: Memory | None,
+    *,
+    clip: bool = True,
+    group_mean: bool = False,
+) -> Reading:
     """Read, screen and shape the scores; `clip=False` leaves `reward_clip` to the caller, after its baseline.
+
+    `group_mean=True` says that the caller subtracts one, so that a z-score need not.
 
     Raises:
         NonFiniteRewardError: see `nonfinite`
-        ValueError: an option needs a memory, and there is none
+        ValueError: an option needs a memory, and there is none; or `reward_scale` makes a score infinite
     """
     if memory is None and options.needs_memory:
         raise ValueError(
@@ -81,10 +95,12 @@ def read(batch: RewardBatch, options: ReinforceppOptions, memory: Memory | None,
     rows = samples.summarise(scores, mask, kl_penalty=batch.kl_penalty)
     _screen(rows, options)
     weight = samples.session_weights(batch.session_index, rows.usable)
-    shaping = score_shaping(rows, options, weight=weight, memory=memory)
+    shaping = score_shaping(rows, options, weight=weight, memory=memory, centre=not group_mean)
     if clip and _clip_binds(rows, shaping, options):
         shaping.clip = clip_of(options, rows)
     shaped = rows if shaping.identity else samples.summarise(scores, mask, kl_penalty=batch.kl_penalty, shape=shaping)
+    if (rows.finite & ~shaped.finite).any():
+        raise ValueError(f"{NODE}.reward_scale is {options.reward_scale}: it makes a finite score infinite; lower it")
     group_index = batch.group_index
     if group_index is None:
         group_index = torch.arange(len(scores), device=scores.device)

@@ -22,7 +22,7 @@ def reinforcepp(
     """Compute REINFORCE++: reward-to-go of score and KL, normalised over the batch (Eq. 4 and 5)."""
     reading = read(batch, options, memory)
     returns = rewards_to_go(reading, reading.shaping, gamma=gamma)
-    return normalised(reading, returns, pinned=reading.silent(_whole_batch(reading)))
+    return normalised(reading, returns, pinned=_silent_batch(reading))
 
 
 def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
@@ -33,7 +33,7 @@ def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, mem
     still to come; with a KL penalty, asked for by `kl_in_baseline_reward`, minus the penalties still to come.
     """
     clip_after = options.reward_clip_at == "after_baseline"
-    reading = read(batch, options, memory, clip=not clip_after)
+    reading = read(batch, options, memory, clip=not clip_after, group_mean=True)
     rows, weight, group_index = reading.shaped, reading.weight, reading.group_index
     mean_score = samples.group_baseline(rows.total, rows.steps, group_index, weight=weight)
     pinned = reading.silent(group_index) | samples.rows_without_rival(group_index, weight=weight)
@@ -57,7 +57,9 @@ def reinforce(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory
     reading = read(batch, options, memory)
     total = reading.shaped.total - reading.rows.kl_penalty
     centre = _baseline(reading, Moments.of_values(total, reading.weight))
-    return centred(reading, Returns.of_rows(total), centre=centre, pinned=reading.silent(_whole_batch(reading)))
+    score = reading.shaped.total
+    pinned = reading.silent(torch.zeros_like(reading.group_index), (score, score))
+    return centred(reading, Returns.of_rows(total), centre=centre, pinned=pinned)
 
 
 def reinforce_reward_to_go(
@@ -68,7 +70,7 @@ def reinforce_reward_to_go(
     returns = rewards_to_go(reading, reading.shaping, gamma=gamma)
     moments = Moments.of_rows(reading.rows.tokens, returns.mean, returns.deviations, reading.usable.double())
     centre = _baseline(reading, moments)
-    return centred(reading, returns, centre=centre, pinned=reading.silent(_whole_batch(reading)))
+    return centred(reading, returns, centre=centre, pinned=_silent_batch(reading))
 
 
 def raft(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
@@ -77,17 +79,23 @@ def raft(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | No
     When m sessions tie for the best, each gets 1/m, so that every group weighs once. A group with less than two usable
     sessions gets 0. A group whose scores are all equal is one big tie: `zero_signal: pin` leaves it out.
     """
-    reading = read(batch, options, memory)
-    group_index, weight = reading.group_index, reading.weight
-    total = reading.shaped.total - reading.rows.kl_penalty
-    pinned = reading.silent(group_index) | samples.rows_without_rival(group_index, weight=weight)
+    reading = read(batch, options, memory, clip=False)
+    # The scores as given: a clip, or the rounding of a z-score, would make or break ties.
+    group_index, weight, score = reading.group_index, reading.weight, reading.rows.total
+    total = score - reading.rows.kl_penalty
+    pinned = reading.silent(group_index, (score, score)) | samples.rows_without_rival(group_index, weight=weight)
     share = samples.best_of_group(total, group_index, batch.session_index, usable=reading.usable)
     return centred(reading, Returns.of_rows(share), centre=0.0, pinned=pinned)
 
 
-def _whole_batch(reading: Reading) -> torch.Tensor:
-    """Return a group index that makes the batch one group: what estimators without a group mean compare."""
-    return torch.zeros_like(reading.group_index)
+def _silent_batch(reading: Reading) -> torch.Tensor:
+    """Return which rows (B,) `zero_signal: pin` takes out where the batch is one group: all, or none.
+
+    Step scores are signal even where their totals are equal: they come at different tokens.
+    """
+    score, outcome = reading.shaped.total, reading.shaped.steps <= 1
+    low, high = torch.where(outcome, score, -torch.inf), torch.where(outcome, score, torch.inf)
+    return reading.silent(torch.zeros_like(reading.group_index), (low, high))
 
 
 def _baseline(reading: Reading, moments: Moments) -> float:

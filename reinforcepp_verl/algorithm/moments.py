@@ -42,8 +42,9 @@ class Moments:
         return Moments(count, mean, self.deviations + other.deviations + gap**2 * self.count * other.count / count)
 
     def variance(self, *, unbiased: bool) -> float:
-        """Return the variance; 0 for a population too small to have one."""
-        denominator = self.count - int(unbiased)
+        """Return the variance; a population of one member has no Bessel correction, an empty one variance 0."""
+        # Weights that sum to 1 may come out as 1 + 1e-16.
+        denominator = self.count - 1 if unbiased and self.count > 1.5 else self.count
         return self.deviations / denominator if denominator > 0 else 0.0
 
 

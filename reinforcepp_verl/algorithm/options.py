@@ -58,7 +58,8 @@ class ReinforceppOptions:
     without a group mean that is the whole batch. `keep`: they take part (paper, OpenRLHF, verl)."""
 
     nonfinite: str = "raise"
-    """A NaN or infinite score or log-probability: `raise` stops the run; `drop` takes that row out and counts it."""
+    """A NaN or infinite score, or log-probability of the reference or the rollout: `raise` stops the run, `drop` takes
+    that row out and counts it. One of the policy itself always stops the run: its update would be NaN too."""
 
     kl_in_baseline_reward: bool = False
     """Allow `algorithm.use_kl_in_reward` with `reinforcepp_baseline`, which the paper pairs with a separate k2 loss."""
@@ -69,11 +70,11 @@ class ReinforceppOptions:
 
     def __post_init__(self) -> None:
         for name, valid in CHOICES.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"{NODE}.{name} is {getattr(self, name)!r}: it must be one of {', '.join(valid)}")
+            if (given := vars(self)[name]) not in valid:
+                raise ValueError(f"{NODE}.{name} is {given!r}: it must be one of {', '.join(valid)}")
         for name in ("variance_floor", "reward_scale"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{NODE}.{name} is {getattr(self, name)}: it must be finite and > 0")
+            if not (math.isfinite(given := vars(self)[name]) and given > 0):
+                raise ValueError(f"{NODE}.{name} is {given}: it must be finite and > 0")
         if self.statistics_window < 1:
             raise ValueError(f"{NODE}.statistics_window is {self.statistics_window}: it must be 1 or more")
         if self.reward_clip is not None and not _bounds_around_zero(self.reward_clip):
@@ -99,6 +100,44 @@ PRESETS = {
 }
 
 
-def option_names() -> list[str]:
-    """Return the keys of the node, in order."""
-    return [option.name for option in fields(ReinforceppOptions)]
+def option_types() -> dict[str, str]:
+    """Return the keys of the node in order, with their types as written above."""
+    return {option.name: str(option.type) for option in fields(ReinforceppOptions)}
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What an estimator of ours asks of a configuration."""
+
+    discounts: bool = False
+    """It takes `algorithm.gamma`; the others score whole answers."""
+    compares: bool = False
+    """It compares the answers to a prompt, so that it needs more than one."""
+    reads: frozenset[str] = frozenset()
+    """The options that not every estimator reads."""
+
+
+_STATISTICS = frozenset({"population", "unbiased_variance", "variance_floor", "statistics", "statistics_window"})
+_SHAPING = frozenset({"reward_norm", "reward_scale", "reward_clip"})
+FAMILY = {
+    "reinforcepp": Traits(discounts=True, reads=_STATISTICS | _SHAPING),
+    "reinforcepp_baseline": Traits(
+        compares=True, reads=_STATISTICS | _SHAPING | {"reward_clip_at", "kl_in_baseline_reward"}
+    ),
+    "reinforce": Traits(reads=_SHAPING | {"baseline"}),
+    "reinforce_reward_to_go": Traits(discounts=True, reads=_SHAPING | {"baseline"}),
+    "raft": Traits(compares=True),
+}
+"""Our estimators by name."""
+
+
+def unread_options(estimator: str, options: ReinforceppOptions) -> list[str]:
+    """Return the options that differ from their default and that nothing of this run reads."""
+    selective = frozenset().union(*(traits.reads for traits in FAMILY.values()))
+    reads = FAMILY[estimator].reads
+    if options.reward_norm != "none":
+        reads |= {"unbiased_variance", "variance_floor"}
+    if options.statistics != "running":
+        reads -= {"statistics_window"}
+    default = vars(ReinforceppOptions())
+    return [name for name, given in vars(options).items() if name in selective - reads and given != default[name]]

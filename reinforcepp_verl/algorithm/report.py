@@ -16,8 +16,8 @@ def measure(
 ) -> dict[str, float]:
     """Return the metrics of one call; `mean`, `deviations`, `advantage` and `factor` (B,) are per row.
 
-    `effective_samples` is `(sum |a|)^2 / (sum a^2)` over sessions, as a share of them: 1 if all pull equally hard, 1/N
-    if one does all the work. `zero_signal_groups` is the share of groups with rivals whose scores are all equal.
+    `effective_samples` is `(sum |a|)^2 / (sum a^2)` over answers, as a share of them: 1 if all pull equally hard, 1/N
+    if one does all the work. `zero_signal_groups` is the share of groups with rivals whose totals are all equal.
     """
     rows, weight, group_index = reading.rows, reading.weight, reading.group_index
     usable = rows.usable.double()
@@ -26,7 +26,8 @@ def measure(
     pull, sessions = advantage.abs(), weight.sum().clamp(min=1)
     effective = (weight * pull).sum() ** 2 / (weight * pull.square()).sum().clamp(min=1e-300) / sessions
     rivals = group_shares(group_index, weight=weight) * ~rows_without_rival(group_index, weight=weight)
-    silent = (rivals * rows_without_signal(rows, group_index)).sum() / rivals.sum().clamp(min=1)
+    equal = rows_without_signal(group_index, rows.total, rows.total, usable=rows.usable)
+    silent = (rivals * equal).sum() / rivals.sum().clamp(min=1)
     clip = reading.shaping.clip
     clipped = (weight * clip.hits).sum() / sessions if clip is not None else weight.new_zeros(())
     named = {
@@ -36,7 +37,7 @@ def measure(
         "advantage/std": normalised.variance(unbiased=False) ** 0.5,
         "zero_signal_groups": silent.item(),
         "clipped_rewards": clipped.item(),
-        "dropped_rows": float((~rows.finite).sum()),
+        "dropped_rows/sum": float((~rows.finite).sum()),
         "effective_samples": effective.item(),
     }
     return {f"{PREFIX}/{name}": value for name, value in named.items()}

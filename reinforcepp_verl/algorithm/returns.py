@@ -15,7 +15,7 @@ from torch import Tensor
 BLOCK_ELEMENTS = 2**18
 """Elements of a block of rows: its temporaries stay in the CPU's cache, and the extra memory small."""
 
-LOG_OF_SMALLEST_WEIGHT = math.log(1e-200)
+SMALLEST_WEIGHT = 1e-200
 """Smallest discount within a segment of `_discounted_sums`: times the smallest reward, still a float64."""
 
 
@@ -33,7 +33,7 @@ def row_blocks(tensor: Tensor) -> Iterator[slice]:
     """Cut the rows of a (B, T) tensor into blocks of about BLOCK_ELEMENTS elements."""
     rows, length = tensor.shape
     size = max(1, BLOCK_ELEMENTS // max(1, length))
-    for start in range(0, rows, size):
+    for start in range(0, max(1, rows), size):
         yield slice(start, min(start + size, rows))
 
 
@@ -65,26 +65,17 @@ def last_valid_position(valid: Tensor) -> Tensor:
     return (valid * positions).amax(-1).long()
 
 
-def returns_to_go(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
-    """Return `G_t = r_t + gamma * G_next` over valid tokens, 0 on masked ones (Eq. 4 for gamma = 1).
-
-    A hole carries the later return without discount, so the length of a tool's output changes nothing.
-    """
-    returns = torch.empty_like(rewards, dtype=at_least_fp32(rewards.dtype))
-    for block in row_blocks(rewards):
-        valid = mask[block].bool()
-        kept = torch.where(valid, rewards[block].to(returns.dtype), 0.0)
-        returns[block] = sums_to_go(kept, ones_on(valid, returns.dtype), gamma=gamma)
-    return returns
-
-
 def sums_to_go(rewards: Tensor, valid: Tensor, *, gamma: float) -> Tensor:
-    """Return the discounted sums of a block in float64; `rewards` is 0 where `valid`, 0.0 or 1.0, is."""
+    """Return `G_t = r_t + gamma * G_next` over valid tokens in float64, 0 on masked ones (Eq. 4 for gamma = 1).
+
+    A hole carries the later return without discount, so the length of a tool's output changes nothing. `rewards` is 0
+    where `valid`, 0.0 or 1.0, is.
+    """
     if gamma == 1.0:
         sums = rewards.cumsum(-1, dtype=torch.float64)
         total = sums[:, -1:].clone()
         torch.sub(total, sums, out=sums).add_(rewards)
-    elif gamma == 0.0:
+    elif gamma <= SMALLEST_WEIGHT:
         sums = rewards.double()
     else:
         sums = _discounted_sums(rewards.flip(-1), valid.flip(-1), gamma).flip(-1)
@@ -98,7 +89,7 @@ def _discounted_sums(rewards: Tensor, valid: Tensor, gamma: float) -> Tensor:
     """
     length = rewards.shape[-1]
     log_gamma = math.log(gamma)
-    segment_length = max(1, int(LOG_OF_SMALLEST_WEIGHT / log_gamma))
+    segment_length = max(1, int(math.log(SMALLEST_WEIGHT) / log_gamma))
     if _has_holes(valid):
         log_weight = valid.cumsum(-1, dtype=torch.float64)
     else:

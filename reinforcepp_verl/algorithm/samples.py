@@ -17,7 +17,7 @@ from reinforcepp_verl.algorithm.returns import last_valid_position, ones_on, rew
 
 @dataclass
 class Rows:
-    """What a batch holds, per row: each (B,), sums in float64."""
+    """What a batch holds, per row: each (B,), in float64; sums over a row are at least fp32."""
 
     tokens: Tensor
     """Valid tokens."""
@@ -27,6 +27,10 @@ class Rows:
     """Tokens that carry a score: those with one, and the last valid token, where verl puts the outcome."""
     peak: Tensor
     """Largest absolute score."""
+    low: Tensor
+    """Smallest score among the steps."""
+    high: Tensor
+    """Largest score among the steps."""
     kl_penalty: Tensor
     """Sum of the KL penalties on valid tokens; 0 for a row that is not usable."""
     finite: Tensor
@@ -58,19 +62,27 @@ def summarise(
         last = last_valid_position(valid).unsqueeze(-1)
         if shape is not None:
             kept = shape(kept, last, block)
-        # Not sum(dtype=torch.float64), which copies the whole block first; one score a row is exact in any precision.
+        # Not sum(dtype=torch.float64), which copies the whole block first.
         tokens, total = valid.sum(-1).double(), kept.sum(-1).double()
         size = kept.abs()
         peak = size.amax(-1)
         scored = size.sign_()  # 1 where there is a score
         earlier = scored.sum(-1) - scored.gather(-1, last).squeeze(-1)
+        low, high = (total, total) if not earlier.any() else _step_bounds(kept, last)
         penalty = torch.zeros_like(total)
         if kl_penalty is not None:
-            penalty = torch.where(mask[block], kl_penalty[block], 0.0).sum(-1).double()
+            penalty = torch.where(mask[block], kl_penalty[block].to(kept.dtype), 0.0).sum(-1).double()
         finite = total.isfinite() & penalty.isfinite()
         total, penalty = (torch.where(finite, value, 0.0) for value in (total, penalty))
-        parts.append((tokens, total, (earlier + 1).double(), peak, penalty, finite))
+        parts.append((tokens, total, (earlier + 1).double(), peak, low, high, penalty, finite))
     return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _step_bounds(scores: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    carries_score = (scores != 0).scatter(-1, last, True)
+    low = torch.where(carries_score, scores, torch.inf).amin(-1)
+    high = torch.where(carries_score, scores, -torch.inf).amax(-1)
+    return low.double(), high.double()
 
 
 def session_weights(session_index: Tensor | None, usable: Tensor) -> Tensor:
@@ -102,36 +114,23 @@ def rows_without_rival(group_index: Tensor, *, weight: Tensor) -> Tensor:
     return _sum_over(group_index, weight) < 1.5
 
 
-def rows_without_signal(rows: Rows, group_index: Tensor) -> Tensor:
-    """Return True for rows (B,) whose group's scores are all equal."""
-    usable = rows.usable
-    _, group = torch.unique(group_index, return_inverse=True)
-    groups = int(group.max()) + 1 if len(group) else 0
-    low = rows.total.new_full((groups,), torch.inf).scatter_reduce(
-        0, group, torch.where(usable, rows.total, torch.inf), "amin"
-    )
-    high = rows.total.new_full((groups,), -torch.inf).scatter_reduce(
-        0, group, torch.where(usable, rows.total, -torch.inf), "amax"
-    )
-    # Equal totals of step scores may still be spread differently over the answer.
-    stepwise = rows.total.new_zeros(groups).index_add(0, group, (usable & (rows.steps > 1)).double())
-    return ((low >= high) & (stepwise == 0))[group]
+def rows_without_signal(group_index: Tensor, low: Tensor, high: Tensor, *, usable: Tensor) -> Tensor:
+    """Return True for rows (B,) of groups whose usable rows have one and the same value as `low` and `high` (B,)."""
+    lowest = _reduce_over(group_index, torch.where(usable, low, torch.inf), "amin")
+    highest = _reduce_over(group_index, torch.where(usable, high, -torch.inf), "amax")
+    return lowest >= highest
 
 
 def best_of_group(total: Tensor, group_index: Tensor, session_index: Tensor | None, *, usable: Tensor) -> Tensor:
     """Return 1 for the rows of each group's best session, 1/m when m sessions tie for it, 0 for the others (B,).
 
-    A session's score is the mean of its rows', which verl gives all the same score.
+    A session's score is that of its rows, which verl makes the same; the highest, if they differ.
     """
     weight = session_weights(session_index, usable)
-    score = total
+    score = torch.where(usable, total, -torch.inf)
     if session_index is not None:
-        score = _sum_over(session_index, total * usable) / _sum_over(session_index, usable.double()).clamp(min=1)
-    score = torch.where(usable, score, -torch.inf)
-    _, group = torch.unique(group_index, return_inverse=True)
-    groups = int(group.max()) + 1 if len(group) else 0
-    top = score.new_full((groups,), -torch.inf).scatter_reduce(0, group, score, "amax")[group]
-    winner = usable & (score == top)
+        score = _reduce_over(session_index, score, "amax")
+    winner = usable & (score == _reduce_over(group_index, score, "amax"))
     return torch.where(winner, 1.0 / _sum_over(group_index, weight * winner).clamp(min=1), 0.0)
 
 
@@ -139,6 +138,13 @@ def _sum_over(index: Tensor, values: Tensor) -> Tensor:
     """Sum values (B,) over rows of equal index, given back to each of these rows."""
     _, group = torch.unique(index, return_inverse=True)
     return torch.zeros_like(values).index_add(0, group, values)[group]
+
+
+def _reduce_over(index: Tensor, values: Tensor, how: str) -> Tensor:
+    """Reduce values (B,) by `amin` or `amax` over rows of equal index, given back to each of these rows."""
+    _, group = torch.unique(index, return_inverse=True)
+    reduced = torch.zeros_like(values).scatter_reduce(0, group, values, how, include_self=False)
+    return reduced[group]
 
 
 def group_shares(group_index: Tensor, *, weight: Tensor) -> Tensor:

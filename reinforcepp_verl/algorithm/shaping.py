@@ -24,7 +24,8 @@ class Clip:
     def __call__(self, scores: Tensor, block: slice = slice(None)) -> Tensor:
         """Clip scores (b, ...) of the rows `block`."""
         clipped = scores.clamp(self.low, self.high)
-        self.hits[block] |= (clipped != scores).reshape(len(scores), -1).any(-1)
+        changed = clipped != scores
+        self.hits[block] |= changed if changed.dim() == 1 else changed.any(-1)
         return clipped
 
 
@@ -55,15 +56,21 @@ class Shaping:
         return self.clip(shaped, block) if self.clip is not None else shaped
 
 
-def score_shaping(rows: Rows, options: ReinforceppOptions, *, weight: Tensor, memory: Memory) -> Shaping:
-    """Work out z-score and scale, from the totals of this batch or of the training so far."""
+def score_shaping(rows: Rows, options: ReinforceppOptions, *, weight: Tensor, memory: Memory, centre: bool) -> Shaping:
+    """Work out z-score and scale, from the totals of this batch or of the training so far.
+
+    `centre=False` only divides: a group mean comes later, and would spread the shift of an answer over its steps.
+    """
     scale, shift = options.reward_scale, 0.0
     if options.reward_norm != "none":
         moments = Moments.of_values(rows.total, weight)
         if options.reward_norm == "running":
             memory.scores = moments = memory.scores.merge(moments)
-        deviation = max(moments.variance(unbiased=options.unbiased_variance), options.variance_floor) ** 0.5
-        scale, shift = scale / deviation, -scale * moments.mean / deviation
+        variance = moments.variance(unbiased=options.unbiased_variance)
+        # Totals that are all equal have no scale; their steps would otherwise be blown up by 1 / sqrt(floor).
+        deviation = variance**0.5 if variance > options.variance_floor else 1.0
+        scale = scale / deviation
+        shift = -scale * moments.mean if centre else 0.0
     return Shaping(scale=scale, shift=shift)
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.algorithm.options import NODE, PRESETS
+from reinforcepp_verl.algorithm.options import FAMILY, NODE, ReinforceppOptions, unread_options
 from reinforcepp_verl.config import read_options
-from reinforcepp_verl.preflight.values import OUR_ESTIMATORS, OUR_TRAINERS, is_number, value
+from reinforcepp_verl.preflight.values import OUR_TRAINERS, is_number, value
 
 ACTOR = "actor_rollout_ref.actor"
 MODE = "trainer.v1.trainer_mode"
 MODES = ("sync", "colocate_async", "separate_async")
-GROUPED = ("reinforcepp_baseline", "raft")
-WHOLE_ANSWER = (*GROUPED, "reinforce")
-WITH_BASELINE = ("reinforce", "reinforce_reward_to_go")
 # Those of verl's that run in its v1 trainer.
 VERL_ESTIMATORS = (
     *("gae", "grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg"),
@@ -33,7 +30,18 @@ WRONG_GRADIENT = ("kl", "k1", "low_var_kl", "k3")
 
 def check(config: DictConfig) -> list[str]:
     """Check numbers, then the KL terms, then what each estimator, trainer, loss and filter needs."""
-    checks = (_numbers, _kl, _estimator, _whole_answer, _options, _trainer, _dual_clip, _aggregation, _filter_groups)
+    checks = (
+        _numbers,
+        _kl,
+        _estimator,
+        _whole_answer,
+        _options,
+        _trainer,
+        _dual_clip,
+        _aggregation,
+        _correction,
+        _filter_groups,
+    )
     return [problem for check_part in checks for problem in check_part(config)]
 
 
@@ -67,7 +75,7 @@ def _kl(config: DictConfig) -> list[str]:
             f"algorithm.use_kl_in_reward=false {ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_type=mse, or say that you mean "
             f"it with {NODE}.kl_in_baseline_reward=true"
         )
-    if as_loss and estimator in OUR_ESTIMATORS and kind in WRONG_GRADIENT:
+    if as_loss and estimator in FAMILY and kind in WRONG_GRADIENT:
         found.append(
             f"{ACTOR}.kl_loss_type is {kind}: as a loss its gradient is not that of the KL divergence; "
             f"set {ACTOR}.kl_loss_type=mse (k2)"
@@ -82,7 +90,7 @@ def _estimator(config: DictConfig) -> list[str]:
             f"algorithm.adv_estimator is {estimator}: verl's trainer does not hand it {STARVED[estimator]}, so it "
             "fails at the first step; use +method=rloo, grpo or reinforcepp_baseline"
         ]
-    if estimator in GROUPED and answers == 1:
+    if estimator in FAMILY and FAMILY[estimator].compares and answers == 1:
         return [
             f"actor_rollout_ref.rollout.n is 1: {estimator} compares the answers to a prompt, and there is only one; "
             "set actor_rollout_ref.rollout.n to 2 or more, or use +method=reinforcepp"
@@ -92,7 +100,7 @@ def _estimator(config: DictConfig) -> list[str]:
 
 def _whole_answer(config: DictConfig) -> list[str]:
     estimator, gamma = value(config, "algorithm.adv_estimator"), value(config, "algorithm.gamma")
-    if estimator not in WHOLE_ANSWER or not is_number(gamma) or not 0 <= gamma < 1:
+    if estimator not in FAMILY or FAMILY[estimator].discounts or not is_number(gamma) or not 0 <= gamma < 1:
         return []
     return [
         f"algorithm.gamma is {gamma}: {estimator} scores whole answers, which have no discount; set "
@@ -104,15 +112,18 @@ def _options(config: DictConfig) -> list[str]:
     """Refuse options of ours that nothing would read."""
     estimator, options = value(config, "algorithm.adv_estimator"), read_options(value(config, NODE))
     if estimator in VERL_ESTIMATORS:
-        if options in PRESETS.values():
+        if options == ReinforceppOptions():
             return []
         return [
             f"{NODE} is set, but algorithm.adv_estimator is {estimator}, which does not read it; remove it, or use one "
-            f"of {', '.join(OUR_ESTIMATORS)}"
+            f"of {', '.join(FAMILY)}"
         ]
-    if estimator in OUR_ESTIMATORS and estimator not in WITH_BASELINE and options.baseline != "batch_mean":
-        return [f"{NODE}.baseline is {options.baseline}: only {' and '.join(WITH_BASELINE)} read it; remove it"]
-    return []
+    if estimator not in FAMILY:
+        return []
+    return [
+        f"{NODE}.{name} is {vars(options)[name]}: {estimator} does not read it here; remove it"
+        for name in unread_options(estimator, options)
+    ]
 
 
 def _trainer(config: DictConfig) -> list[str]:
@@ -120,7 +131,11 @@ def _trainer(config: DictConfig) -> list[str]:
     known = [*MODES, *(f"{OUR_TRAINERS}{name}" for name in MODES)]
     if mode not in known:
         return [f"{MODE} is {mode}: there is no such trainer; set it to one of {', '.join(known)}"]
-    if estimator in OUR_ESTIMATORS and mode in MODES:
+    if estimator in FAMILY and not value(config, "trainer.use_v1"):
+        return [
+            f"trainer.use_v1 is false: {estimator} needs one of our trainers, which are v1's; set trainer.use_v1=true"
+        ]
+    if estimator in FAMILY and mode in MODES:
         return [
             f"{MODE} is {mode}: verl's own trainer keeps the scores without KL, the sessions and a state that outlives "
             f"a batch from {estimator}; set {MODE}={OUR_TRAINERS}{mode}"
@@ -147,6 +162,18 @@ def _aggregation(config: DictConfig) -> list[str]:
         f"{ACTOR}.loss_agg_mode is {mode} without a scale: verl then divides by the padded length of each micro-batch, "
         "so that the gradient depends on how a batch is split; "
         f"set {ACTOR}.loss_scale_factor=${{data.max_response_length}}"
+    ]
+
+
+def _correction(config: DictConfig) -> list[str]:
+    node = "algorithm.rollout_correction"
+    asked = [key for key in ("rollout_is", "rollout_rs") if value(config, f"{node}.{key}")]
+    bypassed = value(config, f"{node}.bypass_mode") and value(config, f"{ACTOR}.policy_loss.loss_mode") != "bypass_mode"
+    if not (asked and bypassed):
+        return []
+    return [
+        f"{node}.bypass_mode is true: with it verl skips {' and '.join(asked)}; set {node}.bypass_mode=false, or "
+        f"{ACTOR}.policy_loss.loss_mode=bypass_mode for verl's own loss"
     ]
 
 

@@ -7,6 +7,7 @@ import re
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from reinforcepp_verl.algorithm.options import NODE, option_types
 from reinforcepp_verl.preflight.keys import GROUPS, group_names, unknown_key
 from reinforcepp_verl.preflight.schema import known_keys
 from reinforcepp_verl.preflight.values import did_you_mean, first_line
@@ -23,7 +24,9 @@ def explain(error: CompactHydraException) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {first_line(error)}; correct the brackets or quotes of this argument"
     if isinstance(error.__cause__, OmegaConfBaseException):
-        return f"{error.__cause__.full_key}: {first_line(error.__cause__)}"
+        key = str(error.__cause__.full_key)
+        wanted = option_types().get(key.removeprefix(f"{NODE}."))
+        return f"{key}: {first_line(error.__cause__)}" + (f"; it must be a {wanted}" if wanted else "")
     message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return f"{message}; write it with one plus" if "force-add of config groups" in message else message
 

@@ -8,7 +8,6 @@ from typing import Any, TypeGuard
 
 from omegaconf import DictConfig, OmegaConf
 
-OUR_ESTIMATORS = ("reinforcepp", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft")
 OUR_TRAINERS = "reinforcepp_"
 
 

@@ -80,7 +80,12 @@ INVOCATIONS = [
     Invocation(
         "wrong type in the typed node",
         (RECIPE, "algorithm.reinforcepp.variance_floor=small"),
-        ("algorithm.reinforcepp.variance_floor", "'small'"),
+        ("algorithm.reinforcepp.variance_floor", "'small'", "it must be a float"),
+    ),
+    Invocation(
+        "a number where a pair is wanted",
+        (RECIPE, "algorithm.reinforcepp.reward_clip=5"),
+        ("algorithm.reinforcepp.reward_clip", "it must be a list[float] | None"),
     ),
     Invocation(
         "wrong type in the sampler's options",

@@ -110,12 +110,12 @@ def test_method_trains(finished, method):
 
 def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs, finished):
     run, records = finished[STATE].result()
-    assert sum(record["reinforcepp/dropped_rows"] for record in records) > 0
+    assert sum(record["reinforcepp/dropped_rows/sum"] for record in records) > 0
     assert all(math.isfinite(value) for record in records for value in record.values())
     checkpoint = run / "checkpoints" / f"global_step_{STEPS}"
     saved = json.loads((checkpoint / "reinforcepp_state.json").read_text())
     assert len(saved["window"]) == STEPS
-    usable = STEPS * 24 * 4 - sum(record["reinforcepp/dropped_rows"] for record in records)
+    usable = STEPS * 24 * 4 - sum(record["reinforcepp/dropped_rows/sum"] for record in records)
     assert saved["scores"]["count"] == usable
 
     resumed, records = runs.train(

@@ -36,9 +36,6 @@ class SlowBatch:
                 if mask[i][t] or t > last:
                     self.score[i][min(t, last)] += score
         self.raw_total = self.totals()
-        self.stepwise = {
-            i for i in self.rows if any(s != 0 for t, s in self.score[i].items() if t != self.tokens[i][-1])
-        }
 
     def totals(self):
         return {i: math.fsum(self.score[i].values()) for i in self.rows}
@@ -55,9 +52,21 @@ class SlowBatch:
     def rivals(self, i):
         return len({self.sessions[j] for j in self.peers(i)})
 
-    def silent(self, rows):
-        totals = {self.raw_total[j] for j in rows}
-        return len(totals) == 1 and not self.stepwise.intersection(rows)
+    def signals(self, name, i):
+        """What of a row is compared with the others, before any group mean is subtracted."""
+        if name == "reinforcepp_baseline":
+            return {self.score[i][t] for t in self.steps(i)}
+        total = math.fsum(self.score[i].values())
+        stepwise = name in ("reinforcepp", "reinforce_reward_to_go") and len(self.steps(i)) > 1
+        return {total, i} if stepwise else {total}
+
+    def silent_rows(self, name):
+        found = set()
+        for i in self.rows:
+            rivals = self.peers(i) if name in GROUPED else self.rows
+            if len(set().union(*(self.signals(name, j) for j in rivals))) == 1:
+                found.add(i)
+        return found
 
     def clip(self, bounds):
         for row in self.score.values():
@@ -71,17 +80,19 @@ def weighted(values, weights):
     return count, mean, math.fsum(w * (v - mean) ** 2 for v, w in zip(values, weights, strict=True))
 
 
-def deviation(count, squares, options):
-    denominator = count - options.unbiased_variance
-    return math.sqrt(max(squares / denominator if denominator > 1e-12 else 0.0, options.variance_floor))
+def variance(count, squares, options):
+    denominator = count - 1 if options.unbiased_variance and count > 1.5 else count
+    return squares / denominator if denominator else 0.0
 
 
-def shape_scores(batch, options):
+def shape_scores(name, batch, options):
     scale, shift = options.reward_scale, 0.0
     if options.reward_norm == "batch" and batch.rows:
         totals = [batch.raw_total[i] for i in batch.rows]
         count, mean, squares = weighted(totals, [batch.share(i) for i in batch.rows])
-        scale, shift = (x / deviation(count, squares, options) for x in (scale, -scale * mean))
+        spread = variance(count, squares, options)
+        scale /= math.sqrt(spread) if spread > options.variance_floor else 1.0
+        shift = 0.0 if name == "reinforcepp_baseline" else -scale * mean
     for i in batch.rows:
         batch.score[i] = {t: scale * s for t, s in batch.score[i].items()}
         batch.score[i][batch.tokens[i][-1]] += shift
@@ -116,7 +127,7 @@ def slow_returns(name, batch, gamma):
 def slow_shares_of_the_best(batch, returns):
     total = {i: next(iter(returns[i].values())) for i in batch.rows}
     members = {i: [j for j in batch.rows if batch.sessions[j] == batch.sessions[i]] for i in batch.rows}
-    score = {i: sum(total[j] for j in members[i]) / len(members[i]) for i in batch.rows}
+    score = {i: max(total[j] for j in members[i]) for i in batch.rows}
     shares = {}
     for i in batch.rows:
         best = max(score[j] for j in batch.peers(i))
@@ -128,10 +139,12 @@ def slow_shares_of_the_best(batch, returns):
 def slow_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
     """Return advantages as rows of tokens."""
     batch = SlowBatch(scores, mask, kl, groups, sessions)
-    shape_scores(batch, options)
+    if name != "raft":
+        shape_scores(name, batch, options)
     late = name == "reinforcepp_baseline" and options.reward_clip_at == "after_baseline"
-    if options.reward_clip and not late:
+    if options.reward_clip and not late and name != "raft":
         batch.clip(options.reward_clip)
+    silent = batch.silent_rows(name) if options.zero_signal == "pin" else set()
     if name == "reinforcepp_baseline":
         centre_scores(batch)
         if options.reward_clip and late:
@@ -140,9 +153,7 @@ def slow_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
     if name == "raft":
         returns = slow_shares_of_the_best(batch, returns)
 
-    pinned = {i for i in batch.rows if name in GROUPED and batch.rivals(i) < 2}
-    if options.zero_signal == "pin":
-        pinned |= {i for i in batch.rows if batch.silent(batch.peers(i) if name in GROUPED else batch.rows)}
+    pinned = silent | {i for i in batch.rows if name in GROUPED and batch.rivals(i) < 2}
     counted = [i for i in batch.rows if i not in pinned]
 
     centre, scale = 0.0, 1.0
@@ -154,7 +165,7 @@ def slow_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
             in_session = {s: sum(batch.sessions[i] == s for i, _ in members) for s in sessions}
             weights = [1 / in_session[batch.sessions[i]] for i, _ in members]
         count, centre, squares = weighted([returns[i][t] for i, t in members], weights)
-        scale = 1 / deviation(count, squares, options)
+        scale = 1 / math.sqrt(max(variance(count, squares, options), options.variance_floor))
     elif name == "reinforce" and options.baseline == "batch_mean":
         values = [next(iter(returns[i].values())) for i in batch.rows]
         _, centre, _ = weighted(values, [batch.share(i) for i in batch.rows])

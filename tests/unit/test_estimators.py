@@ -228,7 +228,7 @@ def test_a_non_finite_row_is_refused_or_reaches_no_other_row(estimator, where, b
     with pytest.raises(NonFiniteRewardError, match="1 of 4 rows .* row 3: .*nonfinite=drop"):
         estimator(batch, OPENRLHF)
     dropped = estimator(batch, replace(OPENRLHF, nonfinite="drop"))
-    assert dropped.metrics["reinforcepp/dropped_rows"] == 1
+    assert dropped.metrics["reinforcepp/dropped_rows/sum"] == 1
     kept = RewardBatch(*(x[:3] for x in (batch.token_level_scores, batch.response_mask, kl_penalty, batch.group_index)))
     check(dropped.advantages[:3], estimator(kept, OPENRLHF).advantages)
     assert not dropped.advantages[3].any()
@@ -258,6 +258,86 @@ def test_statistics_use_at_least_fp32_and_inputs_stay_unchanged(estimator, dtype
         check(output.double(), reference, atol=1e-6)
     after = (scores, batch.response_mask, batch.kl_penalty)
     assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("estimator", [reinforcepp, reinforcepp_baseline, reinforce, reinforce_reward_to_go])
+def test_a_z_score_takes_every_affine_change_of_outcomes_out(estimator):
+    options = replace(OPENRLHF, reward_norm="batch", reward_clip=None)
+    scores, moved = [0.0, 1.0, 2.0, 5.0], [7.0, 10.0, 13.0, 22.0]
+    check(estimator(outcomes(*moved), options).advantages, estimator(outcomes(*scores), options).advantages, atol=1e-5)
+
+
+def steps(*rows):
+    scores = torch.tensor(rows)
+    return RewardBatch(scores, torch.ones_like(scores), group_index=GROUP_OF_ALL[: len(scores)])
+
+
+def test_a_z_score_of_step_scores_only_divides_where_a_group_mean_follows():
+    batch = steps([1.0, 1.0, 1.0], [0.0, 0.0, 4.0], [0.0, 2.0, 1.0])
+    plain, scored = (
+        reinforcepp_baseline(batch, replace(OPENRLHF, reward_norm=norm, reward_clip=None)) for norm in ("none", "batch")
+    )
+    # The totals 3, 4, 3 have variance 2/9.
+    check(scored.returns, plain.returns / (2 / 9) ** 0.5, atol=1e-5)
+    check(scored.advantages, plain.advantages, atol=1e-5)
+
+
+def test_a_z_score_of_equal_totals_only_centres():
+    batch = steps([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0])
+    returns = reinforcepp(batch, replace(OPENRLHF, reward_norm="batch")).returns
+    check(returns, [[0, -1, -1], [0, 0, -1], [0, 0, 0]])
+
+
+def test_pinning_looks_at_the_scores_that_the_estimator_uses():
+    pin = replace(OPENRLHF, zero_signal="pin")
+    equal_steps = RewardBatch(
+        torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]),
+        torch.tensor([[1, 1, 1], [1, 1, 1], [0, 1, 1], [1, 1, 1]]),
+        group_index=torch.tensor([0, 0, 1, 1]),
+    )
+    assert not reinforcepp_baseline(equal_steps, pin).advantages[:2].any()
+    equal_totals = steps([1.0, 0.0, 0.0], [0.0, 0.0, 1.0])
+    assert reinforcepp_baseline(equal_totals, pin).advantages.any()
+    assert reinforcepp(equal_totals, pin).advantages.any()
+    assert not reinforce(equal_totals, pin).advantages.any() and not raft(equal_totals, pin).advantages.any()
+    clipped = replace(pin, reward_clip=[-1.0, 1.0], reward_clip_at="before_baseline")
+    made_equal = outcomes(5.0, 7.0, 1.0, 0.0, groups=[0, 0, 1, 1], mask=[[1, 1], [1, 1], [0, 1], [1, 1]])
+    assert not reinforcepp_baseline(made_equal, clipped).advantages[:2].any()
+
+
+def test_raft_ranks_the_scores_as_given():
+    batch = outcomes(12.0, 20.0, 11.0)
+    for options in (OPENRLHF, replace(OPENRLHF, reward_norm="batch", reward_scale=0.3)):
+        check(raft(batch, options).advantages[:, 0], [0, 1, 0])
+
+
+def test_one_session_has_no_bessel_correction():
+    batch = RewardBatch(torch.tensor([[0.0, 1.0]]), torch.ones(1, 2), torch.tensor([[0.5, 0.0]]))
+    options = replace(OPENRLHF, population="sample", unbiased_variance=True)
+    check(reinforcepp(batch, options).advantages, [[-1, 1]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_long_answer_with_a_half_precision_kl_is_summed_in_fp32(dtype):
+    kl_penalty = torch.full((2, 2000), 40.0, dtype=dtype)
+    batch = RewardBatch(torch.zeros(2, 2000, dtype=dtype), torch.ones(2, 2000), kl_penalty)
+    assert reinforce(batch, OPENRLHF).returns[0, 0].item() == -80000
+
+
+def test_a_scale_that_overflows_is_refused():
+    with pytest.raises(ValueError, match="reward_scale is 10.0: it makes a finite score infinite"):
+        reinforce(outcomes(3e38, 1.0), replace(OPENRLHF, reward_scale=10.0, reward_clip=None))
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_a_batch_without_rows(estimator):
+    empty = RewardBatch(torch.zeros(0, 3), torch.zeros(0, 3), group_index=torch.zeros(0, dtype=torch.long))
+    assert estimator(empty, OPENRLHF).advantages.shape == (0, 3)
+
+
+@pytest.mark.parametrize("gamma", [1e-320, 1e-200, 1e-199])
+def test_a_vanishing_gamma_leaves_each_token_its_own_reward(gamma):
+    check(reinforcepp(steps([1.0, 2.0, 3.0]), OPENRLHF, gamma=gamma).returns, [[1, 2, 3]])
 
 
 def test_metrics_describe_the_batch():

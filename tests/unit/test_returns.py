@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from reinforcepp_verl.algorithm.returns import returns_to_go, rewards_on_valid_tokens
+from reinforcepp_verl.algorithm.batch import RewardBatch
+from reinforcepp_verl.algorithm.estimators import reinforcepp
+from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.returns import rewards_on_valid_tokens
 
 NAN, INF = float("nan"), float("inf")
 
@@ -14,6 +17,10 @@ def tensor(*rows):
 
 def check(actual, expected, atol=1e-6):
     torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), atol=atol, rtol=0)
+
+
+def returns_to_go(rewards, mask, *, gamma):
+    return reinforcepp(RewardBatch(rewards, mask), ReinforceppOptions(reward_clip=None), gamma=gamma).returns
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.step import UndilutedKL, measure, non_finite_rows, session_index
 
 NAN, INF = float("nan"), float("inf")
@@ -13,6 +14,7 @@ def rows(**changed):
         "response_mask": torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 0], [1, 0, 1]]),
         "rm_scores": torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
         "old_log_probs": torch.tensor([[-1.0, -1.0, 9.0], [-2.0, -2.0, -2.0], [0.0, 0.0, 0.0], [-1.0, 5.0, -1.0]]),
+        "rollout_log_probs": torch.zeros(4, 3),
         "ref_log_prob": torch.tensor([[-1.5, -1.0, 0.0], [-2.0, -3.0, -2.0], [0.0, 0.0, 0.0], [-1.0, 0.0, -1.0]]),
     }
     return tensors | changed
@@ -47,7 +49,7 @@ def test_without_reference_or_kl_there_is_no_reward_per_kl():
     [
         ("rm_scores", (0, 1), True),
         ("rm_scores", (0, 2), True),  # verl puts the score on the last position, masked or not
-        ("old_log_probs", (1, 2), True),
+        ("rollout_log_probs", (1, 2), True),
         ("ref_log_prob", (1, 0), True),
         ("old_log_probs", (0, 2), False),
         ("rm_scores", (3, 1), False),  # a hole
@@ -59,6 +61,14 @@ def test_rows_with_a_non_finite_value_that_counts(name, position, is_bad, bad):
     tensors[name] = tensors[name].clone()
     tensors[name][position] = bad
     assert non_finite_rows(tensors).tolist() == [is_bad and i == position[0] for i in range(4)]
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_a_policy_that_gives_nan_stops_the_run_whatever_the_option_says(bad):
+    tensors = rows()
+    tensors["old_log_probs"][1, 2] = bad
+    with pytest.raises(NonFiniteRewardError, match="the policy gives 1 of 4 answers .* the model is broken"):
+        non_finite_rows(tensors)
 
 
 def test_filler_rows_do_not_steer_the_kl_controller():

@@ -1,0 +1,154 @@
+"""verl's own `_compute_advantage` inside our trainer, on a queue in memory: what it hands over and what it repairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from tensordict.tensorclass import NonTensorStack
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.core_algos import AdaptiveKLController
+from verl.trainer.ppo.v1 import trainer_base
+
+from reinforcepp_verl import trainer
+from reinforcepp_verl.algorithm.batch import RewardBatch
+from reinforcepp_verl.algorithm.estimators import reinforcepp
+from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.step import UndilutedKL
+
+# A session of two rows, one of one row, an answer to another prompt, and a filler row.
+KEYS = ["a_0_0", "a_0_1", "a_1_0", "b_0_0", "padf_0_0"]
+UIDS = ["a", "a", "a", "b", "padf"]
+LENGTHS = [3, 2, 2, 3, 1]
+SCORES = [[0.0, 0.0, 30.0], [0.0, 30.0], [0.0, 0.0], [0.0, 0.0, 1.0], [0.0]]
+MASKS = [[1, 1, 1], [1, 1], [1, 1], [1, 0, 1], [0]]
+BETA, GAP = 0.1, 0.5
+OPTIONS = {"population": "sample"}
+
+
+class Queue:
+    """A TransferQueue of ragged rows."""
+
+    def __init__(self, fields):
+        self.fields = fields
+
+    def kv_batch_get(self, keys, partition_id, select_fields):
+        assert keys == KEYS
+        names = [name for name in select_fields if name in self.fields]
+        found = {name: nested(self.fields[name]) for name in names if name != "uid"}
+        if "uid" in names:
+            found["uid"] = NonTensorStack(*UIDS)
+        return TensorDict(found, batch_size=len(KEYS))
+
+    def kv_batch_put(self, keys, partition_id, fields):
+        assert keys == KEYS
+        for name, values in fields.items():
+            self.fields[name] = list(values.unbind())
+        return KVBatchMeta(keys=keys, tags=[{}] * len(keys), partition_id=partition_id)
+
+
+def nested(rows):
+    return torch.nested.as_nested_tensor([row.clone() for row in rows], layout=torch.jagged)
+
+
+@pytest.fixture
+def queue(monkeypatch):
+    def ragged(value):
+        return [torch.full((length,), value) for length in LENGTHS]
+
+    made = Queue(
+        {
+            "uid": UIDS,
+            "rm_scores": [torch.tensor(row) for row in SCORES],
+            "response_mask": [torch.tensor(row) for row in MASKS],
+            "loss_mask": [torch.tensor(row) for row in MASKS],
+            "old_log_probs": ragged(-1.0),
+            "ref_log_prob": ragged(-1.0 - GAP),
+            "rollout_log_probs": ragged(-1.0),
+        }
+    )
+    monkeypatch.setattr(trainer_base, "tq", made)
+    monkeypatch.setattr(trainer, "tq", made)
+    return made
+
+
+def compute(queue, **algorithm):
+    """Run one step's advantage computation; return the trainer and the metrics."""
+    ours = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+    node = {
+        "adv_estimator": "reinforcepp",
+        "gamma": 1.0,
+        "lam": 1.0,
+        "use_kl_in_reward": True,
+        "kl_penalty": "kl",
+        "reinforcepp": OPTIONS,
+        "rollout_correction": None,
+        **algorithm,
+    }
+    ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
+    ours.options, ours.ours, ours.memory = ReinforceppOptions(**OPTIONS), True, Memory()
+    ours.kl_ctrl_in_reward = UndilutedKL(AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100))
+    metrics = {}
+    ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=[{}] * len(KEYS), partition_id="train"), metrics)
+    return ours, metrics
+
+
+def test_scores_without_kl_sessions_and_groups_reach_the_estimator(queue):
+    _, metrics = compute(queue)
+    pad = torch.nn.utils.rnn.pad_sequence
+    scores = pad([torch.tensor(row) for row in SCORES], batch_first=True)
+    mask = pad([torch.tensor(row) for row in MASKS], batch_first=True)
+    batch = RewardBatch(
+        scores,
+        mask,
+        BETA * GAP * mask,
+        torch.tensor([0, 0, 0, 1, 2]),
+        torch.tensor([0, 0, 1, 2, 3]),
+    )
+    expected = reinforcepp(batch, ReinforceppOptions(**OPTIONS))
+    for name, wanted in (("advantages", expected.advantages), ("returns", expected.returns)):
+        got = pad(queue.fields[name], batch_first=True)
+        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+    # 30 is clipped to 10 before the KL of two tokens still to come is taken off: the clip is on the score.
+    assert queue.fields["returns"][0][1].item() == pytest.approx(10 - 2 * BETA * GAP)
+    assert metrics["reinforcepp/clipped_rewards"] == pytest.approx(1 / 3)  # one session of three
+    assert metrics["reinforcepp/dropped_rows/sum"] == 0
+    assert metrics["reinforcepp/kl"] == pytest.approx(GAP)
+
+
+def test_the_filler_row_dilutes_neither_the_kl_metric_nor_the_controller(queue):
+    ours, metrics = compute(queue)
+    assert metrics["actor/reward_kl_penalty"] == pytest.approx(GAP)
+    alone = AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100)
+    alone.update(current_kl=GAP, n_steps=4)
+    assert ours.kl_ctrl_in_reward.value == pytest.approx(alone.value)
+
+
+def test_a_rejection_reaches_the_mask_that_verl_divides_by(queue):
+    queue.fields["rollout_log_probs"][3] = torch.tensor([-9.0, -1.0, -1.0])
+    correction = {
+        "rollout_is": None,
+        "rollout_is_threshold": 2.0,
+        "rollout_rs": "token_k1",
+        "rollout_rs_threshold": "0.5_2.0",
+        "bypass_mode": False,
+        "loss_type": "ppo_clip",
+        "rollout_is_batch_normalize": False,
+    }
+    _, metrics = compute(queue, rollout_correction=correction)
+    assert [row.tolist() for row in queue.fields["response_mask"]] == [*MASKS[:3], [0, 0, 1], [0]]
+    assert [row.tolist() for row in queue.fields["loss_mask"]] == [*MASKS[:3], [0, 0, 1], [0]]
+    assert metrics["reinforcepp/rejected_tokens"] == pytest.approx(1 / 9)
+
+
+def test_an_estimator_that_is_not_ours_is_left_to_verl(queue):
+    ours = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+    node = {"adv_estimator": "rloo", "gamma": 1.0, "lam": 1.0, "use_kl_in_reward": False, "rollout_correction": None}
+    ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
+    ours.ours, metrics = False, {}
+    ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=[{}] * len(KEYS), partition_id="train"), metrics)
+    assert not any(name.startswith("reinforcepp/") for name in metrics)
+    assert np.isfinite(torch.cat(queue.fields["advantages"]).numpy()).all()
