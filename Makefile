@@ -49,8 +49,9 @@ format: $(INSTALLED) ## style, changing files
 types: $(INSTALLED) ## static types
 	$(BIN)/mypy
 
-benchmark: $(INSTALLED) ## ours against verl: time and memory of the estimators, step time of the CPU job
+benchmark: $(INSTALLED) ## ours against verl: the estimators, the math verifier, step time of the CPU job
 	$(BIN)/python benchmarks/advantages.py
+	$(BIN)/python benchmarks/verifier.py
 	$(BIN)/python benchmarks/step_time.py
 
 lock: $(INSTALLED) ## refresh requirements/cpu.txt from cpu.in

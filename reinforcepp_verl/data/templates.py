@@ -1,0 +1,72 @@
+"""The prompt templates: a table of those that come with the package, and a reader for a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from reinforcepp_verl.data.rows import Message
+from reinforcepp_verl.data.sources import DAPO_HEAD, DAPO_TAIL
+from reinforcepp_verl.preflight.values import did_you_mean
+
+PLACE = "{question}"
+BARE = "bare"
+
+
+@dataclass(frozen=True)
+class Template:
+    """The user's message, with `{question}` in it, and the system's message where there is one."""
+
+    name: str
+    user: str
+    system: str | None = None
+
+    def chat(self, question: str) -> list[Message]:
+        """Return the question as a chat."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        # Not str.format: templates and questions are full of LaTeX's braces.
+        return [*system, {"role": "user", "content": self.user.replace(PLACE, question)}]
+
+
+_BOXED = r"Please reason step by step, and put your final answer within \boxed{}."
+_TABLE = (
+    Template("boxed", f"{PLACE}\n{_BOXED}"),
+    Template("boxed_system", PLACE, system=_BOXED),  # Qwen2.5-Math's own
+    Template("hashes", f'{PLACE} Let\'s think step by step and output the final answer after "####".'),
+    Template("answer_line", f"{DAPO_HEAD}{PLACE}{DAPO_TAIL}"),  # DAPO's own
+    Template(BARE, PLACE),
+)
+TEMPLATES: Mapping[str, Template] = {template.name: template for template in _TABLE}
+
+
+def find(name: str) -> Template:
+    """Return the template of that name, or the one in the YAML file of that name."""
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    file = Path(name).expanduser()
+    if file.suffix not in (".yaml", ".yml"):
+        known = ", ".join(TEMPLATES)
+        raise ValueError(
+            f"--template: there is no template {name}{did_you_mean(name, TEMPLATES)}; take one of {known}, "
+            f"or a .yaml file with `user: ... {PLACE} ...` and, if wanted, `system: ...`"
+        )
+    return _read(file)
+
+
+def _read(file: Path) -> Template:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(TEMPLATES)
+        raise ValueError(f"--template: there is no file {file}; write it, or take one of {known}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"--template: {file} is no readable YAML ({str(error).splitlines()[0]}); mend it") from None
+    texts = content if isinstance(content, dict) else {}
+    if not texts.keys() <= {"user", "system"} or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError(f"--template: {file} must hold the texts `user` and, if wanted, `system`, and nothing else")
+    if PLACE not in texts.get("user", ""):
+        raise ValueError(f"--template: {file} must have {PLACE} in its text `user`, where the question goes")
+    return Template(file.stem, texts["user"], texts.get("system"))

@@ -1,0 +1,130 @@
+"""Read a JSONL of judged answers, verl's dump or a plain one, into the samples of every question.
+
+verl's lines (trainer.validation_data_dir) hold input, output, gts, score, step, uid and what the reward returned, such
+as acc and pred; plain lines hold question, answer, acc and maybe data_source.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reinforcepp_verl.evaluation.record import Layout, Record, Sample
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with all its samples."""
+
+    text: str
+    truth: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What is the same for this question in another file."""
+        return self.text, self.truth
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The questions of one data source, sorted."""
+
+    name: str
+    questions: tuple[Question, ...]
+
+    @property
+    def correct(self) -> list[list[bool]]:
+        return [[sample.correct for sample in question.samples] for question in self.questions]
+
+    @property
+    def answers(self) -> list[list[str]] | None:
+        """The answers, "" where a sample has none; None where the file holds no answers at all."""
+        if self.questions[0].samples[0].answer is None:
+            return None
+        return [[sample.answer or "" for sample in question.samples] for question in self.questions]
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """The fewest and the most samples of a question."""
+        counts = [len(question.samples) for question in self.questions]
+        return min(counts), max(counts)
+
+    @property
+    def unjudged(self) -> int:
+        """Samples whose verdict is null; they count as wrong, as verl counts them."""
+        return sum(not sample.judged for question in self.questions for sample in question.samples)
+
+    def refusal(self, k: int) -> str | None:
+        """Say why `k` samples cannot be drawn from every question, or return None."""
+        short = sum(len(question.samples) < k for question in self.questions)
+        if not short:
+            return None
+        return (
+            f"k={k} refused: {short} of {len(self.questions)} questions have fewer samples (fewest: {self.samples[0]})"
+        )
+
+
+@dataclass(frozen=True)
+class Generations:
+    """What one file holds; `step` is the training step that verl wrote into it."""
+
+    path: Path
+    step: int | None
+    data_sources: tuple[DataSource, ...]
+
+
+def read_generations(path: Path) -> Generations:
+    """Read the file strictly; a malformed line raises ValueError with file, line number and what is wrong.
+
+    The first line decides which keys all lines must have. Samples belong to the same question when verl's uid says so,
+    else when data source, question and ground truth are the same. Of a session with several outputs the last one
+    counts, as in verl's own metrics.
+    """
+    layout: Layout | None = None
+    step = None
+    prompts: dict[tuple[str, str], dict[int, Record]] = {}
+    for number, line in _lines(path):
+        try:
+            if layout is None:
+                layout, step = Layout.of(line), line.get("step")
+            record = layout.read(line, number)
+            sessions = prompts.setdefault((record.data_source, record.prompt), {})
+            known = sessions.get(record.session)
+            if known is not None and known.output == record.output:
+                raise ValueError(f"uid is {line['uid']!r}, as in a line before")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        if known is None or known.output < record.output:
+            sessions[record.session] = record
+    if not prompts:
+        raise ValueError(f"{path}: no line in it")
+    return Generations(path, step if isinstance(step, int) else None, tuple(_data_sources(prompts)))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                line = json.loads(text)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not valid JSON") from error
+            if not isinstance(line, dict):
+                raise ValueError(f"{path}, line {number}: not a JSON object")
+            yield number, line
+
+
+def _data_sources(prompts: dict[tuple[str, str], dict[int, Record]]) -> Iterator[DataSource]:
+    sources: dict[str, list[Question]] = {}
+    for (name, _), sessions in prompts.items():
+        records = list(sessions.values())
+        # The first session's text: an agent's later turns have longer prompts, and may differ between sessions.
+        samples = tuple(record.sample for record in records)
+        sources.setdefault(name, []).append(Question(records[0].text, records[0].truth, samples))
+    for name, questions in sorted(sources.items()):
+        yield DataSource(name, tuple(sorted(questions, key=lambda question: question.key)))

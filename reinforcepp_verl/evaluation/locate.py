@@ -1,0 +1,75 @@
+"""Find the file of generations that a name means: a JSONL, a folder of verl's dumps, or a run that made such."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from reinforcepp_verl.runs.folder import RunFolder
+
+KEY = "trainer.validation_data_dir"
+FIX = f"train with {KEY}=DIR (another DIR for every run) and, for more than one sample a question, rollout.val_kwargs.n"
+# What verl leaves in the folder of checkpoints, in one of them, and in its model's folder.
+CHECKPOINT_FILES = ("latest_checkpointed_iteration.txt", "actor", "fsdp_config.json")
+CHECKPOINT_FIX = (
+    f"train with trainer.val_only=true trainer.resume_mode=resume_path trainer.resume_from_path=CHECKPOINT {KEY}=DIR"
+)
+
+
+def locate(source: Path, step: int | None = None) -> Path:
+    """Return the JSONL that `source` means; of a folder's dumps the one of `step`, by default the newest.
+
+    Raises:
+        ValueError: there is none; the message says what would have made one
+    """
+    if source.is_file():
+        if step is not None:
+            raise ValueError(f"{source}: --step chooses from a folder of dumps, and this is a file")
+        return source
+    if not source.is_dir():
+        raise ValueError(f"{source}: no such file or folder; give a JSONL of generations, a folder of them or a run")
+    run = RunFolder(source.resolve())
+    if run.config.is_file():
+        return _choose(_dumps_of_run(source, run), step)
+    if _dumps(source):
+        return _choose(source, step)
+    if any((source / name).exists() for name in CHECKPOINT_FILES):
+        raise ValueError(f"{source}: a checkpoint holds no generations; to make them, {CHECKPOINT_FIX}")
+    raise ValueError(f"{source}: no STEP.jsonl in it, as verl names its dumps; give the file itself, or a run")
+
+
+def _dumps(folder: Path) -> dict[int, Path]:
+    return {int(path.stem): path for path in folder.glob("*.jsonl") if path.stem.isdecimal()}
+
+
+def _choose(folder: Path, step: int | None) -> Path:
+    dumps = _dumps(folder)
+    if step is not None and step not in dumps:
+        raise ValueError(f"{folder}: no dump of step {step}; there are {', '.join(map(str, sorted(dumps)))}")
+    return dumps[max(dumps) if step is None else step]
+
+
+def _dumps_of_run(source: Path, run: RunFolder) -> Path:
+    """Return the folder of a run's dumps; verl takes a relative one from where training was started."""
+    given = _configured(run.config)
+    wanted = [run.validation]
+    if given:
+        wanted += [Path(given).expanduser(), run.path.parent.parent / given]
+    found = next((folder for folder in wanted if _dumps(folder)), None)
+    if found is not None:
+        return found
+    if given:
+        raise ValueError(f"{source}: {KEY} is {given}, where no STEP.jsonl lies; give the folder it is in now")
+    raise ValueError(f"{source}: the run kept no generations; {FIX}")
+
+
+def _configured(path: Path) -> str | None:
+    try:
+        config = OmegaConf.load(path)
+        value = OmegaConf.select(config, KEY) if isinstance(config, DictConfig) else None
+    except (YAMLError, OmegaConfBaseException, OSError) as error:
+        raise ValueError(f"{path}: not a readable config ({str(error).splitlines()[0]})") from error
+    return value if isinstance(value, str) else None

@@ -1,0 +1,116 @@
+"""One line of a file of judged answers: which of its keys count, and what their values mean."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from reprlib import repr as short
+from typing import Any
+
+TEXT = ("question", "input")
+TRUTH = ("gts", "ground_truth")
+VERDICT = ("acc", "correct", "score")
+ANSWER = ("pred", "answer")
+SOURCE = ("data_source",)
+UNNAMED = "unknown"
+"""verl's own name of a data source that nothing names."""
+
+VERDICTS = {1: True, 0: False, -1: False}
+# verl's uid: prompt, session, and the number of the output where one session has several.
+VERL_UID = re.compile(r"(.+)_(\d+)_(\d+)")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One judged answer; `answer` is "" where none was found and None where the file holds no answers."""
+
+    correct: bool
+    answer: str | None
+    judged: bool = True
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line's sample and whose it is: the output number `output` of the session `session` of `prompt`."""
+
+    data_source: str
+    text: str
+    truth: str
+    prompt: str
+    session: int
+    output: int
+    sample: Sample
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The keys that a file's lines have, as its first line shows; None for what the file does without."""
+
+    text: str
+    verdict: str
+    truth: str | None
+    answer: str | None
+    source: str | None
+    uid: str | None
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> Layout:
+        """Find the keys in the first line."""
+
+        def first(names: tuple[str, ...]) -> str | None:
+            return next((name for name in names if name in line), None)
+
+        text, verdict = first(TEXT), first(VERDICT)
+        if text is None:
+            raise ValueError(f"no {' or '.join(TEXT)}")
+        if verdict is None:
+            raise ValueError(f"no {' or '.join(VERDICT)}")
+        uid = "uid" if VERL_UID.fullmatch(str(line.get("uid"))) else None
+        return cls(text, verdict, first(TRUTH), first(ANSWER), first(SOURCE), uid)
+
+    def read(self, line: dict[str, Any], number: int) -> Record:
+        """Read a line; without verl's uid the prompt is the question itself and every line is a session."""
+        source = UNNAMED if self.source is None else _text(line, self.source)
+        text = _text(line, self.text)
+        truth = "" if self.truth is None else json.dumps(_value(line, self.truth), sort_keys=True)
+        answer = None if self.answer is None else _answer(line, self.answer)
+        sample = _sample(line, self.verdict, answer)
+        if self.uid is None:
+            return Record(source, text, truth, json.dumps([text, truth]), number, 0, sample)
+        uid = VERL_UID.fullmatch(_text(line, self.uid))
+        if uid is None:
+            raise ValueError(f"uid is {short(line[self.uid])}, not PROMPT_SESSION_OUTPUT as in the first line")
+        return Record(source, text, truth, uid[1], int(uid[2]), int(uid[3]), sample)
+
+
+def _value(line: dict[str, Any], key: str) -> Any:
+    if key not in line:
+        raise ValueError(f"no {key}, which the first line has")
+    return line[key]
+
+
+def _text(line: dict[str, Any], key: str) -> str:
+    value = _value(line, key)
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is {short(value)}, not text")
+    return value
+
+
+def _answer(line: dict[str, Any], key: str) -> str:
+    value = _value(line, key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{key} is {short(value)}, neither text nor a number")
+    return str(value).strip()
+
+
+def _sample(line: dict[str, Any], key: str, answer: str | None) -> Sample:
+    verdict = _value(line, key)
+    if verdict is None:
+        return Sample(False, answer, judged=False)
+    if not isinstance(verdict, int | float) or verdict not in VERDICTS:
+        advice = '; let the reward return "acc" as well' if key == "score" else ""
+        raise ValueError(f"{key} is {short(verdict)}: 1 is right, 0 or -1 is wrong, nothing else is known{advice}")
+    return Sample(VERDICTS[int(verdict)], answer)

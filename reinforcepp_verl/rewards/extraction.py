@@ -1,0 +1,71 @@
+r"""The answer that a solution states: the last `\boxed{}`, the number after `####` or, if asked, the last number."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+SEARCHED_CHARS = 16_000
+
+# A box that went through JSON may have its backslash doubled. `\{` and the like are text, not braces.
+_BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_NUMBER = re.compile(
+    r"(?P<sign>(?<![\w.)])[-+−])?\s?\$?"
+    r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?:/\d+)?|(?<!\d)\.\d+)"
+)
+_HASHES = "####"
+
+
+class Answer(NamedTuple):
+    """What was found in a text: the answer, "" where there is none, and where it stood."""
+
+    text: str
+    form: str
+    """`boxed`, `hashes`, `number` or `none`."""
+
+    @property
+    def formatted(self) -> bool:
+        """True if the text marked it as its answer."""
+        return self.form in ("boxed", "hashes")
+
+
+def extract_answer(solution: str, last_number: bool = False, searched_chars: int = SEARCHED_CHARS) -> Answer:
+    r"""Find the answer in the last `searched_chars` characters, in time linear in them.
+
+    A `\boxed{` that never closes is no answer, so the last one that does counts; of nested boxes, the outermost.
+    """
+    tail = solution[-searched_chars:]
+    if (boxed := _last_box(tail)) is not None:
+        return Answer(boxed, "boxed")
+    _, hashes, after = tail.rpartition(_HASHES)
+    if hashes and (number := _NUMBER.search(after)):
+        return Answer(_plain(number), "hashes")
+    if last_number and (numbers := list(_NUMBER.finditer(tail))):
+        return Answer(_plain(numbers[-1]), "number")
+    return Answer("", "none")
+
+
+def _last_box(text: str) -> str | None:
+    """Return the content of the box that closes last."""
+    open_braces: list[re.Match[str]] = []
+    boxes: list[tuple[int, int, int]] = []  # where its command, its content and its closing brace stand
+    for token in _BRACE.finditer(text):
+        if token.group().endswith("{") and token.group() != r"\{":
+            open_braces.append(token)
+        elif token.group() == "}" and open_braces:
+            opened = open_braces.pop()
+            if opened.group() != "{":
+                boxes.append((opened.start(), opened.end(), token.start()))
+    if not boxes:
+        return None
+    _, start, end = boxes.pop()
+    # `\boxed{\boxed{5}}` is 5, but `\boxed{\boxed{5} or \boxed{6}}` stays as it is.
+    while boxes and boxes[-1][0] >= start and not (text[start : boxes[-1][0]] + text[boxes[-1][2] + 1 : end]).strip():
+        _, start, end = boxes.pop()
+    return text[start:end].strip()
+
+
+def _plain(number: re.Match[str]) -> str:
+    """Write a number without its currency sign and thousands separators."""
+    sign = "-" if number["sign"] in ("-", "−") else ""
+    return sign + number["digits"].replace(",", "")

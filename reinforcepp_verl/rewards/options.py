@@ -1,0 +1,83 @@
+"""Every option of the mathematics reward, as they stand under `reward.custom_reward_function.reward_kwargs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from reinforcepp_verl.rewards.extraction import SEARCHED_CHARS
+
+NODE = "reward.custom_reward_function.reward_kwargs"
+SCALES = {"zero_one": (0.0, 1.0), "plus_minus_one": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class MathRewardOptions:
+    """How an answer is found, compared and scored. Lengths are in characters: verl passes text, never token counts."""
+
+    score_scale: str = "zero_one"
+    """`zero_one`: a wrong answer scores 0. `plus_minus_one`: it scores -1 (DAPO, verl's `math_dapo`)."""
+
+    format_reward: float = 0.0
+    r"""Added to the score, right or wrong, if the answer stands in `\boxed{}` or after `####`."""
+
+    last_number: bool = False
+    """Take the last number of a text that marks no answer."""
+
+    searched_chars: int = SEARCHED_CHARS
+    """How much of the end of a text is searched for its answer."""
+
+    overlong_max_chars: int | None = None
+    """Length at which DAPO's soft overlong penalty is complete (arXiv 2503.14476, Eq. 13); null for no penalty. For an
+    exact count of tokens use verl's `reward.reward_manager.name=dapo`, which adds its penalty to this score."""
+
+    overlong_buffer_chars: int = 0
+    """The penalty grows linearly over this many characters before `overlong_max_chars`."""
+
+    overlong_penalty_factor: float = 1.0
+    """The complete penalty: -min(length - (max - buffer), buffer) / buffer * factor is added to the score."""
+
+    truncated_penalty: float | None = None
+    """ProRL's penalty of a truncated text, as in OpenRLHF's `stop_properly_penalty_coef`: from 0 to 1 it multiplies the
+    score, below 0 it replaces it; null for none. Truncated is what `extra_info["truncated"]` says; verl 0.9.1 does not
+    say it, and then a text of `overlong_max_chars` or more counts as truncated."""
+
+    time_limit_s: float = 5.0
+    """Seconds that comparing one answer may take before its process is killed and the answer scored as wrong."""
+
+    memory_limit_mb: int = 1024
+    """Address space of one worker process."""
+
+    workers: int = 2
+    """Worker processes of each process that scores; verl starts `reward.num_workers` of those, 8 by default."""
+
+    max_answer_chars: int = 1000
+    """Longer answers count as wrong without being parsed."""
+
+    max_exponent: int = 10_000
+    """So do answers with a larger exponent, factorial or binomial."""
+
+    def __post_init__(self) -> None:
+        if self.score_scale not in SCALES:
+            raise ValueError(f"{NODE}.score_scale is {self.score_scale!r}: it must be one of {', '.join(SCALES)}")
+        for name in ("searched_chars", "time_limit_s", "memory_limit_mb", "workers", "max_answer_chars"):
+            if not (given := vars(self)[name]) > 0:
+                raise ValueError(f"{NODE}.{name} is {given}: it must be > 0")
+        if self.max_exponent < 0:
+            raise ValueError(f"{NODE}.max_exponent is {self.max_exponent}: it must be 0 or more")
+        if self.overlong_max_chars is not None and not 0 < self.overlong_buffer_chars <= self.overlong_max_chars:
+            raise ValueError(
+                f"{NODE}.overlong_buffer_chars is {self.overlong_buffer_chars}: with overlong_max_chars="
+                f"{self.overlong_max_chars} it must be above 0 and at most that"
+            )
+        if self.truncated_penalty is not None and self.truncated_penalty > 1:
+            raise ValueError(f"{NODE}.truncated_penalty is {self.truncated_penalty}: it must be at most 1")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> MathRewardOptions:
+        """Read the options from a mapping, refusing names that are none."""
+        names = [option.name for option in fields(cls)]
+        if unknown := sorted(set(given) - set(names)):
+            raise ValueError(f"{NODE}.{unknown[0]} is not an option. The options are: {', '.join(names)}")
+        return cls(**given)

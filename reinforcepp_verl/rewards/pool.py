@@ -1,0 +1,176 @@
+"""Worker processes that can be killed: a task that hangs, crashes or eats memory costs itself and nothing else."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
+from typing import Any, NamedTuple
+
+from pebble import ProcessExpired, ProcessPool
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often a task is tried while pools break: which of the waiting tasks broke one cannot be told."""
+START_ALLOWANCE_S = 60.0
+"""Beyond what the queue before a task may take at most; then the pool counts as dead."""
+
+
+class Outcome(NamedTuple):
+    """The value of a task, or why it has none: `timeout`, `crashed`, `memory` or `error: ...`."""
+
+    value: Any
+    failure: str = ""
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class _Popen(popen_forkserver.Popen):
+    """Starts a worker without running the caller's `__main__` in it again.
+
+    A task never needs it, it would import all of Ray in a Ray actor, and a script without a guard would start itself.
+    """
+
+    def _launch(self, process_obj: Any) -> None:
+        preparation = spawn.get_preparation_data(process_obj.name)
+        wanted = {name: value for name, value in preparation.items() if not name.startswith("init_main")}
+        buffer = io.BytesIO()
+        context.set_spawning_popen(self)
+        try:
+            reduction.dump(wanted, buffer)
+            reduction.dump(process_obj, buffer)
+        finally:
+            context.set_spawning_popen(None)
+        self.sentinel, write_end = forkserver.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
+        self.finalizer = util.Finalize(self, _close, (os.dup(write_end), self.sentinel))
+        with open(write_end, "wb") as pipe:
+            pipe.write(buffer.getbuffer())
+        self.pid = forkserver.read_signed(self.sentinel)
+
+
+class _Process(context.ForkServerProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> _Popen:
+        return _Popen(process_obj)
+
+
+class _Context(context.ForkServerContext):
+    """Forks workers from a process that has imported what they need, so that replacing one takes milliseconds."""
+
+    Process = _Process  # type: ignore[assignment]
+
+
+def _limit_worker(memory_limit_mb: int) -> None:
+    """Prepare a worker process: bound its memory, and let it die at once when told to or when its parent is gone."""
+    limit = memory_limit_mb * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+class WorkerPool:
+    """Runs functions in `workers` processes of at most `memory_limit_mb`, started with the first task. Thread-safe."""
+
+    def __init__(self, workers: int, memory_limit_mb: int, preload: tuple[str, ...] = ()) -> None:
+        self.workers = workers
+        self.memory_limit_mb = memory_limit_mb
+        self._preload = [__name__, *preload]
+        self._pool: ProcessPool | None = None
+        self._lock = threading.Lock()
+        self._waiting = 0
+
+    def run(self, function: Callable[..., Any], *args: Any, time_limit_s: float) -> Outcome:
+        """Call an importable function in a worker and wait for it. Its time counts from when a worker takes it."""
+        with self._lock:
+            self._waiting += 1
+            before = self._waiting // self.workers + 1
+        try:
+            for _ in range(ATTEMPTS):
+                pool = self._running()
+                try:
+                    future = pool.schedule(function, args=args, timeout=time_limit_s)
+                    return Outcome(future.result(before * (time_limit_s + 1) + START_ALLOWANCE_S))
+                except ProcessExpired:
+                    return Outcome(None, "crashed")
+                except MemoryError:
+                    return Outcome(None, "memory")
+                except TimeoutError:
+                    if not future.done():
+                        self._discard(pool)
+                    return Outcome(None, "timeout")
+                except (BrokenProcessPool, CancelledError):
+                    self._discard(pool)
+                except Exception as error:
+                    if pool.active:
+                        return Outcome(None, f"error: {type(error).__name__}: {error}"[:200])
+                    self._discard(pool)
+            return Outcome(None, "crashed")
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def close(self) -> None:
+        """Stop the workers; a later task starts new ones."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            _stop(pool)
+
+    def _running(self) -> ProcessPool:
+        with self._lock:
+            if self._pool is None:
+                workers_context = _Context()
+                workers_context.set_forkserver_preload(self._preload)
+                self._pool = ProcessPool(
+                    self.workers, initializer=_limit_worker, initargs=(self.memory_limit_mb,), context=workers_context
+                )
+            return self._pool
+
+    def _discard(self, broken: ProcessPool) -> None:
+        """Forget a broken pool, unless another thread already did."""
+        with self._lock:
+            if self._pool is not broken:
+                return
+            self._pool = None
+        logger.warning("the pool of %d verifier processes broke and is started again", self.workers)
+        # Not waited for: a pool that does not answer may not stop either.
+        threading.Thread(target=_stop, args=(broken,), daemon=True).start()
+
+
+def _stop(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join()
+
+
+_shared: dict[tuple[int, int, int], WorkerPool] = {}
+_shared_lock = threading.Lock()
+
+
+def shared_pool(workers: int, memory_limit_mb: int, preload: tuple[str, ...] = ()) -> WorkerPool:
+    """Return this process's pool of that size, closed when the process exits."""
+    with _shared_lock:
+        key = (os.getpid(), workers, memory_limit_mb)  # a forked process inherits pools whose threads it has not
+        if key not in _shared:
+            _shared[key] = WorkerPool(workers, memory_limit_mb, preload)
+            atexit.register(_shared[key].close)
+        return _shared[key]

@@ -1,0 +1,159 @@
+"""Does an answer equal the ground truth? First as text and plain numbers, then, in a worker process, by math-verify."""
+
+from __future__ import annotations
+
+import logging
+import re
+from fractions import Fraction
+from functools import cache
+from typing import Any, NamedTuple
+
+from reinforcepp_verl.rewards.extraction import extract_answer
+from reinforcepp_verl.rewards.guards import MAX_DIGITS, too_large, unbalanced
+
+
+class Verdict(NamedTuple):
+    """Whether an answer is right and, where it could not be compared, why not."""
+
+    correct: bool
+    reason: str = ""
+
+
+_SPACES = re.compile(r"\\(?:q?quad|[,;:! ])|\\\s|~|\s+")
+_DROPPED = re.compile(r"\\(?:left|right|displaystyle|bigl?|bigr?)(?![a-zA-Z])|\\?\$|\\\(|\\\)")
+_FRACTION_COMMAND = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_WHOLE_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mbox|textnormal)\s*\{([^{}]*)\}")
+_GROUPED = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:,\d{3})+|(?: \d{3})+|(?:\{,\}\d{3})+)(?![\d,])")
+_BRACKET = re.compile(r"[(\[]|\\\{")
+_PERCENT = re.compile(r"\s*(?:\\?%|\bpercent(?:age)?\b|\bpct\b)$", re.IGNORECASE)
+_DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
+_NUMBER = re.compile(rf"[-+]?(?:{_DECIMAL}(?:[eE][-+]?\d{{1,3}})?|\d+/\d+|\\frac\{{\d+\}}\{{\d+\}})")
+_CHOICE = re.compile(r"\(([A-Za-z])\)")
+_WORDS = re.compile(r"\\text\{([^{}]*)\}|([A-Za-z]{3,})")
+_APART = re.compile(r"\d\s+\d")
+_BASE = re.compile(r"\d_\{?(\w+)")
+
+
+def normal_form(answer: str) -> str:
+    r"""Write an answer without what carries no meaning: `\left`, `$`, spaces, thousands separators, a final dot."""
+    text = _SPACES.sub(" ", _DROPPED.sub("", answer.replace("−", "-")).replace(r"\\", "\0")).replace("\0", r"\\")
+    text = _FRACTION_COMMAND.sub(r"\\frac", text).strip()
+    if whole := _WHOLE_TEXT.fullmatch(text):
+        words = whole[1].strip().rstrip(".")
+        if len(words) > 1 and words.replace(" ", "").isalpha():
+            return rf"\text{{{words}}}"
+        text = words
+    text = text.rstrip(".").strip()
+    if not _BRACKET.search(text):  # (12,102) is a point
+        text = _GROUPED.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
+    text = _CHOICE.sub(r"\1", text) if _CHOICE.fullmatch(text) else text
+    # A space between two word characters separates them: 1 2 is not 12.
+    return re.sub(r" (?=\W)|(?<=\W) ", "", text).replace(",", ", ")
+
+
+def compare_plain(truth: str, answer: str) -> Verdict | None:
+    """Compare two normal forms as text and as plain numbers; None if it takes more than that."""
+    if not truth:
+        return Verdict(False, "no ground truth")
+    if not answer:
+        return Verdict(False, "no answer")
+    if truth == answer:
+        return Verdict(True)
+    if (decided := _compare_words(truth, answer)) is not None:
+        return Verdict(decided)
+    (expected, truth_percent), (given, answer_percent) = _number(truth), _number(answer)
+    if expected is None or given is None:
+        return None
+    if truth_percent == answer_percent:
+        return Verdict(_close(expected, given) if "." in truth + answer else expected == given)
+    # Data sets write a percentage with and without its sign: 28% is stated as 28 as often as 0.28.
+    percent, plain = (expected, given) if truth_percent else (given, expected)
+    return Verdict(_close(percent, plain) or _close(percent / 100, plain))
+
+
+def compare(truth: str, answer: str) -> Verdict:
+    """Compare two normal forms with math-verify. It may hang, crash or fill the memory: run it in a worker."""
+    parse, verify, configs = _math_verify()
+    expected, given = (
+        parse(rf"\boxed{{{text}}}", configs, parsing_timeout=None, raise_on_error=True) for text in (truth, answer)
+    )
+    if not (expected and given):
+        return Verdict(False, "not parsed")
+    if _false_equation(given[0]):
+        return Verdict(False)
+    equal = verify(expected, given, timeout_seconds=None, raise_on_error=True)
+    return Verdict(bool(equal and not _only_both_tiny(expected[0], given[0])))
+
+
+def refusal(truth: str, answer: str, max_chars: int, max_exponent: int) -> Verdict | None:
+    """Refuse what math-verify must not see, as it would take for ever or be read as something else; None if it may."""
+    for text, whose in ((answer, "answer"), (truth, "ground truth")):
+        if reason := too_large(text, max_chars, max_exponent):
+            return Verdict(False, f"{whose} too large: {reason}")
+        if unbalanced(text):
+            return Verdict(False, f"{whose} not parsed")
+    # math-verify adds what stands apart (1 2 is 3), drops bases (10_2 is 10), orders sets ({2, 1} is the point (1, 2)).
+    if _APART.search(answer) and not _APART.search(truth):
+        return Verdict(False)
+    if truth.startswith("(") and answer.startswith(r"\{"):
+        return Verdict(False)
+    return Verdict(False) if _BASE.findall(answer) != _BASE.findall(truth) else None
+
+
+def strip_truth(truth: str) -> str:
+    r"""Return the answer of a ground truth, which may be a whole solution that ends in `\boxed{}` or `####`."""
+    return truth if truth.count("boxed{") > 1 else extract_answer(truth).text or truth
+
+
+def _compare_words(truth: str, answer: str) -> bool | None:
+    """Compare words as words; math-verify reads them as products of letters, in which "not" and "ton" are the same."""
+    words = [match for text in (truth, answer) if (match := _WORDS.fullmatch(text))]
+    if not any(match[1] for match in words) and len(words) < 2:
+        return None
+    expected, given = (_WORDS.sub(lambda match: match[1] or match[2], text).lower() for text in (truth, answer))
+    return expected == given
+
+
+def _number(text: str) -> tuple[Fraction | None, bool]:
+    """Read a plain number, and whether it is a percentage."""
+    stripped = _PERCENT.sub("", text)
+    if len(stripped) > MAX_DIGITS or not _NUMBER.fullmatch(stripped):
+        return None, False
+    numerator, _, denominator = re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", stripped).partition("/")
+    if denominator and not int(denominator):
+        return None, False
+    return Fraction(numerator) / int(denominator or 1), stripped != text
+
+
+def _close(expected: Fraction, given: Fraction) -> bool:
+    """Compare whole numbers exactly and others rounded: to 6 decimals, as math-verify does, and also to 6 digits."""
+    if expected.denominator == given.denominator == 1:
+        return expected == given
+    apart = abs(expected - given)
+    return apart <= Fraction(1, 10**6) and apart <= abs(expected) * Fraction(5, 10**6)
+
+
+@cache
+def _math_verify() -> tuple[Any, Any, Any]:
+    from math_verify import LatexExtractionConfig, parse, verify  # 0.4 s, which only workers pay
+
+    # It warns that its own time limits are off; ours kills the process.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+    return parse, verify, (LatexExtractionConfig(boxed_match_priority=0),)
+
+
+def _false_equation(expression: Any) -> bool:
+    """Tell if an answer is an equation of two different numbers: math-verify looks at the right side only."""
+    from sympy import Eq
+
+    return isinstance(expression, Eq) and not expression.free_symbols and not expression.lhs.equals(expression.rhs)
+
+
+def _only_both_tiny(expected: Any, given: Any) -> bool:
+    """Tell if two numbers are equal only as both round to 0 at the sixth decimal."""
+    from sympy import Expr
+
+    if not (isinstance(expected, Expr) and isinstance(given, Expr) and expected.is_number and given.is_number):
+        return False
+    first, second = complex(expected.evalf()), complex(given.evalf())
+    return abs(first) < 1e-3 and abs(first - second) > 1e-3 * abs(first)

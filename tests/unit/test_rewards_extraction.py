@@ -1,0 +1,84 @@
+"""The answer is the last box that closes, the number after ####, or, if asked, the last number; in linear time."""
+
+import time
+
+import pytest
+
+from reinforcepp_verl.rewards.extraction import extract_answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{5}.", "5"),
+        (r"\boxed{1} no, \boxed{2}", "2"),
+        (r"\boxed{\frac{3}{4}}", r"\frac{3}{4}"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed {7}", "7"),
+        (r"\\boxed{7}", "7"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{x \in \{1\} \cup [0, 7)}", r"x \in \{1\} \cup [0, 7)"),
+        (r"\boxed{\boxed{5}}", "5"),
+        (r"\boxed{ \fbox{\boxed{5}} }", "5"),
+        (r"\boxed{\boxed{5} or \boxed{6}}", r"\boxed{5} or \boxed{6}"),
+        (r"\boxed{5} and then \boxed{6", "5"),
+        (r"\boxed{6 and \boxed{5}", "5"),
+        (r"{ } } \boxed{5} } {", "5"),
+        (r"\boxed{}", ""),
+        ("\\boxed{\n8\n}", "8"),
+        (r"\boxed{3} #### 4", "3"),
+    ],
+)
+def test_boxes(text, answer):
+    found = extract_answer(text)
+    assert (found.text, found.form, found.formatted) == (answer, "boxed", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("#### 12", "12"),
+        ("####12", "12"),
+        ("#### 3\nno:\n#### 12 apples and 5 pears", "12"),
+        ("#### $1,234.50", "1234.50"),
+        ("#### -7", "-7"),
+        ("#### −7", "-7"),
+        ("#### -$7", "-7"),
+        ("#### The answer is 12.", "12"),
+        ("#### 3/4", "3/4"),
+        ("#### 1,2", "1"),
+        ("#### .5", ".5"),
+    ],
+)
+def test_hashes(text, answer):
+    found = extract_answer(text)
+    assert (found.text, found.form, found.formatted) == (answer, "hashes", True)
+
+
+@pytest.mark.parametrize(("text", "answer"), [("10-3", "3"), ("3 is -7.", "-7"), ("it costs $1,200", "1200")])
+def test_the_last_number_counts_only_if_asked_for(text, answer):
+    assert extract_answer(text) == ("", "none")
+    found = extract_answer(text, last_number=True)
+    assert (found.text, found.form, found.formatted) == (answer, "number", False)
+
+
+@pytest.mark.parametrize("text", ["", "no number", "####", "#### none", r"\boxed{5", r"\boxed 5", "boxed{5}"])
+def test_nothing_to_find(text):
+    assert extract_answer(text) == ("", "none")
+
+
+def test_only_the_end_is_searched():
+    assert extract_answer(r"\boxed{5}" + "x" * 20, searched_chars=10).form == "none"
+    assert extract_answer("x" * 20 + r"\boxed{5}", searched_chars=10).text == "5"
+
+
+@pytest.mark.parametrize(
+    "piece", ["{", "}", "\\boxed{", "\\", "#", "1", "1,", "1 ", "a", "\\boxed{}", "####1", "-$", " ", "1/", "{}", "1e"]
+)
+@pytest.mark.parametrize("searched_chars", [16_000, 10**7])
+def test_ten_megabytes_take_linear_time(piece, searched_chars):
+    size = 10**7 if searched_chars == 16_000 else 10**6
+    text = piece * (size // len(piece))
+    start = time.thread_time()
+    extract_answer(text, last_number=True, searched_chars=searched_chars)
+    assert time.thread_time() - start < 5
