@@ -169,7 +169,9 @@ def run_rank(rank, folder):
         for loss in LOSSES
     }
     torch.save(found, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    distributed.barrier()
+    # gloo sometimes waits for ever in its own clean-up when the other rank was faster; there is nothing left to clean.
+    os._exit(0)
 
 
 if __name__ == "__main__":
