@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from reinforcepp_verl.data import warm_start
+from reinforcepp_verl.data.folder import owned_manifest
 from reinforcepp_verl.data.warm_start import WarmStart
 
 DATA_SOURCE = "reinforcepp/arithmetic"
@@ -153,28 +154,9 @@ def _make(
 
 
 def _existing_manifest(out: Path) -> dict[str, Any] | None:
-    """Return the manifest of a complete product at `out`, None where there is nothing; refuse what is not ours."""
-    if not out.exists():
-        return None
-    if not out.is_dir():
-        raise ValueError(f"{out} is a file: choose a folder that is new, empty or made by this command")
-    names = {path.name for path in out.iterdir()}
-    if not names:
-        return None
-    manifest = _read_json(out / "manifest.json") if "manifest.json" in names else {}
-    if manifest.get("product") != PRODUCT or names - CONTENTS:
-        strange = ", ".join(sorted(names - CONTENTS)) or "files without our manifest.json"
-        raise ValueError(f"{out} holds {strange}: choose a folder that is new, empty or made by this command")
-    return manifest if names == CONTENTS else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; nothing where it holds something else, as only a stranger's file does."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
+    """Return the manifest of a complete product at `out`, None where there is none; refuse what is not ours."""
+    manifest = owned_manifest(out, PRODUCT, CONTENTS)
+    return manifest if manifest is not None and all((out / name).exists() for name in CONTENTS) else None
 
 
 def _summary(out: Path, manifest: dict[str, Any], seconds: float) -> Table:

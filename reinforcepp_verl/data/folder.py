@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,13 @@ CONTENTS = frozenset({"train.parquet", "test.parquet", PICTURE, MANIFEST})
 
 
 def existing_manifest(out: Path) -> dict[str, Any] | None:
-    """Return the manifest of a complete product at `out`, None where there is nothing; refuse what is not ours."""
+    """Return the manifest of a complete product at `out`, None where there is none; refuse what is not ours."""
+    manifest = owned_manifest(out, PRODUCT, CONTENTS)
+    return manifest if manifest is not None and all((out / name).exists() for name in manifest["files"]) else None
+
+
+def owned_manifest(out: Path, product: str, contents: Set[str]) -> dict[str, Any] | None:
+    """Return the manifest at `out`, None where there is nothing; refuse a folder that is not wholly `product`'s."""
     if not out.exists():
         return None
     if not out.is_dir():
@@ -24,10 +30,10 @@ def existing_manifest(out: Path) -> dict[str, Any] | None:
     if not names:
         return None
     manifest = _read(out / MANIFEST)
-    if manifest.get("product") != PRODUCT or names - CONTENTS:
-        strange = ", ".join(sorted(names - CONTENTS)) or "files without our manifest.json"
+    if manifest.get("product") != product or names - contents:
+        strange = ", ".join(sorted(names - contents)) or "files without our manifest.json"
         raise ValueError(f"{out} holds {strange}: choose a folder that is new, empty or made by this command")
-    return manifest if names >= manifest["files"].keys() else None
+    return manifest
 
 
 @contextmanager
