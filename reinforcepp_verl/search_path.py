@@ -11,7 +11,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from reinforcepp_verl.algorithm.options import PRESETS
-from reinforcepp_verl.config import SamplerOptions
+from reinforcepp_verl.config import RewardErrorOptions, SamplerOptions
+from reinforcepp_verl.rewards.options import MathRewardOptions
 
 PROVIDER = "reinforcepp-verl"
 
@@ -54,4 +55,10 @@ def register() -> None:
     store = ConfigStore.instance().store
     for preset, options in PRESETS.items():
         store(group="reinforcepp", name=preset, node=options, provider=PROVIDER)
-    store(group="reinforcepp", name="sampler_options", node=SamplerOptions, provider=PROVIDER)
+    typed_nodes = {
+        "sampler_options": SamplerOptions,
+        "reward_errors": RewardErrorOptions,
+        "math_reward": MathRewardOptions,
+    }
+    for name, node in typed_nodes.items():
+        store(group="reinforcepp", name=name, node=node, provider=PROVIDER)

@@ -1,14 +1,14 @@
 """verl's trainers with what our estimators need beside verl's own arguments (hook: `register_trainer`).
 
 Registered as `reinforcepp_sync`, `reinforcepp_colocate_async` and `reinforcepp_separate_async`, set by
-`trainer.v1.trainer_mode`. Under an estimator that is not ours they change nothing.
+`trainer.v1.trainer_mode`. Under an estimator that is not ours they only watch the reward function's errors.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +25,8 @@ from reinforcepp_verl.adapters import ESTIMATORS
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions
-from reinforcepp_verl.config import read_options
+from reinforcepp_verl.config import read_options, read_reward_errors
+from reinforcepp_verl.reward_watch import RewardWatch, reported, reported_in_validation
 from reinforcepp_verl.step import UndilutedKL, measure, non_finite_rows
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ReinforceppTrainer(Base):
         self.options: ReinforceppOptions = read_options(OmegaConf.select(config, NODE))
         self.ours = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
+        self.reward_watch = RewardWatch(read_reward_errors(config))
         super().__init__(config)
         if self.ours and config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward = UndilutedKL(self.kl_ctrl_in_reward)
@@ -61,7 +63,14 @@ class ReinforceppTrainer(Base):
     def trainer_mode(self, name: str) -> None:
         self._trainer_mode = name.removeprefix(PREFIX)
 
+    def _val_metrics_update(
+        self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, *rest: Any, **kwargs: Any
+    ) -> dict[str, float]:
+        self.reward_watch.look(reported_in_validation(reward_extra_infos_dict))
+        return super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *rest, **kwargs)
+
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        metrics.update(self.reward_watch.look(reported(batch)))
         if not self.ours:
             return super()._compute_advantage(batch, metrics)
         nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(READ))

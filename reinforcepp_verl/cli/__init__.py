@@ -6,14 +6,16 @@ import typer
 
 from reinforcepp_verl.cli.doctor import doctor
 from reinforcepp_verl.cli.evaluate import evaluate
+from reinforcepp_verl.cli.export import export
 from reinforcepp_verl.cli.plot import plot
 from reinforcepp_verl.cli.prepare import prepare
+from reinforcepp_verl.cli.recipes import recipes
 from reinforcepp_verl.cli.train import check, train
 
 HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 app = typer.Typer(
-    help="REINFORCE++ on verl: prepare data, check a configuration, train, evaluate, plot.",
+    help="REINFORCE++ on verl: prepare data, check a configuration, train, evaluate, export, plot.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,10 +23,12 @@ app = typer.Typer(
 )
 app.command()(doctor)
 app.command()(prepare)
+app.command()(recipes)
 app.command(context_settings=HYDRA_ARGUMENTS)(check)
 app.command(context_settings=HYDRA_ARGUMENTS)(train)
 app.command()(plot)
 app.command("eval")(evaluate)
+app.command()(export)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from reinforcepp_verl.evaluation.report import Report, Resampling
+    from rich.console import Console
 
 
 def evaluate(
@@ -18,7 +18,7 @@ def evaluate(
         typer.Argument(
             metavar="SOURCE...",
             show_default=False,
-            help="A JSONL file of judged answers, a folder of verl's dumps (STEP.jsonl), or a run that made them.",
+            help="JSONL of judged answers, folder of verl's dumps (STEP.jsonl), run that made them, or checkpoint.",
         ),
     ],
     k: Annotated[
@@ -28,6 +28,12 @@ def evaluate(
     step: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--step", show_default="the newest", help="Training step whose dump counts."),
+    ] = None,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--set", metavar="KEY=VALUE", show_default=False, help="For checkpoints: change the run's setting."
+        ),
     ] = None,
     json_file: Annotated[
         Optional[Path],  # noqa: UP045
@@ -46,31 +52,42 @@ def evaluate(
     A line of a file has question (or input), acc (or correct, or score) and, for maj@k, pred (or answer); data_source
     and ground_truth (or gts) are optional. verl writes such files with trainer.validation_data_dir=DIR.
 
-    A run:    reinforcepp eval runs/latest
+    For a checkpoint (RUN/checkpoints/global_step_N) answers are generated anew: verl's validation, as the run's own
+    config.yaml describes it but for what --set changes. They are kept in RUN/evaluations. Start it where you trained.
 
-    Compare:  reinforcepp eval base.jsonl trained.jsonl --k 1,8 --json results.json
+    A run:       reinforcepp eval runs/latest
+
+    Checkpoint:  reinforcepp eval runs/latest/checkpoints/global_step_100
+
+    Otherwise:   the same with --set data.val_files=data/aime24/test.parquet --set KEY=VALUE, where KEY is for example
+    actor_rollout_ref.rollout.val_kwargs.n (answers a question) or actor_rollout_ref.rollout.val_kwargs.temperature
+
+    Compare:     reinforcepp eval base.jsonl trained.jsonl --k 1,8 --json results.json
     """
     # Imported here, so that other commands need not wait for it.
     from rich.console import Console
 
     from reinforcepp_verl.evaluation import show
-    from reinforcepp_verl.evaluation.report import Resampling, compare
+    from reinforcepp_verl.evaluation.generations import read_generations
+    from reinforcepp_verl.evaluation.report import Resampling, compare, evaluate
 
+    console = Console()
     try:
         ks = None if k is None else _parse_ks(k)
         if resamples < 1 or seed < 0:
             raise ValueError(f"--resamples {resamples} --seed {seed}: at least 1 resample, and a seed from 0 on")
         resampling = Resampling(resamples, seed)
-        reports = _reports(sources, ks, step, resampling)
+        files = _files(sources, step, settings or [], console)
+        reports = [evaluate(str(source), read_generations(file), ks, resampling) for source, file in files.items()]
         comparisons = [compare(reports[0], other, resampling) for other in reports[1:]]
         if json_file is not None:
             document = show.as_json(reports, comparisons, resampling)
             json_file.parent.mkdir(parents=True, exist_ok=True)
             json_file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
         raise typer.Exit(2) from error
-    console = Console()
     for report in reports:
         show.print_report(report, console)
     for comparison in comparisons:
@@ -86,15 +103,35 @@ def _parse_ks(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _reports(sources: list[Path], ks: list[int] | None, step: int | None, resampling: Resampling) -> list[Report]:
-    from reinforcepp_verl.evaluation.generations import read_generations
+def _files(sources: list[Path], step: int | None, settings: list[str], console: Console) -> dict[Path, Path]:
+    """Return the file of each source; answers of checkpoints are generated once all sources are known to be sound."""
     from reinforcepp_verl.evaluation.locate import locate
-    from reinforcepp_verl.evaluation.report import evaluate
+    from reinforcepp_verl.runs.checkpoint import is_checkpoint
 
-    files: dict[Path, Path] = {}
+    checkpoints = [source for source in sources if is_checkpoint(source)]
+    if settings and not checkpoints:
+        raise ValueError(f"--set {settings[0]}: changes how a checkpoint answers, and no source is a checkpoint")
+    if checkpoints and step is not None:
+        raise ValueError(f"{checkpoints[0]}: --step chooses from a folder of dumps, and this is a checkpoint")
+    known: dict[Path, Path] = {}
     for source in sources:
-        file = locate(source, step)
-        known = files.setdefault(file.resolve(), source)
-        if known is not source:
-            raise ValueError(f"{known} and {source} mean the same file: {file}")
-    return [evaluate(str(source), read_generations(file), ks, resampling) for file, source in files.items()]
+        file = source if source in checkpoints else locate(source, step)
+        if (other := known.setdefault(file.resolve(), source)) is not source:
+            raise ValueError(f"{other} and {source} mean the same: {file}")
+    generated = _generate(checkpoints, settings, console) if checkpoints else {}
+    return {source: generated[source] if source in generated else file for file, source in known.items()}
+
+
+def _generate(checkpoints: list[Path], settings: list[str], console: Console) -> dict[Path, Path]:
+    from reinforcepp_verl.evaluation.generate import prepare
+    from reinforcepp_verl.evaluation.locate import locate
+    from reinforcepp_verl.runs.checkpoint import find
+
+    ready = {source: prepare(find(source), settings) for source in checkpoints}
+    files = {}
+    for source, generation in ready.items():
+        exit_code, folder = generation.start(console)
+        if exit_code != 0:
+            raise typer.Exit(exit_code)
+        files[source] = locate(folder)
+    return files

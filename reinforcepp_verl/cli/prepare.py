@@ -13,6 +13,7 @@ class Task(str, Enum):
     """What can be prepared."""
 
     arithmetic = "arithmetic"
+    word_problems = "word_problems"
     gsm8k = "gsm8k"
     math = "math"
     math500 = "math500"
@@ -65,7 +66,7 @@ def prepare(
     ] = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(show_default="1", help="Of arithmetic: same seed, same bytes."),
+        typer.Option(show_default="1", help="Of arithmetic and word_problems: same seed, same bytes."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make it again even if the folder holds it already.")] = False,
 ) -> None:
@@ -74,6 +75,9 @@ def prepare(
     **arithmetic**: two-digit additions, a character tokenizer and a Llama of under one million parameters that was
     trained on demonstrations with many wrong answers, so that there is something to learn. Under a minute; nothing is
     downloaded.
+
+    **word_problems**: one-line problems in the formats of GSM8K and MATH, converted as these are, and a Llama that was
+    trained likewise. Under two minutes; nothing is downloaded.
 
     **gsm8k, math**: a training and a test split. **dapo_math_17k, deepscaler**: questions to train on. **math500,
     aime24, aime25**: questions to evaluate with. **preferences**: pairs of chats for a Bradley-Terry reward model.
@@ -100,9 +104,9 @@ def prepare(
     given = {name: value for name, value in options.items() if value is not None}
     out = out or Path("data") / task.value
     try:
-        if task is Task.arithmetic:
+        if task in (Task.arithmetic, Task.word_problems):
             _refuse(task, list(given))
-            _prepare_arithmetic(out, 1 if seed is None else seed, force)
+            _prepare_toy(task, out, 1 if seed is None else seed, force)
         else:
             _refuse(task, ["seed"] if seed is not None else [])
             _prepare_source(task, out, force, given)
@@ -118,11 +122,16 @@ def _refuse(task: Task, names: list[str]) -> None:
         raise ValueError(f"{task.value} has no use for {options}; leave it out")
 
 
-def _prepare_arithmetic(out: Path, seed: int, force: bool) -> None:
+def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
     # Imported here, as torch and transformers take seconds that `--help` need not wait for.
-    from reinforcepp_verl.data.arithmetic import prepare_arithmetic_command
+    if task is Task.arithmetic:
+        from reinforcepp_verl.data.arithmetic import prepare_arithmetic_command
 
-    prepare_arithmetic_command(out, seed, force)
+        prepare_arithmetic_command(out, seed, force)
+    else:
+        from reinforcepp_verl.data.word_problems import prepare_word_problems_command
+
+        prepare_word_problems_command(out, seed, force)
 
 
 def _prepare_source(task: Task, out: Path, force: bool, options: dict[str, Any]) -> None:

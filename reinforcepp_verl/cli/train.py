@@ -32,11 +32,15 @@ def train(context: typer.Context) -> None:
 
 
 def check(context: typer.Context) -> None:
-    """Check a configuration without starting anything, and print it resolved.
+    """Check a configuration without starting anything; print it resolved, and the plan of one step.
 
+    Works without a GPU and without a network, also for a machine that is not this one: the plan says how many answers,
+    tokens, updates and passes a step has, and what one GPU of the named +cluster= needs.
     Exits non-zero with the key and the fix when something is wrong; takes the same arguments as train.
 
-    Example:  reinforcepp check +recipe=math_rlvr/arithmetic_cpu trainer.n_gpus_per_node=2
+    Example:        reinforcepp check +recipe=math_rlvr/arithmetic_cpu trainer.n_gpus_per_node=2
+
+    Only the plan:  reinforcepp check +recipe=math_rlvr/qwen25_7b_dapo > /dev/null
     """
     hydra_app.run(_check, context.args, "reinforcepp check")
 
@@ -52,15 +56,21 @@ def _train(config: DictConfig) -> None:
 
 
 def _check(config: DictConfig) -> None:
-    _stop_if_wrong(config)
+    _stop_if_wrong(config, elsewhere=True)
+    from reinforcepp_verl.preflight import platform
+    from reinforcepp_verl.preflight.sizing.show import show_plan
+
     typer.echo(OmegaConf.to_yaml(config, resolve=True))
+    show_plan(config, Console(stderr=True))
     typer.echo("# configuration is sound", err=True)
+    for problem in platform.accelerator(config):
+        typer.echo(f"# it cannot train here: {problem}", err=True)
 
 
-def _stop_if_wrong(config: DictConfig) -> None:
+def _stop_if_wrong(config: DictConfig, *, elsewhere: bool = False) -> None:
     from reinforcepp_verl.preflight import problems
 
-    found = problems(config)
+    found = problems(config, elsewhere=elsewhere)
     for problem in found:
         typer.echo(f"error: {problem}", err=True)
     if found:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
-from reinforcepp_verl.data import warm_start
-from reinforcepp_verl.data.folder import owned_manifest
-from reinforcepp_verl.data.warm_start import WarmStart
+from reinforcepp_verl.data import arithmetic_model
+from reinforcepp_verl.data.arithmetic_model import AdditionWarmStart
+from reinforcepp_verl.data.toy import Manifest, make_once, show
+from reinforcepp_verl.data.warm_start import Progress
 
 DATA_SOURCE = "reinforcepp/arithmetic"
 VALIDATION_QUESTIONS = 512
@@ -94,80 +87,51 @@ def prepare(
     seed: int = 1,
     *,
     force: bool = False,
-    settings: WarmStart | None = None,
-    progress: warm_start.Progress | None = None,
-) -> dict[str, Any]:
-    """Make OUT/{train.parquet,val.parquet,model,manifest.json} and return the manifest.
-
-    An `out` that already holds the same product is left alone unless `force`. The work is done in a folder beside
-    `out` and moved into place at the end.
-    """
-    out, settings = out.resolve(), settings or WarmStart()
+    settings: AdditionWarmStart | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Make OUT/{train.parquet,val.parquet,model,manifest.json}, unless it is there, and return the manifest."""
+    settings = settings or AdditionWarmStart()
     identity = {"product": PRODUCT, "version": VERSION, "seed": seed, "warm_start": asdict(settings)}
-    present = _existing_manifest(out)
-    if present is not None and not force and identity.items() <= present.items():
-        return present
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        made, replaced = Path(scratch, "made"), Path(scratch, "replaced")
-        manifest = _make(made, identity, seed, settings, progress)
-        if out.exists():
-            out.rename(replaced)
-        made.rename(out)
-    return manifest
+    return make_once(out, identity, CONTENTS, lambda folder: _make(folder, seed, settings, progress), force=force)
 
 
 def prepare_arithmetic_command(out: Path, seed: int = 1, force: bool = False) -> None:
     """Run `prepare` for a terminal: a progress bar, then a table of what was made."""
-    transformers_logging.disable_progress_bar()
-    console, start = Console(), time.perf_counter()
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("teaching a small model to add", total=WarmStart().steps)
-        manifest = prepare(
-            out, seed, force=force, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    console.print(_summary(out, manifest, time.perf_counter() - start))
+    show(
+        f"two-digit addition in {out}",
+        "teaching a small model to add",
+        AdditionWarmStart().steps,
+        lambda progress: prepare(out, seed, force=force, progress=progress),
+        _summary,
+    )
 
 
-def _make(
-    folder: Path, identity: dict[str, Any], seed: int, settings: WarmStart, progress: warm_start.Progress | None
-) -> dict[str, Any]:
-    """Write everything into the new folder; the manifest comes last."""
-    folder.mkdir()
+def _make(folder: Path, seed: int, settings: AdditionWarmStart, progress: Progress | None) -> Manifest:
+    """Write everything into the new folder, and return what to note of it."""
     train, val = split_questions(seed)
     write_parquet(train, "train", folder / "train.parquet")
     write_parquet(val, "val", folder / "val.parquet")
     tokenizer = build_tokenizer()
-    model = warm_start.train(train, tokenizer, seed=seed, settings=settings, progress=progress)
+    model = arithmetic_model.train(train, tokenizer, seed=seed, settings=settings, progress=progress)
     tokenizer.save_pretrained(folder / "model")
     model.save_pretrained(folder / "model")
-    manifest = {
-        **identity,
+    accuracy = asdict(arithmetic_model.measure(model, tokenizer, val))
+    return {
         "train_questions": len(train),
         "val_questions": len(val),
         "parameters": model.num_parameters(),
-        "val_accuracy": {k: round(v, 4) for k, v in asdict(warm_start.measure(model, tokenizer, val)).items()},
+        "val_accuracy": {name: round(value, 4) for name, value in accuracy.items()},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    return manifest
 
 
-def _existing_manifest(out: Path) -> dict[str, Any] | None:
-    """Return the manifest of a complete product at `out`, None where there is none; refuse what is not ours."""
-    manifest = owned_manifest(out, PRODUCT, CONTENTS)
-    return manifest if manifest is not None and all((out / name).exists() for name in CONTENTS) else None
-
-
-def _summary(out: Path, manifest: dict[str, Any], seconds: float) -> Table:
+def _summary(manifest: Manifest) -> dict[str, str]:
     """Lay the manifest out for a terminal."""
-    table = Table(title=f"two-digit addition in {out}", show_header=False)
     accuracy = manifest["val_accuracy"]
-    table.add_row("training questions", str(manifest["train_questions"]))
-    table.add_row("validation questions", str(manifest["val_questions"]))
-    table.add_row("model parameters", f"{manifest['parameters']:,}")
-    table.add_row("validation accuracy, sampled", f"{accuracy['sampled']:.1%}")
-    table.add_row("validation accuracy, greedy", f"{accuracy['greedy']:.1%}")
-    table.add_row("seed", str(manifest["seed"]))
-    table.add_row("seconds", f"{seconds:.1f}")
-    return table
+    return {
+        "training questions": str(manifest["train_questions"]),
+        "validation questions": str(manifest["val_questions"]),
+        "model parameters": f"{manifest['parameters']:,}",
+        "validation accuracy, sampled": f"{accuracy['sampled']:.1%}",
+        "validation accuracy, greedy": f"{accuracy['greedy']:.1%}",
+    }

@@ -8,15 +8,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from reinforcepp_verl.runs.checkpoint import FSDP_CONFIG, TRACKER
 from reinforcepp_verl.runs.folder import RunFolder
 
 KEY = "trainer.validation_data_dir"
 FIX = f"train with {KEY}=DIR (another DIR for every run) and, for more than one sample a question, rollout.val_kwargs.n"
-# What verl leaves in the folder of checkpoints, in one of them, and in its model's folder.
-CHECKPOINT_FILES = ("latest_checkpointed_iteration.txt", "actor", "fsdp_config.json")
-CHECKPOINT_FIX = (
-    f"train with trainer.val_only=true trainer.resume_mode=resume_path trainer.resume_from_path=CHECKPOINT {KEY}=DIR"
-)
+# What verl leaves in the folder of checkpoints and in that of a checkpoint's model.
+CHECKPOINT_FILES = (TRACKER, FSDP_CONFIG)
 
 
 def locate(source: Path, step: int | None = None) -> Path:
@@ -37,7 +35,9 @@ def locate(source: Path, step: int | None = None) -> Path:
     if _dumps(source):
         return _choose(source, step)
     if any((source / name).exists() for name in CHECKPOINT_FILES):
-        raise ValueError(f"{source}: a checkpoint holds no generations; to make them, {CHECKPOINT_FIX}")
+        raise ValueError(
+            f"{source}: part of a checkpoint, or several; give the checkpoint, RUN/checkpoints/global_step_N"
+        )
     raise ValueError(f"{source}: no STEP.jsonl in it, as verl names its dumps; give the file itself, or a run")
 
 

@@ -23,6 +23,7 @@ STARVED = {
     "optimal_token_baseline": "sum_pi_squared",
     "tir_optimal_token_baseline": "sum_pi_squared",
 }
+LOG_PROBS = "actor_rollout_ref.rollout.calculate_log_probs"
 FILTER = "algorithm.filter_groups"
 # The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms borrow the gradient of k2.
 WRONG_GRADIENT = ("kl", "k1", "low_var_kl", "k3")
@@ -74,6 +75,11 @@ def _kl(config: DictConfig) -> list[str]:
             "algorithm.use_kl_in_reward is true: reinforcepp_baseline takes the KL as a separate loss; set "
             f"algorithm.use_kl_in_reward=false {ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_type=mse, or say that you mean "
             f"it with {NODE}.kl_in_baseline_reward=true"
+        )
+    if value(config, "algorithm.kl_ctrl.type") == "adaptive" and not in_reward:
+        found.append(
+            "algorithm.kl_ctrl.type is adaptive, but algorithm.use_kl_in_reward is false: there is no penalty whose "
+            "coefficient could adapt; set algorithm.kl_ctrl.type=fixed"
         )
     if as_loss and estimator in FAMILY and kind in WRONG_GRADIENT:
         found.append(
@@ -168,6 +174,11 @@ def _aggregation(config: DictConfig) -> list[str]:
 def _correction(config: DictConfig) -> list[str]:
     node = "algorithm.rollout_correction"
     asked = [key for key in ("rollout_is", "rollout_rs") if value(config, f"{node}.{key}")]
+    if asked and not value(config, LOG_PROBS):
+        return [
+            f"{LOG_PROBS} is false: {node}.{asked[0]} compares the engine's log-probabilities with the trainer's; set "
+            f"{LOG_PROBS}=true"
+        ]
     bypassed = value(config, f"{node}.bypass_mode") and value(config, f"{ACTOR}.policy_loss.loss_mode") != "bypass_mode"
     if not (asked and bypassed):
         return []

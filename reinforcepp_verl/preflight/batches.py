@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.preflight.sizing.layout import Layout, longest, needs_reference
 from reinforcepp_verl.preflight.values import is_count, trainer_mode, value
 
 ROOT = "actor_rollout_ref"
@@ -47,30 +48,12 @@ def _micro_batch_keys(config: DictConfig) -> Iterator[str]:
         yield f"{ACTOR}.ppo_micro_batch_size_per_gpu"
     if not value(config, f"{ROLLOUT}.log_prob_use_dynamic_bsz"):
         yield f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu"
-    if _needs_ref(config) and not value(config, f"{REF}.log_prob_use_dynamic_bsz"):
+    if needs_reference(config) and not value(config, f"{REF}.log_prob_use_dynamic_bsz"):
         yield f"{REF}.log_prob_micro_batch_size_per_gpu"
     if value(config, "critic.enable"):
         yield "critic.ppo_mini_batch_size"
         if not value(config, "critic.use_dynamic_bsz"):
             yield "critic.ppo_micro_batch_size_per_gpu"
-
-
-def _needs_ref(config: DictConfig) -> bool:
-    return bool(value(config, "algorithm.use_kl_in_reward") or value(config, f"{ACTOR}.use_kl_loss"))
-
-
-def _gpus(config: DictConfig) -> int:
-    return value(config, "trainer.nnodes") * value(config, "trainer.n_gpus_per_node")
-
-
-def _data_parallel(config: DictConfig) -> int:
-    """Return over how many ranks FSDP spreads a batch: Ulysses ranks share one part."""
-    return max(1, _gpus(config) // _sequence_parallel(config))
-
-
-def _sequence_parallel(config: DictConfig) -> int:
-    name = "ulysses_sequence_parallel_size"
-    return max(value(config, f"{ACTOR}.{name}") or 1, value(config, f"{ACTOR}.fsdp_config.{name}") or 1)
 
 
 def _update_batch(config: DictConfig) -> int:
@@ -100,15 +83,18 @@ def _separate_async(config: DictConfig) -> list[str]:
 
 def _workers(config: DictConfig) -> list[str]:
     found = []
-    gpus, tensor_key = _gpus(config), f"{ROLLOUT}.tensor_model_parallel_size"
-    others = ("data_parallel_size", "pipeline_model_parallel_size")
-    engine = value(config, tensor_key)
-    for name in others:
-        engine *= value(config, f"{ROLLOUT}.{name}")
+    layout, tensor_key = Layout.of(config), f"{ROLLOUT}.tensor_model_parallel_size"
+    gpus, engine, parallel = layout.gpus, layout.engine, layout.sequence_parallel
     if gpus % engine and trainer_mode(config) != "separate_async":
         found.append(
             f"{tensor_key} is {value(config, tensor_key)}: an engine takes {engine} GPUs, which does not divide the "
             f"{gpus} of trainer.nnodes x trainer.n_gpus_per_node; set {tensor_key}=1 or a divisor of {gpus}"
+        )
+    if gpus % parallel:
+        key = f"{ACTOR}.ulysses_sequence_parallel_size"
+        found.append(
+            f"{key} is {parallel}: so many workers share a sequence, and there are {gpus}; "
+            f"set {key}={_largest_divisor(gpus, parallel)}"
         )
     rows = value(config, TRAIN) * value(config, f"{ROLLOUT}.n")
     if rows % gpus:
@@ -125,7 +111,7 @@ def _workers(config: DictConfig) -> list[str]:
 def _mini_batches(config: DictConfig, node: str) -> list[str]:
     """Check one model's updates: mini-batches of a batch, their share per rank, micro-batches of that share."""
     key, micro_key = f"{node}.ppo_mini_batch_size", f"{node}.ppo_micro_batch_size_per_gpu"
-    mini, batch, ranks = value(config, key), _update_batch(config), _data_parallel(config)
+    mini, batch, ranks = value(config, key), _update_batch(config), Layout.of(config).data_parallel
     if batch % mini:
         return [
             f"{key} is {mini}: it must divide {TRAIN} ({batch}), or verl fills the last mini-batch with empty answers; "
@@ -142,7 +128,7 @@ def _critic(config: DictConfig) -> list[str]:
 
 
 def _log_probs(config: DictConfig) -> list[str]:
-    rows, ranks = _update_batch(config) * value(config, f"{ROLLOUT}.n"), _data_parallel(config)
+    rows, ranks = _update_batch(config) * value(config, f"{ROLLOUT}.n"), Layout.of(config).data_parallel
     if rows % ranks:
         return []
     keys = [key for key in _micro_batch_keys(config) if key.endswith("log_prob_micro_batch_size_per_gpu")]
@@ -161,16 +147,15 @@ def _micro_batches(config: DictConfig, key: str, rows: int) -> list[str]:
 
 def _token_budgets(config: DictConfig) -> list[str]:
     """Check micro-batches by tokens: the longest possible sequence must fit into one."""
-    longest = value(config, "data.max_prompt_length") + value(config, "data.max_response_length")
-    per_gpu = -(-longest // _sequence_parallel(config))
+    per_gpu = -(-longest(config) // Layout.of(config).sequence_parallel)
     switches = {
         f"{ACTOR}.ppo_max_token_len_per_gpu": f"{ACTOR}.use_dynamic_bsz",
         f"{ROLLOUT}.log_prob_max_token_len_per_gpu": f"{ROLLOUT}.log_prob_use_dynamic_bsz",
     }
-    if _needs_ref(config):
+    if needs_reference(config):
         switches[f"{REF}.log_prob_max_token_len_per_gpu"] = f"{REF}.log_prob_use_dynamic_bsz"
     return [
-        f"{key} is {budget}: data.max_prompt_length + data.max_response_length is {longest}; "
+        f"{key} is {budget}: data.max_prompt_length + data.max_response_length is {longest(config)}; "
         f"set {key} to {per_gpu} or more"
         for key, switch in switches.items()
         if value(config, switch) and not (is_count(budget := value(config, key)) and budget >= per_gpu)

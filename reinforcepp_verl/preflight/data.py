@@ -9,10 +9,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.preflight.table import Table, UnreadableTableError, read
 from reinforcepp_verl.preflight.values import did_you_mean, is_count, value
 
 TRAIN, VAL = "data.train_files", "data.val_files"
+PREPARED = ("arithmetic", "word_problems", *SOURCES)
 STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
 
 
@@ -49,8 +51,8 @@ def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
 
 
 def _how_to_make(file: str, key: str) -> str:
-    if Path(file).parent.name == "arithmetic":
-        return "run `reinforcepp prepare arithmetic`"
+    if (name := Path(file).parent.name) in PREPARED:
+        return f"run `reinforcepp prepare {name}`"
     return f"make it, or set {key} to a file that exists"
 
 

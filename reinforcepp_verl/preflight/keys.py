@@ -15,7 +15,7 @@ from reinforcepp_verl.config import read_options
 from reinforcepp_verl.preflight.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
 from reinforcepp_verl.preflight.values import nearest, value
 
-GROUPS = ("recipe", "method", "cluster", "preset")
+GROUPS = ("recipe", "method", "cluster", "preset", "reward_function")
 RAY_INIT = "ray_kwargs.ray_init"
 SAMPLER, SAMPLER_KWARGS = "trainer.v1.sampler.custom_sampler.path", "trainer.v1.sampler.sampler_kwargs"
 # Handed on to somebody else's function or library as they are.
@@ -58,7 +58,7 @@ def _meant(key: str, known: list[str]) -> str | None:
 
 
 def group_names(group: str) -> list[str]:
-    """List what can be written after `+recipe=`, `+method=` or `+cluster=`."""
+    """List what can be written after `+recipe=`, `+method=` and so on."""
     if group == "recipe":
         return search_path.recipe_names()
     return sorted(path.stem for path in (search_path.config_dir() / group).glob("*.yaml"))

@@ -7,21 +7,34 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.preflight.data import PREPARED
 from reinforcepp_verl.preflight.values import value
 
-ACTOR, CRITIC = "actor_rollout_ref.model", "critic.model"
+ACTOR, CRITIC, JUDGE = "actor_rollout_ref.model", "critic.model", "reward.reward_model"
+ENGINES = ("vllm", "sglang")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the model, its tokenizer where that is kept apart, and the critic's model if there is a critic."""
+    """Check the model, its tokenizer where that is kept apart, and the critic and the reward model if there are any."""
     found = _model(config, ACTOR)
     if value(config, "critic.enable"):
         found += [
             problem + f" (as for the actor: '{CRITIC}.path=${{{ACTOR}.path}}')" for problem in _model(config, CRITIC)
         ]
-    return found
+    return [*found, *(_reward_model(config) if value(config, f"{JUDGE}.enable") else [])]
+
+
+def _reward_model(config: DictConfig) -> list[str]:
+    given, engine = value(config, f"{JUDGE}.model_path"), value(config, f"{JUDGE}.rollout.name")
+    if not given:
+        return [f"{JUDGE}.model_path is {given}: set it to a model folder or a name on the Hugging Face hub"]
+    if engine not in ENGINES:
+        return [
+            f"{JUDGE}.rollout.name is {engine}: no such engine serves a reward model; set {JUDGE}.rollout.name=vllm"
+        ]
+    return _folder(f"{JUDGE}.model_path", given)
 
 
 def _model(config: DictConfig, node: str) -> list[str]:
@@ -54,6 +67,6 @@ def _looks_local(given: str) -> bool:
 
 
 def _how_to_make(folder: Path, key: str) -> str:
-    if folder.parent.name == "arithmetic":
-        return "run `reinforcepp prepare arithmetic`"
+    if (name := folder.parent.name) in PREPARED:
+        return f"run `reinforcepp prepare {name}`"
     return f"set {key} to a model folder or a name on the Hugging Face hub"

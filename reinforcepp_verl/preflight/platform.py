@@ -14,13 +14,14 @@ ROLLOUT = "actor_rollout_ref.rollout"
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the device against this machine, and a CPU run against what works on the CPU."""
-    return _cpu_run(config) if value(config, "trainer.device") == "cpu" else _accelerator_run(config)
+    """Check a CPU run against what works on the CPU."""
+    return _cpu_run(config) if value(config, "trainer.device") == "cpu" else []
 
 
-def _accelerator_run(config: DictConfig) -> list[str]:
+def accelerator(config: DictConfig) -> list[str]:
+    """Check a run on an accelerator against this machine, unless Ray's workers are elsewhere."""
     device = value(config, "trainer.device")
-    if not cpu_platform_wanted() or _remote_cluster(config):
+    if device == "cpu" or not cpu_platform_wanted() or _remote_cluster(config):
         return []
     if accelerator_present():
         return [f"trainer.device is {device}, but {PLATFORM_VARIABLE}=cpu is exported; unset it or add +cluster=cpu"]

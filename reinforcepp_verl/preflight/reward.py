@@ -1,19 +1,32 @@
-"""The user's reward function: whether file and function are there, without running any of the user's code."""
+"""The reward function and its options: whether file and function are there, without running any of the user's code."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import math
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.preflight.values import did_you_mean, value
+from reinforcepp_verl.algorithm.options import FAMILY
+from reinforcepp_verl.config import ERRORS_NODE, RewardErrorOptions, read_reward_errors
+from reinforcepp_verl.preflight.values import OUR_TRAINERS, did_you_mean, value
+from reinforcepp_verl.rewards.options import MathRewardOptions
 
 NODE = "reward.custom_reward_function"
+KWARGS = f"{NODE}.reward_kwargs"
+MATH = "pkg://reinforcepp_verl.rewards.math"
+MANAGER, OURS = "reward.reward_manager.name", "reinforcepp"
+MODE = "trainer.v1.trainer_mode"
 
 
 def check(config: DictConfig) -> list[str]:
+    """Check the function, then its options, then what becomes of its errors."""
+    return [*_function(config), *_options(config), *_errors(config), *_trainer(config)]
+
+
+def _function(config: DictConfig) -> list[str]:
     """Find the function's source file and look for the function in it."""
     path, name = value(config, f"{NODE}.path"), value(config, f"{NODE}.name")
     if not path:
@@ -32,6 +45,64 @@ def check(config: DictConfig) -> list[str]:
     return [
         f"{NODE}.name is {name}: {path} defines no such function{did_you_mean(name, names)}; define it, or set "
         f"{NODE}.name to one that is there ({', '.join(sorted(names))})"
+    ]
+
+
+def _options(config: DictConfig) -> list[str]:
+    """Check the options of the math reward, and that no other function gets them."""
+    node, path = value(config, KWARGS), value(config, f"{NODE}.path")
+    if path != MATH:
+        if OmegaConf.get_type(node) is not MathRewardOptions:
+            return []
+        return [
+            f"{NODE}.path is {path}, but {KWARGS} holds the options of the math reward; remove them with '~{KWARGS}'"
+        ]
+    try:
+        options = MathRewardOptions.of(node or {})
+    except ValueError as error:
+        return [str(error)]
+    except TypeError as error:
+        return [f"{KWARGS}: {error}; choose this reward by +reward_function=math, which checks the types"]
+    manager = value(config, MANAGER)
+    if not options.needs_length or manager == OURS:
+        return []
+    return [
+        f"{MANAGER} is {manager}: only {OURS} tells the math reward the length of an answer, which overlong_max_tokens "
+        f"and truncated_penalty need; set {MANAGER}={OURS}, or both to null"
+    ]
+
+
+def _errors(config: DictConfig) -> list[str]:
+    if value(config, ERRORS_NODE) is None:
+        return [f"{ERRORS_NODE} is null: remove this setting to get the defaults; {ERRORS_NODE}.max_rate=1 never stops"]
+    try:
+        options = read_reward_errors(config)
+    except ValueError as error:
+        return [str(error)]
+    manager = value(config, MANAGER)
+    if manager != OURS and options != RewardErrorOptions():
+        return [f"{ERRORS_NODE} is set, but {MANAGER} is {manager}, which does not read it; set {MANAGER}={OURS}"]
+    ours = value(config, "algorithm.adv_estimator") in FAMILY
+    if math.isnan(options.score) and not (ours and value(config, "algorithm.reinforcepp.nonfinite") == "drop"):
+        return [
+            f"{ERRORS_NODE}.score is nan: that needs an estimator of ours and algorithm.reinforcepp.nonfinite=drop; "
+            f"set it, or {ERRORS_NODE}.score=0"
+        ]
+    return []
+
+
+def _trainer(config: DictConfig) -> list[str]:
+    """Refuse a trainer that would never look at the errors which our manager turns into scores.
+
+    With an estimator of ours it is refused already (`preflight/algorithm.py`).
+    """
+    mode, estimator = str(value(config, MODE)), value(config, "algorithm.adv_estimator")
+    watched = value(config, "trainer.use_v1") and mode.startswith(OUR_TRAINERS)
+    if watched or estimator in FAMILY or value(config, MANAGER) != OURS:
+        return []
+    return [
+        f"{MANAGER} is {OURS}, but verl's own trainer never counts the errors of a reward function; set "
+        f"trainer.use_v1=true {MODE}={OUR_TRAINERS}sync, or {MANAGER}=naive"
     ]
 
 

@@ -21,14 +21,14 @@ BASE = "reinforcepp_trainer"
 
 @functools.cache
 def known_keys(model_engine: str | None = None) -> Tree:
-    """Compose the base on its own and add the keys of hydra_configs/{method,cluster,preset}; the values are unresolved.
+    """Compose the base with our reward's options and add the keys of hydra_configs/{method,cluster,preset}; unresolved.
 
     The loader is a new one: that of the running application also sees the user's --config-dir, where a file may bear
     the name of ours. A key that is null or empty here may have any content.
     """
     search_path.register()
     loader = ConfigLoaderImpl(create_config_search_path(None))
-    overrides = [f"model_engine={model_engine}"] if model_engine else []
+    overrides = ["+reward_function=math", *([f"model_engine={model_engine}"] if model_engine else [])]
     base = loader.load_configuration(BASE, overrides, RunMode.RUN, from_shell=False)
     tree = as_tree(base)
     tree.pop("hydra")

@@ -1,17 +1,16 @@
 """Scores a mathematical answer against the ground truth, by math-verify in worker processes that can be killed.
 
-reward.custom_reward_function.path=pkg://reinforcepp_verl.rewards.math
-reward.custom_reward_function.name=compute_score
-+reward.custom_reward_function.reward_kwargs.score_scale=plus_minus_one
+`+reward_function=math` sets it, and declares its options at reward.custom_reward_function.reward_kwargs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from reinforcepp_verl.rewards import verifier
 from reinforcepp_verl.rewards.extraction import extract_answer
-from reinforcepp_verl.rewards.options import SCALES, MathRewardOptions
+from reinforcepp_verl.rewards.options import NODE, SCALES, MathRewardOptions
 from reinforcepp_verl.rewards.pool import shared_pool
 
 PRED_CHARS = 300
@@ -21,31 +20,46 @@ PRED_CHARS = 300
 def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: str,
+    ground_truth: str | list[str],
     extra_info: dict[str, Any] | None = None,
     *,
     reward_router_address: str | None = None,
     reward_model_tokenizer: Any = None,
     **options: Any,
 ) -> dict[str, float | str]:
-    """Score one solution; the options are those of `MathRewardOptions`.
+    """Score one solution, right if it equals the ground truth or any of several; the options: `MathRewardOptions`.
 
     Always returns `score`, the reward; `acc`, 1.0 if right; `pred`, the answer found; `format`, 1.0 if it was marked as
     the answer; and `error`, why it was not compared: "" if it was, else `no answer`, `answer too large: ...`,
     `not parsed`, `timeout`, `crashed`, `memory` or `error: ...`. verl averages the numbers over validation.
+
+    Raises:
+        ValueError: an option is not valid, or needs a fact that `extra_info` lacks
     """
     chosen = MathRewardOptions.of(options)
     answer = extract_answer(solution_str, chosen.last_number, chosen.searched_chars)
-    verdict = judge(answer.text, str(ground_truth), chosen)
+    truths = ground_truth if isinstance(ground_truth, list) else [ground_truth]
+    verdict = judge_any(answer.text, [str(truth) for truth in truths], chosen)
     wrong, right = SCALES[chosen.score_scale]
     score = (right if verdict.correct else wrong) + chosen.format_reward * answer.formatted
     return {
-        "score": _penalised(score, len(solution_str), (extra_info or {}).get("truncated"), chosen),
+        "score": _penalised(score, extra_info or {}, chosen),
         "acc": float(verdict.correct),
         "pred": answer.text[:PRED_CHARS],
         "format": float(answer.formatted),
         "error": verdict.reason,
     }
+
+
+def judge_any(answer: str, ground_truths: list[str], options: MathRewardOptions) -> verifier.Verdict:
+    """Return the first verdict that is right; if none is, the first with a reason. Each may take the time limit."""
+    wrong = []
+    for truth in ground_truths:
+        verdict = judge(answer, truth, options)
+        if verdict.correct:
+            return verdict
+        wrong.append(verdict)
+    return max(wrong, key=lambda verdict: bool(verdict.reason), default=verifier.Verdict(False, "no ground truth"))
 
 
 def judge(answer: str, ground_truth: str, options: MathRewardOptions) -> verifier.Verdict:
@@ -65,18 +79,20 @@ def judge(answer: str, ground_truth: str, options: MathRewardOptions) -> verifie
     return verifier.Verdict(False, outcome.failure) if outcome.failure else outcome.value
 
 
-def _penalised(score: float, length: int, truncated: bool | None, options: MathRewardOptions) -> float:
+def _penalised(score: float, facts: Mapping[str, Any], options: MathRewardOptions) -> float:
     """Apply DAPO's overlong penalty, then ProRL's penalty of truncated texts, in OpenRLHF's order."""
-    limit = options.overlong_max_chars
+    limit, buffer = options.overlong_max_tokens, options.overlong_buffer_tokens
     if limit is not None:
-        excess = min(length - (limit - options.overlong_buffer_chars), options.overlong_buffer_chars)
-        score -= max(excess, 0) / options.overlong_buffer_chars * options.overlong_penalty_factor
-    if options.truncated_penalty is None:
-        return score
-    if truncated is None:
-        if limit is None:
-            raise ValueError("truncated_penalty needs extra_info['truncated'] or overlong_max_chars")
-        truncated = length >= limit
-    if not truncated:
+        excess = min(_fact(facts, "response_tokens", "overlong_max_tokens") - (limit - buffer), buffer)
+        score -= max(excess, 0) / buffer * options.overlong_penalty_factor
+    if options.truncated_penalty is None or not _fact(facts, "truncated", "truncated_penalty"):
         return score
     return score * options.truncated_penalty if options.truncated_penalty >= 0 else options.truncated_penalty
+
+
+def _fact(facts: Mapping[str, Any], name: str, option: str) -> Any:
+    if name not in facts:
+        raise ValueError(
+            f"{NODE}.{option} needs extra_info[{name!r}], which reward.reward_manager.name=reinforcepp passes on"
+        )
+    return facts[name]

@@ -12,9 +12,9 @@ NODE = "reward.custom_reward_function.reward_kwargs"
 SCALES = {"zero_one": (0.0, 1.0), "plus_minus_one": (-1.0, 1.0)}
 
 
-@dataclass(frozen=True)
+@dataclass
 class MathRewardOptions:
-    """How an answer is found, compared and scored. Lengths are in characters: verl passes text, never token counts."""
+    """How an answer is found, compared and scored."""
 
     score_scale: str = "zero_one"
     """`zero_one`: a wrong answer scores 0. `plus_minus_one`: it scores -1 (DAPO, verl's `math_dapo`)."""
@@ -28,20 +28,19 @@ class MathRewardOptions:
     searched_chars: int = SEARCHED_CHARS
     """How much of the end of a text is searched for its answer."""
 
-    overlong_max_chars: int | None = None
-    """Length at which DAPO's soft overlong penalty is complete (arXiv 2503.14476, Eq. 13); null for no penalty. For an
-    exact count of tokens use verl's `reward.reward_manager.name=dapo`, which adds its penalty to this score."""
+    overlong_max_tokens: int | None = None
+    """Length at which DAPO's soft overlong penalty is complete (arXiv 2503.14476, Eq. 13); null for no penalty. It is
+    that of `extra_info["response_tokens"]`."""
 
-    overlong_buffer_chars: int = 0
-    """The penalty grows linearly over this many characters before `overlong_max_chars`."""
+    overlong_buffer_tokens: int = 0
+    """The penalty grows linearly over this many tokens before `overlong_max_tokens`."""
 
     overlong_penalty_factor: float = 1.0
     """The complete penalty: -min(length - (max - buffer), buffer) / buffer * factor is added to the score."""
 
     truncated_penalty: float | None = None
     """ProRL's penalty of a truncated text, as in OpenRLHF's `stop_properly_penalty_coef`: from 0 to 1 it multiplies the
-    score, below 0 it replaces it; null for none. Truncated is what `extra_info["truncated"]` says; verl 0.9.1 does not
-    say it, and then a text of `overlong_max_chars` or more counts as truncated."""
+    score, below 0 it replaces it; null for none. Truncated is what `extra_info["truncated"]` says."""
 
     time_limit_s: float = 5.0
     """Seconds that comparing one answer may take before its process is killed and the answer scored as wrong."""
@@ -66,13 +65,18 @@ class MathRewardOptions:
                 raise ValueError(f"{NODE}.{name} is {given}: it must be > 0")
         if self.max_exponent < 0:
             raise ValueError(f"{NODE}.max_exponent is {self.max_exponent}: it must be 0 or more")
-        if self.overlong_max_chars is not None and not 0 < self.overlong_buffer_chars <= self.overlong_max_chars:
+        if self.overlong_max_tokens is not None and not 0 < self.overlong_buffer_tokens <= self.overlong_max_tokens:
             raise ValueError(
-                f"{NODE}.overlong_buffer_chars is {self.overlong_buffer_chars}: with overlong_max_chars="
-                f"{self.overlong_max_chars} it must be above 0 and at most that"
+                f"{NODE}.overlong_buffer_tokens is {self.overlong_buffer_tokens}: with overlong_max_tokens="
+                f"{self.overlong_max_tokens} it must be above 0 and at most that"
             )
         if self.truncated_penalty is not None and self.truncated_penalty > 1:
             raise ValueError(f"{NODE}.truncated_penalty is {self.truncated_penalty}: it must be at most 1")
+
+    @property
+    def needs_length(self) -> bool:
+        """True if the score depends on the answer's length in tokens, which only our reward manager passes on."""
+        return self.overlong_max_tokens is not None or self.truncated_penalty is not None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> MathRewardOptions:

@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from reinforcepp_verl.runs.metrics import MEAN_OF_SOURCES
+
 Curve = tuple[np.ndarray, np.ndarray]
 
 
@@ -37,10 +39,12 @@ def load_history(run: Path) -> History:
 
 
 def validation_key(names: Iterable[str]) -> str | None:
-    """Pick verl's headline validation metric (val-core/<data source>/.../mean@k) among `names`, accuracy first."""
-    found = sorted(name for name in names if name.startswith("val-core/") and "/mean@" in name)
-    accuracy = [name for name in found if "/acc/mean@" in name]
-    return next(iter(accuracy + found), None)
+    """Pick the headline validation metric (val-core/<data source>/.../mean@k) among `names`.
+
+    Accuracy comes before rewards, and the mean over several data sources before a single one.
+    """
+    found = [name for name in names if name.startswith("val-core/") and "/mean@" in name]
+    return min(found, key=lambda name: ("/acc/mean@" not in name, MEAN_OF_SOURCES not in name, name), default=None)
 
 
 def _read_records(path: Path) -> dict[int, dict[str, float]]:

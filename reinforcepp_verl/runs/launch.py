@@ -30,7 +30,11 @@ FILE_LOGGER = "file"
 
 def train(config: DictConfig, console: Console) -> int:
     """Train with `config` in a new run folder and return the exit code: 0 only when every step was done."""
-    folder = create(Path(config.runs_dir), config.trainer.experiment_name)
+    return run_in(create(Path(config.runs_dir), config.trainer.experiment_name), config, console)
+
+
+def run_in(folder: RunFolder, config: DictConfig, console: Console) -> int:
+    """Do what `config` asks for, training or validation, with all files in `folder`; return the exit code."""
     summary = Summary(seed=config.seed)
     started = time.monotonic()
     with stopping_signals_raise() as ignore_further_signals:

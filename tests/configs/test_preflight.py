@@ -304,14 +304,23 @@ def test_a_divisor_is_suggested_for_every_number():
     ],
 )
 def test_device_against_machine(compose, monkeypatch, nodes, platform, overrides, fragment):
-    from reinforcepp_verl.preflight.platform import check
+    from reinforcepp_verl.preflight.platform import accelerator, check
 
     monkeypatch.setattr(detect, "DEVICE_NODES", nodes)
     monkeypatch.delenv("VERL_PLATFORM")
     if platform:
         monkeypatch.setenv("VERL_PLATFORM", platform)
-    found = check(compose(*TASK, *overrides.split()))
+    config = compose(*TASK, *overrides.split())
+    found = [*check(config), *accelerator(config)]
     assert found == [] if fragment is None else fragment in found[0]
+
+
+def test_a_configuration_for_another_machine_needs_no_accelerator_here(compose, monkeypatch):
+    monkeypatch.setattr(detect, "DEVICE_NODES", ())
+    monkeypatch.delenv("VERL_PLATFORM")
+    config = compose(*TASK, "+cluster=local")
+    assert any("no accelerator" in problem for problem in problems(config))
+    assert problems(config, elsewhere=True) == []
 
 
 # --- the plugin

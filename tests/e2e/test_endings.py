@@ -86,7 +86,7 @@ def test_a_broken_reward_function_is_reported_in_a_line(start, command, workplac
     assert process.returncode not in (0, None)
     assert "Traceback" not in output
     failed = output[output.index("failed:") :]
-    assert "prompt groups failed" in failed and "no verdict today" in failed
+    assert "answers could not be scored" in failed and "no verdict today" in failed
     assert len(failed.splitlines()) <= 4
     assert str(newest_run(workplace) / "train.log") in failed
     assert not processes.of_run(str(newest_run(workplace)))

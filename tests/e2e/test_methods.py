@@ -14,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reinforcepp_verl import search_path
 from reinforcepp_verl.adapters import ESTIMATORS
@@ -25,13 +27,14 @@ COMMAND = Path(sys.executable).with_name("reinforcepp")
 METHODS = sorted(path.stem for path in (search_path.config_dir() / "method").glob("*.yaml"))
 SHORT = ["trainer.val_before_train=false", "trainer.test_freq=-1", "actor_rollout_ref.rollout.agent.num_workers=1"]
 STEPS = 3
-# The run of this method also drops rows, keeps running statistics and saves them.
+# The run of this method also drops rows, outlives errors of the reward, keeps running statistics and saves them.
 STATEFUL = "reinforcepp_baseline"
 STATE_OPTIONS = [
     f"+method={STATEFUL}",
     "algorithm.reinforcepp.statistics=running",
     "algorithm.reinforcepp.reward_norm=running",
     "algorithm.reinforcepp.nonfinite=drop",
+    "reward_errors.max_rate=0.5",
 ]
 # A run is mostly imports, one after the other: two runs at once hardly slow each other down, even on two cores.
 RUNS_AT_ONCE = 2
@@ -40,6 +43,8 @@ STAGGER_S = 15
 SOMETIMES_NAN = """
 import random
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_):
+    if random.random() < 0.05:
+        raise KeyError("verdict")
     score = float(solution_str.strip() == ground_truth.strip())
     return {"score": float("nan") if random.random() < 0.1 else score, "acc": score}
 """
@@ -112,6 +117,7 @@ def test_method_trains(finished, method):
 def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs, finished):
     run, records = finished[STATEFUL].result()
     assert sum(record["reinforcepp/dropped_rows/sum"] for record in records) > 0
+    assert sum(record["reward/error_rate"] for record in records) > 0
     assert all(math.isfinite(value) for record in records for value in record.values())
     checkpoint = run / "checkpoints" / f"global_step_{STEPS}"
     saved = json.loads((checkpoint / "reinforcepp_state.json").read_text())
@@ -129,3 +135,22 @@ def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs, f
     after = json.loads((resumed / "checkpoints" / f"global_step_{STEPS + 1}" / "reinforcepp_state.json").read_text())
     assert after["window"][:-1] == saved["window"]
     assert after["scores"]["count"] == usable + 24 * 4
+
+
+def test_a_saved_checkpoint_becomes_a_plain_model(finished, workplace, tmp_path):
+    run, _ = finished[STATEFUL].result()
+    command = [COMMAND, "export", run, "--out", tmp_path / "model", "--dtype", "float32"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "equal bit for bit" in done.stdout and "merger" not in done.stdout
+    manifest = json.loads((tmp_path / "model" / "export.json").read_text())
+    assert (manifest["run"], manifest["step"], manifest["dtype"]) == (run.name, STEPS, "float32")
+    assert manifest["check"]["from_rounding"] == 0
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "12+34="}], return_tensors="pt")["input_ids"]
+    trained, start = (
+        AutoModelForCausalLM.from_pretrained(folder)(prompt).logits
+        for folder in (tmp_path / "model", workplace / "data" / "arithmetic" / "model")
+    )
+    assert trained.isfinite().all() and not torch.equal(trained, start)

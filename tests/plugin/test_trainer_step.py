@@ -12,19 +12,26 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.core_algos import AdaptiveKLController
 from verl.trainer.ppo.v1 import trainer_base
 
-from reinforcepp_verl import trainer
+from reinforcepp_verl import reward_watch, trainer
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.estimators import reinforcepp
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.config import RewardErrorOptions
+from reinforcepp_verl.reward_watch import RewardFailureError, RewardWatch
 from reinforcepp_verl.step import UndilutedKL
 
 # A session of two rows, one of one row, an answer to another prompt, and a filler row.
 KEYS = ["a_0_0", "a_0_1", "a_1_0", "b_0_0", "padf_0_0"]
 UIDS = ["a", "a", "a", "b", "padf"]
+TAGS = [{}, {}, {}, {}, {"is_padding": True}]
+# Of the three answers one could not be scored; verl copies what was said of one into the filler row.
+FINE, FAILED = {"reward_error": 0.0, "reward_timeout": 0.0}, {"reward_error": 1.0, "error": "error: E: boom"}
+REPORTS = [FAILED, FAILED, FINE, FINE, FAILED]
 LENGTHS = [3, 2, 2, 3, 1]
 SCORES = [[0.0, 0.0, 30.0], [0.0, 30.0], [0.0, 0.0], [0.0, 0.0, 1.0], [0.0]]
 MASKS = [[1, 1, 1], [1, 1], [1, 1], [1, 0, 1], [0]]
+OBJECTS = {"uid": UIDS, "extra_fields": [{"reward_extra_info": report} for report in REPORTS]}
 BETA, GAP = 0.1, 0.5
 OPTIONS = {"population": "sample"}
 
@@ -38,9 +45,8 @@ class Queue:
     def kv_batch_get(self, keys, partition_id, select_fields):
         assert keys == KEYS
         names = [name for name in select_fields if name in self.fields]
-        found = {name: nested(self.fields[name]) for name in names if name != "uid"}
-        if "uid" in names:
-            found["uid"] = NonTensorStack(*UIDS)
+        found = {name: nested(self.fields[name]) for name in names if name not in OBJECTS}
+        found |= {name: NonTensorStack(*OBJECTS[name]) for name in names if name in OBJECTS}
         return TensorDict(found, batch_size=len(KEYS))
 
     def kv_batch_put(self, keys, partition_id, fields):
@@ -61,7 +67,7 @@ def queue(monkeypatch):
 
     made = Queue(
         {
-            "uid": UIDS,
+            **OBJECTS,
             "rm_scores": [torch.tensor(row) for row in SCORES],
             "response_mask": [torch.tensor(row) for row in MASKS],
             "loss_mask": [torch.tensor(row) for row in MASKS],
@@ -70,8 +76,8 @@ def queue(monkeypatch):
             "rollout_log_probs": ragged(-1.0),
         }
     )
-    monkeypatch.setattr(trainer_base, "tq", made)
-    monkeypatch.setattr(trainer, "tq", made)
+    for module in (trainer_base, trainer, reward_watch):
+        monkeypatch.setattr(module, "tq", made)
     return made
 
 
@@ -90,9 +96,10 @@ def compute(queue, **algorithm):
     }
     ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
     ours.options, ours.ours, ours.memory = ReinforceppOptions(**OPTIONS), True, Memory()
+    ours.reward_watch = RewardWatch(RewardErrorOptions())
     ours.kl_ctrl_in_reward = UndilutedKL(AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100))
     metrics = {}
-    ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=[{}] * len(KEYS), partition_id="train"), metrics)
+    ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), metrics)
     return ours, metrics
 
 
@@ -144,11 +151,39 @@ def test_a_rejection_reaches_the_mask_that_verl_divides_by(queue):
     assert metrics["reinforcepp/rejected_tokens"] == pytest.approx(1 / 9)
 
 
+def test_rates_are_over_answers_not_rows(queue):
+    _, metrics = compute(queue)
+    assert metrics["reward/error_rate"] == pytest.approx(1 / 3)
+    assert metrics["reward/timeout_rate"] == 0.0
+    assert "reward/no_answer_rate" not in metrics, "the reward function says nothing about it"
+
+
+def test_too_many_errors_stop_the_step_under_any_estimator(queue):
+    for ours in (True, False):
+        stopped = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+        stopped.ours, stopped.reward_watch = ours, RewardWatch(RewardErrorOptions(min_count=1))
+        with pytest.raises(RewardFailureError, match="1 of 3 answers could not be scored.*the first: E: boom; correct"):
+            stopped._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {})
+
+
+def test_too_many_errors_stop_a_validation_too(queue):
+    stopped = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+    stopped.reward_watch = RewardWatch(RewardErrorOptions(min_count=2))
+    columns = {"reward": [0.0, 0.0, 1.0], "reward_error": [1.0, 1.0, 0.0], "error": ["error: E: boom", "timeout", None]}
+    with pytest.raises(RewardFailureError, match="2 of 3 answers"):
+        stopped._val_metrics_update(["math"] * 3, ["a", "b", "c"], columns, [])
+    del columns["error"], columns["reward_error"]
+    metrics = stopped._val_metrics_update(["math"] * 3, ["a", "b", "c"], columns, [], expected_acc_counts={})
+    assert metrics["val-core/math/reward/mean@1"] == pytest.approx(1 / 3)
+
+
 def test_an_estimator_that_is_not_ours_is_left_to_verl(queue):
     ours = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
     node = {"adv_estimator": "rloo", "gamma": 1.0, "lam": 1.0, "use_kl_in_reward": False, "rollout_correction": None}
     ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
     ours.ours, metrics = False, {}
-    ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=[{}] * len(KEYS), partition_id="train"), metrics)
+    ours.reward_watch = RewardWatch(RewardErrorOptions())
+    ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), metrics)
     assert not any(name.startswith("reinforcepp/") for name in metrics)
+    assert metrics["reward/error_rate"] == pytest.approx(1 / 3)
     assert np.isfinite(torch.cat(queue.fields["advantages"]).numpy()).all()

@@ -46,6 +46,13 @@ def test_a_trainers_options_are_found_under_our_name_too(mode):
         ("_compute_advantage", ["self", "batch", "metrics"]),
         ("_save_checkpoint", ["self"]),
         ("_load_checkpoint", ["self"]),
+        (
+            "_val_metrics_update",
+            [
+                *("self", "data_sources", "sample_uids", "reward_extra_infos_dict", "sample_turns"),
+                "expected_acc_counts",
+            ],
+        ),
     ],
 )
 def test_verls_methods_that_we_extend_are_still_there(method, parameters):

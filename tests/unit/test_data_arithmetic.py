@@ -11,12 +11,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from verl.utils import hf_tokenizer
 from verl.utils.tokenizer import normalize_token_ids
 
-from reinforcepp_verl.data import arithmetic, warm_start
+from reinforcepp_verl.data import arithmetic, arithmetic_model
 from reinforcepp_verl.data.arithmetic import Question, build_tokenizer, prepare, split_questions, write_parquet
-from reinforcepp_verl.data.warm_start import WarmStart, build_model, measure, noisy_sums, train
+from reinforcepp_verl.data.arithmetic_model import AdditionWarmStart, measure, noisy_sums, train
+from reinforcepp_verl.data.warm_start import build_model
 from reinforcepp_verl.rewards.arithmetic import compute_score
 
-TINY = WarmStart(hidden_size=32, layers=1, careful_steps=3, sloppy_steps=2, batch_size=8)
+TINY = AdditionWarmStart(hidden_size=32, layers=1, careful_steps=3, sloppy_steps=2, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_tokenizer_round_trip_has_no_spaces(product, tokenizer):
 
 def test_answers_decode_to_the_ground_truth(tokenizer):
     questions = [Question(10, 10), Question(45, 54), Question(50, 50), Question(99, 99)]
-    encoded = warm_start.Encoder(tokenizer).answers(torch.tensor([q.left + q.right for q in questions]))
+    encoded = arithmetic_model.Encoder(tokenizer).answers(torch.tensor([q.left + q.right for q in questions]))
     for ids, question in zip(encoded, questions, strict=True):
         assert tokenizer.decode(ids).startswith(question.answer + "<eos>")
         text = tokenizer.decode(ids, skip_special_tokens=True)
@@ -85,17 +86,17 @@ def test_answers_decode_to_the_ground_truth(tokenizer):
 
 
 def test_model_is_small_and_in_fp32(tokenizer):
-    model = build_model(tokenizer, WarmStart())
+    model = build_model(tokenizer, AdditionWarmStart())
     assert model.num_parameters() <= 1_000_000
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 def test_sloppy_teacher_forgets_carries_and_slips_on_the_last_digit():
-    settings = WarmStart(forgotten_carry=1.0, wrong_last_digit=0.0)
+    settings = AdditionWarmStart(forgotten_carry=1.0, wrong_last_digit=0.0)
     generator = torch.Generator().manual_seed(0)
     left, right = torch.tensor([37, 31, 99]), torch.tensor([58, 22, 99])
     assert noisy_sums(left, right, settings, generator).tolist() == [85, 53, 188]
-    slips = noisy_sums(left, right, WarmStart(forgotten_carry=0.0, wrong_last_digit=1.0), generator)
+    slips = noisy_sums(left, right, AdditionWarmStart(forgotten_carry=0.0, wrong_last_digit=1.0), generator)
     assert (slips // 10).tolist() == [9, 5, 19]
     assert not (slips == left + right).any()
 
@@ -129,7 +130,7 @@ def test_warm_start_is_reproducible_bit_for_bit(tokenizer):
 
 def test_careful_teacher_stops_at_mastery(tokenizer):
     seen: list[tuple[int, int]] = []
-    settings = WarmStart(hidden_size=32, layers=1, careful_steps=80, sloppy_steps=2, batch_size=8, mastery=0.0)
+    settings = AdditionWarmStart(hidden_size=32, layers=1, careful_steps=80, sloppy_steps=2, batch_size=8, mastery=0.0)
     questions = split_questions(seed=1)[0]
     train(questions, tokenizer, seed=1, settings=settings, progress=lambda *step: seen.append(step))
     assert seen == [*((step, 82) for step in range(1, 26)), (81, 82), (82, 82)]
@@ -214,7 +215,7 @@ def test_a_failed_prepare_leaves_the_old_product_alone(tmp_path):
 
 
 def test_command_closes_with_a_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(arithmetic, "WarmStart", lambda: TINY)
+    monkeypatch.setattr(arithmetic, "AdditionWarmStart", lambda: TINY)
     arithmetic.prepare_arithmetic_command(tmp_path / "out")
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("7588", "512", "sampled", "greedy", "seconds"))

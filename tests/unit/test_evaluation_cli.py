@@ -176,7 +176,8 @@ def test_metrics_that_only_one_file_has_are_not_compared(tmp_path):
     [
         (["{tmp}/nope"], "nope: no such file or folder; give a JSONL"),
         (["{tmp}/empty"], "empty: no STEP.jsonl in it"),
-        (["{tmp}/global_step_5"], "a checkpoint holds no generations; to make them, train with trainer.val_only=true"),
+        (["{tmp}/global_step_5"], "fsdp_config.json is missing: not an FSDP checkpoint, or not whole"),
+        (["{tmp}/checkpoints"], "part of a checkpoint, or several; give the checkpoint, RUN/checkpoints/global_step_N"),
         (["{tmp}/broken"], "config.yaml: not a readable config"),
         (["{tmp}/list"], "list: the run kept no generations"),
         (["{tmp}/bad.jsonl"], "bad.jsonl, line 1: not valid JSON"),
@@ -186,7 +187,7 @@ def test_metrics_that_only_one_file_has_are_not_compared(tmp_path):
         (["{tmp}/a.jsonl", "--k", "0"], "'0' is not a whole number from 1 on"),
         (["{tmp}/a.jsonl", "--resamples", "0"], "at least 1 resample"),
         (["{tmp}/a.jsonl", "--seed", "-1"], "a seed from 0 on"),
-        (["{tmp}/a.jsonl", "{tmp}/empty/../a.jsonl"], "mean the same file"),
+        (["{tmp}/a.jsonl", "{tmp}/empty/../a.jsonl"], "mean the same: "),
         (["{tmp}/a.jsonl", "{tmp}/other.jsonl"], "have no question in common"),
         (["{tmp}/a.jsonl", "--json", "{tmp}/bad.jsonl/x.json"], "bad.jsonl"),
     ],
@@ -195,8 +196,9 @@ def test_errors_are_one_line_and_code_2(tmp_path, arguments, message):
     write(tmp_path / "a.jsonl", [[1, 0]])
     write(tmp_path / "other.jsonl", [[1, 0]], source="aime")
     (tmp_path / "bad.jsonl").write_text("{\n")
-    for name in ("empty", "global_step_5/actor", "broken", "list"):
+    for name in ("empty", "global_step_5/actor", "broken", "list", "checkpoints"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("5")
     (tmp_path / "broken" / "config.yaml").write_text("a: [1\n")
     (tmp_path / "list" / "config.yaml").write_text("- 1\n")
     assert message in refused(*(argument.format(tmp=tmp_path) for argument in arguments))

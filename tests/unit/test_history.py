@@ -117,6 +117,8 @@ def test_empty_metrics_file_is_a_run_without_series(tmp_path):
         ([REWARD, ACCURACY], ACCURACY),
         (["val-core/a/reward/mean@1", "val-core/b/acc/mean@1"], "val-core/b/acc/mean@1"),
         (["val-core/b/acc/mean@1", "val-core/a/acc/mean@1"], "val-core/a/acc/mean@1"),
+        (["val-core/a/acc/mean@1", "val-core/mean_of_sources/acc/mean@1"], "val-core/mean_of_sources/acc/mean@1"),
+        (["val-core/mean_of_sources/reward/mean@1", "val-core/a/acc/mean@1"], "val-core/a/acc/mean@1"),
         (["val-core/x/reward/mean@4", "val-core/x/reward/best@4/mean"], "val-core/x/reward/mean@4"),
         (["val-aux/x/acc/mean@1", "val-core/x/acc/maj@4/mean"], None),
         ([], None),

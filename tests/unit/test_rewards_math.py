@@ -262,16 +262,30 @@ def test_a_hung_comparison_costs_its_limit():
         ("#### 7", {"format_reward": 0.5}, 1.5),
         ("it is 7", {"last_number": True, "format_reward": 0.5}, 1.0),
         ("it is 7", {}, 0.0),
-        # 9 characters, of which the box takes all.
-        (r"\boxed{7}", {"overlong_max_chars": 19, "overlong_buffer_chars": 10}, 1.0),
-        (r"\boxed{7}", {"overlong_max_chars": 10, "overlong_buffer_chars": 5}, 0.2),
-        (r"\boxed{7}", {"overlong_max_chars": 9, "overlong_buffer_chars": 4, "overlong_penalty_factor": 0.5}, 0.5),
-        (r"\boxed{7}" + "x" * 99, {"overlong_max_chars": 9, "overlong_buffer_chars": 4}, 0.0),
-        (r"\boxed{8}" + "x" * 99, {"overlong_max_chars": 9, "overlong_buffer_chars": 4}, -1.0),
     ],
 )
-def test_scales_and_length_penalties(solution, options, score):
+def test_scales_and_formats(solution, options, score):
     assert compute_score(SOURCE, solution, "7", **options)["score"] == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens", "limits", "score"),
+    [
+        (7, 9, (19, 10), 1.0),
+        (7, 9, (10, 5), 1 - 4 / 5),
+        (7, 9, (9, 4), 0.0),
+        (7, 99, (9, 4), 0.0),
+        (8, 99, (9, 4), -1.0),
+    ],
+)
+def test_the_overlong_penalty_grows_over_its_buffer_of_tokens(answer, tokens, limits, score):
+    options = dict(zip(("overlong_max_tokens", "overlong_buffer_tokens"), limits, strict=True))
+    result = compute_score(SOURCE, rf"\boxed{{{answer}}}", "7", {"response_tokens": tokens}, **options)
+    assert result["score"] == pytest.approx(score)
+    halved = compute_score(
+        SOURCE, rf"\boxed{{{answer}}}", "7", {"response_tokens": tokens}, overlong_penalty_factor=0.5, **options
+    )
+    assert halved["score"] == pytest.approx((result["acc"] + score) / 2)
 
 
 @pytest.mark.parametrize(
@@ -282,12 +296,32 @@ def test_penalty_of_a_truncated_answer(penalty, truncated, score):
     assert (result["score"], result["acc"]) == (score, 1.0)
 
 
-def test_without_word_from_the_caller_a_text_of_the_greatest_length_is_truncated():
-    options = {"overlong_max_chars": 12, "overlong_buffer_chars": 1, "overlong_penalty_factor": 0.0}
-    assert compute_score(SOURCE, r"\boxed{7}", "7", truncated_penalty=-0.5, **options)["score"] == 1.0
-    assert compute_score(SOURCE, r"\boxed{7}...", "7", truncated_penalty=-0.5, **options)["score"] == -0.5
-    with pytest.raises(ValueError, match="overlong_max_chars"):
-        compute_score(SOURCE, r"\boxed{7}", "7", truncated_penalty=-0.5)
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"overlong_max_tokens": 9, "overlong_buffer_tokens": 4}, "response_tokens"),
+        ({"truncated_penalty": 0}, "truncated"),
+    ],
+)
+def test_a_penalty_without_the_fact_it_needs_is_an_error(options, fact):
+    with pytest.raises(ValueError, match=rf"needs extra_info\['{fact}'\].*reward_manager.name=reinforcepp"):
+        compute_score(SOURCE, r"\boxed{7}", "7", {"index": 3}, **options)
+
+
+@pytest.mark.parametrize(
+    ("truths", "acc", "error"),
+    [
+        (["7", "8"], 1.0, ""),
+        (["8", "7"], 1.0, ""),
+        (["8", "9"], 0.0, ""),
+        ([r"\frac{1", "8"], 0.0, "ground truth not parsed"),
+        ([r"\frac{1", "7"], 1.0, ""),
+        ([], 0.0, "no ground truth"),
+    ],
+)
+def test_any_of_several_ground_truths_will_do(truths, acc, error):
+    result = compute_score(SOURCE, r"\boxed{7}", truths)
+    assert (result["acc"], result["error"]) == (acc, error)
 
 
 @pytest.mark.parametrize(
@@ -297,8 +331,8 @@ def test_without_word_from_the_caller_a_text_of_the_greatest_length_is_truncated
         ({"score_scale": "both"}, "zero_one, plus_minus_one"),
         ({"time_limit_s": 0}, "time_limit_s is 0"),
         ({"workers": 0}, "workers is 0"),
-        ({"overlong_max_chars": 10}, "overlong_buffer_chars is 0"),
-        ({"overlong_max_chars": 10, "overlong_buffer_chars": 11}, "at most that"),
+        ({"overlong_max_tokens": 10}, "overlong_buffer_tokens is 0"),
+        ({"overlong_max_tokens": 10, "overlong_buffer_tokens": 11}, "at most that"),
         ({"truncated_penalty": 2}, "at most 1"),
         ({"max_exponent": -1}, "max_exponent"),
     ],

@@ -13,7 +13,7 @@ from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.console import COLUMNS, header, row
 from reinforcepp_verl.runs.failure import explain
 from reinforcepp_verl.runs.folder import create
-from reinforcepp_verl.runs.metrics import MetricsFollower
+from reinforcepp_verl.runs.metrics import MetricsFollower, mean_of_sources
 from reinforcepp_verl.runs.summary import Summary
 from reinforcepp_verl.runs.worker import describe
 
@@ -48,6 +48,13 @@ def test_follower_flattens_complete_lines_and_waits_for_the_rest(tmp_path):
     assert list(follower.new_records()) == [{"step": 2, "actor/lr": 1.0}]
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2]
     follower.close()
+
+
+def test_several_data_sources_have_a_mean_and_one_has_none():
+    two = {"val-core/openai/gsm8k/acc/mean@4": 0.5, "val-core/aime24/acc/mean@4": 0.25}
+    found = mean_of_sources({**two, "val-core/aime24/acc/best@4/mean": 1.0})
+    assert found == {"val-core/mean_of_sources/acc/mean@4": 0.375}
+    assert mean_of_sources({"val-core/aime24/acc/mean@4": 0.25, "actor/lr": 1.0}) == {}
 
 
 def test_summary_of_a_run(tmp_path):

@@ -1,0 +1,109 @@
+"""The `export` command: a checkpoint of verl as a Hugging Face folder."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reinforcepp_verl.export.command import Export
+
+
+class Dtype(str, Enum):
+    """Data types of exported weights."""
+
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT",
+            show_default=False,
+            help="A run, for its newest complete checkpoint, or one of its RUN/checkpoints/global_step_N.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", show_default=False, help="Folder to write; new or empty.")],
+    dtype: Annotated[
+        Dtype, typer.Option(help="Of the weights: float32 keeps what was trained, bfloat16 is half as large.")
+    ] = Dtype.bfloat16,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in that folder.")] = False,
+) -> None:
+    """Write the trained model as a Hugging Face folder, and prove that it is the same model.
+
+    verl's checkpoints are shards for resuming a training. This merges them with verl.model_merger, loads the result as
+    anybody would (AutoModelForCausalLM and AutoTokenizer) and compares it with the shards: every weight bit for bit,
+    tokens and chat template, and the log-probs of a few prompts. A folder that fails is not kept.
+
+    Takes no GPU. While the shards are merged, all of them are in memory: docs/evaluation.md has the numbers.
+
+    Checkpoints are made by training with trainer.save_freq=N. FSDP only.
+
+    Newest:  reinforcepp export runs/latest --out models/mine
+
+    Exact:   reinforcepp export runs/latest/checkpoints/global_step_100 --out models/mine --dtype float32
+
+    Serve:   vllm serve models/mine
+    """
+    from rich.console import Console
+
+    from reinforcepp_verl.runs.checkpoint import find
+    from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
+
+    console = Console(file=sys.stdout)  # the one there is before verl's output is held back
+    try:
+        with stopping_signals_raise(), console.status("looking at the checkpoint") as status:
+            checkpoint = find(source)
+            with _quiet():
+                from reinforcepp_verl.export import command
+
+                done = command.export(checkpoint, out, dtype.value, force, status.update)
+    except Stopped as stop:
+        raise typer.Exit(stop.exit_code) from stop
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {str(error).splitlines()[0]}", err=True)
+        raise typer.Exit(2) from error
+    _show(done, out, dtype.value, console)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what verl, transformers and torch print while they load and save."""
+    logging.getLogger("torch.distributed.device_mesh").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _show(done: Export, out: Path, dtype: str, console: Console) -> None:
+    from rich.table import Table
+
+    from reinforcepp_verl.export.check import TOLERANCE
+
+    checkpoint, findings = done.checkpoint, done.findings
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = {
+        "checkpoint": f"{checkpoint.path}: {checkpoint.world_size} x FSDP, {done.parameters:,} parameters in "
+        f"{done.trained_dtype}",
+        "exported to": f"{out}: {dtype}, {done.size / 1e6:,.1f} MB",
+        "weights": f"{findings.tensors} tensors, each equal bit for bit to the shards in {dtype}",
+        "tokenizer": "same tokens, special tokens and chat template",
+        "log-probs": f"of {findings.tokens} tokens, largest difference from the shards in {dtype} "
+        f"{findings.from_export:.1e} (at most {TOLERANCE:g}), from the shards as trained {findings.from_rounding:.1e}",
+    }
+    for name, text in rows.items():
+        table.add_row(name, text.replace("[", r"\["))
+    console.print(table, highlight=False)

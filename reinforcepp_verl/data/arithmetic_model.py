@@ -1,0 +1,120 @@
+"""Warm-starts the arithmetic task's model: its sloppy teacher forgets most carries and mistakes the last digit.
+
+So the model's most likely answer is wrong wherever a carry is usually forgotten: both the sampled and the greedy
+accuracy leave room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from reinforcepp_verl.data import warm_start
+from reinforcepp_verl.data.warm_start import Accuracy, Progress, WarmStart
+
+if TYPE_CHECKING:
+    from reinforcepp_verl.data.arithmetic import Question
+
+MAX_ANSWER_TOKENS = 4  # three digits and the end of sequence
+_PROBE_QUESTIONS = 512
+
+
+@dataclass(frozen=True)
+class AdditionWarmStart(WarmStart):
+    """How often the sloppy teacher errs."""
+
+    forgotten_carry: float = 0.6
+    wrong_last_digit: float = 0.28
+
+
+class Encoder:
+    """Turns questions and answers into token ids with the saved tokenizer's vocabulary."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.tokenizer = tokenizer
+        self.pad, self.eos = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)
+        self._digits = torch.tensor(tokenizer.convert_tokens_to_ids(list("0123456789")))
+
+    def prompts(self, questions: Sequence[Question]) -> Tensor:
+        """Encode the questions as the rollout sees them, `(N, P)`: all have the same length."""
+        texts = [self.tokenizer.apply_chat_template(q.messages, tokenize=False) for q in questions]
+        return torch.tensor(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
+
+    def answers(self, sums: Tensor) -> Tensor:
+        """Encode the sums `(N,)`, all in 10..199, as `(N, MAX_ANSWER_TOKENS)`: digits, end of sequence, padding."""
+        digits = self._digits[torch.stack([sums // 100, sums // 10 % 10, sums % 10], dim=1)]
+        end = torch.full_like(digits[:, :1], self.eos)
+        pad = torch.full_like(end, self.pad)
+        three, two = torch.cat([digits, end], dim=1), torch.cat([digits[:, 1:], end, pad], dim=1)
+        return torch.where((sums >= 100)[:, None], three, two)
+
+
+def noisy_sums(left: Tensor, right: Tensor, settings: AdditionWarmStart, generator: torch.Generator) -> Tensor:
+    """Add as the sloppy teacher does. All shapes `(N,)`."""
+    sums = left + right
+    chance = torch.rand(2, len(sums), generator=generator)
+    carries = left % 10 + right % 10 >= 10
+    sums = sums - 10 * (carries & (chance[0] < settings.forgotten_carry)).long()
+    other_digit = (sums + torch.randint(1, 10, sums.shape, generator=generator)) % 10
+    return torch.where(chance[1] < settings.wrong_last_digit, sums - sums % 10 + other_digit, sums)
+
+
+def train(
+    questions: Sequence[Question],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int,
+    settings: AdditionWarmStart,
+    progress: Progress | None = None,
+) -> LlamaForCausalLM:
+    """Train a model to answer the questions; the same seed and settings give the same weights."""
+    demonstrations = _Demonstrations(Encoder(tokenizer), questions, settings)
+    return warm_start.train(
+        tokenizer,
+        partial(demonstrations.batch, sloppy=False),
+        partial(demonstrations.batch, sloppy=True),
+        lambda model: measure(model, tokenizer, questions[:_PROBE_QUESTIONS]).sampled,
+        seed=seed,
+        settings=settings,
+        progress=progress,
+    )
+
+
+class _Demonstrations:
+    """Draws questions and answers them, as either teacher does."""
+
+    def __init__(self, encoder: Encoder, questions: Sequence[Question], settings: AdditionWarmStart) -> None:
+        self.encoder, self.settings = encoder, settings
+        self.prompts = encoder.prompts(questions)
+        self.operands = torch.tensor([(q.left, q.right) for q in questions])
+
+    def batch(self, size: int, generator: torch.Generator, *, sloppy: bool) -> tuple[Tensor, Tensor]:
+        rows = torch.randint(len(self.prompts), (size,), generator=generator)
+        left, right = self.operands[rows].unbind(1)
+        sums = noisy_sums(left, right, self.settings, generator) if sloppy else left + right
+        answers = self.encoder.answers(sums)
+        return _inputs(self.prompts[rows], answers), answers
+
+
+@torch.no_grad()
+def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[Question]) -> Accuracy:
+    """Measure both accuracies exactly, without sampling: from the probability of each right answer."""
+    encoder = Encoder(tokenizer)
+    targets = encoder.answers(torch.tensor([q.left + q.right for q in questions]))
+    inputs = _inputs(encoder.prompts(questions), targets)
+    logits = model(input_ids=inputs, use_cache=False, logits_to_keep=targets.shape[1]).logits
+    padding = targets == encoder.pad
+    log_probs = logits.log_softmax(-1).gather(2, targets[..., None])[..., 0].masked_fill(padding, 0.0)
+    greedy = ((logits.argmax(-1) == targets) | padding).all(dim=1)
+    return Accuracy(sampled=log_probs.sum(1).exp().mean().item(), greedy=greedy.float().mean().item())
+
+
+def _inputs(prompts: Tensor, answers: Tensor) -> Tensor:
+    """Return the tokens that the answers' tokens follow, one by one."""
+    return torch.cat([prompts, answers], dim=1)[:, :-1]

@@ -1,0 +1,181 @@
+r"""The word problems' tokenizer and warm-started model: its sloppy teacher works out many problems wrongly.
+
+Now and then that teacher also forgets the \boxed{} around the answer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from reinforcepp_verl.data import warm_start
+from reinforcepp_verl.data.rows import Message, Row
+from reinforcepp_verl.data.templates import Template
+from reinforcepp_verl.data.warm_start import Accuracy, Progress, WarmStart, reproducible
+from reinforcepp_verl.data.word_templates import Problem, Working
+from reinforcepp_verl.rewards.math import compute_score
+
+MAX_PROMPT_TOKENS, MAX_ANSWER_TOKENS = 64, 32
+SPECIAL_TOKENS = {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "unk_token": "<|unk|>"}
+TURN = "<|im_start|>"
+# ChatML, as Qwen has it.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# A word keeps the spaces around it; digits stand alone.
+_PIECES = r"\\[a-z]+\{?|\}\{| ?[A-Za-z]+ ?|, |[\s\S]"
+_PROBE_QUESTIONS = 192
+
+
+@dataclass(frozen=True)
+class WordProblemWarmStart(WarmStart):
+    """How often the sloppy teacher errs: in working the problem out, and in boxing the answer."""
+
+    careful_steps: int = 300
+    mastery: float = 0.97
+    sloppy_steps: int = 60
+    sloppy_learning_rate: float = 3e-4
+    wrong: float = 0.4
+    unboxed: float = 0.15
+
+
+def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Build a tokenizer of the words, digits and signs in the texts, with a chat template of roles."""
+    split = pre_tokenizers.Split(Regex(_PIECES), "isolated")
+    pieces = {piece for text in texts for piece, _ in split.pre_tokenize_str(text)}
+    vocabulary = [*SPECIAL_TOKENS.values(), TURN, *sorted(pieces)]
+    tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(vocabulary)}, SPECIAL_TOKENS["unk_token"]))
+    tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        additional_special_tokens=[TURN],
+        clean_up_tokenization_spaces=False,
+        model_max_length=128,
+        padding_side="left",
+        **SPECIAL_TOKENS,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def answer_text(working: Working, *, boxed: bool = True) -> str:
+    """Return the text of an answer in a chat."""
+    return rf"{working.line} so \boxed{{{working.answer}}}" if boxed else f"{working.line} so {working.answer}"
+
+
+def texts(problems: Iterable[Problem], template: Template) -> Iterator[str]:
+    """Yield all that the tokenizer must know: what is asked, by whom, and every answer that a teacher may give."""
+    yield from ("assistant", "\n")
+    for problem in problems:
+        for message in template.chat(problem.question):
+            yield from (message["role"], message["content"])
+        for working in (*problem.right, *problem.wrong):
+            yield from (answer_text(working), answer_text(working, boxed=False))
+
+
+def train(
+    problems: Sequence[Problem],
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int,
+    settings: WordProblemWarmStart,
+    progress: Progress | None = None,
+) -> LlamaForCausalLM:
+    """Train a model to answer the prompts of the rows, which are the problems as the rollout sees them."""
+    demonstrations = _Demonstrations(problems, rows, tokenizer, settings)
+    probe = random.Random(seed).sample(rows, _PROBE_QUESTIONS)
+    return warm_start.train(
+        tokenizer,
+        partial(demonstrations.batch, sloppy=False),
+        partial(demonstrations.batch, sloppy=True),
+        lambda model: _accuracy(model, tokenizer, probe, sample=True),
+        seed=seed,
+        settings=settings,
+        progress=progress,
+    )
+
+
+class _Demonstrations:
+    """Draws problems and works them out, as either teacher does."""
+
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        rows: Sequence[Row],
+        tokenizer: PreTrainedTokenizerFast,
+        settings: WordProblemWarmStart,
+    ) -> None:
+        self.problems, self.tokenizer, self.settings = problems, tokenizer, settings
+        self.prompts = _encode(tokenizer, [prompt_text(tokenizer, row["prompt"]) for row in rows])
+
+    def batch(self, size: int, generator: torch.Generator, *, sloppy: bool) -> tuple[Tensor, Tensor]:
+        """Return `size` sequences `(B, T)` and what follows each of their tokens, where that is the answer."""
+        drawn = torch.randint(len(self.problems), (size,), generator=generator).tolist()
+        chances = torch.rand(size, 3, generator=generator).tolist()
+        answers = [self._answer(self.problems[i], chance, sloppy) for i, chance in zip(drawn, chances, strict=True)]
+        tokens, targets = [], []
+        for i, answer in zip(drawn, _encode(self.tokenizer, answers), strict=True):
+            prompt = self.prompts[i]
+            whole = [*prompt, *answer, self.tokenizer.eos_token_id]
+            tokens.append(torch.tensor(whole[:-1]))
+            targets.append(torch.tensor([self.tokenizer.pad_token_id] * (len(prompt) - 1) + whole[len(prompt) :]))
+        pad = self.tokenizer.pad_token_id
+        first, second = (pad_sequence(rows, batch_first=True, padding_value=pad) for rows in (tokens, targets))
+        return first, second
+
+    def _answer(self, problem: Problem, chances: Sequence[float], sloppy: bool) -> str:
+        err, forget, which = chances
+        workings = problem.wrong if sloppy and err < self.settings.wrong else problem.right
+        boxed = not (sloppy and forget < self.settings.unboxed)
+        return answer_text(workings[int(which * len(workings))], boxed=boxed)
+
+
+def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], seed: int) -> Accuracy:
+    """Answer the rows' prompts, once sampled and once greedily, and score the answers with the mathematics reward."""
+    with reproducible(seed):
+        return Accuracy(*(_accuracy(model, tokenizer, rows, sample=sample) for sample in (True, False)))
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerFast, chat: list[Message]) -> str:
+    """Return a chat as the model gets it."""
+    return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+@torch.no_grad()
+def _accuracy(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], *, sample: bool
+) -> float:
+    prompts = [prompt_text(tokenizer, row["prompt"]) for row in rows]
+    batch = tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt")
+    tokens = model.generate(  # type: ignore[misc]  # transformers declares it for a protocol of its own
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        max_new_tokens=MAX_ANSWER_TOKENS,
+        do_sample=sample,
+        top_k=0 if sample else None,
+        temperature=1.0 if sample else None,
+    )
+    texts = tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    return sum(_right(row, text) for row, text in zip(rows, texts, strict=True)) / len(rows)
+
+
+def _right(row: Row, text: str) -> float:
+    score = compute_score(row["data_source"], text, row["reward_model"]["ground_truth"], workers=1)
+    return float(score["acc"])

@@ -1,0 +1,119 @@
+"""Makes the word problem task: questions in GSM8K's and MATH's formats, prepared as theirs, and a model to train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reinforcepp_verl.data import prepare as sources
+from reinforcepp_verl.data import templates, word_model
+from reinforcepp_verl.data.rows import Row
+from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN
+from reinforcepp_verl.data.toy import Manifest, make_once, show
+from reinforcepp_verl.data.warm_start import Progress
+from reinforcepp_verl.data.word_model import WordProblemWarmStart
+from reinforcepp_verl.data.word_templates import FORMATS, Problem, problems, row
+
+PRODUCT, VERSION = "reinforcepp-word-problems", 1
+CONTENTS = frozenset({"raw", *FORMATS, "train.parquet", "val.parquet", "model", "manifest.json"})
+TRAIN_QUESTIONS, TEST_QUESTIONS = 2048, 256
+TEMPLATE = "boxed_system"
+
+
+def data_source(name: str) -> str:
+    """Return what verl calls the problems in that format: not by the name of the data set, which they are not from."""
+    return f"word_problems/{name}"
+
+
+def prepare(
+    out: Path,
+    seed: int = 1,
+    *,
+    force: bool = False,
+    settings: WordProblemWarmStart | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Make OUT/{train.parquet,val.parquet,model,manifest.json}, unless it is there, and return the manifest.
+
+    OUT/raw has the rows of both formats as their data sets have them, and OUT/gsm8k and OUT/math what is made of them,
+    which train.parquet and val.parquet hold together.
+    """
+    settings = settings or WordProblemWarmStart()
+    identity = {"product": PRODUCT, "version": VERSION, "seed": seed, "warm_start": asdict(settings)}
+    return make_once(out, identity, CONTENTS, lambda folder: _make(folder, seed, settings, progress), force=force)
+
+
+def prepare_word_problems_command(out: Path, seed: int = 1, force: bool = False) -> None:
+    """Run `prepare` for a terminal: a progress bar, then a table of what was made."""
+    datasets.disable_progress_bars()
+    show(
+        f"word problems in {out}",
+        "teaching a small model to solve them",
+        WordProblemWarmStart().steps,
+        lambda progress: prepare(out, seed, force=force, progress=progress),
+        _summary,
+    )
+
+
+def _make(folder: Path, seed: int, settings: WordProblemWarmStart, progress: Progress | None) -> Manifest:
+    """Write everything into the new folder, and return what to note of it."""
+    made = {name: problems(name, TRAIN_QUESTIONS + TEST_QUESTIONS, seed) for name in FORMATS}
+    for name, found in made.items():
+        write_raw(name, found, folder / "raw" / name)
+        convert(name, folder / "raw" / name, folder / name)
+    train, val = _together(folder, TRAIN, "train.parquet"), _together(folder, TEST, "val.parquet")
+    asked = {problem.question: problem for found in made.values() for problem in found}
+    taught = [asked[row["extra_info"]["question"]] for row in train]
+    tokenizer = word_model.build_tokenizer(word_model.texts(asked.values(), templates.find(TEMPLATE)))
+    model = word_model.train(taught, train, tokenizer, seed=seed, settings=settings, progress=progress)
+    tokenizer.save_pretrained(folder / "model")
+    model.save_pretrained(folder / "model")
+    asked_as = {name: [row for row in val if row["data_source"] == data_source(name)] for name in FORMATS}
+    accuracy = {name: word_model.measure(model, tokenizer, rows, seed) for name, rows in asked_as.items()}
+    return {
+        "train_questions": len(train),
+        "val_questions": len(val),
+        "parameters": model.num_parameters(),
+        "val_accuracy": {name: asdict(measured) for name, measured in accuracy.items()},
+    }
+
+
+def write_raw(name: str, found: Sequence[Problem], folder: Path) -> None:
+    """Write the problems as the data set of that name has them: FOLDER/{train,test}.jsonl."""
+    folder.mkdir(parents=True)
+    for split, part in ((TEST, found[:TEST_QUESTIONS]), (TRAIN, found[TEST_QUESTIONS:])):
+        lines = "".join(json.dumps(row(name, problem)) + "\n" for problem in part)
+        (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def convert(name: str, raw: Path, out: Path) -> None:
+    """Do what `reinforcepp prepare NAME --source RAW --template boxed_system --out OUT` does."""
+    request = sources.request(name, source=str(raw), template=TEMPLATE)
+    sources.prepare(replace(request, source=replace(SOURCES[name], data_source=data_source(name))), out)
+
+
+def _together(folder: Path, split: str, file: str) -> list[Row]:
+    """Write the rows of both formats into one file, and return them."""
+    table = pa.concat_tables([pq.read_table(folder / name / f"{split}.parquet") for name in FORMATS])
+    pq.write_table(table, folder / file, **sources.WRITER)
+    return table.to_pylist()
+
+
+def _summary(manifest: Manifest) -> dict[str, str]:
+    """Lay the manifest out for a terminal."""
+    accuracies = {
+        f"validation accuracy, {name} format": f"{accuracy['sampled']:.1%} sampled, {accuracy['greedy']:.1%} greedy"
+        for name, accuracy in manifest["val_accuracy"].items()
+    }
+    return {
+        "training questions": str(manifest["train_questions"]),
+        "validation questions": str(manifest["val_questions"]),
+        "model parameters": f"{manifest['parameters']:,}",
+        **accuracies,
+    }

@@ -1,0 +1,141 @@
+"""Whether an exported folder holds the checkpoint's model: configuration, tokens, weights bit for bit, log-probs.
+
+The other side of every comparison is read from the checkpoint itself: shards, configuration, tokenizer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from reinforcepp_verl.export.shards import Shards
+
+PROMPTS = ("12+34=", "What is 12 + 34?", "Name three primes, then stop.")
+TOLERANCE = 1e-4
+"""Largest difference of a log-prob between the exported model and the rounded shards, both computed in float32."""
+NOT_THE_MODELS = ("_name_or_path", "dtype", "transformers_version")
+"""Settings that differ for good reasons."""
+TOKENIZER_FACTS = ("chat_template", "bos_token_id", "eos_token_id", "pad_token_id", "vocab_size")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was compared; both differences are the largest of any log-prob, in nats."""
+
+    tensors: int
+    tokens: int
+    from_export: float
+    """Exported model against the shards rounded to its data type: 0 but for the order of additions."""
+    from_rounding: float
+    """Exported model against the shards as trained: what the data type costs."""
+
+
+def check(exported: Path, original: Path, shards: Shards, dtype: torch.dtype) -> Findings:
+    """Compare the folder `exported` with the checkpoint's `shards` and its folder `original`; one model at a time.
+
+    Raises:
+        ValueError: they are not the same model; the message names the first difference
+    """
+    _same_config(exported, original)
+    prompts = _same_tokens(exported, original)
+    as_trained, rounded = _reference_log_probs(original, shards, dtype, prompts)
+    model = _load(exported)
+    _same_weights(model, shards, dtype)
+    found = _log_probs(model.float(), prompts)
+    difference = (found - rounded).abs().max().item()
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"log-probs of the exported model differ by {difference:.2g} (at most {TOLERANCE:g}) from the "
+            "checkpoint's, though weights and configuration are the same"
+        )
+    return Findings(len(shards.names), len(found), difference, (found - as_trained).abs().max().item())
+
+
+def _same_config(exported: Path, original: Path) -> None:
+    """Compare all settings: transformers ties or unties embeddings by the weights, other libraries by the setting."""
+    ours, theirs = (AutoConfig.from_pretrained(folder).to_dict() for folder in (exported, original))
+    for key in sorted(ours.keys() | theirs.keys()):
+        pair = ours.get(key), theirs.get(key)
+        if key not in NOT_THE_MODELS and pair[0] != pair[1]:
+            raise ValueError(f"{key} is {pair[0]} in the exported config.json and {pair[1]} in the checkpoint's")
+
+
+def _same_tokens(exported: Path, original: Path) -> list[Tensor]:
+    """Return the prompts' ids, each (1, T), after both tokenizers agreed on them."""
+    ours, theirs = (AutoTokenizer.from_pretrained(folder) for folder in (exported, original))
+    for fact in TOKENIZER_FACTS:
+        if getattr(ours, fact) != getattr(theirs, fact):
+            raise ValueError(
+                f"the exported tokenizer has another {fact} than the checkpoint's: {getattr(ours, fact)!r}"
+            )
+    prompts = []
+    for question in PROMPTS:
+        text: Any = question
+        if theirs.chat_template:
+            text = theirs.apply_chat_template([{"role": "user", "content": question}], tokenize=False)
+        ids = ours(text, add_special_tokens=False)["input_ids"]
+        if ids != theirs(text, add_special_tokens=False)["input_ids"]:
+            raise ValueError(f"the exported tokenizer splits {text!r} into other tokens than the checkpoint's")
+        prompts.append(torch.tensor([ids]))
+    return prompts
+
+
+def _reference_log_probs(
+    original: Path, shards: Shards, dtype: torch.dtype, prompts: list[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probs of the shards as trained, and of the shards rounded to `dtype`."""
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(original), dtype=torch.float32)
+    _same_names(model, shards, "the checkpoint's configuration")
+    model.load_state_dict({name: tensor.float() for name, tensor in shards.items()}, assign=True)
+    as_trained = _log_probs(model, prompts)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype).float()
+    return as_trained, _log_probs(model, prompts)
+
+
+def _load(exported: Path) -> PreTrainedModel:
+    """Load as anybody would; a weight that the files lack would be made up."""
+    loaded: Any = AutoModelForCausalLM.from_pretrained(exported, output_loading_info=True)
+    model, told = loaded
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if told[problem]:
+            raise ValueError(f"the exported folder has {problem.replace('_', ' ')}: {sorted(told[problem])[0]}")
+    return cast(PreTrainedModel, model)
+
+
+def _same_weights(model: PreTrainedModel, shards: Shards, dtype: torch.dtype) -> None:
+    _same_names(model, shards, "the exported folder")
+    if model.dtype != dtype:
+        raise ValueError(f"the exported folder loads as {model.dtype}, not as {dtype}")
+    for name, tensor in model.state_dict().items():
+        expected = shards[name]
+        if expected.is_floating_point():
+            expected = expected.to(dtype).to(tensor.dtype)
+        if not torch.equal(tensor, expected):
+            raise ValueError(f"{name}: the exported weight is not the checkpoint's, or it is NaN")
+
+
+def _same_names(model: PreTrainedModel, shards: Shards, whose: str) -> None:
+    names = model.state_dict().keys()
+    for missing in sorted(names - set(shards.names)):
+        raise ValueError(f"{missing}: the shards lack this weight of {whose}")
+    for strange in sorted(set(shards.names) - names):
+        raise ValueError(f"{strange}: {whose} lacks this weight of the shards")
+
+
+@torch.inference_mode()
+def _log_probs(model: PreTrainedModel, prompts: list[Tensor]) -> Tensor:
+    """Return the log-prob of every token but the first of each prompt, all in one row."""
+    model.eval()
+    found = []
+    for ids in prompts:
+        log_probs = model(ids).logits[0, :-1].log_softmax(-1)
+        found.append(log_probs.gather(-1, ids[0, 1:, None])[:, 0])
+    return torch.cat(found)

@@ -1,0 +1,91 @@
+"""Merge, check, move into place: what `reinforcepp export` does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from reinforcepp_verl.data.folder import replaced
+from reinforcepp_verl.export.check import TOLERANCE, Findings, check
+from reinforcepp_verl.export.folder import MANIFEST, refuse_unless_free, write_manifest
+from reinforcepp_verl.export.shards import Shards, open_shards
+from reinforcepp_verl.runs.checkpoint import Checkpoint
+
+SPARE_BYTES = 100 * 2**20
+"""Room for tokenizer and configuration beside the weights."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written."""
+
+    checkpoint: Checkpoint
+    parameters: int
+    trained_dtype: str
+    size: int
+    findings: Findings
+
+
+def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say: Callable[[str], None]) -> Export:
+    """Write `checkpoint` to the folder `out` and check it there; an error leaves `out` as it was.
+
+    Raises:
+        ValueError: `out` is taken, the checkpoint cannot be exported, or the exported model is another one
+        OSError: it cannot be written
+    """
+    refuse_unless_free(out, force)
+    dtype: torch.dtype = getattr(torch, dtype_name)
+    shards = open_shards(checkpoint)
+    with replaced(out.resolve()) as folder:
+        _refuse_full_disk(folder, out, shards.count() * _bytes(checkpoint, dtype))
+        say(f"merging {checkpoint.world_size} shards")
+        _merge(checkpoint, folder, dtype)
+        say("comparing with the shards: tokens, weights, log-probs")
+        findings = check(folder, checkpoint.model_config, shards, dtype)
+        facts = {
+            "run": checkpoint.run.path.name,
+            "step": checkpoint.step,
+            "dtype": dtype_name,
+            "parameters": shards.count(),
+            "check": {**asdict(findings), "tolerance": TOLERANCE},
+            **{name: version(name) for name in ("verl", "transformers", "torch")},
+        }
+        write_manifest(folder, facts)
+        for file in folder.glob("*.safetensors"):
+            # safetensors lets only the user read what it writes; the other files follow the user's umask.
+            shutil.copymode(folder / MANIFEST, file)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+    return Export(checkpoint, shards.count(), _trained_dtype(shards), size, findings)
+
+
+def _merge(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
+    # verl takes seconds to import, which a refusal above need not wait for.
+    from reinforcepp_verl.export.merge import merge
+
+    try:
+        merge(checkpoint, folder, dtype)
+    except SafetensorError as error:
+        raise OSError(f"the weights could not be written: {error}") from error
+
+
+def _bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
+    """Return what a parameter takes on the disk; an adapter is folded into a copy in float32."""
+    return dtype.itemsize + (torch.float32.itemsize if checkpoint.lora.is_file() else 0)
+
+
+def _refuse_full_disk(folder: Path, out: Path, weights: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < weights + SPARE_BYTES:
+        raise ValueError(
+            f"{out}: the weights need {weights / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; choose another disk"
+        )
+
+
+def _trained_dtype(shards: Shards) -> str:
+    return str(shards[shards.names[0]].dtype).removeprefix("torch.")

@@ -1,0 +1,49 @@
+"""The exported folder: when it may be written, and the note in it that says what it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+PRODUCT = "reinforcepp-export"
+MANIFEST = "export.json"
+
+
+def refuse_unless_free(out: Path, force: bool) -> None:
+    """Let an export be written to `out` only if nothing is there, or with `force` an earlier export and no more.
+
+    Raises:
+        ValueError: something else is there
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"{out} is a file: choose a folder that is new or empty")
+    names = _files(out)
+    if not names:
+        return
+    strange = sorted(names - _exported(out / MANIFEST))
+    if strange:
+        raise ValueError(f"{out} holds what no export wrote ({strange[0]}): choose a folder that is new or empty")
+    if not force:
+        raise ValueError(f"{out} holds an earlier export: replace it with --force, or choose another folder")
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write export.json: `facts`, and the names of the files beside it."""
+    manifest = {"product": PRODUCT, **facts, "files": sorted({*_files(folder), MANIFEST})}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def _exported(manifest: Path) -> set[str]:
+    """Return the files that an export's note names; none where there is no such note."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return set(content["files"]) if isinstance(content, dict) and content.get("product") == PRODUCT else set()

@@ -1,0 +1,99 @@
+"""The weights in the shards of an FSDP checkpoint, read without verl's merger, which they are to check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard
+
+from reinforcepp_verl.runs.checkpoint import Checkpoint
+
+LORA, BASE_LAYER, PEFT_PREFIX = "lora_", ".base_layer.", "base_model.model."
+"""Parts of the names that PEFT gives to the weights of a model with an adapter."""
+
+
+class Shards:
+    """The files of all ranks, mapped into memory: a tensor is read from the disk when it is asked for."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._ranks = [_load(file) for file in files]
+        self.names = list(self._ranks[0])
+        for file, rank in zip(files, self._ranks, strict=True):
+            if rank.keys() != self._ranks[0].keys():
+                raise ValueError(f"{file} holds other tensors than {files[0].name}; choose another checkpoint")
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a whole tensor, in the data type that was trained."""
+        pieces = [rank[name] for rank in self._ranks]
+        return _joined(name, pieces) if isinstance(pieces[0], DTensor) else _agreed(name, pieces)
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor with its name."""
+        return ((name, self[name]) for name in self.names)
+
+    def count(self) -> int:
+        """Return the number of elements of all tensors together."""
+        return sum(tensor.numel() for tensor in self._ranks[0].values())
+
+
+class FoldedShards(Shards):
+    """The shards of a LoRA checkpoint with the adapter added to the weights: W + alpha / r * B A, in float32."""
+
+    def __init__(self, files: list[Path], meta: Path) -> None:
+        super().__init__(files)
+        adapter = json.loads(meta.read_text(encoding="utf-8"))
+        self._scale = adapter["lora_alpha"] / adapter["r"]
+        stored = [name for name in self.names if LORA not in name]
+        self._stored = {name.removeprefix(PEFT_PREFIX).replace(BASE_LAYER, "."): name for name in stored}
+        self.names = list(self._stored)
+        if not self.names:
+            raise ValueError(f"{files[0].parent} holds the adapter only: train without checkpoint.save_lora_only")
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a whole tensor with what the adapter adds."""
+        stored = self._stored[name]
+        module, layer, _ = stored.rpartition(BASE_LAYER)
+        if not layer or not name.endswith(".weight"):
+            return super().__getitem__(stored)
+        down, up = (super(FoldedShards, self).__getitem__(f"{module}.lora_{part}.default.weight") for part in "AB")
+        return super().__getitem__(stored).float() + (up.float() @ down.float()) * self._scale
+
+    def count(self) -> int:
+        """Return the number of elements of the folded tensors."""
+        return sum(self._ranks[0][name].numel() for name in self._stored.values())
+
+
+def open_shards(checkpoint: Checkpoint) -> Shards:
+    """Open the shards of a checkpoint, with or without an adapter."""
+    meta = checkpoint.lora
+    return FoldedShards(checkpoint.shards, meta) if meta.is_file() else Shards(checkpoint.shards)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, UnpicklingError, EOFError) as error:
+        raise ValueError(f"{file} is not readable ({str(error).splitlines()[0]}); choose another checkpoint") from error
+    return state
+
+
+def _joined(name: str, pieces: list[DTensor]) -> Tensor:
+    """Concatenate the pieces of the ranks over which FSDP divides; with replicas, those of the first one."""
+    mesh, placement = pieces[0].device_mesh.mesh, pieces[0].placements[-1]
+    local = [pieces[rank].to_local() for rank in mesh.reshape(-1, mesh.shape[-1])[0].tolist()]
+    whole = torch.cat(local, placement.dim) if isinstance(placement, Shard) else local[0]
+    if whole.shape != pieces[0].shape:
+        raise ValueError(f"{name}: the shards make {tuple(whole.shape)}, not {tuple(pieces[0].shape)}")
+    return whole
+
+
+def _agreed(name: str, copies: list[Tensor]) -> Tensor:
+    if not all(torch.equal(copy, copies[0]) for copy in copies):
+        raise ValueError(f"{name}: every rank should hold the same tensor, and they differ")
+    return copies[0]

@@ -1,0 +1,88 @@
+"""Lengths and parallel sizes against the model: its positions, its attention heads, its chat template."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from reinforcepp_verl.preflight.sizing.layout import ROLLOUT, Layout, longest
+from reinforcepp_verl.preflight.sizing.models import ModelSize, model_folder, model_size
+from reinforcepp_verl.preflight.values import is_count, value
+
+MODEL = "actor_rollout_ref.model"
+LENGTHS = "data.max_prompt_length + data.max_response_length"
+MAX_LEN = f"{ROLLOUT}.max_model_len"
+
+
+def check(config: DictConfig) -> list[str]:
+    """Check the engine's length, then what the model's config.json says, then its tokenizer's chat template."""
+    found = [*_engine_length(config), *_chat_template(config)]
+    try:
+        model = model_size(value(config, f"{MODEL}.path"))
+    except ValueError as error:
+        return [*found, f"{MODEL}.path: {error}; set it to a model that transformers can load"]
+    return found if model is None else [*found, *_positions(config, model), *_heads(config, model)]
+
+
+def _engine_length(config: DictConfig) -> list[str]:
+    given, batched = value(config, MAX_LEN), value(config, f"{ROLLOUT}.max_num_batched_tokens")
+    if given is None:
+        return []
+    if not is_count(given) or given < longest(config):
+        return [f"{MAX_LEN} is {given}: {LENGTHS} is {longest(config)}; set {MAX_LEN}={longest(config)} or more"]
+    if value(config, f"{ROLLOUT}.enable_chunked_prefill") or batched >= given:
+        return []
+    return [
+        f"{ROLLOUT}.max_num_batched_tokens is {batched}: without chunked prefill it must hold {MAX_LEN} ({given}); "
+        f"set {ROLLOUT}.max_num_batched_tokens={given}"
+    ]
+
+
+def _positions(config: DictConfig, model: ModelSize) -> list[str]:
+    name, most = value(config, f"{MODEL}.path"), model.max_positions
+    if longest(config) > most:
+        return [
+            f"data.max_response_length is {value(config, 'data.max_response_length')}: {LENGTHS} is {longest(config)}, "
+            f"and {name} has {most} positions; set data.max_response_length to "
+            f"{max(1, most - value(config, 'data.max_prompt_length'))} or less"
+        ]
+    given = value(config, MAX_LEN)
+    if given is not None and given > most:
+        return [f"{MAX_LEN} is {given}: {name} has {most} positions; set {MAX_LEN}={longest(config)}"]
+    return []
+
+
+def _heads(config: DictConfig, model: ModelSize) -> list[str]:
+    layout, name = Layout.of(config), value(config, f"{MODEL}.path")
+    sizes = {
+        f"{ROLLOUT}.tensor_model_parallel_size": layout.tensor_parallel,
+        "actor_rollout_ref.actor.ulysses_sequence_parallel_size": layout.sequence_parallel,
+    }
+    return [
+        f"{key} is {size}: it must divide the {model.heads} attention heads of {name}; set {key} to one of "
+        f"{', '.join(str(part) for part in range(1, size) if model.heads % part == 0 and layout.gpus % part == 0)}"
+        for key, size in sizes.items()
+        if model.heads % size
+    ]
+
+
+def _chat_template(config: DictConfig) -> list[str]:
+    """verl renders every prompt with the tokenizer's chat template, and fails at the first one if there is none."""
+    key = f"{MODEL}.tokenizer_path" if value(config, f"{MODEL}.tokenizer_path") else f"{MODEL}.path"
+    folder = model_folder(value(config, key))
+    if folder is None or value(config, f"{MODEL}.custom_chat_template") or _has_template(folder):
+        return []
+    return [
+        f"{key}: the tokenizer of {value(config, key)} has no chat template, which verl renders prompts with; set "
+        f"{MODEL}.custom_chat_template to one, or use an instruction-tuned model"
+    ]
+
+
+def _has_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
+        return True
+    settings = folder / "tokenizer_config.json"
+    # Only parts of a model may be in the cache of downloads; what is not there cannot be judged.
+    return not settings.is_file() or bool(json.loads(settings.read_text(encoding="utf-8")).get("chat_template"))

@@ -1,0 +1,116 @@
+"""Whether the model fits into the GPU that the configuration names, and which settings would make it fit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout, longest
+from reinforcepp_verl.preflight.sizing.memory import FSDP, GIB, MemoryEstimate, estimate
+from reinforcepp_verl.preflight.sizing.models import ModelSize, model_size
+from reinforcepp_verl.preflight.values import is_number, value
+
+GPU = "hardware.gpu_memory_gib"
+MODEL = "actor_rollout_ref.model.path"
+UTILIZATION = f"{ROLLOUT}.gpu_memory_utilization"
+Change = dict[str, object]
+SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+
+
+def check(config: DictConfig) -> list[str]:
+    """Refuse what cannot fit; a GPU or a model whose size is unknown here is not judged."""
+    given = value(config, GPU)
+    if given is not None and not (is_number(given) and given > 0):
+        return [f"{GPU} is {given!r}: set it to the memory of one GPU in GiB, or to null to ask this machine's"]
+    share = value(config, UTILIZATION)
+    if not (is_number(share) and 0 < share < 1):
+        return [f"{UTILIZATION} is {share!r}: it must be a number between 0 and 1; set {UTILIZATION}=0.5"]
+    sized = _sized(config)
+    if sized is None:
+        return []
+    model, gpu_gib = sized
+    found = estimate(config, model, gpu_gib)
+    return [] if found.fits else [_misfit(config, found, model, gpu_gib)]
+
+
+def memory_of(config: DictConfig) -> MemoryEstimate | None:
+    """Return the estimate for a configuration, None where the GPU's or the model's size is not known here."""
+    sized = _sized(config)
+    return estimate(config, *sized) if sized else None
+
+
+def _sized(config: DictConfig) -> tuple[ModelSize, float] | None:
+    if value(config, "trainer.device") == "cpu" or value(config, f"{ACTOR}.strategy") not in ("fsdp", "fsdp2"):
+        return None
+    model, gpu_gib = model_size(value(config, MODEL)), value(config, GPU) or _this_machines_gpu()
+    return (model, gpu_gib) if model and gpu_gib else None
+
+
+def _this_machines_gpu() -> float | None:
+    """Ask the driver for the memory of the first GPU: torch would hold some of it for as long as this process lives."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    first = answer.stdout.strip().splitlines()[:1]
+    return int(first[0]) / 1024 if answer.returncode == 0 and first and first[0].isdecimal() else None
+
+
+def _misfit(config: DictConfig, found: MemoryEstimate, model: ModelSize, gpu_gib: float) -> str:
+    if found.too_large:
+        worst = max(found.too_large, key=lambda phase: phase.bytes)
+        parts = " + ".join(f"{part / GIB:.1f} {name}" for name, part in worst.parts.items())
+        what = f"the phase {worst.name} needs about {worst.bytes / GIB:.0f} GiB a GPU ({parts})"
+    else:
+        what = (
+            f"{UTILIZATION}={value(config, UTILIZATION)} leaves room for {found.kv_tokens} tokens of KV cache, and one "
+            f"sequence may have {found.longest_sequence}"
+        )
+    change = _what_fits(config, model, gpu_gib)
+    fix = (
+        "set " + " ".join(f"{key}={new}" for key, new in change.items())
+        if change
+        else "no setting makes it fit: use more GPUs (trainer.n_gpus_per_node, trainer.nnodes), adapters "
+        "(actor_rollout_ref.model.lora_rank=32) or a larger GPU"
+    )
+    return f"{GPU} is {gpu_gib:.0f}: {value(config, MODEL)} does not fit: {what}; {fix}"
+
+
+def _what_fits(config: DictConfig, model: ModelSize, gpu_gib: float) -> Change:
+    """Return the first change that makes it fit, the cheapest in speed first, with the engine's share that it needs."""
+    given = value(config, UTILIZATION)
+    shares = [given, *(share for share in SHARES if share != given)]
+    for change in _changes(config):
+        for share in shares:
+            tried = {**change, **({} if share == given else {UTILIZATION: share})}
+            trial = config.copy()
+            for key, new in tried.items():
+                OmegaConf.update(trial, key, new, force_add=True)
+            if estimate(trial, model, gpu_gib).fits:
+                return tried
+    return {}
+
+
+def _changes(config: DictConfig) -> Iterator[Change]:
+    """Yield the settings that one would try before buying a larger GPU."""
+    offloaded: Change = {f"{FSDP}.param_offload": True, f"{FSDP}.optimizer_offload": True}
+    streamed: Change = {f"{ACTOR}.strategy": "fsdp2", f"{FSDP}.offload_policy": True}
+    smaller = list(_smaller_micro_batches(config))
+    yield {}
+    yield from smaller
+    for state in (offloaded, streamed):
+        yield state
+        yield from ({**state, **change} for change in smaller)
+
+
+def _smaller_micro_batches(config: DictConfig) -> Iterator[Change]:
+    if not value(config, f"{ACTOR}.use_dynamic_bsz"):
+        yield {f"{ACTOR}.ppo_micro_batch_size_per_gpu": 1, f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu": 1}
+        return
+    key = f"{ACTOR}.ppo_max_token_len_per_gpu"
+    tokens, least = value(config, key), -(-longest(config) // Layout.of(config).sequence_parallel)
+    while (tokens := tokens // 2) >= least:
+        yield {key: tokens}

@@ -1,0 +1,52 @@
+"""Passwords and access tokens in the configuration, which verl prints and trackers upload."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl.preflight.schema import as_tree
+
+_NAME = re.compile(
+    r"(?i:^(.*[._-])?(api_?key|access_?key|secret|secret_?key|password|passwd|(auth|access|bearer|hf|hub)_?token)$|^token$)"
+    r"|^[A-Z0-9_]+_TOKEN$"
+)
+_VALUE = re.compile(
+    r"hf_[A-Za-z0-9]{30,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{20,}\.[\w-]+\.[\w-]+"
+)
+SHORTEST = 8
+"""What is shorter stands for nothing, as "EMPTY" does for a local server's key."""
+
+
+def check(config: DictConfig) -> list[str]:
+    """Refuse a secret, also one that is read from the environment: the run's config.yaml would hold it in clear text.
+
+    The message never repeats it.
+    """
+    return [
+        f"{key} holds a secret, which verl prints into the log and trackers upload; remove it and export it as an "
+        "environment variable, which the run's processes inherit"
+        for key, text in _texts("", as_tree(config))
+        if _is_secret(key, OmegaConf.select(config, key) if "${" in text else text)
+    ]
+
+
+def _is_secret(key: str, found: Any) -> bool:
+    if not isinstance(found, str) or len(found.strip()) < SHORTEST:
+        return False
+    return bool(_VALUE.fullmatch(found.strip()) or _NAME.match(key.rpartition(".")[2]))
+
+
+def _texts(prefix: str, node: Any) -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the text of every text in a tree."""
+    if isinstance(node, dict):
+        for name, content in node.items():
+            yield from _texts(f"{prefix}.{name}" if prefix else str(name), content)
+    elif isinstance(node, list):
+        for index, content in enumerate(node):
+            yield from _texts(f"{prefix}[{index}]", content)
+    elif isinstance(node, str):
+        yield prefix, node

@@ -1,0 +1,149 @@
+"""An estimate of the memory that one GPU needs, phase by phase.
+
+Weights, gradients, optimiser states and caches are exact products of sizes; the activations count the tensors that a
+decoder layer keeps, and `OVERHEAD` stands for what is in no formula. No GPU has confirmed the sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
+from reinforcepp_verl.preflight.sizing.models import ModelSize
+from reinforcepp_verl.preflight.values import value
+
+GIB = 2**30
+BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2}
+FSDP = f"{ACTOR}.fsdp_config"
+GRADIENT, ADAM, REDUCED, GATHERED = 4, 8, 4, 2
+"""Bytes for one parameter: its fp32 gradient, Adam's two fp32 states, a gradient while it is reduced, bf16 weights."""
+LOGIT = 6
+"""Bytes for one logit: bf16, its gradient or the softmax of the entropy, and a product of the two."""
+OVERHEAD = int(2.5 * GIB)
+"""CUDA contexts of trainer and engine, NCCL's buffers, fragments, and what a sleeping engine keeps."""
+ENGINE_WORKSPACE = int(1.5 * GIB)
+"""vLLM's CUDA graphs and the activations of its profiling run."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Bytes on one GPU while one thing is done, by what they are for."""
+
+    name: str
+    parts: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """Their sum."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """The phases of a step on one GPU, and what is left for the KV cache of one engine."""
+
+    phases: tuple[Phase, ...]
+    gpu_bytes: int
+    kv_tokens: int
+    longest_sequence: int
+
+    @property
+    def fits(self) -> bool:
+        """Return True when every phase fits and the KV cache holds at least one sequence."""
+        return not self.too_large and self.kv_tokens >= self.longest_sequence
+
+    @property
+    def too_large(self) -> list[Phase]:
+        """The phases that do not fit."""
+        return [phase for phase in self.phases if phase.bytes > self.gpu_bytes]
+
+
+def estimate(config: DictConfig, model: ModelSize, gpu_gib: float) -> MemoryEstimate:
+    """Estimate the memory of one GPU of `gpu_gib` GiB. A critic counts as a second model of the same size."""
+    gpu = int(gpu_gib * GIB)
+    layout, state = Layout.of(config), _State.of(config, model)
+    engine = int(value(config, f"{ROLLOUT}.gpu_memory_utilization") * gpu)
+    weights = model.parameters * BYTES[str(value(config, f"{ROLLOUT}.dtype"))] // layout.engine
+    kv = max(0, engine - weights - ENGINE_WORKSPACE)
+    bucket = value(config, f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes") * 2**20
+    resting = {"training state": state.resting, "overhead": OVERHEAD}
+    # Engines on GPUs of their own share them with nothing.
+    beside = resting if layout.colocated else {"overhead": OVERHEAD}
+    phases = [
+        Phase("update", {**state.parts, **_passes(config, model, layout), "overhead": OVERHEAD}),
+        Phase("rollout", {**beside, "vLLM": engine, "weight transfer": bucket}),
+    ]
+    if value(config, "reward.reward_model.enable") and not value(config, "reward.reward_model.enable_resource_pool"):
+        share = value(config, "reward.reward_model.rollout.gpu_memory_utilization")
+        phases.append(Phase("reward model", {**resting, "vLLM": int(share * gpu)}))
+    kept = tuple(Phase(phase.name, {name: part for name, part in phase.parts.items() if part}) for phase in phases)
+    return MemoryEstimate(kept, gpu, kv // _kv_bytes(model, layout), longest(config))
+
+
+@dataclass(frozen=True)
+class _State:
+    """Bytes of weights, gradients and optimiser on one GPU: while it updates, and while others use the GPU."""
+
+    parts: dict[str, int]
+    resting: int
+
+    @classmethod
+    def of(cls, config: DictConfig, model: ModelSize) -> _State:
+        layout, rank = Layout.of(config), lora_rank(config)
+        if value(config, f"{FSDP}.offload_policy"):
+            return cls({}, 0)
+        copies = 2 if value(config, "critic.enable") else 1
+        trained = model.lora_parameters_per_rank * rank if rank else model.parameters
+        stored = BYTES[str(value(config, f"{FSDP}.model_dtype"))] * model.parameters + 4 * trained * bool(rank)
+        weights, gradients, optimiser = (
+            copies * count // layout.shards for count in (stored, GRADIENT * trained, ADAM * trained)
+        )
+        resting = weights * (not value(config, f"{FSDP}.param_offload"))
+        resting += optimiser * (not value(config, f"{FSDP}.optimizer_offload"))
+        return cls({"weights": weights, "gradients": gradients, "optimiser": optimiser}, resting)
+
+
+def lora_rank(config: DictConfig) -> int:
+    """Return the rank of the adapters, 0 where all weights are trained."""
+    model = "actor_rollout_ref.model"
+    return value(config, f"{model}.lora.rank") or value(config, f"{model}.lora_rank") or 0
+
+
+def _passes(config: DictConfig, model: ModelSize, layout: Layout) -> dict[str, int]:
+    """Return what forward and backward passes over one micro-batch need beside the state."""
+    tokens = micro_batch_tokens(config, ACTOR, layout)
+    layer = 2 * tokens * (12 * model.hidden + 5 * model.intermediate)
+    if value(config, "actor_rollout_ref.model.enable_gradient_checkpointing"):
+        activations = layer + 2 * tokens * model.layers * model.hidden
+    else:
+        activations = layer * model.layers
+    outer, inner = model.outer_parameters, model.layer_parameters
+    fused = value(config, "actor_rollout_ref.model.use_fused_kernels")
+    # The reference's weights stay in host memory; its forward pass gathers as the actor's does.
+    widest = max(
+        [tokens, micro_batch_tokens(config, ROLLOUT, layout)]
+        + ([micro_batch_tokens(config, "actor_rollout_ref.ref", layout)] if needs_reference(config) else [])
+    )
+    return {
+        "gathered weights": GATHERED * (outer + 2 * inner) + (0 if lora_rank(config) else REDUCED * (outer + inner)),
+        "activations": activations,
+        "logits": 0 if fused else LOGIT * widest * model.vocab,
+    }
+
+
+def micro_batch_tokens(config: DictConfig, node: str, layout: Layout) -> int:
+    """Return the most tokens of one micro-batch that one GPU holds."""
+    prefix = "ppo" if node == ACTOR else "log_prob"
+    switch = f"{node}.use_dynamic_bsz" if node == ACTOR else f"{node}.log_prob_use_dynamic_bsz"
+    if value(config, switch):
+        return value(config, f"{node}.{prefix}_max_token_len_per_gpu")
+    rows = value(config, f"{node}.{prefix}_micro_batch_size_per_gpu")
+    return rows * longest(config) // layout.sequence_parallel
+
+
+def _kv_bytes(model: ModelSize, layout: Layout) -> int:
+    """Return the bytes of one token's keys and values on one GPU of an engine."""
+    heads = max(1, model.kv_heads // layout.tensor_parallel)
+    return 2 * model.layers * heads * model.head_dim * 2

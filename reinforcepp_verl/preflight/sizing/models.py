@@ -1,0 +1,131 @@
+"""The sizes of a model, from its config.json alone: parameters are counted without allocating any."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reinforcepp_verl.preflight.values import first_line
+
+_QWEN25_15B = {
+    "model_type": "qwen2",
+    **{"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2},
+    **{"intermediate_size": 8960, "vocab_size": 151936, "max_position_embeddings": 131072},
+}
+_QWEN25_7B = {
+    "model_type": "qwen2",
+    **{"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4},
+    **{"intermediate_size": 18944, "vocab_size": 152064, "tie_word_embeddings": False},
+}
+_LLAMA3_8B = {
+    "model_type": "llama",
+    **{"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8},
+    **{"intermediate_size": 14336, "vocab_size": 128256, "tie_word_embeddings": False},
+    "max_position_embeddings": 8192,
+}
+KNOWN: Mapping[str, dict[str, Any]] = {
+    "Qwen/Qwen2.5-0.5B-Instruct": {
+        "model_type": "qwen2",
+        **{"hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2},
+        **{"intermediate_size": 4864, "vocab_size": 151936, "tie_word_embeddings": True},
+        "max_position_embeddings": 32768,
+    },
+    "Qwen/Qwen2.5-1.5B": {**_QWEN25_15B, "tie_word_embeddings": True},
+    "Qwen/Qwen2.5-7B": {**_QWEN25_7B, "max_position_embeddings": 131072},
+    "Qwen/Qwen2.5-7B-Instruct": {**_QWEN25_7B, "max_position_embeddings": 32768},
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": {**_QWEN25_15B, "tie_word_embeddings": False},
+    "Qwen/Qwen3-4B": {
+        "model_type": "qwen3",
+        **{"hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8},
+        **{"head_dim": 128, "intermediate_size": 9728, "vocab_size": 151936, "tie_word_embeddings": True},
+        "max_position_embeddings": 40960,
+    },
+    "OpenRLHF/Llama-3-8b-sft-mixture": _LLAMA3_8B,
+    "OpenRLHF/Llama-3-8b-rm-700k": _LLAMA3_8B,
+}
+"""config.json of the hub models that the recipes name, so that a recipe can be sized before its model is downloaded."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Numbers of a decoder; parameters are counts, not bytes."""
+
+    parameters: int
+    layer_parameters: int
+    lora_parameters_per_rank: int
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    max_positions: int
+
+    @property
+    def outer_parameters(self) -> int:
+        """Parameters outside the layers: the embeddings and the head, which FSDP gathers as one."""
+        return self.parameters - self.layers * self.layer_parameters
+
+
+@functools.cache
+def model_size(name: str) -> ModelSize | None:
+    """Size the model in a folder, in the Hugging Face cache or in `KNOWN`; None where its config.json is not at hand.
+
+    Raises ValueError for a config.json that transformers cannot make a decoder from.
+    """
+    config = _config(name)
+    if config is None:
+        return None
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    layer = model.get_decoder().layers[0]
+    linear = [module for module in layer.modules() if isinstance(module, torch.nn.Linear)]
+    text = config.get_text_config()
+    heads = text.num_attention_heads
+    return ModelSize(
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        layer_parameters=sum(weight.numel() for weight in layer.parameters()),
+        lora_parameters_per_rank=text.num_hidden_layers * sum(m.in_features + m.out_features for m in linear),
+        hidden=text.hidden_size,
+        layers=text.num_hidden_layers,
+        heads=heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        intermediate=text.intermediate_size,
+        vocab=text.vocab_size,
+        max_positions=text.max_position_embeddings,
+    )
+
+
+def model_folder(name: str) -> Path | None:
+    """Return the folder that holds the model's files on this machine, None for a hub model that is not downloaded."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # a path, not a name on the hub
+        return None
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def _config(name: str) -> Any:
+    from transformers import AutoConfig
+
+    folder = model_folder(name)
+    if folder is None:
+        return AutoConfig.for_model(**KNOWN[name]) if name in KNOWN else None
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'}: {first_line(error)}") from None

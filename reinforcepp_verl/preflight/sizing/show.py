@@ -1,0 +1,62 @@
+"""The plan of one step, as two tables for a terminal."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from reinforcepp_verl.preflight import memory
+from reinforcepp_verl.preflight.sizing.memory import GIB, MemoryEstimate
+from reinforcepp_verl.preflight.sizing.step import StepPlan, normalised_over
+from reinforcepp_verl.preflight.values import value
+
+
+def show_plan(config: DictConfig, console: Console) -> None:
+    """Print what one step does and what one GPU needs for it."""
+    console.print(_step(config, StepPlan.of(config)))
+    if value(config, "trainer.device") == "cpu":
+        return
+    estimate = memory.memory_of(config)
+    if estimate is None:
+        console.print(
+            f"memory: not estimated, because the size of the model or of the GPU is not known here; download "
+            f"{value(config, memory.MODEL)}, and name the machine with +cluster= or {memory.GPU}",
+            markup=False,
+            soft_wrap=True,
+        )
+        return
+    console.print(_memory(estimate))
+    console.print(
+        f"KV cache of one engine: {estimate.kv_tokens:,} tokens, {estimate.kv_tokens // estimate.longest_sequence:,} "
+        f"sequences of full length at once",
+        highlight=False,
+    )
+
+
+def _step(config: DictConfig, plan: StepPlan) -> Table:
+    table = Table(title="one step", show_header=False, title_justify="left")
+    table.add_row("answers", f"{plan.prompts:,} prompts x {plan.answers_per_prompt} = {plan.answers:,}")
+    table.add_row("tokens to generate", f"at most {plan.generated_tokens:,} ({plan.longest_answer:,} an answer)")
+    table.add_row("longest sequence", f"{plan.longest_sequence:,} tokens")
+    table.add_row(
+        "vLLM engines", f"{plan.engines}, each on {plan.gpus_per_engine} GPU{'s' * (plan.gpus_per_engine > 1)}"
+    )
+    table.add_row("advantages normalised over", f"{normalised_over(config):,} answers")
+    table.add_row("optimizer updates", f"{plan.updates} of {plan.answers_per_update:,} answers")
+    forwards = ", ".join(f"{name} {count}" for name, count in plan.forwards.items())
+    table.add_row("forward passes an answer", f"{sum(plan.forwards.values())} ({forwards})")
+    table.add_row("backward passes an answer", str(plan.backwards))
+    return table
+
+
+def _memory(estimate: MemoryEstimate) -> Table:
+    table = Table(title="memory of one GPU, estimated", title_justify="left")
+    table.add_column("phase")
+    table.add_column("GiB", justify="right")
+    table.add_column("of which")
+    for phase in estimate.phases:
+        parts = ", ".join(f"{name} {part / GIB:.1f}" for name, part in phase.parts.items())
+        table.add_row(phase.name, f"{phase.bytes / GIB:.1f}", parts)
+    table.add_row("there is", f"{estimate.gpu_bytes / GIB:.1f}", "")
+    return table

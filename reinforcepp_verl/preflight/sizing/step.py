@@ -1,0 +1,76 @@
+"""The work of one step: prompts, answers, tokens, updates and passes through the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
+from reinforcepp_verl.preflight.values import trainer_mode, value
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Counts of one training step; `forwards` and `backwards` are passes over each answer."""
+
+    prompts: int
+    answers_per_prompt: int
+    longest_answer: int
+    longest_sequence: int
+    updates: int
+    answers_per_update: int
+    forwards: dict[str, int]
+    backwards: int
+    engines: int
+    gpus_per_engine: int
+
+    @property
+    def answers(self) -> int:
+        """Answers generated in a step."""
+        return self.prompts * self.answers_per_prompt
+
+    @property
+    def generated_tokens(self) -> int:
+        """The most tokens that the engines can have to generate."""
+        return self.answers * self.longest_answer
+
+    @classmethod
+    def of(cls, config: DictConfig) -> StepPlan:
+        """Work it out for a configuration whose batches divide."""
+        layout = Layout.of(config)
+        prompts, answers = value(config, "data.train_batch_size"), value(config, f"{ROLLOUT}.n")
+        mini, epochs = value(config, f"{ACTOR}.ppo_mini_batch_size"), value(config, f"{ACTOR}.ppo_epochs")
+        return cls(
+            prompts=prompts,
+            answers_per_prompt=answers,
+            longest_answer=value(config, "data.max_response_length"),
+            longest_sequence=longest(config),
+            updates=prompts // mini * epochs,
+            answers_per_update=mini * answers,
+            forwards=_forwards(config, epochs),
+            backwards=epochs,
+            engines=layout.engines,
+            gpus_per_engine=layout.engine,
+        )
+
+
+def _forwards(config: DictConfig, epochs: int) -> dict[str, int]:
+    bypassed = value(config, "algorithm.rollout_correction.bypass_mode")
+    forwards = {
+        "log-probabilities": 0 if bypassed else 1,
+        "reference": 1 if needs_reference(config) else 0,
+        "values": 1 if value(config, "critic.enable") else 0,
+        "updates": epochs,
+        "gradient checkpointing": epochs
+        if value(config, "actor_rollout_ref.model.enable_gradient_checkpointing")
+        else 0,
+    }
+    return {name: count for name, count in forwards.items() if count}
+
+
+def normalised_over(config: DictConfig) -> int:
+    """Return over how many answers the advantages are normalised: separate_async hands on one mini-batch at a time."""
+    parts = value(config, "trainer.v1.separate_async.parameter_sync_step")
+    prompts = value(config, "data.train_batch_size") // (parts if trainer_mode(config) == "separate_async" else 1)
+    return prompts * value(config, f"{ROLLOUT}.n")

@@ -1,0 +1,92 @@
+"""The shipped recipes: what their headers say, and what their configurations amount to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, initialize
+from omegaconf import DictConfig
+
+from reinforcepp_verl import search_path
+from reinforcepp_verl.preflight import memory
+from reinforcepp_verl.preflight.sizing.memory import GIB
+from reinforcepp_verl.preflight.sizing.step import StepPlan
+from reinforcepp_verl.preflight.values import value
+
+FIELDS = ("Hardware", "Memory", "Prepare", "Train", "Sources", "Result")
+COLUMNS = ("recipe", "what", "hardware", "answers a step", "updates", "tokens", "GiB a GPU, estimated")
+_FIELD = re.compile(rf"#   ({'|'.join(FIELDS)}): +(.+)")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One recipe: the fields of its header, and its composed configuration."""
+
+    name: str
+    about: str
+    header: dict[str, str]
+    config: DictConfig
+
+    @property
+    def memory_gib(self) -> float | None:
+        """The largest phase on one GPU, None on the CPU."""
+        estimate = memory.memory_of(self.config)
+        return max(phase.bytes for phase in estimate.phases) / GIB if estimate else None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The recipe's row of the table."""
+        plan, gib = StepPlan.of(self.config), self.memory_gib
+        return (
+            self.name,
+            re.split(r"[.:](?: |$)", self.about)[0],
+            self.header["Hardware"].partition(" (")[0],
+            f"{plan.prompts} x {plan.answers_per_prompt}",
+            str(plan.updates),
+            f"{value(self.config, 'data.max_prompt_length')} + {plan.longest_answer}",
+            "-" if gib is None else f"{gib:.0f} of {value(self.config, memory.GPU):.0f}",
+        )
+
+
+def read_header(file: Path) -> tuple[str, dict[str, str]]:
+    """Return what a recipe is about, and the fields of its header; a field's lines are joined by line breaks."""
+    about: list[str] = []
+    fields: dict[str, list[str]] = {}
+    for line in _comment(file):
+        if found := _FIELD.fullmatch(line):
+            fields[found[1]] = [found[2]]
+        elif fields:
+            fields[next(reversed(fields))].append(line.removeprefix("#").strip())
+        else:
+            about.append(line.removeprefix("#").strip())
+    return " ".join(about), {name: "\n".join(lines) for name, lines in fields.items()}
+
+
+def _comment(file: Path) -> Iterator[str]:
+    """Yield the comment lines at the head of a file, without Hydra's own."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            return
+        if not line.startswith("# @package"):
+            yield line
+
+
+def recipes() -> list[Recipe]:
+    """Compose every shipped recipe."""
+    search_path.register()
+    with initialize(version_base="1.3", config_path=None):
+        return [_recipe(name) for name in search_path.recipe_names()]
+
+
+def _recipe(name: str) -> Recipe:
+    about, header = read_header(search_path.config_dir() / "recipe" / f"{name}.yaml")
+    return Recipe(name, about, header, compose("reinforcepp_trainer", overrides=[f"+recipe={name}"]))
+
+
+def markdown(listed: list[Recipe]) -> str:
+    """Return the table as it stands in recipes/README.md."""
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *((f"`{recipe.name}`", *recipe.cells[1:]) for recipe in listed)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

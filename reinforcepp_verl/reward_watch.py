@@ -1,0 +1,63 @@
+"""Counts the answers of a batch that could not be scored, and ends the run when they are too many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import transfer_queue as tq
+
+from reinforcepp_verl.config import ERRORS_NODE, RewardErrorOptions
+from reinforcepp_verl.rewards.failures import ERROR, NAMED_FAILURE, NO_ANSWER, TIMEOUT
+
+if TYPE_CHECKING:
+    from transfer_queue import KVBatchMeta
+
+RATES = {"reward/error_rate": ERROR, "reward/timeout_rate": TIMEOUT, "reward/no_answer_rate": NO_ANSWER}
+
+
+class RewardFailureError(RuntimeError):
+    """The reward function could not score more answers than `reward_errors` allows."""
+
+
+class RewardWatch:
+    """Looks at what the reward manager said of each batch's answers."""
+
+    def __init__(self, options: RewardErrorOptions) -> None:
+        self.options = options
+        self._errors_above_limit = 0
+
+    def look(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Return the rates over `rows`, one mapping per answer. Rows of another reward manager have none and count not.
+
+        Raises:
+            RewardFailureError: the rate of errors has passed `max_rate`, with `min_count` errors or more
+        """
+        scored = [row for row in rows if row.get(ERROR) is not None]
+        self._check([row for row in scored if row[ERROR]], len(scored))
+        told = {name: [row[key] for row in scored if row.get(key) is not None] for name, key in RATES.items()}
+        return {name: sum(values) / len(values) for name, values in told.items() if values}
+
+    def _check(self, failed: list[Mapping[str, Any]], answers: int) -> None:
+        above = len(failed) > self.options.max_rate * answers
+        self._errors_above_limit = self._errors_above_limit + len(failed) if above else 0
+        if above and self._errors_above_limit >= self.options.min_count:
+            raise RewardFailureError(
+                f"{len(failed)} of {answers} answers could not be scored, more than {ERRORS_NODE}.max_rate="
+                f"{self.options.max_rate} allows; the first: {failed[0]['error'].removeprefix(NAMED_FAILURE)}; correct "
+                "the reward function (reward.custom_reward_function); the log holds the first tracebacks"
+            )
+
+
+def reported(batch: KVBatchMeta) -> list[dict[str, Any]]:
+    """Return what the reward manager said of each answer: filler rows are none, the rows of a session are one."""
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
+    rows = zip(batch.keys, batch.tags, data.pop("extra_fields").tolist(), strict=True)
+    sessions = {key.rsplit("_", 1)[0]: fields for key, tag, fields in rows if not tag.get("is_padding")}
+    return [fields["reward_extra_info"] for fields in sessions.values() if "reward_extra_info" in fields]
+
+
+def reported_in_validation(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the same from the columns that verl collects; one that is not there at all means no error."""
+    flags, texts = (columns.get(name, ()) for name in (ERROR, "error"))
+    return [{ERROR: flag, "error": text} for flag, text in zip(flags, texts, strict=False)]

@@ -1,0 +1,91 @@
+"""A reward function whose exceptions become rows with a score, and what tells such rows from the others."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+ERROR, TIMEOUT, NO_ANSWER = "reward_error", "reward_timeout", "reward_no_answer"
+"""Added to every row as 1.0 or 0.0: it could not be scored; a time limit was the reason; no answer was found in it."""
+TRACEBACKS_SHOWN = 3
+"""By each process that scores."""
+MESSAGE_CHARS = 200
+_FAILURES = ("timeout", "crashed", "memory")
+NAMED_FAILURE = "error: "
+
+
+def flags(reported: str) -> dict[str, float]:
+    """Read the text that a reward function returns as `error`; what is not a failure to score is the function's own."""
+    failed = reported in _FAILURES or reported.startswith(NAMED_FAILURE)
+    return {ERROR: float(failed), TIMEOUT: float(reported == "timeout"), NO_ANSWER: float(reported == "no answer")}
+
+
+class FailureTolerant:
+    """Calls a reward function and gives an answer that it raises on `error_score`.
+
+    Such a row has the keys that the function's rows had so far in this process, and `always`: 0 for a number, "" for
+    text, None for the rest. To verl a key that a row lacks is None, but what it filters groups by must be in each.
+    """
+
+    def __init__(self, function: Callable[..., Any], error_score: float, always: Iterable[str] = ()) -> None:
+        self._function = function
+        self._error_score = error_score
+        self._empty: dict[str, Any] = dict.fromkeys(always, 0.0)
+        self._failures = itertools.count()
+
+    def wrapped(self) -> Callable[..., Any]:
+        """Return a function that never raises, async if the reward function is: verl asks `inspect` which."""
+        function = self._function
+
+        async def score_async(**given: Any) -> dict[str, Any]:
+            try:
+                return self._row(await function(**given))
+            except Exception as error:  # the user's code: it may raise anything
+                return self._failed_row(error, given)
+
+        def score(**given: Any) -> dict[str, Any]:
+            try:
+                return self._row(function(**given))
+            except Exception as error:  # the user's code: it may raise anything
+                return self._failed_row(error, given)
+
+        return score_async if inspect.iscoroutinefunction(function) else score
+
+    def _row(self, result: Any) -> dict[str, Any]:
+        """Complete what the function returned; a bare number is the score and, as in verl, `acc`."""
+        row = dict(result) if isinstance(result, Mapping) else {"score": result, "acc": result}
+        if "score" not in row:
+            raise TypeError(f"the reward function returned a dict without score, only with {', '.join(map(str, row))}")
+        row["score"] = _number(row["score"])
+        reported = row.get("error")
+        row |= flags(reported) if isinstance(reported, str) else {ERROR: 0.0, TIMEOUT: 0.0}
+        self._empty = self._empty | {key: _empty(value) for key, value in row.items()}
+        return row
+
+    def _failed_row(self, error: Exception, given: Mapping[str, Any]) -> dict[str, Any]:
+        if next(self._failures) < TRACEBACKS_SHOWN:
+            index = (given["extra_info"] or {}).get("index")
+            place = f"data_source {given['data_source']}, index {index}"
+            logger.error("the reward function failed on an answer to %s", place, exc_info=error)
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        failure = {"error": NAMED_FAILURE + message[:MESSAGE_CHARS], "score": self._error_score}
+        return self._empty | failure | {ERROR: 1.0, TIMEOUT: float(isinstance(error, TimeoutError))}
+
+
+def _number(score: Any) -> float:
+    """Convert a score; NaN and infinity stay, as `algorithm.reinforcepp.nonfinite` says what becomes of them."""
+    if score is None or isinstance(score, str | bytes):
+        raise TypeError(f"the reward function returned {score!r} as the score, which is not a number")
+    return float(score)
+
+
+def _empty(value: Any) -> Any:
+    if isinstance(value, Real):
+        return 0.0
+    return "" if isinstance(value, str) else None

@@ -1,0 +1,61 @@
+"""verl's reward manager for functions that may fail (hook: `register`, set by `reward.reward_manager.name`).
+
+With verl's own, one answer whose scoring raises takes its whole prompt group out of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
+from transformers import PreTrainedTokenizerBase
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager import register
+from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+
+from reinforcepp_verl.config import read_reward_errors
+from reinforcepp_verl.rewards.failures import FailureTolerant
+
+NAME = "reinforcepp"
+
+
+@register(NAME)
+class ReinforceppRewardManager(NaiveRewardManager):
+    """Calls the reward function as verl does, tells it the length of the answer, and survives its exceptions."""
+
+    def __init__(
+        self, config: DictConfig, tokenizer: PreTrainedTokenizerBase, compute_score: Callable[..., Any], **kwargs: Any
+    ) -> None:
+        tolerant = FailureTolerant(compute_score, read_reward_errors(config).score, _filtered_by(config))
+        super().__init__(config, tokenizer, tolerant.wrapped(), **kwargs)
+        self.end_token = tokenizer.eos_token_id
+        self.max_tokens = config.actor_rollout_ref.rollout.response_length
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """Score the last row of a session, with `response_tokens` and `truncated` in the function's `extra_info`."""
+        last = data[-1:]
+        length = int(last.non_tensor_batch["response_len"][0])
+        # Without the padding of a session's rows, which verl would decode as part of the answer.
+        answer = last.batch["responses"][:, :length]
+        last.batch = TensorDict({"responses": answer, "attention_mask": torch.ones_like(answer)}, batch_size=1)
+        [known] = last.non_tensor_batch.get("extra_info", [{}])
+        # Cut off at the end of the budget, where a stop token would have been the last.
+        truncated = length >= self.max_tokens and int(answer[0, -1]) != self.end_token
+        told = {**known, "response_tokens": length, "truncated": truncated}
+        last.non_tensor_batch["extra_info"] = np.array([told], dtype=object)
+        result = await super().run_single(last)
+        # verl's validation dumps would not say where a question is from.
+        result["reward_extra_info"]["data_source"] = str(last.non_tensor_batch["data_source"][0])
+        return result
+
+
+def _filtered_by(config: DictConfig) -> list[str]:
+    """Return the key by which verl filters groups, which every row must then have; `reward` is the score itself."""
+    if not OmegaConf.select(config, "algorithm.filter_groups.enable"):
+        return []
+    metric = config.algorithm.filter_groups.metric
+    return [] if metric == "reward" else [metric]

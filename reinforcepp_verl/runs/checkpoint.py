@@ -1,0 +1,103 @@
+"""A checkpoint that verl's FSDP backend wrote: which one is meant, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from reinforcepp_verl.runs.folder import RunFolder
+
+TRACKER = "latest_checkpointed_iteration.txt"
+"""verl writes the step into it when all else of a checkpoint is written."""
+FSDP_CONFIG = "fsdp_config.json"
+MEGATRON_FOLDERS = ("model", "dist_ckpt")
+MERGE_MEGATRON = "python -m verl.model_merger merge --backend megatron --local_dir {actor} --target_dir DIR"
+_NAME = re.compile(r"global_step_(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint, RUN/checkpoints/global_step_N; `world_size` is the number of its shards."""
+
+    path: Path
+    step: int
+    world_size: int
+
+    @property
+    def actor(self) -> Path:
+        """The folder of the policy."""
+        return self.path / "actor"
+
+    @property
+    def model_config(self) -> Path:
+        """The model's configuration and tokenizer, without weights."""
+        return self.actor / "huggingface"
+
+    @property
+    def shards(self) -> list[Path]:
+        """The files of the weights, by rank."""
+        return [self.actor / f"model_world_size_{self.world_size}_rank_{rank}.pt" for rank in range(self.world_size)]
+
+    @property
+    def lora(self) -> Path:
+        """Rank and alpha of the adapter; there is no such file without LoRA."""
+        return self.actor / "lora_train_meta.json"
+
+    @property
+    def run(self) -> RunFolder:
+        """The run that saved it."""
+        return RunFolder(self.path.parents[1])
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Tell by its name whether a folder is one checkpoint, whole or not."""
+    return folder.is_dir() and _NAME.fullmatch(folder.resolve().name) is not None
+
+
+def find(source: Path) -> Checkpoint:
+    """Return the checkpoint that `source` is, or the newest one that verl completed in the run `source`.
+
+    Raises:
+        ValueError: there is none, it is not whole, or another backend than FSDP wrote it
+    """
+    if not source.is_dir():
+        raise ValueError(f"{source}: no such folder; give a run or RUN/checkpoints/global_step_N")
+    folder = source.resolve()
+    return _read(folder if is_checkpoint(folder) else _newest(source, RunFolder(folder)))
+
+
+def _newest(source: Path, run: RunFolder) -> Path:
+    tracker = run.checkpoints / TRACKER
+    if not tracker.is_file():
+        raise ValueError(f"{source}: no complete checkpoint in it; train with trainer.save_freq=N or give another run")
+    folder = run.checkpoints / f"global_step_{tracker.read_text(encoding='utf-8').strip()}"
+    if not folder.is_dir():
+        raise ValueError(f"{source}: its newest checkpoint {folder.name} is gone; give one of {run.checkpoints}")
+    return folder
+
+
+def _read(folder: Path) -> Checkpoint:
+    actor = folder / "actor"
+    if any((actor / name).is_dir() for name in MEGATRON_FOLDERS):
+        raise ValueError(
+            f"{folder}: a Megatron checkpoint, and only FSDP's are supported; use {MERGE_MEGATRON.format(actor=actor)}"
+        )
+    checkpoint = Checkpoint(folder, int(folder.name.rpartition("_")[2]), _world_size(actor / FSDP_CONFIG))
+    for file in (checkpoint.model_config / "config.json", *checkpoint.shards):
+        if not file.is_file():
+            raise ValueError(f"{file} is missing: the checkpoint is not whole; choose another one")
+        if file.suffix == ".pt" and not zipfile.is_zipfile(file):
+            raise ValueError(f"{file} is cut off: the checkpoint is not whole; choose another one")
+    return checkpoint
+
+
+def _world_size(file: Path) -> int:
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: not an FSDP checkpoint, or not whole; choose another one")
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8"))["world_size"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} names no world_size: the checkpoint is not whole; choose another one") from error

@@ -1,0 +1,254 @@
+"""Recipes for real models with one mistake each: every one is refused with the key and the fix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from reinforcepp_verl.preflight import problems
+
+RECIPE = "+recipe=math_rlvr/qwen25_7b_dapo"
+ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.model"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Overrides that make a recipe wrong, and what the one line about it must contain."""
+
+    name: str
+    overrides: tuple[str, ...]
+    says: tuple[str, ...]
+    recipe: str = RECIPE
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+MISTAKES = [
+    Mistake(
+        "answers that the GPUs cannot share",
+        ("data.train_batch_size=9", f"{ROLLOUT}.n=2", f"{ACTOR}.ppo_mini_batch_size=9"),
+        ("data.train_batch_size is 9", "18 answers, which 8 workers cannot share", "a multiple of 8"),
+    ),
+    Mistake(
+        "mini-batch that does not divide the batch",
+        (f"{ACTOR}.ppo_mini_batch_size=48",),
+        (f"{ACTOR}.ppo_mini_batch_size is 48", f"set {ACTOR}.ppo_mini_batch_size=32"),
+    ),
+    Mistake(
+        "micro-batch that does not divide",
+        (
+            f"{ACTOR}.use_dynamic_bsz=false",
+            f"{ACTOR}.ppo_micro_batch_size_per_gpu=3",
+            *[f"actor_rollout_ref.{node}.log_prob_micro_batch_size_per_gpu=4" for node in ("rollout", "ref")],
+        ),
+        (f"{ACTOR}.ppo_micro_batch_size_per_gpu is 3", f"set {ACTOR}.ppo_micro_batch_size_per_gpu=2"),
+    ),
+    Mistake(
+        "engines that do not divide the GPUs",
+        (f"{ROLLOUT}.tensor_model_parallel_size=3",),
+        (f"{ROLLOUT}.tensor_model_parallel_size is 3", "a divisor of 8"),
+    ),
+    Mistake(
+        "engines that do not divide the attention heads",
+        (f"{ROLLOUT}.tensor_model_parallel_size=8",),
+        (f"{ROLLOUT}.tensor_model_parallel_size is 8", "28 attention heads", "one of 1, 2, 4"),
+    ),
+    Mistake(
+        "sequence parallel workers that do not divide the GPUs",
+        (f"{ACTOR}.ulysses_sequence_parallel_size=3",),
+        (f"{ACTOR}.ulysses_sequence_parallel_size is 3", f"set {ACTOR}.ulysses_sequence_parallel_size=2"),
+    ),
+    Mistake(
+        "sequence parallel workers that do not divide the attention heads",
+        (f"{ACTOR}.ulysses_sequence_parallel_size=8",),
+        (f"{ACTOR}.ulysses_sequence_parallel_size is 8", "28 attention heads"),
+    ),
+    Mistake(
+        "a GPU that is too small",
+        ("hardware.gpu_memory_gib=39",),
+        ("hardware.gpu_memory_gib is 39", "the phase", "set actor_rollout_ref."),
+    ),
+    Mistake(
+        "a model that no setting fits",
+        ("hardware.gpu_memory_gib=10",),
+        ("hardware.gpu_memory_gib is 10", "no setting makes it fit", f"{MODEL}.lora_rank=32"),
+    ),
+    Mistake(
+        "an engine that leaves nothing for training",
+        (f"{ROLLOUT}.gpu_memory_utilization=0.95",),
+        ("the phase rollout needs about 90 GiB", f"set {ROLLOUT}.gpu_memory_utilization=0.8"),
+    ),
+    Mistake(
+        "an engine without room for one sequence",
+        (f"{ROLLOUT}.gpu_memory_utilization=0.2",),
+        ("leaves room for 2149 tokens of KV cache", f"set {ROLLOUT}.gpu_memory_utilization=0.8"),
+    ),
+    Mistake(
+        "a share above one",
+        (f"{ROLLOUT}.gpu_memory_utilization=70",),
+        (f"{ROLLOUT}.gpu_memory_utilization is 70", f"set {ROLLOUT}.gpu_memory_utilization=0.5"),
+    ),
+    Mistake(
+        "a GPU without memory",
+        ("hardware.gpu_memory_gib=80GB",),
+        ("hardware.gpu_memory_gib is '80GB'", "in GiB"),
+    ),
+    Mistake(
+        "training data that was not prepared",
+        ("data.train_files=data/deepscaler/train.parquet",),
+        ("data.train_files", "run `reinforcepp prepare deepscaler`"),
+    ),
+    Mistake(
+        "validation data that was not prepared",
+        ("data.val_files=data/aime25/test.parquet",),
+        ("data.val_files", "run `reinforcepp prepare aime25`"),
+    ),
+    Mistake(
+        "a column that is not there",
+        ("data.prompt_key=question",),
+        ("has no column question", "data.prompt_key", "prompt"),
+    ),
+    Mistake(
+        "a model folder that is not there",
+        (f"{MODEL}.path=./models/mine",),
+        (f"{MODEL}.path: there is no folder ./models/mine", "Hugging Face hub"),
+    ),
+    Mistake(
+        "a tokenizer without a chat template",
+        (
+            f"{MODEL}.path=no_template",
+            "data.max_response_length=8",
+            "data.max_prompt_length=8",
+            f"{ROLLOUT}.max_model_len=16",
+        ),
+        (f"{MODEL}.path", "no chat template", f"{MODEL}.custom_chat_template"),
+    ),
+    Mistake(
+        "a misspelt key in YAML",
+        (f"{ACTOR}.clip_ratio_hgih=0.27",),
+        (f"{ACTOR}.clip_ratio_hgih: unknown key", f"did you mean {ACTOR}.clip_ratio_high?"),
+    ),
+    Mistake(
+        "longer than the model's positions",
+        (
+            "data.max_response_length=200000",
+            f"{ROLLOUT}.max_model_len=null",
+            f"{ACTOR}.ppo_max_token_len_per_gpu=201024",
+        ),
+        ("data.max_response_length is 200000", "131072 positions", "130048 or less"),
+    ),
+    Mistake(
+        "an engine shorter than the sequences",
+        (f"{ROLLOUT}.max_model_len=8192",),
+        (f"{ROLLOUT}.max_model_len is 8192", f"set {ROLLOUT}.max_model_len=9216"),
+    ),
+    Mistake(
+        "an engine longer than the model's positions",
+        (f"{ROLLOUT}.max_model_len=262144",),
+        (f"{ROLLOUT}.max_model_len is 262144", "131072 positions"),
+    ),
+    Mistake(
+        "prefills that do not fit without being cut",
+        (f"{ROLLOUT}.enable_chunked_prefill=false",),
+        (f"{ROLLOUT}.max_num_batched_tokens is 8192", f"set {ROLLOUT}.max_num_batched_tokens=9216"),
+    ),
+    Mistake(
+        "a token budget below one sequence",
+        (f"{ACTOR}.ppo_max_token_len_per_gpu=8192",),
+        (f"{ACTOR}.ppo_max_token_len_per_gpu is 8192", "9216 or more"),
+    ),
+    Mistake(
+        "the KL twice",
+        (f"{ACTOR}.use_kl_loss=true", f"{ACTOR}.kl_loss_type=mse"),
+        ("would count twice", f"set {ACTOR}.use_kl_loss=false"),
+    ),
+    Mistake(
+        "an adaptive coefficient without a penalty",
+        ("algorithm.kl_ctrl.type=adaptive",),
+        ("algorithm.kl_ctrl.type is adaptive", "set algorithm.kl_ctrl.type=fixed"),
+        recipe="+recipe=math_rlvr/qwen25_7b_dapo_baseline",
+    ),
+    Mistake(
+        "a correction that bypass mode skips",
+        ("algorithm.rollout_correction.rollout_is=token",),
+        ("bypass_mode is true", "rollout_is", "bypass_mode=false"),
+        recipe="+recipe=math_rlvr/qwen25_7b_dapo_bypass",
+    ),
+    Mistake(
+        "a correction without the engine's log-probabilities",
+        (f"{ROLLOUT}.calculate_log_probs=false",),
+        (f"{ROLLOUT}.calculate_log_probs is false", f"set {ROLLOUT}.calculate_log_probs=true"),
+        recipe="+recipe=math_rlvr/r1_distill_15b_prorl",
+    ),
+    Mistake(
+        "a filter without a metric",
+        ("algorithm.filter_groups.metric=null",),
+        ("algorithm.filter_groups.metric", "acc"),
+        recipe="+recipe=math_rlvr/r1_distill_15b_prorl",
+    ),
+    Mistake(
+        "asynchronous batches that do not fit together",
+        ("data.train_batch_size=64",),
+        ("data.train_batch_size is 64", "set data.train_batch_size=128"),
+        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+    ),
+    Mistake(
+        "weights that cannot be sent to other GPUs",
+        (f"{ROLLOUT}.checkpoint_engine.backend=naive",),
+        (f"{ROLLOUT}.checkpoint_engine.backend is naive", "set it to nccl"),
+        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+    ),
+    Mistake(
+        "an access token in the YAML",
+        ("ray_kwargs.ray_init.runtime_env={env_vars: {WANDB_API_KEY: 0123456789abcdef0123}}",),
+        ("WANDB_API_KEY holds a secret", "export it"),
+    ),
+    Mistake(
+        "an access token read into the YAML",
+        ("ray_kwargs.ray_init.runtime_env={env_vars: {MY_NAME: '${oc.env:SOME_VARIABLE}'}}",),
+        ("MY_NAME holds a secret", "export it"),
+        environment={"SOME_VARIABLE": "hf_" + "a" * 34},
+    ),
+    Mistake(
+        "epochs that end before the steps",
+        ("trainer.total_training_steps=500", "trainer.total_epochs=1"),
+        ("trainer.total_training_steps is 500", "trainer.total_epochs"),
+    ),
+    Mistake(
+        "a reward model without an engine",
+        ("reward.reward_model.rollout.name=vlm", "trainer.total_epochs=98"),
+        ("reward.reward_model.rollout.name is vlm", "set reward.reward_model.rollout.name=vllm"),
+        recipe="+recipe=rlhf/llama3_8b_paper",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, arithmetic) -> Path:
+    """A folder with the data that the recipes above read, and a model whose tokenizer has no chat template."""
+    root = tmp_path_factory.mktemp("prepared")
+    for name, file in (("dapo_math_17k", "train"), ("aime24", "test"), ("preferences", "train")):
+        (root / "data" / name).mkdir(parents=True)
+        (root / "data" / name / f"{file}.parquet").symlink_to(arithmetic / "data" / "arithmetic" / "train.parquet")
+    model = root / "no_template"
+    shutil.copytree(arithmetic / "data" / "arithmetic" / "model", model)
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    return root
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.name for mistake in MISTAKES])
+def test_mistake_is_refused_with_key_and_fix(compose, prepared, monkeypatch, mistake):
+    monkeypatch.chdir(prepared)
+    for name, given in mistake.environment.items():
+        monkeypatch.setenv(name, given)
+    found = problems(compose(mistake.recipe, *mistake.overrides), elsewhere=True)
+    assert any(all(part in problem for part in mistake.says) for problem in found), found
+    assert all("\n" not in problem for problem in found)
+    for secret in ("0123456789abcdef0123", "hf_" + "a" * 34):
+        assert all(secret not in problem for problem in found)

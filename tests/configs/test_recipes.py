@@ -1,0 +1,105 @@
+"""Every shipped recipe is sound for the hardware it names, and its header tells the truth."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import DictConfig
+
+from reinforcepp_verl import recipe_list, search_path
+from reinforcepp_verl.preflight import problems
+from reinforcepp_verl.preflight.data import PREPARED
+
+ROOT = Path(__file__).parents[2]
+RECIPES = search_path.recipe_names()
+ON_GPUS = [name for name in RECIPES if not name.endswith("_cpu")]
+# The others need GPUs of their own for the engines, or a reward model.
+ALSO_ON_A_CPU = [name for name in ON_GPUS if "separate_async" not in name and not name.startswith("rlhf/")]
+
+
+def write_rows(file: Path, count: int) -> None:
+    row = {
+        "data_source": "made/up",
+        "prompt": [{"role": "user", "content": "How many?"}],
+        "ability": "math",
+        "reward_model": {"style": "rule", "ground_truth": "1"},
+        "extra_info": {"split": "train", "index": 0},
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([row] * count), file)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, arithmetic, compose) -> Path:
+    """A folder with every file that a recipe names, with as many rows as its steps need."""
+    root = tmp_path_factory.mktemp("prepared")
+    for recipe in RECIPES:
+        config = compose(f"+recipe={recipe}")
+        steps = config.trainer.total_training_steps or 1
+        rows = config.data.train_batch_size * -(-steps // config.trainer.total_epochs)
+        for file, count in ((config.data.val_files, 8), (config.data.train_files, rows)):
+            write_rows(root / file, count)
+        model = Path(config.actor_rollout_ref.model.path)
+        if model.parts[0] == "data":
+            shutil.copytree(arithmetic / "data" / "arithmetic" / "model", root / model)
+            settings = json.loads((root / model / "config.json").read_text())
+            (root / model / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 4096}))
+    return root
+
+
+@pytest.fixture
+def in_prepared(prepared, monkeypatch) -> None:
+    monkeypatch.chdir(prepared)
+
+
+@pytest.fixture(scope="module")
+def listed() -> list[recipe_list.Recipe]:
+    return recipe_list.recipes()
+
+
+def test_the_recipes_that_users_ask_for_are_there():
+    assert len(ON_GPUS) >= 14
+    assert {name.split("/")[0] for name in RECIPES} == {"math_rlvr", "rlhf"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_is_sound_for_its_hardware(compose, in_prepared, recipe):
+    assert problems(compose(f"+recipe={recipe}"), elsewhere=True) == []
+
+
+@pytest.mark.parametrize("recipe", ALSO_ON_A_CPU)
+def test_recipe_is_sound_on_the_cpu_too(compose, in_prepared, recipe):
+    assert problems(compose(f"+recipe={recipe}", "+cluster=cpu")) == []
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_header_has_every_field_and_names_its_own_commands(recipe):
+    about, header = recipe_list.read_header(ROOT / "recipes" / f"{recipe}.yaml")
+    assert about and set(header) == set(recipe_list.FIELDS)
+    assert header["Train"] == f"reinforcepp train +recipe={recipe}"
+    for command in header["Prepare"].splitlines():
+        assert re.fullmatch(rf"reinforcepp prepare ({'|'.join(PREPARED)})( --against data/\w+)?", command), command
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_header_prepares_the_data_that_the_recipe_reads(compose, recipe):
+    _, header = recipe_list.read_header(ROOT / "recipes" / f"{recipe}.yaml")
+    made = {command.split()[2] for command in header["Prepare"].splitlines()}
+    config: DictConfig = compose(f"+recipe={recipe}")
+    assert made == {Path(file).parent.name for file in (config.data.train_files, config.data.val_files)}
+
+
+@pytest.mark.parametrize("recipe", ON_GPUS)
+def test_header_states_the_estimated_memory(listed, recipe):
+    found = next(one for one in listed if one.name == recipe)
+    assert found.header["Memory"] == f"about {found.memory_gib:.0f} GiB a GPU, estimated"
+
+
+def test_readme_holds_the_table(listed):
+    assert recipe_list.markdown(listed) in (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,245 @@
+"""Our reward manager inside verl's own reward worker: what the reward function is told, and what its errors become."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl import DataProto
+from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
+from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
+from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+from verl.trainer.ppo.metric_utils import process_validation_metrics
+from verl.trainer.ppo.v1 import trainer_base
+
+from reinforcepp_verl.data.arithmetic import build_tokenizer
+from reinforcepp_verl.rewards.manager import NAME, ReinforceppRewardManager
+
+TOKENIZER = build_tokenizer()
+EOS = TOKENIZER.eos_token_id
+MAX_TOKENS = 4
+# verl fills with id 0, which is "!" to the tokenizers of many models and would vanish in ours.
+FILLER = TOKENIZER.encode("0", add_special_tokens=False)[0]
+
+
+def ids(text: str) -> list[int]:
+    return TOKENIZER.encode(text, add_special_tokens=False)
+
+
+def worker(compute_score, **algorithm) -> RewardLoopWorker:
+    """verl's worker with our manager in it, as it stands after its start."""
+    made = RewardLoopWorker.__new__(RewardLoopWorker)
+    made.config = OmegaConf.create(
+        {
+            "reward": {"custom_reward_function": {"path": "mine.py"}, "reward_model": {"enable": False}},
+            "reward_errors": {"score": -0.5},
+            "actor_rollout_ref": {"rollout": {"response_length": MAX_TOKENS}},
+            "algorithm": algorithm,
+        }
+    )
+    made.reward_manager = get_reward_manager_cls(NAME)(
+        config=made.config,
+        tokenizer=TOKENIZER,
+        compute_score=compute_score,
+        reward_router_address=None,
+        reward_model_tokenizer=None,
+    )
+    return made
+
+
+def session(*answers: list[int], **fields) -> DataProto:
+    """Build what verl's agent loop sends for a session of these rows, each after a prompt of its own length."""
+    rows = [
+        (torch.tensor([1] * (row + 1)), torch.tensor(answer, dtype=torch.long)) for row, answer in enumerate(answers)
+    ]
+
+    def pad(values, filler=0):
+        return torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=filler)
+
+    tensors = {
+        "prompts": pad([prompt for prompt, _ in rows]),
+        "responses": pad([answer for _, answer in rows], FILLER),
+        "attention_mask": pad([torch.ones(len(prompt) + len(answer), dtype=torch.long) for prompt, answer in rows]),
+    }
+    known = {"data_source": "sums", "reward_model": {"ground_truth": "95"}, "extra_info": {"index": 7}, **fields}
+    objects = {name: np.array([value] * len(rows)) for name, value in known.items()} | {
+        "__num_turns__": np.array([2] * len(rows)),
+        "tool_extra_fields": np.array([{"turn_scores": []}] * len(rows), dtype=object),
+        "response_len": np.array([len(answer) for answer in answers]),
+    }
+    return DataProto(batch=TensorDict(tensors, batch_size=len(rows)), non_tensor_batch=objects)
+
+
+def scored(made: RewardLoopWorker, data: DataProto) -> tuple[float, dict]:
+    result = made.reward_manager.loop.run_until_complete(made.compute_score(data))
+    return result["reward_score"], result["reward_extra_info"]
+
+
+def told_by(data: DataProto) -> dict:
+    """Return what the reward function is called with."""
+    seen = {}
+
+    def compute_score(**given):
+        seen.update(given)
+        return 1.0
+
+    score, row = scored(worker(compute_score), data)
+    assert score == 1.0
+    assert row == {"score": 1.0, "acc": 1.0, "reward_error": 0.0, "reward_timeout": 0.0, "data_source": "sums"}
+    return seen
+
+
+def test_verl_finds_it_by_its_name():
+    assert get_reward_manager_cls(NAME) is ReinforceppRewardManager
+
+
+def test_the_function_is_called_as_by_verl_and_told_the_length():
+    given = told_by(session([*ids("95"), EOS]))
+    assert given.keys() == {"data_source", "solution_str", "ground_truth", "extra_info"}
+    assert (given["data_source"], given["solution_str"], given["ground_truth"]) == ("sums", "95", "95")
+    assert given["extra_info"] == {
+        "index": 7,
+        "response_tokens": 3,
+        "truncated": False,
+        "num_turns": 2,
+        "rollout_reward_scores": {},
+        "turn_scores": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "truncated"),
+    [("1234", True), ("123", False), ("12345", True), ("", False)],
+    ids=["the whole budget", "stopped short of it", "beyond it", "nothing"],
+)
+def test_truncated_is_an_answer_that_used_its_budget_up(answer, truncated):
+    assert told_by(session(ids(answer)))["extra_info"]["truncated"] is truncated
+
+
+def test_an_answer_that_ends_with_the_last_token_of_its_budget_is_not_truncated():
+    assert told_by(session([*ids("123"), EOS]))["extra_info"]["truncated"] is False
+
+
+def test_a_session_is_scored_by_its_last_row_without_the_padding_of_the_others():
+    given = told_by(session([*ids("1234"), *ids("5678")], [*ids("95"), EOS]))
+    assert (given["solution_str"], given["extra_info"]["response_tokens"]) == ("95", 3)
+
+
+def test_a_dataset_without_extra_info_is_no_obstacle():
+    data = session(ids("95"))
+    del data.non_tensor_batch["extra_info"]
+    assert told_by(data)["extra_info"]["response_tokens"] == 2
+
+
+def sometimes(**given):
+    if given["solution_str"] == "13":
+        raise RuntimeError("no verdict\n  today")
+    return {"score": 1.0, "acc": 1.0, "pred": given["solution_str"], "steps": 4, "judge": {"name": "j"}}
+
+
+async def sometimes_async(**given):
+    return sometimes(**given)
+
+
+@pytest.mark.parametrize("compute_score", [sometimes, sometimes_async])
+def test_an_exception_is_scored_and_its_row_has_the_keys_of_the_others(compute_score):
+    made = worker(compute_score)
+    _, fine = scored(made, session(ids("95")))
+    score, row = scored(made, session(ids("13")))
+    assert score == -0.5
+    assert row == {
+        "score": -0.5,
+        "acc": 0.0,
+        "pred": "",
+        "steps": 0.0,
+        "judge": None,
+        "error": "error: RuntimeError: no verdict today",
+        "reward_error": 1.0,
+        "reward_timeout": 0.0,
+        "data_source": "sums",
+    }
+    assert row.keys() - fine.keys() == {"error"}
+
+
+def test_a_worker_whose_first_answer_fails_has_the_key_that_groups_are_filtered_by():
+    made = worker(sometimes, filter_groups={"enable": True, "metric": "acc"})
+    assert scored(made, session(ids("13")))[1]["acc"] == 0.0
+    made = worker(sometimes, filter_groups={"enable": True, "metric": "reward"})
+    assert "reward" not in scored(made, session(ids("13")))[1], "verl has a column of that name"
+
+
+def test_verls_validation_takes_rows_with_and_without_errors():
+    made = worker(sometimes)
+    rows = [scored(made, session(ids(answer)))[1] for answer in ("95", "13", "95")]
+    columns = {key: [row.get(key) for row in rows] for key in {key for row in rows for key in row} - {"judge"}}
+    found = process_validation_metrics(["sums"] * 3, ["a", "b", "c"], columns)["sums"]
+    assert found["acc"]["mean@1"] == pytest.approx(2 / 3)
+    assert found["reward_error"]["mean@1"] == pytest.approx(1 / 3)
+    assert "error" not in found
+
+
+def test_verl_fills_a_key_that_a_row_lacks_with_none():
+    source = inspect.getsource(trainer_base.PPOTrainer._validate)
+    assert "reward_extra_infos_dict[key].append(None)" in source
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), np.float32(0.25), torch.tensor(0.25), True, 3])
+def test_every_number_is_a_score_and_what_is_not_finite_stays(score):
+    got, row = scored(worker(lambda **_: {"score": score}), session(ids("95")))
+    assert row["reward_error"] == 0.0
+    assert got == float(score) or (math.isnan(got) and math.isnan(score))
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (None, "error: TypeError: the reward function returned None as the score"),
+        ("0.5", "error: TypeError: the reward function returned '0.5' as the score"),
+        ({"score": None}, "error: TypeError: the reward function returned None as the score"),
+        ({"acc": 1.0}, "error: TypeError: the reward function returned a dict without score, only with acc"),
+        ([1.0], "error: TypeError: float() argument"),
+    ],
+)
+def test_what_is_no_score_is_an_error(result, message):
+    score, row = scored(worker(lambda **_: result), session(ids("95")))
+    assert (score, row["reward_error"]) == (-0.5, 1.0)
+    assert row["error"].startswith(message)
+
+
+def test_an_exception_that_threads_cannot_pass_on_is_an_error_like_any_other():
+    def compute_score(**_):
+        raise StopIteration
+
+    assert scored(worker(compute_score), session(ids("95")))[1]["error"] == "error: StopIteration:"
+
+
+def test_many_answers_are_scored_at_once_in_one_worker():
+    made = worker(sometimes)
+    rows = [session(ids(answer)) for answer in ("95", "13") * 16]
+
+    async def all_of_them():
+        return await asyncio.gather(*(made.compute_score(row) for row in rows))
+
+    results = made.reward_manager.loop.run_until_complete(all_of_them())
+    assert [result["reward_score"] for result in results] == [1.0, -0.5] * 16
+
+
+def test_verl_still_has_what_the_manager_relies_on():
+    parameters = list(inspect.signature(NaiveRewardManager.__init__).parameters)
+    assert parameters == [
+        "self",
+        *("config", "tokenizer", "compute_score"),
+        *("reward_router_address", "reward_model_tokenizer"),
+    ]
+    source = inspect.getsource(NaiveRewardManager.run_single)
+    assert '"responses"' in source and '"attention_mask"' in source and source.count("data_item.batch[") == 2
+    assert "inspect.iscoroutinefunction(self.compute_score)" in inspect.getsource(NaiveRewardManager.__init__)
+    sent = inspect.getsource(AgentLoopWorker._compute_score)
+    assert '"response_len": np.array([len(o.response_ids) for o in outputs])' in sent

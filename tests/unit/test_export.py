@@ -1,0 +1,325 @@
+"""Checkpoints that verl's own checkpoint manager saved on two gloo ranks, exported and compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from typer.testing import CliRunner
+from verl.model_merger.base_model_merger import ModelMergerConfig
+from verl.model_merger.fsdp_model_merger import FSDPModelMerger
+from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
+
+from reinforcepp_verl.cli import app
+from reinforcepp_verl.data.arithmetic import build_tokenizer
+from reinforcepp_verl.export import check, merge
+from reinforcepp_verl.export.shards import Shards, open_shards
+from reinforcepp_verl.runs.checkpoint import TRACKER, find
+
+RANKS = 2
+STEP = 7
+# 17 rows of the vocabulary and 1 of the only key-value head's group do not divide evenly between two ranks.
+SIZES = {"hidden_size": 24, "intermediate_size": 33, "num_attention_heads": 3, "num_key_value_heads": 1}
+KINDS = ("plain", "tied", "replicated", "lora")
+
+
+def build(kind):
+    """Return the model of a run, the same on every rank."""
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=17, num_hidden_layers=2, tie_word_embeddings=kind == "tied", initializer_range=0.3, **SIZES
+    )
+    config.architectures = ["LlamaForCausalLM"]  # as in every config.json; transformers adds it when it saves
+    config.pad_token_id, config.bos_token_id, config.eos_token_id = 0, 1, 2
+    model = LlamaForCausalLM(config)
+    if kind != "lora":
+        return model
+    # PEFT starts with B = 0, which would add nothing to the weights.
+    adapter = LoraConfig(r=2, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    return get_peft_model(model, adapter)
+
+
+def trained(kind):
+    """Return the same as one plain model."""
+    model = build(kind)
+    return model.merge_and_unload() if kind == "lora" else model
+
+
+def save(kind, actor):
+    """Shard the model as verl's FSDP2 engine does and have verl save it."""
+    shape, names = ((RANKS, 1), ("ddp", "fsdp")) if kind == "replicated" else ((RANKS,), ("fsdp",))
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
+    model = build(kind)
+    for layer in model.get_base_model().model.layers if kind == "lora" else model.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    contents = {"save_contents": ["model"], "load_contents": ["model"]}
+    manager = FSDPCheckpointManager(model, processing_class=build_tokenizer(), checkpoint_config=contents)
+    manager.save_checkpoint(str(actor), global_step=STEP)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    processes = []
+    try:
+        for rank in range(RANKS):
+            command = [sys.executable, __file__, str(rank), str(folder)]
+            with (folder / f"{rank}.log").open("w") as log:
+                environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        for process in processes:
+            process.wait(timeout=120)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    text = "\n".join((folder / f"{rank}.log").read_text() for rank in range(RANKS))
+    assert [process.returncode for process in processes] == [0] * RANKS, text
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(saved, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "out"
+    export(saved / "plain", "--out", out)
+    return out
+
+
+@pytest.fixture
+def run(saved, tmp_path):
+    """Return a function that gives a copy of a saved run, which a test may damage."""
+
+    def copy(kind):
+        shutil.copytree(saved / kind, tmp_path / kind)
+        return tmp_path / kind
+
+    return copy
+
+
+def checkpoint_of(run):
+    return run / "checkpoints" / f"global_step_{STEP}"
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+def export(*arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    return " ".join(result.stdout.split())
+
+
+def refused(*arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    return result.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_exported_model_is_the_one_that_was_sharded(run, tmp_path, kind, dtype):
+    out = tmp_path / "new" / "out"
+    text = export(run(kind), "--out", out, "--dtype", dtype)
+    assert f"global_step_{STEP}: 2 x FSDP" in text and "from the shards as trained" in text
+    model = AutoModelForCausalLM.from_pretrained(out)
+    expected = trained(kind).to(getattr(torch, dtype)).state_dict()
+    assert model.dtype == getattr(torch, dtype)
+    assert model.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert tokenizer.chat_template == build_tokenizer().chat_template
+    assert tokenizer("12+3=")["input_ids"] == build_tokenizer()("12+3=")["input_ids"]
+    manifest = json.loads((out / "export.json").read_text())
+    assert (manifest["run"], manifest["step"], manifest["dtype"]) == (kind, STEP, dtype)
+    assert manifest["check"]["from_export"] <= manifest["check"]["tolerance"]
+    assert (manifest["check"]["from_rounding"] == 0) == (dtype == "float32")
+    assert sorted(path.name for path in out.iterdir()) == manifest["files"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_shards_are_read_as_they_were_before_they_were_sharded(saved):
+    for kind in KINDS:
+        shards = open_shards(find(saved / kind))
+        expected = trained(kind).state_dict()
+        assert set(shards.names) == set(expected)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in shards.items())
+
+
+def test_verls_merger_itself_rounds_to_bfloat16(saved, tmp_path):
+    checkpoint = find(saved / "plain")
+    merge._merge(checkpoint, tmp_path / "ours", torch.float32)
+    options = {"local_dir": str(checkpoint.actor), "hf_model_config_path": str(checkpoint.model_config)}
+    config = ModelMergerConfig(operation="merge", backend="fsdp", target_dir=str(tmp_path / "verls"), **options)
+    FSDPModelMerger(config).merge_and_save()
+    dtypes = [AutoModelForCausalLM.from_pretrained(tmp_path / name).dtype for name in ("ours", "verls")]
+    assert dtypes == [torch.float32, torch.bfloat16]
+
+
+def change_weight(out):
+    weights = load_file(out / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name] = weights[name].clone()
+    weights[name][3, 4] += 2**-8
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+
+
+def lose_weight(out):
+    weights = load_file(out / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+
+
+def edit_json(name, **values):
+    def edit(out):
+        content = json.loads((out / name).read_text())
+        (out / name).write_text(json.dumps({**content, **values}))
+
+    return edit
+
+
+def other_characters(out):
+    tokenizer = json.loads((out / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["1"], vocabulary["2"] = vocabulary["2"], vocabulary["1"]
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (change_weight, "model.layers.1.mlp.up_proj.weight: the exported weight is not the checkpoint's"),
+        (lose_weight, "the exported folder has missing keys: model.norm.weight"),
+        (edit_json("config.json", rms_norm_eps=0.1), "rms_norm_eps is 0.1 in the exported config.json and 1e-06 in"),
+        (edit_json("config.json", tie_word_embeddings=True), "tie_word_embeddings is True in the exported config.json"),
+        (edit_json("config.json", dtype="float32"), "loads as torch.float32, not as torch.bfloat16"),
+        (other_characters, "into other tokens than the checkpoint's"),
+        (edit_json("tokenizer_config.json", eos_token="="), "another eos_token_id than the checkpoint's"),
+        (lambda out: (out / "chat_template.jinja").unlink(), "another chat_template than the checkpoint's"),
+    ],
+)
+def test_the_check_finds_what_is_wrong_with_a_folder(saved, exported, tmp_path, damage, message):
+    checkpoint, out = find(saved / "plain"), shutil.copytree(exported, tmp_path / "out")
+    damage(out)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check.check(out, checkpoint.model_config, Shards(checkpoint.shards), torch.bfloat16)
+
+
+def test_shards_in_the_wrong_order_are_found(saved, exported):
+    checkpoint = find(saved / "plain")
+    swapped = Shards(checkpoint.shards[::-1])
+    with pytest.raises(ValueError, match="the exported weight is not the checkpoint's"):
+        check.check(exported, checkpoint.model_config, swapped, torch.bfloat16)
+
+
+def test_other_log_probs_are_refused_even_if_all_else_is_equal(saved, exported, monkeypatch):
+    checkpoint = find(saved / "plain")
+    monkeypatch.setattr(check, "TOLERANCE", -1.0)
+    with pytest.raises(ValueError, match="log-probs of the exported model differ by 0"):
+        check.check(exported, checkpoint.model_config, Shards(checkpoint.shards), torch.bfloat16)
+
+
+def test_force_replaces_an_earlier_export_and_nothing_else(run, tmp_path):
+    source, out = run("plain"), tmp_path / "out"
+    export(source, "--out", out)
+    assert "holds an earlier export: replace it with --force" in refused(source, "--out", out)
+    export(source, "--out", out, "--force", "--dtype", "float32")
+    assert json.loads((out / "export.json").read_text())["dtype"] == "float32"
+    (out / "notes.txt").write_text("mine")
+    assert "out holds what no export wrote (notes.txt)" in refused(source, "--out", out, "--force")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "config.json").write_text("{}")
+    assert "holds what no export wrote (config.json)" in refused(source, "--out", tmp_path / "taken", "--force")
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refused(source, "--out", tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    export(source, "--out", tmp_path / "empty")
+
+
+def remove(name):
+    return lambda run: (checkpoint_of(run) / name).unlink()
+
+
+def cut(name):
+    return lambda run: os.truncate(checkpoint_of(run) / name, 1000)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: shutil.rmtree(run / "checkpoints"), "no complete checkpoint in it; train with trainer.save_freq"),
+        (lambda run: (run / "checkpoints" / TRACKER).unlink(), "no complete checkpoint in it"),
+        (lambda run: (run / "checkpoints" / TRACKER).write_text("9"), "its newest checkpoint global_step_9 is gone"),
+        (remove("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is missing"),
+        (cut("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is cut off"),
+        (remove("actor/fsdp_config.json"), "fsdp_config.json is missing: not an FSDP checkpoint, or not whole"),
+        (lambda run: (checkpoint_of(run) / "actor/fsdp_config.json").write_text("{}"), "names no world_size"),
+        (remove("actor/huggingface/config.json"), "config.json is missing"),
+        (lambda run: (checkpoint_of(run) / "actor/dist_ckpt").mkdir(), "a Megatron checkpoint, and only FSDP's"),
+    ],
+)
+def test_checkpoints_that_are_not_whole_are_refused_in_one_line(run, tmp_path, damage, message):
+    source = run("plain")
+    damage(source)
+    before = sorted(tmp_path.iterdir())
+    assert message in refused(source, "--out", tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_adapter_without_its_model_is_refused(run, tmp_path):
+    source = run("lora")
+    for shard in find(source).shards:
+        weights = torch.load(shard)
+        torch.save({name: tensor for name, tensor in weights.items() if "lora_" in name}, shard)
+    assert "holds the adapter only: train without checkpoint.save_lora_only" in refused(source, "--out", tmp_path / "x")
+
+
+def test_a_source_that_is_not_there_is_refused(tmp_path):
+    assert "nope: no such folder; give a run or RUN/checkpoints/global_step_N" in refused(
+        tmp_path / "nope", "--out", tmp_path / "out"
+    )
+
+
+def test_a_full_disk_leaves_nothing_behind(run, tmp_path, monkeypatch):
+    source = run("plain")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**40, 2**40, 1000))
+    assert "GB are free; choose another disk" in refused(source, "--out", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
+
+
+def run_rank(rank, folder):
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / 'rendezvous'}",
+        rank=rank,
+        world_size=RANKS,
+        timeout=timedelta(seconds=60),  # for the case that the other rank has died
+    )
+    for kind in KINDS:
+        save(kind, checkpoint_of(folder / kind) / "actor")
+        if rank == 0:
+            (folder / kind / "checkpoints" / TRACKER).write_text(str(STEP))
+    distributed.barrier()
+    # gloo sometimes waits for ever in its own clean-up when the other rank was faster; there is nothing left to clean.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    run_rank(int(sys.argv[1]), Path(sys.argv[2]))

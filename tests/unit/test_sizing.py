@@ -1,0 +1,178 @@
+"""The plan of a step and the memory of a GPU, against counts made by hand and by other libraries."""
+
+from __future__ import annotations
+
+import hydra
+import pytest
+from omegaconf import DictConfig
+
+from reinforcepp_verl import search_path
+from reinforcepp_verl.preflight import memory
+from reinforcepp_verl.preflight.sizing.layout import Layout
+from reinforcepp_verl.preflight.sizing.memory import ENGINE_WORKSPACE, GIB, OVERHEAD, estimate
+from reinforcepp_verl.preflight.sizing.models import KNOWN, ModelSize, model_folder, model_size
+from reinforcepp_verl.preflight.sizing.step import StepPlan, normalised_over
+
+# One layer of 100 parameters, 50 outside it; everything else is small enough to multiply in one's head.
+TINY = ModelSize(
+    parameters=250,
+    layer_parameters=100,
+    lora_parameters_per_rank=10,
+    **{"hidden": 8, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 2, "intermediate": 16, "vocab": 32},
+    max_positions=64,
+)
+PLAIN = (
+    "actor_rollout_ref.actor.use_dynamic_bsz=true",
+    "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=10",
+    "data.max_prompt_length=4",
+    "data.max_response_length=6",
+    "trainer.n_gpus_per_node=2",
+    "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=1",
+)
+
+
+def compose(*overrides: str) -> DictConfig:
+    search_path.register()
+    with hydra.initialize(version_base="1.3", config_path=None):
+        return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494_032_768),
+        ("Qwen/Qwen2.5-1.5B", 1_543_714_304),
+        ("Qwen/Qwen2.5-7B", 7_615_616_512),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 1_777_088_000),
+        ("Qwen/Qwen3-4B", 4_022_468_096),
+        ("OpenRLHF/Llama-3-8b-sft-mixture", 8_030_261_248),
+    ],
+)
+def test_parameters_are_those_of_the_model_cards(name, parameters):
+    size = model_size(name)
+    assert size is not None and size.parameters == parameters
+    assert size.outer_parameters + size.layers * size.layer_parameters == parameters
+
+
+def test_every_known_model_can_be_sized():
+    for name in KNOWN:
+        size = model_size(name)
+        assert size is not None and size.max_positions == KNOWN[name]["max_position_embeddings"]
+
+
+def test_adapters_have_as_many_parameters_as_peft_makes():
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    name, rank = "Qwen/Qwen2.5-0.5B-Instruct", 8
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**KNOWN[name]))
+        adapted = get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+    trainable, _ = adapted.get_nb_trainable_parameters()
+    assert model_size(name).lora_parameters_per_rank * rank == trainable
+
+
+def test_a_model_that_is_not_here_has_no_size(tmp_path):
+    assert model_size("nobody/nothing") is None
+    assert model_folder(str(tmp_path / "missing" / "model")) is None
+    (tmp_path / "config.json").write_text('{"model_type": "no such type"}')
+    with pytest.raises(ValueError, match="config.json"):
+        model_size(str(tmp_path))
+
+
+def test_state_is_shared_and_an_update_has_all_of_it():
+    update, rollout = estimate(compose(*PLAIN), TINY, 8.0).phases
+    assert update.parts == {
+        "weights": 250 * 4 // 2,
+        "gradients": 250 * 4 // 2,
+        "optimiser": 250 * 8 // 2,
+        # bf16 weights of two layers and of what is outside them, gradients of one layer and the outside in fp32.
+        "gathered weights": 2 * (50 + 2 * 100) + 4 * (50 + 100),
+        # One layer's tensors for 10 tokens, and the inputs of both layers.
+        "activations": 2 * 10 * (12 * 8 + 5 * 16) + 2 * 10 * 2 * 8,
+        "logits": 6 * 10 * 32,
+        "overhead": OVERHEAD,
+    }
+    assert rollout.parts == {
+        "training state": 250 * 12 // 2,
+        "overhead": OVERHEAD,
+        "vLLM": 4 * GIB,
+        "weight transfer": 2**20,
+    }
+
+
+def test_key_value_cache_is_what_the_engine_has_left():
+    # 2 layers, keys and values, 2 heads of 2 numbers in bf16.
+    per_token = 2 * 2 * 2 * 2 * 2
+    found = estimate(compose(*PLAIN), TINY, 8.0)
+    assert found.kv_tokens == (4 * GIB - 250 * 2 - ENGINE_WORKSPACE) // per_token
+    halved = estimate(compose(*PLAIN, "actor_rollout_ref.rollout.tensor_model_parallel_size=2"), TINY, 8.0)
+    assert halved.kv_tokens == (4 * GIB - 250 - ENGINE_WORKSPACE) // (per_token // 2)
+
+
+def test_offloading_frees_the_rollout_and_streaming_both():
+    fsdp = "actor_rollout_ref.actor.fsdp_config"
+    offloaded = estimate(compose(*PLAIN, f"{fsdp}.param_offload=true", f"{fsdp}.optimizer_offload=true"), TINY, 8.0)
+    assert "training state" not in offloaded.phases[1].parts
+    assert offloaded.phases[0].parts["weights"] == 500
+    streamed = estimate(compose(*PLAIN, f"{fsdp}.offload_policy=true"), TINY, 8.0)
+    assert not {"weights", "gradients", "optimiser"} & set(streamed.phases[0].parts)
+
+
+def test_adapters_are_all_that_is_trained():
+    update, _ = estimate(compose(*PLAIN, "actor_rollout_ref.model.lora_rank=4"), TINY, 8.0).phases
+    assert update.parts["weights"] == (250 * 4 + 40 * 4) // 2
+    assert (update.parts["gradients"], update.parts["optimiser"]) == (40 * 4 // 2, 40 * 8 // 2)
+
+
+def test_fused_kernels_keep_no_logits_and_no_checkpointing_keeps_every_layer():
+    model = "actor_rollout_ref.model"
+    overrides = (f"{model}.use_fused_kernels=true", f"{model}.enable_gradient_checkpointing=false")
+    update, _ = estimate(compose(*PLAIN, *overrides), TINY, 8.0).phases
+    assert "logits" not in update.parts
+    assert update.parts["activations"] == 2 * 2 * 10 * (12 * 8 + 5 * 16)
+
+
+def test_micro_batches_by_rows_hold_whole_sequences():
+    rows = [
+        "actor_rollout_ref.actor.use_dynamic_bsz=false",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=3",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=5",
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=2",
+    ]
+    update, _ = estimate(compose(*PLAIN, *rows), TINY, 8.0).phases
+    assert update.parts["logits"] == 6 * (5 * 10) * 32
+    assert update.parts["activations"] == 2 * (3 * 10) * (12 * 8 + 5 * 16) + 2 * (3 * 10) * 2 * 8
+
+
+def test_the_advice_makes_it_fit():
+    config = compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=h100")
+    (problem,) = memory.check(config)
+    change = problem.rpartition("; set ")[2].split()
+    assert memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=h100", *change)) == []
+
+
+def test_nothing_is_judged_on_the_cpu_or_without_a_size():
+    assert memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=cpu")) == []
+    unknown = "actor_rollout_ref.model.path=nobody/nothing"
+    assert memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", unknown)) == []
+
+
+def test_plan_of_a_step_by_hand():
+    config = compose("+recipe=math_rlvr/r1_distill_15b_prorl")
+    plan = StepPlan.of(config)
+    assert (plan.prompts, plan.answers, plan.generated_tokens) == (512, 512 * 16, 512 * 16 * 8192)
+    assert (plan.updates, plan.answers_per_update, plan.longest_sequence) == (8, 1024, 9216)
+    assert plan.forwards == {"log-probabilities": 1, "reference": 1, "updates": 1, "gradient checkpointing": 1}
+    assert (plan.engines, plan.gpus_per_engine, plan.backwards) == (8, 1, 1)
+    assert normalised_over(config) == 8192
+
+
+def test_plan_of_bypass_and_of_separate_training():
+    bypass = StepPlan.of(compose("+recipe=math_rlvr/qwen25_7b_dapo_bypass"))
+    assert "log-probabilities" not in bypass.forwards
+    separate = compose("+recipe=math_rlvr/qwen25_7b_dapo_separate_async")
+    assert StepPlan.of(separate).engines == 4
+    assert normalised_over(separate) == 32 * 8
+    assert not Layout.of(separate).colocated
