@@ -33,7 +33,7 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 
 test: $(INSTALLED) lint types ## everything that CI runs
 	$(BIN)/python -m pytest -m "not e2e" -n 2
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest -m e2e --durations=10
 
 check: $(INSTALLED) ## check a recipe without starting anything
 	$(BIN)/reinforcepp check +recipe=$(RECIPE) $(ARGS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import transfer_queue as tq
 
 from reinforcepp_verl.config import ERRORS_NODE, RewardErrorOptions
-from reinforcepp_verl.rewards.failures import ERROR, NAMED_FAILURE, NO_ANSWER, TIMEOUT
+from reinforcepp_verl.rewards.failures import ERROR, NAMED_FAILURE, NO_ANSWER, TIMEOUT, is_faulty_truth
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
@@ -44,9 +44,18 @@ class RewardWatch:
         if above and self._errors_above_limit >= self.options.min_count:
             raise RewardFailureError(
                 f"{len(failed)} of {answers} answers could not be scored, more than {ERRORS_NODE}.max_rate="
-                f"{self.options.max_rate} allows; the first: {failed[0]['error'].removeprefix(NAMED_FAILURE)}; correct "
-                "the reward function (reward.custom_reward_function); the log holds the first tracebacks"
+                f"{self.options.max_rate} allows; the first: {failed[0]['error'].removeprefix(NAMED_FAILURE)}; "
+                f"{_remedy(failed[0]['error'])}"
             )
+
+
+def _remedy(error: str) -> str:
+    """Say what to correct: an exception, a faulty ground truth and a limit of ours have different causes."""
+    if error.startswith(NAMED_FAILURE):
+        return "correct the reward function (reward.custom_reward_function); the log holds the first tracebacks"
+    if is_faulty_truth(error):
+        return "correct the column reward_model.ground_truth of the data"
+    return "the reward function gave such answers up: see its limits (reward.custom_reward_function.reward_kwargs)"
 
 
 def reported(batch: KVBatchMeta) -> list[dict[str, Any]]:

@@ -1,19 +1,23 @@
 """verl's replay buffer with a fast poll and a deadline (hook: trainer.v1.sampler.custom_sampler).
 
 verl looks for finished rollouts every 2 s, which on a small job costs more than the rollouts, and it waits for ever, so
-that a dead or hung engine hangs the run.
+that a dead or hung engine hangs the run. The groups that it filters out never reach the trainer, which would not learn
+that nothing can be scored.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from reinforcepp_verl.config import SamplerOptions
 from reinforcepp_verl.engine_watch import EngineWatch
+from reinforcepp_verl.reward_watch import RewardWatch, reported
 
 # Longer than any pause between two looks for the same batch, shorter than a training step that matters.
 PAUSE_S = 5.0
@@ -59,7 +63,34 @@ class _Deadline(ReplayBuffer):
         return self.pending_keys, self.running_keys, self.finished_keys, self.failure_keys
 
 
-class SyncReplayBuffer(_Deadline):
+class WatchedReplayBuffer(_Deadline):
+    """Shows the groups that verl filters out (DAPO) to a watch over the reward function, a batch's worth at a time.
+
+    Where no answer can be scored all are alike, verl filters every group out, and generates for ever.
+    """
+
+    filtered_watch: RewardWatch | None = None
+    """Set by our trainer, which knows the options."""
+    _filtered_groups = 0
+    _filtered_rows: tuple[Mapping[str, Any], ...] = ()
+
+    def _evict_terminal_groups(self, global_steps: int, partition_id: str, eviction_reasons: tuple) -> tuple:
+        _, filtered_uids, _, _ = eviction_reasons
+        if filtered_uids and self.filtered_watch is not None:
+            self._show(partition_id, filtered_uids, self.filtered_watch)
+        return super()._evict_terminal_groups(global_steps, partition_id, eviction_reasons)
+
+    def _show(self, partition_id: str, uids: set[str], watch: RewardWatch) -> None:
+        tags = {key: tag for key, tag in self.partitions[partition_id].items() if key.split("_")[0] in uids}
+        rows = reported(KVBatchMeta(partition_id=partition_id, keys=list(tags), tags=list(tags.values())))
+        self._filtered_groups += len(uids)
+        self._filtered_rows += tuple(rows)
+        if self._filtered_groups >= (self.train_batch_size or 1):
+            watch.look(self._filtered_rows)
+            self._filtered_groups, self._filtered_rows = 0, ()
+
+
+class SyncReplayBuffer(WatchedReplayBuffer):
     """On-policy sampling (trainer_mode=sync)."""
 
     max_failed_fraction: float
@@ -79,7 +110,7 @@ class SyncReplayBuffer(_Deadline):
             )
 
 
-class AsyncReplayBuffer(_Deadline, ReplayBufferAsync):
+class AsyncReplayBuffer(WatchedReplayBuffer, ReplayBufferAsync):
     """Sampling for colocate_async and separate_async."""
 
 
@@ -90,7 +121,7 @@ def ReinforceppReplayBuffer(*, trainer_mode: str, sampler_kwargs: DictConfig, **
     buffer_class = SyncReplayBuffer if trainer_mode == "sync" else AsyncReplayBuffer
     metric = options.filter_groups_metric if options.filter_groups else None
     exact_refill = metric is not None or options.sync_refill_failed_groups
-    buffer: _Deadline = buffer_class(
+    buffer: WatchedReplayBuffer = buffer_class(
         trainer_mode=trainer_mode,
         sampler_kwargs=sampler_kwargs,
         poll_interval=options.poll_interval_s,

@@ -31,6 +31,7 @@ from reinforcepp_verl.step import UndilutedKL, measure, non_finite_rows
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
     from verl.trainer.ppo.v1.trainer_base import PPOTrainer as Base
 else:
     Base = object
@@ -49,6 +50,7 @@ class ReinforceppTrainer(Base):
         self.ours = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
         self.reward_watch = RewardWatch(read_reward_errors(config))
+        self.validation_watch = RewardWatch(self.reward_watch.options)
         super().__init__(config)
         if self.ours and config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward = UndilutedKL(self.kl_ctrl_in_reward)
@@ -63,10 +65,18 @@ class ReinforceppTrainer(Base):
     def trainer_mode(self, name: str) -> None:
         self._trainer_mode = name.removeprefix(PREFIX)
 
+    def _build_replay_buffer(self) -> ReplayBuffer:
+        from reinforcepp_verl.sampler import WatchedReplayBuffer  # who imports it first imports this module with it
+
+        buffer = super()._build_replay_buffer()
+        if isinstance(buffer, WatchedReplayBuffer):
+            buffer.filtered_watch = RewardWatch(self.reward_watch.options)
+        return buffer
+
     def _val_metrics_update(
         self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, *rest: Any, **kwargs: Any
     ) -> dict[str, float]:
-        self.reward_watch.look(reported_in_validation(reward_extra_infos_dict))
+        self.validation_watch.look(reported_in_validation(reward_extra_infos_dict))
         return super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *rest, **kwargs)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -76,23 +77,47 @@ def evaluate(
         ks = None if k is None else _parse_ks(k)
         if resamples < 1 or seed < 0:
             raise ValueError(f"--resamples {resamples} --seed {seed}: at least 1 resample, and a seed from 0 on")
+        if json_file is not None:
+            _check_json(json_file)
         resampling = Resampling(resamples, seed)
         files = _files(sources, step, settings or [], console)
         reports = [evaluate(str(source), read_generations(file), ks, resampling) for source, file in files.items()]
         comparisons = [compare(reports[0], other, resampling) for other in reports[1:]]
-        if json_file is not None:
-            document = show.as_json(reports, comparisons, resampling)
-            json_file.parent.mkdir(parents=True, exist_ok=True)
-            json_file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(2) from error
+        raise _refused(error) from error
     for report in reports:
         show.print_report(report, console)
     for comparison in comparisons:
         show.print_comparison(comparison, console)
     show.print_legend(bool(comparisons), resampling, console)
+    if json_file is not None:
+        try:
+            _write_json(json_file, show.as_json(reports, comparisons, resampling))
+        except ValueError as error:
+            raise _refused(error) from error
+
+
+def _refused(error: Exception) -> typer.Exit:
+    for line in filter(str.strip, str(error).splitlines()):
+        typer.echo(f"error: {line}", err=True)
+    return typer.Exit(2)
+
+
+def _check_json(file: Path) -> None:
+    """Refuse what cannot be written, before answers are generated for it; its folder is made."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--json {file}: {error.strerror}; choose another file") from error
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ValueError(f"--json {file}: cannot be written; choose another file")
+
+
+def _write_json(file: Path, document: dict[str, Any]) -> None:
+    try:
+        file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"--json {file}: {error.strerror}; choose another file") from error
 
 
 def _parse_ks(text: str) -> list[int]:

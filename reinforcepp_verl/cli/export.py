@@ -71,6 +71,7 @@ def export(
 
                 done = command.export(checkpoint, out, dtype.value, force, status.update)
     except Stopped as stop:
+        typer.echo(f"error: stopped by {stop}", err=True)
         raise typer.Exit(stop.exit_code) from stop
     except (ValueError, OSError) as error:
         typer.echo(f"error: {str(error).splitlines()[0]}", err=True)
@@ -87,8 +88,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _show(done: Export, out: Path, dtype: str, console: Console) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
+    from reinforcepp_verl.evaluation.show import widen_pipe
     from reinforcepp_verl.export.check import TOLERANCE
 
     checkpoint, findings = done.checkpoint, done.findings
@@ -105,5 +108,6 @@ def _show(done: Export, out: Path, dtype: str, console: Console) -> None:
         f"{findings.from_export:.1e} (at most {TOLERANCE:g}), from the shards as trained {findings.from_rounding:.1e}",
     }
     for name, text in rows.items():
-        table.add_row(name, text.replace("[", r"\["))
+        table.add_row(name, escape(text))
+    widen_pipe(console, table)
     console.print(table, highlight=False)

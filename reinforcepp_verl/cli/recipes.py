@@ -27,5 +27,6 @@ def recipes(
     console = Console(highlight=False)
     for recipe in listed:
         _, about, hardware, answers, updates, tokens, gib = recipe.cells
-        console.print(f"[bold]{recipe.name}[/]  {about}")
-        console.print(f"    {hardware}; answers a step {answers}, updates {updates}, tokens {tokens}, GiB a GPU {gib}")
+        console.print(f"[bold]{recipe.name}[/]  {about}", soft_wrap=True)
+        work = f"answers a step {answers}, updates {updates}, tokens {tokens}"
+        console.print(f"    {hardware}; {work}, GiB a GPU {gib}", soft_wrap=True)

@@ -14,8 +14,9 @@ from reinforcepp_verl.cli import hydra_app
 def train(context: typer.Context) -> None:
     """Train a model; everything after the command is Hydra's syntax.
 
-    A recipe is an overlay of settings, chosen with +recipe=; the algorithm with +method= (reinforcepp,
-    reinforcepp_baseline, grpo, rloo, ppo); the machine with +cluster=. Single settings are key=value.
+    A recipe is an overlay of settings, chosen with +recipe=; after it come the algorithm with +method= (reinforcepp,
+    reinforcepp_baseline, reinforce, reinforce_reward_to_go, raft, grpo, rloo, ppo) and the machine with +cluster=.
+    Single settings are key=value.
     The configuration is checked before anything starts, and every run gets a folder of its own under runs/.
 
     Train:      reinforcepp train +recipe=math_rlvr/arithmetic_cpu
@@ -58,11 +59,14 @@ def _train(config: DictConfig) -> None:
 def _check(config: DictConfig) -> None:
     _stop_if_wrong(config, elsewhere=True)
     from reinforcepp_verl.preflight import platform
+    from reinforcepp_verl.preflight.sizing.models import model_folder
     from reinforcepp_verl.preflight.sizing.show import show_plan
 
     typer.echo(OmegaConf.to_yaml(config, resolve=True))
     show_plan(config, Console(stderr=True))
     typer.echo("# configuration is sound", err=True)
+    if (name := config.actor_rollout_ref.model.path) and model_folder(name) is None:
+        typer.echo(f"# {name} is not on this machine: the start of the training downloads it", err=True)
     for problem in platform.accelerator(config):
         typer.echo(f"# it cannot train here: {problem}", err=True)
 

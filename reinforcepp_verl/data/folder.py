@@ -38,15 +38,21 @@ def owned_manifest(out: Path, product: str, contents: Set[str]) -> dict[str, Any
 
 @contextmanager
 def replaced(out: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; at the end it becomes `out`, unless there was an error."""
+    """Give an empty folder to fill; at the end it becomes `out`, unless there was an error: then `out` is as before."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         made, old = Path(scratch, "made"), Path(scratch, "old")
         made.mkdir()
         yield made
-        if out.exists():
-            out.rename(old)
-        made.rename(out)
+        try:
+            if out.exists():
+                out.rename(old)
+            made.rename(out)
+        except BaseException:
+            # Even a signal: what stays in the scratch folder is deleted.
+            if old.exists() and not out.exists():
+                old.rename(out)
+            raise
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -45,18 +46,20 @@ def prepare(checkpoint: Checkpoint, overrides: Sequence[str]) -> Generation:
         ValueError: the run kept no configuration, an override is not one, or the preflight refuses it, a line for each
             problem
     """
-    fixed = _fixed(checkpoint)
     try:
-        config = _with_references(_saved(checkpoint.run))
+        saved = _saved(checkpoint.run)
+        fixed = _fixed(checkpoint, saved)
+        config = _with_references(saved)
         for key, value in fixed.items():
             OmegaConf.update(config, key, value)
-        config.merge_with(OmegaConf.from_dotlist([_assignment(override, fixed) for override in overrides]))
-    except (YAMLError, OmegaConfBaseException) as error:
+        for override in overrides:
+            _apply(override, config, fixed)
+    except (YAMLError, OmegaConfBaseException, HydraException) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{checkpoint.run.config} with --set {' '.join(overrides)}: {reason}") from error
     found = problems(config) or _other_workers(config, checkpoint)
     if found:
-        raise ValueError("\n".join(found))
+        raise ValueError("\n".join(" ".join(problem.split()) for problem in found))
     return Generation(checkpoint, config)
 
 
@@ -71,7 +74,7 @@ def _saved(run: RunFolder) -> DictConfig:
     return config
 
 
-def _fixed(checkpoint: Checkpoint) -> dict[str, Any]:
+def _fixed(checkpoint: Checkpoint, saved: DictConfig) -> dict[str, Any]:
     """Return what makes a training configuration validate one checkpoint and nothing else."""
     return {
         "trainer.val_only": True,
@@ -79,19 +82,27 @@ def _fixed(checkpoint: Checkpoint) -> dict[str, Any]:
         "trainer.resume_mode": "resume_path",
         "trainer.resume_from_path": str(checkpoint.path),
         **{key: ["model"] for key in LOAD},
+        # Chooses the files that the configuration is composed of.
+        "model_engine": saved.model_engine,
         # The run's own folders, which must not be written to.
         "trainer.default_local_dir": None,
         "trainer.validation_data_dir": None,
     }
 
 
-def _assignment(override: str, fixed: dict[str, Any]) -> str:
+def _apply(override: str, config: DictConfig, fixed: dict[str, Any]) -> None:
     key, equals, _ = override.partition("=")
     if not equals or not key:
         raise ValueError(f"--set {override}: write key=value, as for reinforcepp train")
     if key in fixed:
         raise ValueError(f"--set {override}: an evaluation sets {key} itself; leave it out")
-    return override
+    given = OmegaConf.from_dotlist([override])
+    node, value = OmegaConf.select(config, key), OmegaConf.select(given, key, throw_on_resolution_failure=False)
+    if isinstance(node, DictConfig) and node and value is not None and not isinstance(value, DictConfig):
+        raise ValueError(
+            f"--set {override}: {key} holds keys; set one of them, such as {key}.{next(iter(as_tree(node)))}"
+        )
+    config.merge_with(given)
 
 
 def _with_references(saved: DictConfig) -> DictConfig:

@@ -112,7 +112,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 line = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}: not valid JSON") from error
             if not isinstance(line, dict):
                 raise ValueError(f"{path}, line {number}: not a JSON object")

@@ -8,13 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from reinforcepp_verl.runs.checkpoint import FSDP_CONFIG, TRACKER
+from reinforcepp_verl.runs.checkpoint import refuse_part
 from reinforcepp_verl.runs.folder import RunFolder
 
 KEY = "trainer.validation_data_dir"
-FIX = f"train with {KEY}=DIR (another DIR for every run) and, for more than one sample a question, rollout.val_kwargs.n"
-# What verl leaves in the folder of checkpoints and in that of a checkpoint's model.
-CHECKPOINT_FILES = (TRACKER, FSDP_CONFIG)
+FIX = "train with trainer.test_freq=N or trainer.val_before_train=true, which validate, or give a checkpoint of it"
 
 
 def locate(source: Path, step: int | None = None) -> Path:
@@ -34,10 +32,7 @@ def locate(source: Path, step: int | None = None) -> Path:
         return _choose(_dumps_of_run(source, run), step)
     if _dumps(source):
         return _choose(source, step)
-    if any((source / name).exists() for name in CHECKPOINT_FILES):
-        raise ValueError(
-            f"{source}: part of a checkpoint, or several; give the checkpoint, RUN/checkpoints/global_step_N"
-        )
+    refuse_part(source)
     raise ValueError(f"{source}: no STEP.jsonl in it, as verl names its dumps; give the file itself, or a run")
 
 

@@ -92,6 +92,12 @@ def print_legend(compared: bool, resampling: Resampling, console: Console) -> No
     console.print(text, style="dim", highlight=False, soft_wrap=True)
 
 
+def widen_pipe(console: Console, table: Table) -> None:
+    """Have `table` printed in full where the output is a file or a pipe: those have no width to fit into."""
+    if not console.is_terminal:
+        console.width = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+
+
 def _source(source: SourceReport) -> dict[str, Any]:
     fewest, most = source.samples
     return {
@@ -119,9 +125,7 @@ def _table(*headings: str) -> Table:
 
 
 def _print(console: Console, title: str, table: Table) -> None:
-    """Print a table in full where the output is a file or a pipe: those have no width to fit into."""
-    if not console.is_terminal:
-        console.width = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    widen_pipe(console, table)
     # Not the table's own title, which is broken into lines of the table's width.
     console.print(Text(title, "bold"), soft_wrap=True)
     console.print(table)

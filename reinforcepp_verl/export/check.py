@@ -57,6 +57,16 @@ def check(exported: Path, original: Path, shards: Shards, dtype: torch.dtype) ->
     return Findings(len(shards.names), len(found), difference, (found - as_trained).abs().max().item())
 
 
+def empty_model(original: Path) -> PreTrainedModel:
+    """Return the model that the folder `original` describes, in float32 and without memory for its weights."""
+    with init_empty_weights():
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(original), dtype=torch.float32
+        )
+    model.tie_weights()  # accelerate gives every name a weight of its own
+    return model
+
+
 def _same_config(exported: Path, original: Path) -> None:
     """Compare all settings: transformers ties or unties embeddings by the weights, other libraries by the setting."""
     ours, theirs = (AutoConfig.from_pretrained(folder).to_dict() for folder in (exported, original))
@@ -90,8 +100,7 @@ def _reference_log_probs(
     original: Path, shards: Shards, dtype: torch.dtype, prompts: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Return the log-probs of the shards as trained, and of the shards rounded to `dtype`."""
-    with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(original), dtype=torch.float32)
+    model = empty_model(original)
     _same_names(model, shards, "the checkpoint's configuration")
     model.load_state_dict({name: tensor.float() for name, tensor in shards.items()}, assign=True)
     as_trained = _log_probs(model, prompts)

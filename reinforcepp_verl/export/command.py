@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from reinforcepp_verl.data.folder import replaced
-from reinforcepp_verl.export.check import TOLERANCE, Findings, check
+from reinforcepp_verl.export.check import TOLERANCE, Findings, check, empty_model
 from reinforcepp_verl.export.folder import MANIFEST, refuse_unless_free, write_manifest
 from reinforcepp_verl.export.shards import Shards, open_shards
 from reinforcepp_verl.runs.checkpoint import Checkpoint
@@ -42,17 +42,19 @@ def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say:
     refuse_unless_free(out, force)
     dtype: torch.dtype = getattr(torch, dtype_name)
     shards = open_shards(checkpoint)
+    # Not the shards' elements: they hold tied embeddings twice.
+    parameters = empty_model(checkpoint.model_config).num_parameters()
     with replaced(out.resolve()) as folder:
-        _refuse_full_disk(folder, out, shards.count() * _bytes(checkpoint, dtype))
+        _refuse_full_disk(folder, out, parameters * _bytes(checkpoint, dtype))
         say(f"merging {checkpoint.world_size} shards")
         _merge(checkpoint, folder, dtype)
         say("comparing with the shards: tokens, weights, log-probs")
         findings = check(folder, checkpoint.model_config, shards, dtype)
         facts = {
-            "run": checkpoint.run.path.name,
+            **_origin(checkpoint),
             "step": checkpoint.step,
             "dtype": dtype_name,
-            "parameters": shards.count(),
+            "parameters": parameters,
             "check": {**asdict(findings), "tolerance": TOLERANCE},
             **{name: version(name) for name in ("verl", "transformers", "torch")},
         }
@@ -61,7 +63,7 @@ def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say:
             # safetensors lets only the user read what it writes; the other files follow the user's umask.
             shutil.copymode(folder / MANIFEST, file)
         size = sum(path.stat().st_size for path in folder.iterdir())
-    return Export(checkpoint, shards.count(), _trained_dtype(shards), size, findings)
+    return Export(checkpoint, parameters, _trained_dtype(shards), size, findings)
 
 
 def _merge(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
@@ -72,6 +74,13 @@ def _merge(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
         merge(checkpoint, folder, dtype)
     except SafetensorError as error:
         raise OSError(f"the weights could not be written: {error}") from error
+
+
+def _origin(checkpoint: Checkpoint) -> dict[str, str]:
+    """Name the run; a checkpoint that lies outside a run's folder, as verl's own default has it, has only a path."""
+    if checkpoint.path.parent == checkpoint.run.checkpoints:
+        return {"run": checkpoint.run.path.name}
+    return {"checkpoint": str(checkpoint.path)}
 
 
 def _bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:

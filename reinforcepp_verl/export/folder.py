@@ -46,4 +46,6 @@ def _exported(manifest: Path) -> set[str]:
         content = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return set()
-    return set(content["files"]) if isinstance(content, dict) and content.get("product") == PRODUCT else set()
+    if not isinstance(content, dict) or content.get("product") != PRODUCT or not isinstance(content.get("files"), list):
+        return set()
+    return set(map(str, content["files"]))

@@ -69,7 +69,7 @@ def merge(checkpoint: Checkpoint, target: Path, dtype: torch.dtype) -> None:
 def _fold(merged: Path, target: Path, dtype: torch.dtype) -> None:
     """Add the adapter to the base model, which verl's merger writes side by side, and save as one model."""
     model: Any = AutoModelForCausalLM.from_pretrained(merged)
-    folded = PeftModel.from_pretrained(model, merged / ADAPTER).merge_and_unload()
+    folded = PeftModel.from_pretrained(model, merged / ADAPTER, torch_device="cpu").merge_and_unload()
     folded.to(dtype).save_pretrained(target)
     AutoTokenizer.from_pretrained(merged).save_pretrained(target)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
 from reinforcepp_verl.runs.checkpoint import Checkpoint
+from reinforcepp_verl.runs.signals import Stopped
 
 LORA, BASE_LAYER, PEFT_PREFIX = "lora_", ".base_layer.", "base_model.model."
 """Parts of the names that PEFT gives to the weights of a model with an adapter."""
@@ -37,10 +37,6 @@ class Shards:
         """Yield every tensor with its name."""
         return ((name, self[name]) for name in self.names)
 
-    def count(self) -> int:
-        """Return the number of elements of all tensors together."""
-        return sum(tensor.numel() for tensor in self._ranks[0].values())
-
 
 class FoldedShards(Shards):
     """The shards of a LoRA checkpoint with the adapter added to the weights: W + alpha / r * B A, in float32."""
@@ -64,10 +60,6 @@ class FoldedShards(Shards):
         down, up = (super(FoldedShards, self).__getitem__(f"{module}.lora_{part}.default.weight") for part in "AB")
         return super().__getitem__(stored).float() + (up.float() @ down.float()) * self._scale
 
-    def count(self) -> int:
-        """Return the number of elements of the folded tensors."""
-        return sum(self._ranks[0][name].numel() for name in self._stored.values())
-
 
 def open_shards(checkpoint: Checkpoint) -> Shards:
     """Open the shards of a checkpoint, with or without an adapter."""
@@ -76,10 +68,15 @@ def open_shards(checkpoint: Checkpoint) -> Shards:
 
 
 def _load(file: Path) -> dict[str, Any]:
+    damaged = f"{file} is damaged; choose another checkpoint"
     try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, UnpicklingError, EOFError) as error:
-        raise ValueError(f"{file} is not readable ({str(error).splitlines()[0]}); choose another checkpoint") from error
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, Stopped):
+        raise
+    except Exception as error:  # a damaged pickle may raise anything
+        raise ValueError(damaged) from error
+    if not isinstance(state, dict) or not state:
+        raise ValueError(damaged)
     return state
 
 

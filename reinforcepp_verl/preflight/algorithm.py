@@ -24,6 +24,7 @@ STARVED = {
     "tir_optimal_token_baseline": "sum_pi_squared",
 }
 LOG_PROBS = "actor_rollout_ref.rollout.calculate_log_probs"
+MATH_METRICS = ("acc", "reward", "score", "format")
 FILTER = "algorithm.filter_groups"
 # The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms borrow the gradient of k2.
 WRONG_GRADIENT = ("kl", "k1", "low_var_kl", "k3")
@@ -120,16 +121,23 @@ def _options(config: DictConfig) -> list[str]:
     if estimator in VERL_ESTIMATORS:
         if options == ReinforceppOptions():
             return []
+        changed = [name for name, default in vars(ReinforceppOptions()).items() if vars(options)[name] != default]
         return [
-            f"{NODE} is set, but algorithm.adv_estimator is {estimator}, which does not read it; remove it, or use one "
-            f"of {', '.join(FAMILY)}"
+            f"{NODE} is set, but algorithm.adv_estimator is {estimator}, which does not read it; use one of "
+            f"{', '.join(FAMILY)}, or set {' '.join(map(_default, changed))}"
         ]
     if estimator not in FAMILY:
         return []
     return [
-        f"{NODE}.{name} is {vars(options)[name]}: {estimator} does not read it here; remove it"
+        f"{NODE}.{name} is {vars(options)[name]}: {estimator} does not read it here; set {_default(name)}"
         for name in unread_options(estimator, options)
     ]
+
+
+def _default(name: str) -> str:
+    """Return the override that takes an option back, also one that a recipe sets."""
+    default = vars(ReinforceppOptions())[name]
+    return f"{NODE}.{name}={'null' if default is None else default}".replace(" ", "")
 
 
 def _trainer(config: DictConfig) -> list[str]:
@@ -190,9 +198,25 @@ def _correction(config: DictConfig) -> list[str]:
 
 def _filter_groups(config: DictConfig) -> list[str]:
     metric = value(config, f"{FILTER}.metric")
-    if metric or not value(config, f"{FILTER}.enable"):
+    if not value(config, f"{FILTER}.enable"):
         return []
-    return [
-        f"{FILTER}.enable is true, but {FILTER}.metric is {metric!r}: no group would be filtered; set "
-        f"{FILTER}.metric=reward, or to a number that the reward function returns, such as acc"
-    ]
+    judge = "reward.reward_model"
+    if value(config, f"{judge}.enable") and not value(config, f"{judge}.enable_resource_pool"):
+        return [
+            f"{FILTER}.enable is true: a reward model on the same GPUs scores only after the groups are filtered; set "
+            f"{FILTER}.enable=false or {judge}.enable_resource_pool=true"
+        ]
+    by_math = value(config, "reward.custom_reward_function.path") == "pkg://reinforcepp_verl.rewards.math"
+    if metric and by_math and metric not in MATH_METRICS:
+        return [
+            f"{FILTER}.metric is {metric}: the math reward returns no such number; set {FILTER}.metric to one of "
+            f"{', '.join(MATH_METRICS)}"
+        ]
+    return (
+        []
+        if metric
+        else [
+            f"{FILTER}.enable is true, but {FILTER}.metric is {metric!r}: no group would be filtered; set "
+            f"{FILTER}.metric=reward, or to a number that the reward function returns, such as acc"
+        ]
+    )

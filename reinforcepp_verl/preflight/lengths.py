@@ -9,10 +9,11 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.preflight.sizing.layout import ROLLOUT, Layout, longest
 from reinforcepp_verl.preflight.sizing.models import ModelSize, model_folder, model_size
-from reinforcepp_verl.preflight.values import is_count, value
+from reinforcepp_verl.preflight.values import first_line, is_count, value
 
 MODEL = "actor_rollout_ref.model"
 LENGTHS = "data.max_prompt_length + data.max_response_length"
+TOKENIZER = "tokenizer_config.json"
 MAX_LEN = f"{ROLLOUT}.max_model_len"
 
 
@@ -72,17 +73,26 @@ def _chat_template(config: DictConfig) -> list[str]:
     """verl renders every prompt with the tokenizer's chat template, and fails at the first one if there is none."""
     key = f"{MODEL}.tokenizer_path" if value(config, f"{MODEL}.tokenizer_path") else f"{MODEL}.path"
     folder = model_folder(value(config, key))
-    if folder is None or value(config, f"{MODEL}.custom_chat_template") or _has_template(folder):
+    if folder is None or value(config, f"{MODEL}.custom_chat_template"):
         return []
+    try:
+        if _has_template(folder, downloaded=not Path(value(config, key)).expanduser().is_dir()):
+            return []
+    except (OSError, ValueError, AttributeError) as error:
+        return [
+            f"{key}: {folder / TOKENIZER} is no readable JSON object ({first_line(error)}); save the tokenizer again"
+        ]
     return [
         f"{key}: the tokenizer of {value(config, key)} has no chat template, which verl renders prompts with; set "
         f"{MODEL}.custom_chat_template to one, or use an instruction-tuned model"
     ]
 
 
-def _has_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
+def _has_template(folder: Path, downloaded: bool) -> bool:
+    if (folder / "chat_template.jinja").is_file() or (folder / "additional_chat_templates" / "default.jinja").is_file():
         return True
-    settings = folder / "tokenizer_config.json"
-    # Only parts of a model may be in the cache of downloads; what is not there cannot be judged.
-    return not settings.is_file() or bool(json.loads(settings.read_text(encoding="utf-8")).get("chat_template"))
+    settings = folder / TOKENIZER
+    if not settings.is_file():
+        # Only parts of a model may be in the cache of downloads; what is not there cannot be judged.
+        return downloaded
+    return bool(json.loads(settings.read_text(encoding="utf-8")).get("chat_template"))

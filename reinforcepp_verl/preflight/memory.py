@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout, longest
+from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
 from reinforcepp_verl.preflight.sizing.memory import FSDP, GIB, MemoryEstimate, estimate
 from reinforcepp_verl.preflight.sizing.models import ModelSize, model_size
 from reinforcepp_verl.preflight.values import is_number, value
 
 GPU = "hardware.gpu_memory_gib"
 MODEL = "actor_rollout_ref.model.path"
+REFERENCE = "actor_rollout_ref.ref"
 UTILIZATION = f"{ROLLOUT}.gpu_memory_utilization"
 Change = dict[str, object]
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -25,9 +26,6 @@ def check(config: DictConfig) -> list[str]:
     given = value(config, GPU)
     if given is not None and not (is_number(given) and given > 0):
         return [f"{GPU} is {given!r}: set it to the memory of one GPU in GiB, or to null to ask this machine's"]
-    share = value(config, UTILIZATION)
-    if not (is_number(share) and 0 < share < 1):
-        return [f"{UTILIZATION} is {share!r}: it must be a number between 0 and 1; set {UTILIZATION}=0.5"]
     sized = _sized(config)
     if sized is None:
         return []
@@ -107,10 +105,13 @@ def _changes(config: DictConfig) -> Iterator[Change]:
 
 
 def _smaller_micro_batches(config: DictConfig) -> Iterator[Change]:
+    passes = [ROLLOUT, *([REFERENCE] if needs_reference(config) else [])]
     if not value(config, f"{ACTOR}.use_dynamic_bsz"):
-        yield {f"{ACTOR}.ppo_micro_batch_size_per_gpu": 1, f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu": 1}
+        keys = [f"{ACTOR}.ppo_micro_batch_size_per_gpu", *(f"{p}.log_prob_micro_batch_size_per_gpu" for p in passes)]
+        yield dict.fromkeys(keys, 1)
         return
-    key = f"{ACTOR}.ppo_max_token_len_per_gpu"
-    tokens, least = value(config, key), -(-longest(config) // Layout.of(config).sequence_parallel)
+    keys = [f"{ACTOR}.ppo_max_token_len_per_gpu", *(f"{node}.log_prob_max_token_len_per_gpu" for node in passes)]
+    given = {key: value(config, key) for key in keys}
+    least, tokens = -(-longest(config) // Layout.of(config).sequence_parallel), max(given.values())
     while (tokens := tokens // 2) >= least:
-        yield {key: tokens}
+        yield {key: tokens for key in keys if given[key] > tokens}

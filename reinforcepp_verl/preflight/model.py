@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from huggingface_hub import constants
 from omegaconf import DictConfig
 
 from reinforcepp_verl.preflight.data import PREPARED
+from reinforcepp_verl.preflight.sizing.models import model_folder
 from reinforcepp_verl.preflight.values import value
 
 ACTOR, CRITIC, JUDGE = "actor_rollout_ref.model", "critic.model", "reward.reward_model"
-ENGINES = ("vllm", "sglang")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -27,13 +28,9 @@ def check(config: DictConfig) -> list[str]:
 
 
 def _reward_model(config: DictConfig) -> list[str]:
-    given, engine = value(config, f"{JUDGE}.model_path"), value(config, f"{JUDGE}.rollout.name")
+    given = value(config, f"{JUDGE}.model_path")
     if not given:
         return [f"{JUDGE}.model_path is {given}: set it to a model folder or a name on the Hugging Face hub"]
-    if engine not in ENGINES:
-        return [
-            f"{JUDGE}.rollout.name is {engine}: no such engine serves a reward model; set {JUDGE}.rollout.name=vllm"
-        ]
     return _folder(f"{JUDGE}.model_path", given)
 
 
@@ -47,8 +44,10 @@ def _model(config: DictConfig, node: str) -> list[str]:
 
 def _folder(key: str, given: str, *, needs_config: bool = True, needs_tokenizer: bool = True) -> list[str]:
     folder = Path(given).expanduser()
+    if not folder.exists() and _looks_local(given):
+        return [f"{key}: there is no folder {given}; {_how_to_make(folder, key)}"]
     if not folder.exists():
-        return [f"{key}: there is no folder {given}; {_how_to_make(folder, key)}"] if _looks_local(given) else []
+        return _on_the_hub(key, given)
     missing = []
     if needs_config and not (folder / "config.json").is_file():
         missing.append("config.json")
@@ -64,6 +63,15 @@ def _looks_local(given: str) -> bool:
     if "://" in given:
         return False
     return given.startswith((".", "~")) or not _HUB_ID.fullmatch(given)
+
+
+def _on_the_hub(key: str, name: str) -> list[str]:
+    if not constants.HF_HUB_OFFLINE or "://" in name or model_folder(name):
+        return []
+    return [
+        f"{key}: HF_HUB_OFFLINE is set, and {name} is not in the cache of downloads; run `hf download {name}` where "
+        f"there is a network, or set {key} to a folder"
+    ]
 
 
 def _how_to_make(folder: Path, key: str) -> str:

@@ -8,14 +8,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reinforcepp_verl.cpu.detect import PLATFORM_VARIABLE, accelerator_present, cpu_platform_wanted
+from reinforcepp_verl.preflight.schema import compose_base
 from reinforcepp_verl.preflight.values import value
 
+MACHINE = ("trainer.device", "trainer.nnodes", "trainer.n_gpus_per_node", "hardware.gpu_memory_gib")
 ROLLOUT = "actor_rollout_ref.rollout"
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check a CPU run against what works on the CPU."""
-    return _cpu_run(config) if value(config, "trainer.device") == "cpu" else []
+    """Check the order of the overlays, then a CPU run against what works on the CPU."""
+    return _replaced_cluster(config) or (_cpu_run(config) if value(config, "trainer.device") == "cpu" else [])
 
 
 def accelerator(config: DictConfig) -> list[str]:
@@ -37,22 +39,25 @@ def _remote_cluster(config: DictConfig) -> bool:
     return bool(address) and address != "local"
 
 
-def _replaced_cluster() -> list[str]:
-    """Find a cluster overlay that lies under the recipe, whose own cluster settings replace it."""
+def _replaced_cluster(config: DictConfig) -> list[str]:
+    """Find a cluster overlay that lies under the recipe, whose own cluster replaces it."""
     if not HydraConfig.initialized():
         return []
     # Hydra lists the last overlay, which is the one that wins, first.
     choices = HydraConfig.get().runtime.choices
     groups = [group for group in choices if group in ("recipe", "cluster") and choices[group]]
-    if groups != ["recipe", "cluster"] or choices["cluster"] == "cpu":
+    if groups != ["recipe", "cluster"]:
         return []
     cluster, recipe = (f"+{group}={choices[group]}" for group in ("cluster", "recipe"))
-    return [f"{cluster}: it comes before {recipe}, which sets trainer.device=cpu again; put {cluster} after {recipe}"]
+    asked = compose_base(cluster)
+    for key in MACHINE:
+        if value(config, key) != value(asked, key):
+            return [f"{cluster}: it comes before {recipe}, which sets {key} again; put {cluster} after {recipe}"]
+    return []
 
 
 def _cpu_run(config: DictConfig) -> list[str]:
-    if found := _replaced_cluster():
-        return found
+    found = []
     if not cpu_platform_wanted():
         found.append(
             "trainer.device is cpu, but verl would use this machine's accelerator; "

@@ -10,7 +10,7 @@ from typing import Any, cast
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
-from omegaconf import Container, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 
 from reinforcepp_verl import search_path
 
@@ -23,20 +23,27 @@ BASE = "reinforcepp_trainer"
 def known_keys(model_engine: str | None = None) -> Tree:
     """Compose the base with our reward's options and add the keys of hydra_configs/{method,cluster,preset}; unresolved.
 
-    The loader is a new one: that of the running application also sees the user's --config-dir, where a file may bear
-    the name of ours. A key that is null or empty here may have any content.
+    A key that is null or empty here may have any content.
     """
-    search_path.register()
-    loader = ConfigLoaderImpl(create_config_search_path(None))
     overrides = ["+reward_function=math", *([f"model_engine={model_engine}"] if model_engine else [])]
-    base = loader.load_configuration(BASE, overrides, RunMode.RUN, from_shell=False)
-    tree = as_tree(base)
+    tree = as_tree(compose_base(*overrides))
     tree.pop("hydra")
     for group in ("method", "cluster", "preset"):
         for file in sorted((search_path.config_dir() / group).glob("*.yaml")):
             overlay = as_tree(OmegaConf.load(file))
             _add_keys(tree, {key: value for key, value in overlay.items() if key not in ("defaults", "hydra")})
     return tree
+
+
+def compose_base(*overrides: str) -> DictConfig:
+    """Compose the base configuration with overrides of ours.
+
+    The loader is a new one: that of the running application also sees the user's --config-dir, where a file may bear
+    the name of ours.
+    """
+    search_path.register()
+    loader = ConfigLoaderImpl(create_config_search_path(None))
+    return loader.load_configuration(BASE, list(overrides), RunMode.RUN, from_shell=False)
 
 
 def as_tree(config: Container) -> Tree:

@@ -11,11 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from reinforcepp_verl.preflight.schema import as_tree
 
 _NAME = re.compile(
-    r"(?i:^(.*[._-])?(api_?key|access_?key|secret|secret_?key|password|passwd|(auth|access|bearer|hf|hub)_?token)$|^token$)"
-    r"|^[A-Z0-9_]+_TOKEN$"
+    r"(^|[._-])(api_?key|access_?key|private_?key|wandb_?key|secret|secret_?key|password|passwd|passphrase|authorization"
+    r"|token)$",
+    re.IGNORECASE,
 )
+_NO_SECRET = re.compile(r"(eos|bos|pad|unk|mask|sep|cls|image|video|audio|stop|end|special)_?token$", re.IGNORECASE)
 _VALUE = re.compile(
-    r"hf_[A-Za-z0-9]{30,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{20,}\.[\w-]+\.[\w-]+"
+    r"hf_[A-Za-z0-9]{30,}|sk-(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16}"
+    r"|eyJ[\w-]{20,}\.[\w-]+\.[\w-]+|glpat-[\w-]{20,}|xox[abp]-[\w-]{20,}|AIza[\w-]{30,}|://[^/\s:@]+:[^/\s:@]+@"
 )
 SHORTEST = 8
 """What is shorter stands for nothing, as "EMPTY" does for a local server's key."""
@@ -37,7 +40,9 @@ def check(config: DictConfig) -> list[str]:
 def _is_secret(key: str, found: Any) -> bool:
     if not isinstance(found, str) or len(found.strip()) < SHORTEST:
         return False
-    return bool(_VALUE.fullmatch(found.strip()) or _NAME.match(key.rpartition(".")[2]))
+    name = key.partition("[")[0].rpartition(".")[2]
+    named = _NAME.search(name) and not _NO_SECRET.search(name) and not found.startswith(("/", "~", "./"))
+    return bool(named or _VALUE.search(found))
 
 
 def _texts(prefix: str, node: Any) -> Iterator[tuple[str, str]]:

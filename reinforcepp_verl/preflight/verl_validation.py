@@ -9,7 +9,10 @@ import warnings
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from reinforcepp_verl.preflight.values import first_line
+from reinforcepp_verl.preflight.sizing.models import model_folder
+from reinforcepp_verl.preflight.values import first_line, value
+
+CORRECTION = "algorithm.rollout_correction"
 
 
 def check(config: DictConfig) -> list[str]:
@@ -21,7 +24,9 @@ def check(config: DictConfig) -> list[str]:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            validate_config(config, need_reference_policy(config), need_critic(config))
+            # verl would ask the hub for a critic that is not downloaded yet.
+            critic = need_critic(config) and model_folder(config.critic.model.path) is not None
+            validate_config(config, need_reference_policy(config), critic)
     except InstantiationException as error:
         # The first line names the class; the cause says what is wrong with which key.
         reason = first_line(error.__cause__) if error.__cause__ else first_line(error)
@@ -29,4 +34,18 @@ def check(config: DictConfig) -> list[str]:
         return [f"verl refuses the configuration: {f'{where}: ' if where else ''}{reason}"]
     except (AssertionError, ValueError, TypeError) as error:
         return [f"verl refuses the configuration: {first_line(error)}"]
+    return _weights(config)
+
+
+def _weights(config: DictConfig) -> list[str]:
+    """Read the bounds of the importance weights, which verl does when it first computes some."""
+    from verl.trainer.ppo.rollout_corr_helper import _parse_rollout_is_threshold
+
+    if not value(config, f"{CORRECTION}.rollout_is"):
+        return []
+    key = f"{CORRECTION}.rollout_is_threshold"
+    try:
+        _parse_rollout_is_threshold(value(config, key))
+    except (ValueError, TypeError) as error:
+        return [f"{key} is {value(config, key)!r}: {first_line(error)}; set {key}=2.0, or {key}='0.5_5.0' for IcePop"]
     return []

@@ -14,6 +14,14 @@ _NUMBER = re.compile(
     r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?:/\d+)?|(?<!\d)\.\d+)"
 )
 _HASHES = "####"
+_GROUPED = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?!\w|[.,/]\d)")
+# What makes a number a part of an expression. A unit may follow a space, and `12\%`, `\(12\)` and `**12**` are 12.
+_BEFORE = re.compile(r"(?:[\^_!/A-Za-zπ√{]|(?<!\\)\(|\\(?:sqrt|pi) ?|[\w)}]\*{1,2}|[\w)}] ?[-+])$")
+_LOOK_BACK = 8
+_AFTER = re.compile(
+    r"[\^_!/({A-Za-zπ√]|:\d|\\(?![%$)\],;! ]|text|mathrm|mbox)"
+    r"| ?(?:\*\*?|[-+−×·÷^:/]) ?[\d\\(.]|\*\*?[\w(]|[ \t]+[-+]?\.?\d"
+)
 
 
 class Answer(NamedTuple):
@@ -38,8 +46,8 @@ def extract_answer(solution: str, last_number: bool = False, searched_chars: int
     if (boxed := _last_box(tail)) is not None:
         return Answer(boxed, "boxed")
     _, hashes, after = tail.rpartition(_HASHES)
-    if hashes and (number := _NUMBER.search(after)):
-        return Answer(_plain(number), "hashes")
+    if hashes and (number := _NUMBER.search(after := _GROUPED.sub(_joined, after))):
+        return Answer("", "none") if _in_expression(after, number) else Answer(_plain(number), "hashes")
     if last_number and (numbers := list(_NUMBER.finditer(tail))):
         return Answer(_plain(numbers[-1]), "number")
     return Answer("", "none")
@@ -63,6 +71,18 @@ def _last_box(text: str) -> str | None:
     while boxes and boxes[-1][0] >= start and not (text[start : boxes[-1][0]] + text[boxes[-1][2] + 1 : end]).strip():
         _, start, end = boxes.pop()
     return text[start:end].strip()
+
+
+def _in_expression(text: str, number: re.Match[str]) -> bool:
+    """Tell if a number is a part of something larger, as in 10^3, 2x or 1 1/2, and so not the answer."""
+    priced = "$" in number.group()
+    start = number.end() - len(number.group().lstrip())
+    before = text[max(start - _LOOK_BACK, 0) : start]
+    return bool(_AFTER.match(text, number.end()) or (not priced and _BEFORE.search(before)))
+
+
+def _joined(number: re.Match[str]) -> str:
+    return number.group().replace(" ", "")
 
 
 def _plain(number: re.Match[str]) -> str:

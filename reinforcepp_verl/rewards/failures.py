@@ -18,11 +18,20 @@ TRACEBACKS_SHOWN = 3
 MESSAGE_CHARS = 200
 _FAILURES = ("timeout", "crashed", "memory")
 NAMED_FAILURE = "error: "
+NO_TRUTH, FAULTY_TRUTH = "no ground truth", "ground truth "
+
+# The user's code may raise anything, and a library that calls sys.exit() would end verl's reward worker.
+_USERS_ERRORS = (Exception, SystemExit)
+
+
+def is_faulty_truth(reported: str) -> bool:
+    """Tell if the ground truth is why an answer was not compared: every answer to its prompt would score as wrong."""
+    return reported == NO_TRUTH or reported.startswith(FAULTY_TRUTH)
 
 
 def flags(reported: str) -> dict[str, float]:
     """Read the text that a reward function returns as `error`; what is not a failure to score is the function's own."""
-    failed = reported in _FAILURES or reported.startswith(NAMED_FAILURE)
+    failed = reported in _FAILURES or reported.startswith(NAMED_FAILURE) or is_faulty_truth(reported)
     return {ERROR: float(failed), TIMEOUT: float(reported == "timeout"), NO_ANSWER: float(reported == "no answer")}
 
 
@@ -40,19 +49,19 @@ class FailureTolerant:
         self._failures = itertools.count()
 
     def wrapped(self) -> Callable[..., Any]:
-        """Return a function that never raises, async if the reward function is: verl asks `inspect` which."""
+        """Return a function that no error leaves, async if the reward function is: verl asks `inspect` which."""
         function = self._function
 
         async def score_async(**given: Any) -> dict[str, Any]:
             try:
                 return self._row(await function(**given))
-            except Exception as error:  # the user's code: it may raise anything
+            except _USERS_ERRORS as error:
                 return self._failed_row(error, given)
 
         def score(**given: Any) -> dict[str, Any]:
             try:
                 return self._row(function(**given))
-            except Exception as error:  # the user's code: it may raise anything
+            except _USERS_ERRORS as error:
                 return self._failed_row(error, given)
 
         return score_async if inspect.iscoroutinefunction(function) else score
@@ -68,7 +77,7 @@ class FailureTolerant:
         self._empty = self._empty | {key: _empty(value) for key, value in row.items()}
         return row
 
-    def _failed_row(self, error: Exception, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _failed_row(self, error: BaseException, given: Mapping[str, Any]) -> dict[str, Any]:
         if next(self._failures) < TRACEBACKS_SHOWN:
             index = (given["extra_info"] or {}).get("index")
             place = f"data_source {given['data_source']}, index {index}"

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from reinforcepp_verl.rewards import verifier
 from reinforcepp_verl.rewards.extraction import extract_answer
+from reinforcepp_verl.rewards.failures import NO_TRUTH
 from reinforcepp_verl.rewards.options import NODE, SCALES, MathRewardOptions
 from reinforcepp_verl.rewards.pool import shared_pool
 
@@ -20,35 +23,43 @@ PRED_CHARS = 300
 def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: str | list[str],
+    ground_truth: Any,
     extra_info: dict[str, Any] | None = None,
     *,
     reward_router_address: str | None = None,
     reward_model_tokenizer: Any = None,
     **options: Any,
 ) -> dict[str, float | str]:
-    """Score one solution, right if it equals the ground truth or any of several; the options: `MathRewardOptions`.
+    """Score one solution, right if it equals the ground truth or any of a sequence; the options: `MathRewardOptions`.
 
     Always returns `score`, the reward; `acc`, 1.0 if right; `pred`, the answer found; `format`, 1.0 if it was marked as
     the answer; and `error`, why it was not compared: "" if it was, else `no answer`, `answer too large: ...`,
-    `not parsed`, `timeout`, `crashed`, `memory` or `error: ...`. verl averages the numbers over validation.
+    `not parsed`, `no ground truth`, `ground truth too large: ...`, `ground truth not parsed`, `timeout`,
+    `crashed`, `memory` or `error: ...`. verl averages the numbers over validation.
 
     Raises:
         ValueError: an option is not valid, or needs a fact that `extra_info` lacks
     """
     chosen = MathRewardOptions.of(options)
     answer = extract_answer(solution_str, chosen.last_number, chosen.searched_chars)
-    truths = ground_truth if isinstance(ground_truth, list) else [ground_truth]
-    verdict = judge_any(answer.text, [str(truth) for truth in truths], chosen)
+    formatted = answer.formatted and bool(verifier.normal_form(answer.text[: chosen.max_answer_chars]))
+    verdict = judge_any(answer.text, _truths(ground_truth), chosen)
     wrong, right = SCALES[chosen.score_scale]
-    score = (right if verdict.correct else wrong) + chosen.format_reward * answer.formatted
+    score = (right if verdict.correct else wrong) + chosen.format_reward * formatted
     return {
         "score": _penalised(score, extra_info or {}, chosen),
         "acc": float(verdict.correct),
         "pred": answer.text[:PRED_CHARS],
-        "format": float(answer.formatted),
+        "format": float(formatted),
         "error": verdict.reason,
     }
+
+
+def _truths(ground_truth: Any) -> list[str]:
+    """Return the ground truths as text, "" for one that is not there; Parquet's lists arrive as arrays."""
+    given = ground_truth.tolist() if isinstance(ground_truth, np.ndarray) else ground_truth
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    return ["" if truth is None else str(truth) for truth in several]
 
 
 def judge_any(answer: str, ground_truths: list[str], options: MathRewardOptions) -> verifier.Verdict:
@@ -59,7 +70,7 @@ def judge_any(answer: str, ground_truths: list[str], options: MathRewardOptions)
         if verdict.correct:
             return verdict
         wrong.append(verdict)
-    return max(wrong, key=lambda verdict: bool(verdict.reason), default=verifier.Verdict(False, "no ground truth"))
+    return max(wrong, key=lambda verdict: bool(verdict.reason), default=verifier.Verdict(False, NO_TRUTH))
 
 
 def judge(answer: str, ground_truth: str, options: MathRewardOptions) -> verifier.Verdict:

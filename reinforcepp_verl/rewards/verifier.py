@@ -9,7 +9,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from reinforcepp_verl.rewards.extraction import extract_answer
+from reinforcepp_verl.rewards.failures import NO_TRUTH
 from reinforcepp_verl.rewards.guards import MAX_DIGITS, too_large, unbalanced
+from reinforcepp_verl.rewards.words import words_differ
 
 
 class Verdict(NamedTuple):
@@ -19,6 +21,7 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
+NOT_PARSED, TRUTH_NOT_PARSED = "not parsed", "ground truth not parsed"
 _SPACES = re.compile(r"\\(?:q?quad|[,;:! ])|\\\s|~|\s+")
 _DROPPED = re.compile(r"\\(?:left|right|displaystyle|bigl?|bigr?)(?![a-zA-Z])|\\?\$|\\\(|\\\)")
 _FRACTION_COMMAND = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
@@ -28,9 +31,12 @@ _BRACKET = re.compile(r"[(\[]|\\\{")
 _PERCENT = re.compile(r"\s*(?:\\?%|\bpercent(?:age)?\b|\bpct\b)$", re.IGNORECASE)
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(rf"[-+]?(?:{_DECIMAL}(?:[eE][-+]?\d{{1,3}})?|\d+/\d+|\\frac\{{\d+\}}\{{\d+\}})")
+_UNIT = re.compile(rf"([-+]?{_DECIMAL}) ((?!percent|pct)[A-Za-z]{{3,}})")
 _CHOICE = re.compile(r"\(([A-Za-z])\)")
-_WORDS = re.compile(r"\\text\{([^{}]*)\}|([A-Za-z]{3,})")
+# Words of two letters are as likely products, which may be in any order.
+_WORDS = re.compile(r"\\text\{([^{}]*)\}|([A-Za-z]{3,}|[Nn]o|[Oo]n)")
 _APART = re.compile(r"\d\s+\d")
+_ENDLESS = re.compile(r"(?<![\d.])\d+\\[lc]?dots")
 _BASE = re.compile(r"\d_\{?(\w+)")
 
 
@@ -46,6 +52,7 @@ def normal_form(answer: str) -> str:
     text = text.rstrip(".").strip()
     if not _BRACKET.search(text):  # (12,102) is a point
         text = _GROUPED.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
+    text = _UNIT.sub(r"\1\\text{\2}", text) if _UNIT.fullmatch(text) else text
     text = _CHOICE.sub(r"\1", text) if _CHOICE.fullmatch(text) else text
     # A space between two word characters separates them: 1 2 is not 12.
     return re.sub(r" (?=\W)|(?<=\W) ", "", text).replace(",", ", ")
@@ -54,7 +61,7 @@ def normal_form(answer: str) -> str:
 def compare_plain(truth: str, answer: str) -> Verdict | None:
     """Compare two normal forms as text and as plain numbers; None if it takes more than that."""
     if not truth:
-        return Verdict(False, "no ground truth")
+        return Verdict(False, NO_TRUTH)
     if not answer:
         return Verdict(False, "no answer")
     if truth == answer:
@@ -73,36 +80,61 @@ def compare_plain(truth: str, answer: str) -> Verdict | None:
 
 def compare(truth: str, answer: str) -> Verdict:
     """Compare two normal forms with math-verify. It may hang, crash or fill the memory: run it in a worker."""
-    parse, verify, configs = _math_verify()
-    expected, given = (
-        parse(rf"\boxed{{{text}}}", configs, parsing_timeout=None, raise_on_error=True) for text in (truth, answer)
-    )
-    if not (expected and given):
-        return Verdict(False, "not parsed")
-    if _false_equation(given[0]):
-        return Verdict(False)
-    equal = verify(expected, given, timeout_seconds=None, raise_on_error=True)
-    return Verdict(bool(equal and not _only_both_tiny(expected[0], given[0])))
+    expected, given = _parsed(truth), _parsed(answer)
+    if not expected:
+        return Verdict(False, TRUTH_NOT_PARSED)
+    return _verified(expected, given) or Verdict(False, NOT_PARSED)
+
+
+def _parsed(text: str) -> list:
+    """Read a normal form with math-verify; [] where it cannot, which it says by many kinds of exception."""
+    parse, _, configs = _math_verify()
+    try:
+        return parse(rf"\boxed{{{text}}}", configs, parsing_timeout=None, raise_on_error=True)
+    except MemoryError:  # the limit of the worker
+        raise
+    except Exception:
+        return []
+
+
+def _verified(expected: list, given: list) -> Verdict | None:
+    """Compare what was parsed; None where math-verify cannot, as above."""
+    _, verify, _ = _math_verify()
+    try:
+        if not given:
+            return None
+        if _false_equation(given[0]):
+            return Verdict(False)
+        equal = verify(expected, given, timeout_seconds=None, raise_on_error=True)
+        return Verdict(bool(equal and not _only_both_tiny(expected[0], given[0])))
+    except MemoryError:
+        raise
+    except Exception:
+        return None
 
 
 def refusal(truth: str, answer: str, max_chars: int, max_exponent: int) -> Verdict | None:
     """Refuse what math-verify must not see, as it would take for ever or be read as something else; None if it may."""
-    for text, whose in ((answer, "answer"), (truth, "ground truth")):
+    for text, whose, not_parsed in ((answer, "answer", NOT_PARSED), (truth, "ground truth", TRUTH_NOT_PARSED)):
         if reason := too_large(text, max_chars, max_exponent):
             return Verdict(False, f"{whose} too large: {reason}")
         if unbalanced(text):
-            return Verdict(False, f"{whose} not parsed")
-    # math-verify adds what stands apart (1 2 is 3), drops bases (10_2 is 10), orders sets ({2, 1} is the point (1, 2)).
+            return Verdict(False, not_parsed)
+    # math-verify adds what stands apart (1 2 is 3), drops bases (10_2 is 10) and dots (5\ldots is 5), and orders sets
+    # ({2, 1} is the point (1, 2)).
     if _APART.search(answer) and not _APART.search(truth):
         return Verdict(False)
     if truth.startswith("(") and answer.startswith(r"\{"):
         return Verdict(False)
-    return Verdict(False) if _BASE.findall(answer) != _BASE.findall(truth) else None
+    if _BASE.findall(answer) != _BASE.findall(truth) or words_differ(truth, answer):
+        return Verdict(False)
+    return Verdict(False) if bool(_ENDLESS.search(answer)) != bool(_ENDLESS.search(truth)) else None
 
 
 def strip_truth(truth: str) -> str:
-    r"""Return the answer of a ground truth, which may be a whole solution that ends in `\boxed{}` or `####`."""
-    return truth if truth.count("boxed{") > 1 else extract_answer(truth).text or truth
+    r"""Return the answer of a ground truth: what its last `\boxed{}` or its `####` says, else the whole of it."""
+    found = extract_answer(truth)
+    return truth.rpartition("####")[2].strip() if found.form == "none" else found.text
 
 
 def _compare_words(truth: str, answer: str) -> bool | None:

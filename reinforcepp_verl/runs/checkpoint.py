@@ -13,6 +13,8 @@ from reinforcepp_verl.runs.folder import RunFolder
 TRACKER = "latest_checkpointed_iteration.txt"
 """verl writes the step into it when all else of a checkpoint is written."""
 FSDP_CONFIG = "fsdp_config.json"
+NOT_A_CHECKPOINT = (TRACKER, FSDP_CONFIG)
+"""What verl leaves in the folder of checkpoints and in that of a checkpoint's model."""
 MEGATRON_FOLDERS = ("model", "dist_ckpt")
 MERGE_MEGATRON = "python -m verl.model_merger merge --backend megatron --local_dir {actor} --target_dir DIR"
 _NAME = re.compile(r"global_step_(\d+)")
@@ -57,6 +59,14 @@ def is_checkpoint(folder: Path) -> bool:
     return folder.is_dir() and _NAME.fullmatch(folder.resolve().name) is not None
 
 
+def refuse_part(folder: Path) -> None:
+    """Raise ValueError if `folder` is the one with all checkpoints, or one inside a checkpoint."""
+    if any((folder / name).exists() for name in NOT_A_CHECKPOINT):
+        raise ValueError(
+            f"{folder}: part of a checkpoint, or several; give the checkpoint, RUN/checkpoints/global_step_N"
+        )
+
+
 def find(source: Path) -> Checkpoint:
     """Return the checkpoint that `source` is, or the newest one that verl completed in the run `source`.
 
@@ -70,10 +80,14 @@ def find(source: Path) -> Checkpoint:
 
 
 def _newest(source: Path, run: RunFolder) -> Path:
+    refuse_part(source)
     tracker = run.checkpoints / TRACKER
     if not tracker.is_file():
         raise ValueError(f"{source}: no complete checkpoint in it; train with trainer.save_freq=N or give another run")
-    folder = run.checkpoints / f"global_step_{tracker.read_text(encoding='utf-8').strip()}"
+    step = tracker.read_bytes().strip()
+    if not step.isdigit():
+        raise ValueError(f"{tracker} holds no step; give RUN/checkpoints/global_step_N")
+    folder = run.checkpoints / f"global_step_{int(step)}"
     if not folder.is_dir():
         raise ValueError(f"{source}: its newest checkpoint {folder.name} is gone; give one of {run.checkpoints}")
     return folder
@@ -98,6 +112,9 @@ def _world_size(file: Path) -> int:
     if not file.is_file():
         raise ValueError(f"{file} is missing: not an FSDP checkpoint, or not whole; choose another one")
     try:
-        return int(json.loads(file.read_text(encoding="utf-8"))["world_size"])
+        world_size = int(json.loads(file.read_text(encoding="utf-8"))["world_size"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} names no world_size: the checkpoint is not whole; choose another one") from error
+    if world_size < 1:
+        raise ValueError(f"{file}: world_size is {world_size}, not 1 or more; choose another checkpoint")
+    return world_size

@@ -164,6 +164,11 @@ INVOCATIONS = [
         },
     ),
     Invocation(
+        "cluster before a recipe for GPUs",
+        ("+cluster=h100x8_4nodes", "+recipe=math_rlvr/qwen25_7b_dapo"),
+        ("+cluster=h100x8_4nodes: it comes before +recipe=math_rlvr/qwen25_7b_dapo", "trainer.nnodes"),
+    ),
+    Invocation(
         "refused by verl itself",
         (RECIPE, "actor_rollout_ref.actor.loss_agg_mode=mean"),
         ("verl refuses the configuration", "loss_agg_mode", "mean"),

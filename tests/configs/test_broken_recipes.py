@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
+from huggingface_hub import constants
+from omegaconf import OmegaConf
+from transformers import AutoConfig
 
-from reinforcepp_verl.preflight import problems
+from reinforcepp_verl.preflight import problems, secrets
 
 RECIPE = "+recipe=math_rlvr/qwen25_7b_dapo"
 ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.model"
@@ -223,6 +227,90 @@ MISTAKES = [
         ("reward.reward_model.rollout.name is vlm", "set reward.reward_model.rollout.name=vllm"),
         recipe="+recipe=rlhf/llama3_8b_paper",
     ),
+    Mistake(
+        "no engines to generate with",
+        (f"{ROLLOUT}.n_gpus_per_node=0",),
+        (f"{ROLLOUT}.n_gpus_per_node is 0", "a multiple of 1"),
+        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+    ),
+    Mistake(
+        "separate training without engines on its GPUs",
+        ("actor_rollout_ref.hybrid_engine=false",),
+        ("actor_rollout_ref.hybrid_engine is false", "set actor_rollout_ref.hybrid_engine=true"),
+        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+    ),
+    Mistake(
+        "a reward model on GPUs that are never free",
+        (
+            "reward.reward_model.enable=true",
+            "reward.reward_model.model_path=a/b",
+            "reward.reward_model.rollout.name=vllm",
+        ),
+        ("reward.reward_model.enable_resource_pool is false", "set reward.reward_model.enable_resource_pool=true"),
+        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+    ),
+    Mistake(
+        "a reward model that reads too little",
+        ("reward.reward_model.rollout.max_model_len=1024", "trainer.total_epochs=98"),
+        ("reward.reward_model.rollout.max_model_len is 1024", "set reward.reward_model.rollout.max_model_len=4096"),
+        recipe="+recipe=rlhf/llama3_8b_paper",
+    ),
+    Mistake(
+        "a reward model on more GPUs than there are",
+        ("reward.reward_model.rollout.tensor_model_parallel_size=16", "trainer.total_epochs=98"),
+        ("reward.reward_model.rollout.tensor_model_parallel_size is 16", "must divide the 8 GPUs"),
+        recipe="+recipe=rlhf/llama3_8b_paper",
+    ),
+    Mistake(
+        "groups filtered before a reward model has scored them",
+        ("algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=reward"),
+        ("algorithm.filter_groups.enable is true", "set algorithm.filter_groups.enable=false"),
+        recipe="+recipe=rlhf/llama3_8b_paper",
+    ),
+    Mistake(
+        "groups filtered by what the reward does not return",
+        ("algorithm.filter_groups.metric=accuracy",),
+        ("algorithm.filter_groups.metric is accuracy", "acc, reward, score, format"),
+        recipe="+recipe=math_rlvr/r1_distill_15b_prorl",
+    ),
+    Mistake(
+        "bounds of IcePop the wrong way round",
+        ("algorithm.rollout_correction.rollout_is_threshold='5.0_0.5'",),
+        ("algorithm.rollout_correction.rollout_is_threshold is '5.0_0.5'", "'0.5_5.0' for IcePop"),
+        recipe="+recipe=math_rlvr/qwen25_7b_dapo_colocate_async",
+    ),
+    Mistake(
+        "offloading that FSDP1 does not read",
+        (f"{ACTOR}.fsdp_config.offload_policy=true",),
+        (f"{ACTOR}.fsdp_config.offload_policy is true", f"set {ACTOR}.strategy=fsdp2"),
+    ),
+    Mistake(
+        "shards that do not divide the workers",
+        (f"{ACTOR}.fsdp_config.fsdp_size=3",),
+        (f"{ACTOR}.fsdp_config.fsdp_size is 3", "must divide the 8 workers"),
+    ),
+    Mistake(
+        "an unknown data type",
+        (f"{ROLLOUT}.dtype=fp8",),
+        (f"{ROLLOUT}.dtype is fp8", f"set {ROLLOUT}.dtype=bfloat16"),
+    ),
+    Mistake("a negative rank", (f"{MODEL}.lora_rank=-1",), (f"{MODEL}.lora_rank is -1", f"set {MODEL}.lora_rank=0")),
+    Mistake(
+        "no bucket to send weights in",
+        (f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes=null",),
+        ("update_weights_bucket_megabytes is None", "an integer >= 1"),
+    ),
+    Mistake(
+        "an engine that cannot free its cache",
+        (f"{ROLLOUT}.enable_sleep_mode=false",),
+        (f"{ROLLOUT}.enable_sleep_mode is false", f"set {ROLLOUT}.enable_sleep_mode=true"),
+    ),
+    Mistake(
+        "options that another method does not read",
+        ("algorithm.adv_estimator=grpo", f"{ACTOR}.clip_ratio_c=3.0", f"{ACTOR}.policy_loss.loss_mode=vanilla"),
+        ("algorithm.reinforcepp is set", "set algorithm.reinforcepp.statistics=batch"),
+        recipe="+recipe=math_rlvr/qwen25_7b_dapo_colocate_async",
+    ),
 ]
 
 
@@ -252,3 +340,53 @@ def test_mistake_is_refused_with_key_and_fix(compose, prepared, monkeypatch, mis
     assert all("\n" not in problem for problem in found)
     for secret in ("0123456789abcdef0123", "hf_" + "a" * 34):
         assert all(secret not in problem for problem in found)
+
+
+def test_a_hub_model_without_a_network_must_be_in_the_cache(compose, prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    [problem] = problems(compose(RECIPE), elsewhere=True)
+    assert f"{MODEL}.path: HF_HUB_OFFLINE is set" in problem and "`hf download Qwen/Qwen2.5-7B`" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("trainer.experiment_name=sk-learn-style-long-baseline", False),
+        ("data.tokenizer=my_tokenizer", False),
+        *[(f"env.{name}=abcdefgh12", False) for name in ("EOS_TOKEN", "pad_token", "image_token", "MAX_TOKENS")],
+        ("env.access_token=/path/to/token_file", False),
+        ("env.api_key=EMPTY", False),
+        *[(f"env.{name}=abcdefgh12", True) for name in ("api_token", "GITHUB_TOKEN", "WANDB_KEY", "passphrase")],
+        ("env.proxy='https://user:password@host'", True),
+        ("env.command='curl -H hf_abcdefghijklmnopqrstuvwxyzabcdefgh'", True),
+        ("env.keys=['glpat-abcdefghijklmnopqrst']", True),
+    ],
+)
+def test_secrets_are_told_from_ordinary_settings(name, found):
+    key, _, text = name.partition("=")
+    config = OmegaConf.create()
+    OmegaConf.update(config, key, yaml.safe_load(text), force_add=True)
+    assert bool(secrets.check(config)) is found
+
+
+def test_a_critic_that_is_not_downloaded_needs_no_network(compose, prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("the hub is asked"))
+    sizes = [f"{ROLLOUT}.gpu_memory_utilization=0.4"]
+    sizes += [f"critic.{key}={value}" for key, value in (("ppo_mini_batch_size", 64), ("use_dynamic_bsz", "true"))]
+    assert problems(compose(RECIPE, "+method=ppo", *sizes), elsewhere=True) == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", None])
+def test_a_damaged_tokenizer_is_one_line(compose, prepared, tmp_path, monkeypatch, content):
+    monkeypatch.chdir(prepared)
+    model = tmp_path / "model"
+    shutil.copytree(prepared / "no_template", model)
+    if content is None:
+        (model / "tokenizer_config.json").unlink()
+    else:
+        (model / "tokenizer_config.json").write_text(content)
+    lengths = ("data.max_response_length=8", "data.max_prompt_length=8", f"{ROLLOUT}.max_model_len=16")
+    [problem] = problems(compose(RECIPE, f"{MODEL}.path={model}", *lengths), elsewhere=True)
+    assert f"{MODEL}.path" in problem and "\n" not in problem

@@ -77,7 +77,7 @@ def test_a_key_that_is_newer_than_the_run_gets_its_default(checkpoint):
 def invoke(*arguments):
     result = CliRunner().invoke(app, ["eval", *map(str, arguments)])
     assert result.exit_code == 2, result.output
-    assert all(line.startswith("error: ") for line in result.stderr.splitlines())
+    assert all(line.startswith("error: ") and line != "error: " for line in result.stderr.splitlines())
     assert result.stdout == ""
     return result.stderr
 
@@ -88,6 +88,11 @@ def invoke(*arguments):
         ("foo", "--set foo: write key=value"),
         ("=1", "--set =1: write key=value"),
         ("trainer.val_only=false", "an evaluation sets trainer.val_only itself; leave it out"),
+        ("model_engine=foo", "an evaluation sets model_engine itself; leave it out"),
+        (
+            "reward_errors=5",
+            "--set reward_errors=5: reward_errors holds keys; set one of them, such as reward_errors.score",
+        ),
         ("trainer.validation_data_dir=x", "an evaluation sets trainer.validation_data_dir itself"),
         ("data.val_filez=x", "data.val_filez: unknown key; did you mean data.val_files?"),
         ("data.val_files=nope.parquet", "data.val_files: there is no file nope.parquet"),

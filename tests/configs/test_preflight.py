@@ -90,7 +90,11 @@ BROKEN = [
     ),
     ("+method=grpo algorithm.reinforcepp.population=sample", "algorithm.reinforcepp is set", "does not read it"),
     ("+method=reinforce +preset=paper", "algorithm.reinforcepp.population is sample", "reinforce does not read it"),
-    ("algorithm.reinforcepp.statistics_window=9", "algorithm.reinforcepp.statistics_window is 9", "remove it"),
+    (
+        "algorithm.reinforcepp.statistics_window=9",
+        "algorithm.reinforcepp.statistics_window is 9",
+        "set algorithm.reinforcepp.statistics_window=",
+    ),
     ("trainer.use_v1=false", "trainer.use_v1 is false", "set trainer.use_v1=true"),
     (
         "algorithm.rollout_correction.bypass_mode=true algorithm.rollout_correction.rollout_is=token",

@@ -25,6 +25,8 @@ STEPS = 15
 SOURCES = [f"word_problems/{name}" for name in FORMATS]
 # Accuracy of 256 answers a source: the standard error of a rise is 0.044 at most for one source and 0.031 for both.
 RISE_OF_EACH, RISE_OF_BOTH = 0.1, 0.25
+# Two validations of the same weights: five standard errors of a difference for both.
+SAME_ACCURACY = 0.155
 
 
 @pytest.fixture
@@ -47,6 +49,10 @@ def jsonl(file: Path) -> list[dict]:
 def needed_a_worker(answer: dict) -> bool:
     """Tell if only math-verify, in a worker process, could compare the answer."""
     return compare_plain(normal_form(answer["gts"]), normal_form(answer["pred"])) is None
+
+
+def means(report: dict) -> dict[str, float]:
+    return {source: part["metrics"]["mean"]["value"] for source, part in report["data_sources"].items()}
 
 
 def test_prepared_formats_train_evaluate_and_export(reinforcepp, workplace, tmp_path):
@@ -79,11 +85,14 @@ def test_prepared_formats_train_evaluate_and_export(reinforcepp, workplace, tmp_
     assert {answer["acc"] for answer in by_worker} == {0.0, 1.0}
     assert any(answer["acc"] and "frac" in answer["pred"] for answer in by_worker)
 
-    reinforcepp("eval", "runs/latest", "--json", str(tmp_path / "eval.json"))
-    [report] = json.loads((tmp_path / "eval.json").read_text())["reports"]
-    assert report["step"] == STEPS
-    means = {source: part["metrics"]["mean"]["value"] for source, part in report["data_sources"].items()}
-    assert means == pytest.approx({source: records[-1][metric] for source, metric in accuracy.items()})
+    checkpoint = f"runs/latest/checkpoints/global_step_{STEPS}"
+    reinforcepp("eval", "runs/latest", checkpoint, "--set", "seed=2", "--json", str(tmp_path / "eval.json"))
+    validated, generated = json.loads((tmp_path / "eval.json").read_text())["reports"]
+    assert (validated["step"], generated["step"]) == (STEPS, STEPS)
+    assert means(validated) == pytest.approx({source: records[-1][metric] for source, metric in accuracy.items()})
+    assert means(generated).keys() == means(validated).keys()
+    assert fmean(means(generated).values()) == pytest.approx(fmean(means(validated).values()), abs=SAME_ACCURACY)
+    assert Path(generated["file"]).is_relative_to(run / "evaluations")
 
     reinforcepp("export", "runs/latest", "--out", str(tmp_path / "model"), "--dtype", "float32")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")

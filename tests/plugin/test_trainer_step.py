@@ -168,13 +168,24 @@ def test_too_many_errors_stop_the_step_under_any_estimator(queue):
 
 def test_too_many_errors_stop_a_validation_too(queue):
     stopped = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
-    stopped.reward_watch = RewardWatch(RewardErrorOptions(min_count=2))
+    stopped.validation_watch = RewardWatch(RewardErrorOptions(min_count=2))
     columns = {"reward": [0.0, 0.0, 1.0], "reward_error": [1.0, 1.0, 0.0], "error": ["error: E: boom", "timeout", None]}
     with pytest.raises(RewardFailureError, match="2 of 3 answers"):
         stopped._val_metrics_update(["math"] * 3, ["a", "b", "c"], columns, [])
     del columns["error"], columns["reward_error"]
     metrics = stopped._val_metrics_update(["math"] * 3, ["a", "b", "c"], columns, [], expected_acc_counts={})
     assert metrics["val-core/math/reward/mean@1"] == pytest.approx(1 / 3)
+
+
+def test_a_validation_without_errors_does_not_excuse_those_of_training(queue):
+    ours = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+    ours.reward_watch, ours.validation_watch = (RewardWatch(RewardErrorOptions(min_count=2)) for _ in range(2))
+    fine = {"reward": [1.0], "reward_error": [0.0], "error": [None]}
+    ours.reward_watch.look([FAILED, FINE])
+    ours._val_metrics_update(["math"], ["a"], fine, [], expected_acc_counts={})
+    ours.ours = False
+    with pytest.raises(RewardFailureError, match="1 of 3 answers"):
+        ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {})
 
 
 def test_an_estimator_that_is_not_ours_is_left_to_verl(queue):

@@ -15,6 +15,9 @@ from reinforcepp_verl import trainer
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory, Moments
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.config import RewardErrorOptions
+from reinforcepp_verl.reward_watch import RewardWatch
+from reinforcepp_verl.sampler import ReinforceppReplayBuffer
 
 MODES = ["sync", "colocate_async", "separate_async"]
 
@@ -44,6 +47,7 @@ def test_a_trainers_options_are_found_under_our_name_too(mode):
     ("method", "parameters"),
     [
         ("_compute_advantage", ["self", "batch", "metrics"]),
+        ("_build_replay_buffer", ["self"]),
         ("_save_checkpoint", ["self"]),
         ("_load_checkpoint", ["self"]),
         (
@@ -89,6 +93,20 @@ class StubBase:
 
 class Saving(Stub, StubBase):
     pass
+
+
+def test_groups_that_verl_filters_out_are_watched_apart_under_the_same_limits(tmp_path):
+    class Base:
+        def _build_replay_buffer(self):
+            node = OmegaConf.create({"train_batch_size": 4, "filter_groups": True, "filter_groups_metric": "acc"})
+            given = {"trainer_mode": "sync", "trainer_config": {}, "max_off_policy_strategy": "drop"}
+            given |= {"max_off_policy_threshold": 8, "refill_fn": print, "sampler_kwargs": node}
+            return ReinforceppReplayBuffer(**given)
+
+    made = type("Made", (Stub, Base), {})(tmp_path)
+    made.reward_watch = RewardWatch(RewardErrorOptions(max_rate=0.3))
+    watch = made._build_replay_buffer().filtered_watch
+    assert watch is not made.reward_watch and watch.options is made.reward_watch.options
 
 
 def test_memory_is_saved_with_the_checkpoint_and_comes_back(tmp_path):

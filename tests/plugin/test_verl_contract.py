@@ -73,6 +73,7 @@ SIGNATURES = {
         "max_inflight_gen_batches",
         "sync_refill_failed_groups",
     ],
+    ReplayBuffer._evict_terminal_groups: ["self", "global_steps", "partition_id", "eviction_reasons"],
     ReplayBuffer._wait_for_next_poll: ["self", "partition_id", "last_debug_time"],
     bucketed_weight_transfer.BucketedWeightReceiver.receive_weights: ["self", "on_bucket_received"],
     omega_conf_to_dataclass: ["config", "dataclass_type"],
@@ -141,6 +142,16 @@ def test_the_replay_buffer_keeps_the_sets_that_our_deadline_watches():
         assert f"self.{name}: dict[str" in source
     for buffer in (ReplayBuffer, ReplayBufferAsync):
         assert "_wait_for_next_poll(partition_id" in inspect.getsource(buffer)
+
+
+def test_the_replay_buffer_gives_the_groups_it_filters_out_as_the_second_of_its_reasons():
+    for buffer in (ReplayBuffer, ReplayBufferAsync):
+        source = inspect.getsource(buffer._terminal_eviction_reasons)
+        assert "dapo_uids, dapo_counts = self._dapo_filtered_keys(partition_id)" in source
+    unpacked = "stale_uids, dapo_uids, failed_uids, dapo_counts = eviction_reasons"
+    source = inspect.getsource(ReplayBuffer._evict_terminal_groups)
+    assert unpacked in source and "self._clear_groups(partition_id, evicted_uids)" in source
+    assert "_evict_terminal_groups" not in vars(ReplayBufferAsync)
 
 
 def test_names_that_the_cpu_patches_replace():

@@ -132,7 +132,8 @@ def test_run_folder_leads_to_its_dumps(tmp_path, monkeypatch):
 
 def test_run_without_dumps_says_which_override_makes_them(tmp_path):
     text = refused(make_run(tmp_path / "run"))
-    assert "the run kept no generations" in text and "trainer.validation_data_dir=DIR" in text
+    assert "the run kept no generations" in text
+    assert "trainer.test_freq=N or trainer.val_before_train=true" in text and "validation_data_dir" not in text
     text = refused(make_run(tmp_path / "gone", "/nowhere/dumps"))
     assert "trainer.validation_data_dir is /nowhere/dumps, where no STEP.jsonl lies" in text
 
@@ -189,7 +190,8 @@ def test_metrics_that_only_one_file_has_are_not_compared(tmp_path):
         (["{tmp}/a.jsonl", "--seed", "-1"], "a seed from 0 on"),
         (["{tmp}/a.jsonl", "{tmp}/empty/../a.jsonl"], "mean the same: "),
         (["{tmp}/a.jsonl", "{tmp}/other.jsonl"], "have no question in common"),
-        (["{tmp}/a.jsonl", "--json", "{tmp}/bad.jsonl/x.json"], "bad.jsonl"),
+        (["{tmp}/a.jsonl", "--json", "{tmp}/bad.jsonl/x.json"], "bad.jsonl/x.json: File exists; choose another file"),
+        (["{tmp}/nope", "--json", "{tmp}"], ": cannot be written; choose another file"),
     ],
 )
 def test_errors_are_one_line_and_code_2(tmp_path, arguments, message):
@@ -202,6 +204,12 @@ def test_errors_are_one_line_and_code_2(tmp_path, arguments, message):
     (tmp_path / "broken" / "config.yaml").write_text("a: [1\n")
     (tmp_path / "list" / "config.yaml").write_text("- 1\n")
     assert message in refused(*(argument.format(tmp=tmp_path) for argument in arguments))
+
+
+def test_a_report_is_printed_even_if_its_json_cannot_be_written_after_all(tmp_path):
+    result = invoke(write(tmp_path / "a.jsonl", [[1, 0]]), "--json", "/dev/full")
+    assert result.exit_code == 2 and "mean@2" in result.stdout
+    assert result.stderr == "error: --json /dev/full: No space left on device; choose another file\n"
 
 
 def test_command_without_sources_fails():

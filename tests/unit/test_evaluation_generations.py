@@ -135,6 +135,7 @@ def without(key):
     [
         ('{"question": "x', "not valid JSON"),
         (b'{"question": "\xff"}', "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
         ("[1]", "not a JSON object"),
         (without("question"), "no question, which the first line has"),
         (without("acc"), "no acc, which the first line has"),

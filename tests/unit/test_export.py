@@ -6,14 +6,16 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, peft_model
 from safetensors.torch import load_file, save_file
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
@@ -26,12 +28,13 @@ from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.data.arithmetic import build_tokenizer
-from reinforcepp_verl.export import check, merge
+from reinforcepp_verl.export import check, command, merge
 from reinforcepp_verl.export.shards import Shards, open_shards
 from reinforcepp_verl.runs.checkpoint import TRACKER, find
 
 RANKS = 2
 STEP = 7
+SHARD = "model_world_size_2_rank_1.pt"
 # 17 rows of the vocabulary and 1 of the only key-value head's group do not divide evenly between two ranks.
 SIZES = {"hidden_size": 24, "intermediate_size": 33, "num_attention_heads": 3, "num_key_value_heads": 1}
 KINDS = ("plain", "tied", "replicated", "lora")
@@ -151,6 +154,7 @@ def test_the_exported_model_is_the_one_that_was_sharded(run, tmp_path, kind, dty
     assert (manifest["run"], manifest["step"], manifest["dtype"]) == (kind, STEP, dtype)
     assert manifest["check"]["from_export"] <= manifest["check"]["tolerance"]
     assert (manifest["check"]["from_rounding"] == 0) == (dtype == "float32")
+    assert manifest["parameters"] == model.num_parameters()
     assert sorted(path.name for path in out.iterdir()) == manifest["files"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
@@ -253,8 +257,58 @@ def test_force_replaces_an_earlier_export_and_nothing_else(run, tmp_path):
     export(source, "--out", tmp_path / "empty")
 
 
+def test_no_gpu_is_taken_for_an_adapter_even_where_there_is_one(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(peft_model, "infer_device", lambda: pytest.fail("PEFT chose the device itself"))
+    export(saved / "lora", "--out", tmp_path / "out")
+
+
+def test_a_table_in_a_pipe_is_not_broken_and_keeps_brackets(saved, tmp_path):
+    out = tmp_path / ("long_" * 30) / "[bold]"
+    shown = invoke(saved / "plain", "--out", out).stdout
+    assert f"{out}: bfloat16" in shown and shown.count("\n") == 5
+
+
+def test_a_checkpoint_outside_a_runs_folder_is_named_by_its_path(saved, tmp_path):
+    elsewhere = shutil.copytree(checkpoint_of(saved / "plain"), tmp_path / "experiment" / f"global_step_{STEP}")
+    export(elsewhere, "--out", tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert manifest["checkpoint"] == str(elsewhere) and "run" not in manifest
+
+
+@pytest.mark.parametrize("files", [{}, {"files": 3}])
+def test_a_note_that_names_no_files_makes_a_folder_a_strangers(saved, tmp_path, files):
+    (tmp_path / "export.json").write_text(json.dumps({"product": "reinforcepp-export", **files}))
+    assert "holds what no export wrote (export.json)" in refused(saved / "plain", "--out", tmp_path, "--force")
+
+
+@pytest.mark.parametrize("part", ["checkpoints", f"checkpoints/global_step_{STEP}/actor"])
+def test_part_of_a_checkpoint_is_no_source(saved, tmp_path, part):
+    text = refused(saved / "plain" / part, "--out", tmp_path / "out")
+    assert "part of a checkpoint, or several; give the checkpoint, RUN/checkpoints/global_step_N" in text
+
+
+def test_a_stop_is_said_in_one_line_and_leaves_nothing_behind(saved, tmp_path, monkeypatch):
+    def stop(*_):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(command, "check", stop)
+    result = invoke(saved / "plain", "--out", tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (128 + signal.SIGTERM, "error: stopped by SIGTERM\n")
+    assert not list(tmp_path.iterdir())
+
+
 def remove(name):
     return lambda run: (checkpoint_of(run) / name).unlink()
+
+
+def garble(shard, pickled):
+    """Write a shard whose pickle is damaged in the way that `pickled` is."""
+
+    def damage(run):
+        with zipfile.ZipFile(checkpoint_of(run) / "actor" / shard, "w") as archive:
+            archive.writestr("archive/data.pkl", pickled)
+
+    return damage
 
 
 def cut(name):
@@ -269,6 +323,17 @@ def cut(name):
         (lambda run: (run / "checkpoints" / TRACKER).write_text("9"), "its newest checkpoint global_step_9 is gone"),
         (remove("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is missing"),
         (cut("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is cut off"),
+        (garble(SHARD, b""), f"{SHARD} is damaged; choose another checkpoint"),
+        (garble(SHARD, b"\x80\x02X\x01\x00\x00\x00\xff."), f"{SHARD} is damaged"),  # not UTF-8
+        (garble(SHARD, b"\x80\x02h\x07."), f"{SHARD} is damaged"),  # refers to what was never stored
+        (garble(SHARD, b"\x80\x02."), f"{SHARD} is damaged"),  # ends with nothing on its stack
+        (garble(SHARD, b"\x80\x02}."), f"{SHARD} is damaged"),  # no tensor in it
+        (lambda run: (run / "checkpoints" / TRACKER).write_bytes(b""), f"{TRACKER} holds no step; give RUN/"),
+        (lambda run: (run / "checkpoints" / TRACKER).write_bytes(b"\xff7"), f"{TRACKER} holds no step; give RUN/"),
+        (
+            lambda run: (checkpoint_of(run) / "actor/fsdp_config.json").write_text('{"world_size": 0}'),
+            "fsdp_config.json: world_size is 0, not 1 or more",
+        ),
         (remove("actor/fsdp_config.json"), "fsdp_config.json is missing: not an FSDP checkpoint, or not whole"),
         (lambda run: (checkpoint_of(run) / "actor/fsdp_config.json").write_text("{}"), "names no world_size"),
         (remove("actor/huggingface/config.json"), "config.json is missing"),

@@ -37,6 +37,19 @@ def test_the_run_stops_above_the_limit_and_says_what_to_do():
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("timeout", "timeout; the reward function gave such answers up: see its limits"),
+        ("no ground truth", "no ground truth; correct the column reward_model.ground_truth"),
+        ("ground truth too large: length", "length; correct the column reward_model.ground_truth"),
+    ],
+)
+def test_the_kind_of_error_decides_what_to_do(error, remedy):
+    with pytest.raises(RewardFailureError, match=rf"reward_errors.max_rate=0.1 allows; the first: .*{remedy}"):
+        RewardWatch(RewardErrorOptions()).look([{**FAILED, "error": error}] * 5)
+
+
 def test_a_few_errors_of_a_small_batch_do_not_stop_it_but_batch_after_batch_they_do():
     watch = RewardWatch(RewardErrorOptions(max_rate=0.1, min_count=5))
     watch.look(batch(2, 4))

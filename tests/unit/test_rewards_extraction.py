@@ -48,11 +48,36 @@ def test_boxes(text, answer):
         ("#### 3/4", "3/4"),
         ("#### 1,2", "1"),
         ("#### .5", ".5"),
+        ("#### 1 000", "1000"),
+        ("#### 1 000.", "1000"),
+        ("#### 1,000", "1000"),
+        ("#### 12 dollars", "12"),
+        ("#### 12%", "12"),
+        (r"#### 12\%", "12"),
+        ("#### 12.", "12"),
+        (r"#### \$12", "12"),
+        ("#### $12$", "12"),
+        ("#### US$12", "12"),
+        ("#### **12**", "12"),
+        (r"#### \(12\)", "12"),
+        ("#### x = 12", "12"),
+        ("#### 12\n13", "12"),
     ],
 )
 def test_hashes(text, answer):
     found = extract_answer(text)
     assert (found.text, found.form, found.formatted) == (answer, "hashes", True)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        *("10^3", "3*4", "3 * 4", "2x", "5!", "1 1/2", "1_000", "3:45", "3+4", "x-7", "(3, 4)", "2π", "x2"),
+        *(r"\sqrt{2}", r"\frac{1}{2}", r"2\sqrt{3}"),
+    ],
+)
+def test_a_number_in_an_expression_is_no_answer(after):
+    assert extract_answer(f"1 #### {after}", last_number=True) == ("", "none")
 
 
 @pytest.mark.parametrize(("text", "answer"), [("10-3", "3"), ("3 is -7.", "-7"), ("it costs $1,200", "1200")])

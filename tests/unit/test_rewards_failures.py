@@ -17,6 +17,9 @@ GIVEN = {"data_source": "math", "solution_str": "", "ground_truth": "7", "extra_
         ("no answer", 0, 0, 1),
         ("not parsed", 0, 0, 0),
         ("answer too large: digits", 0, 0, 0),
+        ("no ground truth", 1, 0, 0),
+        ("ground truth not parsed", 1, 0, 0),
+        ("ground truth too large: length", 1, 0, 0),
         ("timeout", 1, 1, 0),
         ("crashed", 1, 0, 0),
         ("memory", 1, 0, 0),
@@ -59,6 +62,13 @@ def test_the_first_tracebacks_are_logged_with_their_place_and_no_more(caplog):
     assert len(caplog.records) == TRACEBACKS_SHOWN
     assert "data_source math, index 12" in caplog.text and "in broken" in caplog.text
     assert {len(row["error"]) for row in rows} == {len("error: ") + MESSAGE_CHARS}
+
+
+def test_an_exit_in_the_function_does_not_end_the_process_that_scores():
+    def leave(**_):
+        raise SystemExit(2)
+
+    assert FailureTolerant(leave, 0.0).wrapped()(**GIVEN)["error"] == "error: SystemExit: 2"
 
 
 def test_what_ends_the_process_is_not_swallowed():

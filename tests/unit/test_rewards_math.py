@@ -1,9 +1,11 @@
 """The reward of a mathematical answer: what is right, what is wrong, what is penalised, and always the same keys."""
 
+import numpy as np
 import pytest
 
 from reinforcepp_verl.rewards.math import compute_score
 from reinforcepp_verl.rewards.options import MathRewardOptions
+from reinforcepp_verl.rewards.verifier import Verdict, compare
 
 SOURCE = "math"
 
@@ -155,13 +157,32 @@ def test_published_expectations_of_math_verify(truth, answer, expected):
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 \\ \frac{4}{2} \end{pmatrix}"),
         (r"2^{100}", "1267650600228229401496703205376"),
         ("#### 12", "12"),
+        ("#### 12 dollars", "12"),
+        (r"#### \sqrt{2}", r"\sqrt{2}"),
+        (r"first \boxed{3}, then \boxed{12}", "12"),
         (r"Thus $x = \boxed{12}$.", "12"),
+        ("5", r"5\text{ cm}"),
+        (r"5\text{ cm}", "5"),
+        ("5", "5 dollars"),
+        ("5 dollars", "5"),
+        ("5", r"5\text{ cm}^2"),
+        (r"5\text{ minutes}", r"5\text{ Minute}"),
+        (r"5\text{ cm}^{2}", r"5 \text{cm}^2"),
+        ("3:30", r"3:30\text{ p.m.}"),
+        (r"60^\circ", r"60^\circ \text{N}"),
+        (r"2\sqrt{3}", r"2\sqrt{3}\text{ cm}"),
+        ("6, 8", r"6 \text{ and } 8"),
+        ("5", "x = 5"),
+        ("10", r"10\%"),
+        ("No", r"\text{no}"),
     ],
 )
 def test_right_answers(truth, answer):
     assert acc(answer, truth) == 1.0
 
 
+SCALES = ["million", "billion", "thousand", "dozen", "hundred", "K"]
+SCALES += ["or more", "squared", "half", "and a half", "(mod 7)"]
 # Several of these math-verify 0.9.0 calls equal.
 NEVER_RIGHT = [
     ("12", "1 2"),
@@ -207,7 +228,30 @@ NEVER_RIGHT = [
     ("None", "none of these"),
     ("0", r"\emptyset"),
     ("x=1", "y=2"),
+    *(("5", rf"5\text{{ {words}}}") for words in SCALES),
+    *(("5", f"5 {words}") for words in SCALES),
+    ("5", r"5 \pmod{7}"),
+    ("5", r"5 (\text{mod } 7)"),
+    ("5", r"5\ldots"),
+    (r"5\text{ million}", "5"),
+    (r"5\text{ million}", r"5\text{ billion}"),
+    (r"5\text{ cm}", r"5\text{ m}"),
+    (r"5\text{ cm}^2", r"5\text{ cm}^3"),
+    (r"5\text{ minutes}", r"5\text{ hours}"),
+    ("3", r"3\text{ feet } 5\text{ inches}"),
+    (r"3\text{ feet } 6\text{ inches}", r"3\text{ feet } 5\text{ inches}"),
+    ("2", r"2 \text{ hours } 30 \text{ minutes}"),
+    ("12", r"12 \text{ dollars and } 50 \text{ cents}"),
+    (r"3:30\text{ p.m.}", r"3:30\text{ a.m.}"),
+    (r"60^\circ \text{S}", r"60^\circ \text{N}"),
+    ("no", "on"),
+    ("No", "On"),
 ]
+
+
+def test_the_last_of_several_boxes_of_a_ground_truth_counts():
+    truth = r"first \boxed{3}, then \boxed{12}"
+    assert [acc(answer, truth) for answer in ("12", "3", "3, 12")] == [1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(("truth", "answer"), NEVER_RIGHT)
@@ -238,6 +282,10 @@ def test_says_why_an_answer_was_not_compared(solution, error):
     assert isinstance(result["pred"], str)
 
 
+def test_what_math_verify_raises_on_an_answer_is_the_answers_fault():
+    assert compare("5", r"5 \mod 7") == Verdict(False, "not parsed")
+
+
 @pytest.mark.parametrize("answer", [r"2^{2^{10}}", "x^{n^2+100}", r"2^5 \cdot 3^4 \cdot 5^3", "10^{100}", "20!", "5!!"])
 def test_ordinary_powers_are_compared(answer):
     result = compute_score(SOURCE, rf"\boxed{{{answer}}}", "7")
@@ -260,6 +308,8 @@ def test_a_hung_comparison_costs_its_limit():
         (r"\boxed{7}", {"format_reward": 0.5}, 1.5),
         (r"\boxed{8}", {"format_reward": 0.5}, 0.5),
         ("#### 7", {"format_reward": 0.5}, 1.5),
+        (r"\boxed{}", {"format_reward": 0.5}, 0.0),
+        (r"\boxed{\quad}", {"format_reward": 0.5}, 0.0),
         ("it is 7", {"last_number": True, "format_reward": 0.5}, 1.0),
         ("it is 7", {}, 0.0),
     ],
@@ -317,6 +367,14 @@ def test_a_penalty_without_the_fact_it_needs_is_an_error(options, fact):
         ([r"\frac{1", "8"], 0.0, "ground truth not parsed"),
         ([r"\frac{1", "7"], 1.0, ""),
         ([], 0.0, "no ground truth"),
+        (("8", "7"), 1.0, ""),
+        (np.array(["8", "7"]), 1.0, ""),
+        (np.array(7), 1.0, ""),
+        (None, 0.0, "no ground truth"),
+        ([None], 0.0, "no ground truth"),
+        (r"\boxed{}", 0.0, "no ground truth"),
+        ("9" * 2000, 0.0, "ground truth too large: length"),
+        (r"\frac{1", 0.0, "ground truth not parsed"),
     ],
 )
 def test_any_of_several_ground_truths_will_do(truths, acc, error):

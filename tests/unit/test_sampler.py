@@ -8,8 +8,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError
+from tensordict import TensorDict
+from tensordict.tensorclass import NonTensorStack
+from verl.trainer.ppo.v1 import replay_buffer
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
+from reinforcepp_verl import reward_watch
+from reinforcepp_verl.config import RewardErrorOptions
 from reinforcepp_verl.engine_watch import health_problem
 from reinforcepp_verl.sampler import FailedRolloutError, ReinforceppReplayBuffer, StalledRolloutError
 
@@ -78,6 +83,56 @@ def test_failed_groups_that_verl_replaces_are_no_error():
     buffer = build(sync_refill_failed_groups=True)
     buffer.failure_keys["train"] = {"d"}
     buffer._check_failures("train")
+
+
+class Queue:
+    """Answers of prompt groups; `broken` ones could not be scored."""
+
+    def __init__(self, broken):
+        self.broken = broken
+
+    def kv_batch_get(self, keys, partition_id, select_fields):
+        assert select_fields == ["extra_fields"]
+        failed = {"acc": 0.0, "reward_error": 1.0, "error": "error: E: boom"}
+        fine = {"acc": 1.0, "reward_error": 0.0}
+        rows = [{"reward_extra_info": failed if key[0] in self.broken else fine} for key in keys]
+        return TensorDict({"extra_fields": NonTensorStack(*rows)}, batch_size=len(keys))
+
+    def kv_clear(self, partition_id, keys):
+        pass
+
+
+def filtering(monkeypatch, broken, trainer_mode="sync"):
+    """Build a buffer that filters groups of two answers out, watched as our trainer does it."""
+    queue = Queue(broken)
+    for module in (replay_buffer, reward_watch):
+        monkeypatch.setattr(module, "tq", queue)
+    buffer = build(trainer_mode, filter_groups=True, filter_groups_metric="acc", train_batch_size=2)
+    buffer.filtered_watch = reward_watch.RewardWatch(RewardErrorOptions())
+    return buffer
+
+
+def evict(buffer, uid):
+    buffer.partitions["train"] = {f"{uid}_{session}_0": {} for session in range(3)}
+    buffer.finished_keys["train"] = {uid}
+    reasons = buffer._terminal_eviction_reasons(1, "train")
+    assert reasons[1] == {uid}
+    buffer._evict_terminal_groups(1, "train", reasons)
+    assert not buffer.partitions["train"]
+
+
+@pytest.mark.parametrize("trainer_mode", ["sync", "colocate_async"])
+def test_groups_filtered_out_since_nothing_can_be_scored_stop_the_run(monkeypatch, trainer_mode):
+    buffer = filtering(monkeypatch, broken="ab", trainer_mode=trainer_mode)
+    evict(buffer, "a")
+    with pytest.raises(reward_watch.RewardFailureError, match="6 of 6 answers could not be scored.*boom"):
+        evict(buffer, "b")
+
+
+def test_groups_filtered_out_for_their_answers_do_not(monkeypatch):
+    buffer = filtering(monkeypatch, broken="")
+    for uid in "abcd":
+        evict(buffer, uid)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl import search_path
 from reinforcepp_verl.preflight import memory
-from reinforcepp_verl.preflight.sizing.layout import Layout
 from reinforcepp_verl.preflight.sizing.memory import ENGINE_WORKSPACE, GIB, OVERHEAD, estimate
 from reinforcepp_verl.preflight.sizing.models import KNOWN, ModelSize, model_folder, model_size
 from reinforcepp_verl.preflight.sizing.step import StepPlan, normalised_over
@@ -81,6 +80,14 @@ def test_a_model_that_is_not_here_has_no_size(tmp_path):
         model_size(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "config", ['{"model_type": "gpt2"}', '{"model_type": "mamba"}', '{"model_type": "qwen2_5_vl"}', '{"auto_map": {}}']
+)
+def test_a_model_that_is_no_plain_decoder_has_no_size(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    assert model_size(str(tmp_path)) is None
+
+
 def test_state_is_shared_and_an_update_has_all_of_it():
     update, rollout = estimate(compose(*PLAIN), TINY, 8.0).phases
     assert update.parts == {
@@ -116,8 +123,29 @@ def test_offloading_frees_the_rollout_and_streaming_both():
     offloaded = estimate(compose(*PLAIN, f"{fsdp}.param_offload=true", f"{fsdp}.optimizer_offload=true"), TINY, 8.0)
     assert "training state" not in offloaded.phases[1].parts
     assert offloaded.phases[0].parts["weights"] == 500
-    streamed = estimate(compose(*PLAIN, f"{fsdp}.offload_policy=true"), TINY, 8.0)
+    strategy = "actor_rollout_ref.actor.strategy"
+    streamed = estimate(compose(*PLAIN, f"{fsdp}.offload_policy=true", f"{strategy}=fsdp2"), TINY, 8.0)
     assert not {"weights", "gradients", "optimiser"} & set(streamed.phases[0].parts)
+    unread = estimate(compose(*PLAIN, f"{fsdp}.offload_policy=true", f"{strategy}=fsdp"), TINY, 8.0)
+    assert unread.phases[0].parts["weights"] == 500
+
+
+def test_what_stays_on_the_gpu_counts():
+    fsdp, rollout = "actor_rollout_ref.actor.fsdp_config", "actor_rollout_ref.rollout"
+    awake = estimate(compose(*PLAIN, f"{rollout}.free_cache_engine=false"), TINY, 8.0)
+    assert awake.phases[0].parts["vLLM"] == 4 * GIB
+    unsharded = estimate(compose(*PLAIN, f"{fsdp}.use_no_sync_for_gradient_accumulation=true"), TINY, 8.0)
+    assert unsharded.phases[0].parts["gradients"] == 250 * 4
+    kept = estimate(compose(*PLAIN, f"{fsdp}.reshard_after_forward=false"), TINY, 8.0)
+    assert kept.phases[0].parts["gathered weights"] == 2 * 250 + 4 * (50 + 100)
+
+
+def test_pipeline_stages_share_layers_and_replicas_share_nothing():
+    rollout = "actor_rollout_ref.rollout"
+    staged = estimate(compose(*PLAIN, f"{rollout}.pipeline_model_parallel_size=2"), TINY, 8.0)
+    assert staged.kv_tokens == (4 * GIB - 250 - ENGINE_WORKSPACE) // 16
+    replicated = estimate(compose(*PLAIN, f"{rollout}.data_parallel_size=2"), TINY, 8.0)
+    assert replicated.kv_tokens == (4 * GIB - 500 - ENGINE_WORKSPACE) // 32
 
 
 def test_adapters_are_all_that_is_trained():
@@ -173,6 +201,5 @@ def test_plan_of_bypass_and_of_separate_training():
     bypass = StepPlan.of(compose("+recipe=math_rlvr/qwen25_7b_dapo_bypass"))
     assert "log-probabilities" not in bypass.forwards
     separate = compose("+recipe=math_rlvr/qwen25_7b_dapo_separate_async")
-    assert StepPlan.of(separate).engines == 4
+    assert StepPlan.of(separate).engines == 8
     assert normalised_over(separate) == 32 * 8
-    assert not Layout.of(separate).colocated

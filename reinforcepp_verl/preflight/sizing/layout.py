@@ -20,6 +20,7 @@ class Layout:
     sequence_parallel: int
     engine: int
     tensor_parallel: int
+    pipeline_parallel: int
     engines: int
     colocated: bool
 
@@ -39,7 +40,7 @@ class Layout:
         for part in ("data_parallel_size", "pipeline_model_parallel_size"):
             engine *= value(config, f"{ROLLOUT}.{part}")
         separate = trainer_mode(config) == "separate_async"
-        rollout_gpus = (value(config, f"{ROLLOUT}.nnodes") or 0) * value(config, f"{ROLLOUT}.n_gpus_per_node")
+        rollout_gpus = (value(config, f"{ROLLOUT}.nnodes") or 0) * (value(config, f"{ROLLOUT}.n_gpus_per_node") or 0)
         hybrid = bool(value(config, "actor_rollout_ref.hybrid_engine"))
         return cls(
             gpus=gpus,
@@ -49,6 +50,7 @@ class Layout:
             ),
             engine=engine,
             tensor_parallel=tensor_parallel,
+            pipeline_parallel=value(config, f"{ROLLOUT}.pipeline_model_parallel_size"),
             engines=(gpus * hybrid + rollout_gpus * separate) // engine,
             colocated=hybrid,
         )

@@ -15,8 +15,10 @@ from reinforcepp_verl.preflight.sizing.models import ModelSize
 from reinforcepp_verl.preflight.values import value
 
 GIB = 2**30
-BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2}
+# auto: the data type in config.json, which is of 16 bits in what is trained today.
+BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
 FSDP = f"{ACTOR}.fsdp_config"
+RANKS = ("actor_rollout_ref.model.lora.rank", "actor_rollout_ref.model.lora_rank")
 GRADIENT, ADAM, REDUCED, GATHERED = 4, 8, 4, 2
 """Bytes for one parameter: its fp32 gradient, Adam's two fp32 states, a gradient while it is reduced, bf16 weights."""
 LOGIT = 6
@@ -65,14 +67,16 @@ def estimate(config: DictConfig, model: ModelSize, gpu_gib: float) -> MemoryEsti
     gpu = int(gpu_gib * GIB)
     layout, state = Layout.of(config), _State.of(config, model)
     engine = int(value(config, f"{ROLLOUT}.gpu_memory_utilization") * gpu)
-    weights = model.parameters * BYTES[str(value(config, f"{ROLLOUT}.dtype"))] // layout.engine
+    weights = model.parameters * BYTES[str(value(config, f"{ROLLOUT}.dtype"))]
+    weights //= layout.tensor_parallel * layout.pipeline_parallel
     kv = max(0, engine - weights - ENGINE_WORKSPACE)
     bucket = value(config, f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes") * 2**20
     resting = {"training state": state.resting, "overhead": OVERHEAD}
     # Engines on GPUs of their own share them with nothing.
     beside = resting if layout.colocated else {"overhead": OVERHEAD}
+    awake = {"vLLM": engine} if layout.colocated and not value(config, f"{ROLLOUT}.free_cache_engine") else {}
     phases = [
-        Phase("update", {**state.parts, **_passes(config, model, layout), "overhead": OVERHEAD}),
+        Phase("update", {**state.parts, **_passes(config, model, layout), **awake, "overhead": OVERHEAD}),
         Phase("rollout", {**beside, "vLLM": engine, "weight transfer": bucket}),
     ]
     if value(config, "reward.reward_model.enable") and not value(config, "reward.reward_model.enable_resource_pool"):
@@ -92,14 +96,17 @@ class _State:
     @classmethod
     def of(cls, config: DictConfig, model: ModelSize) -> _State:
         layout, rank = Layout.of(config), lora_rank(config)
-        if value(config, f"{FSDP}.offload_policy"):
+        if value(config, f"{FSDP}.offload_policy") and value(config, f"{ACTOR}.strategy") == "fsdp2":
             return cls({}, 0)
         copies = 2 if value(config, "critic.enable") else 1
         trained = model.lora_parameters_per_rank * rank if rank else model.parameters
-        stored = BYTES[str(value(config, f"{FSDP}.model_dtype"))] * model.parameters + 4 * trained * bool(rank)
+        # Without a data type verl trains in fp32.
+        stored = BYTES[value(config, f"{FSDP}.model_dtype") or "fp32"] * model.parameters + 4 * trained * bool(rank)
         weights, gradients, optimiser = (
             copies * count // layout.shards for count in (stored, GRADIENT * trained, ADAM * trained)
         )
+        if value(config, f"{FSDP}.use_no_sync_for_gradient_accumulation"):
+            gradients *= layout.shards
         resting = weights * (not value(config, f"{FSDP}.param_offload"))
         resting += optimiser * (not value(config, f"{FSDP}.optimizer_offload"))
         return cls({"weights": weights, "gradients": gradients, "optimiser": optimiser}, resting)
@@ -107,8 +114,7 @@ class _State:
 
 def lora_rank(config: DictConfig) -> int:
     """Return the rank of the adapters, 0 where all weights are trained."""
-    model = "actor_rollout_ref.model"
-    return value(config, f"{model}.lora.rank") or value(config, f"{model}.lora_rank") or 0
+    return next((rank for key in RANKS if (rank := value(config, key))), 0)
 
 
 def _passes(config: DictConfig, model: ModelSize, layout: Layout) -> dict[str, int]:
@@ -120,6 +126,7 @@ def _passes(config: DictConfig, model: ModelSize, layout: Layout) -> dict[str, i
     else:
         activations = layer * model.layers
     outer, inner = model.outer_parameters, model.layer_parameters
+    gathered = outer + 2 * inner if value(config, f"{FSDP}.reshard_after_forward") else model.parameters
     fused = value(config, "actor_rollout_ref.model.use_fused_kernels")
     # The reference's weights stay in host memory; its forward pass gathers as the actor's does.
     widest = max(
@@ -127,7 +134,7 @@ def _passes(config: DictConfig, model: ModelSize, layout: Layout) -> dict[str, i
         + ([micro_batch_tokens(config, "actor_rollout_ref.ref", layout)] if needs_reference(config) else [])
     )
     return {
-        "gathered weights": GATHERED * (outer + 2 * inner) + (0 if lora_rank(config) else REDUCED * (outer + inner)),
+        "gathered weights": GATHERED * gathered + (0 if lora_rank(config) else REDUCED * (outer + inner)),
         "activations": activations,
         "logits": 0 if fused else LOGIT * widest * model.vocab,
     }
@@ -146,4 +153,4 @@ def micro_batch_tokens(config: DictConfig, node: str, layout: Layout) -> int:
 def _kv_bytes(model: ModelSize, layout: Layout) -> int:
     """Return the bytes of one token's keys and values on one GPU of an engine."""
     heads = max(1, model.kv_heads // layout.tensor_parallel)
-    return 2 * model.layers * heads * model.head_dim * 2
+    return 2 * (model.layers // layout.pipeline_parallel) * heads * model.head_dim * 2

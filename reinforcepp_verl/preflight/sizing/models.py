@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,13 +74,19 @@ class ModelSize:
 
 @functools.cache
 def model_size(name: str) -> ModelSize | None:
-    """Size the model in a folder, in the Hugging Face cache or in `KNOWN`; None where its config.json is not at hand.
+    """Size the model in a folder, in the Hugging Face cache or in `KNOWN`.
 
-    Raises ValueError for a config.json that transformers cannot make a decoder from.
+    None where its config.json is not at hand, or describes no plain decoder. Raises ValueError for a config.json that
+    transformers cannot read.
     """
     config = _config(name)
-    if config is None:
+    try:
+        return None if config is None else _measure(config)
+    except (AttributeError, ValueError):  # a model with images, without attention, with its layers elsewhere
         return None
+
+
+def _measure(config: Any) -> ModelSize:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -126,6 +133,9 @@ def _config(name: str) -> Any:
     if folder is None:
         return AutoConfig.for_model(**KNOWN[name]) if name in KNOWN else None
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if "auto_map" in settings:  # its class is code of the model's own
+            return None
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'}: {first_line(error)}") from None

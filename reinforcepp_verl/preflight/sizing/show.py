@@ -8,8 +8,9 @@ from rich.table import Table
 
 from reinforcepp_verl.preflight import memory
 from reinforcepp_verl.preflight.sizing.memory import GIB, MemoryEstimate
+from reinforcepp_verl.preflight.sizing.models import KNOWN
 from reinforcepp_verl.preflight.sizing.step import StepPlan, normalised_over
-from reinforcepp_verl.preflight.values import value
+from reinforcepp_verl.preflight.values import did_you_mean, value
 
 
 def show_plan(config: DictConfig, console: Console) -> None:
@@ -17,11 +18,11 @@ def show_plan(config: DictConfig, console: Console) -> None:
     console.print(_step(config, StepPlan.of(config)))
     if value(config, "trainer.device") == "cpu":
         return
-    estimate = memory.memory_of(config)
+    estimate, name = memory.memory_of(config), value(config, memory.MODEL)
     if estimate is None:
         console.print(
-            f"memory: not estimated, because the size of the model or of the GPU is not known here; download "
-            f"{value(config, memory.MODEL)}, and name the machine with +cluster= or {memory.GPU}",
+            f"memory: not estimated, because the size of {name}{did_you_mean(name, KNOWN)} or of the GPU is not known "
+            f"here; download the model, and name the machine with +cluster= or {memory.GPU}",
             markup=False,
             soft_wrap=True,
         )
