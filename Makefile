@@ -31,9 +31,10 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 	$(BIN)/reinforcepp prepare arithmetic
 	$(BIN)/reinforcepp train +recipe=$(RECIPE) $(ARGS)
 
+# Two workers: a run is mostly imports, one after the other, so that two at once hardly slow each other down.
 test: $(INSTALLED) lint types ## everything that CI runs
 	$(BIN)/python -m pytest -m "not e2e" -n 2
-	$(BIN)/python -m pytest -m e2e --durations=10
+	$(BIN)/python -m pytest -m e2e -n 2 --dist loadfile --durations=10
 
 check: $(INSTALLED) ## check a recipe without starting anything
 	$(BIN)/reinforcepp check +recipe=$(RECIPE) $(ARGS)

@@ -7,10 +7,7 @@ import math
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,15 +27,11 @@ STEPS = 3
 # The run of this method also drops rows, outlives errors of the reward, keeps running statistics and saves them.
 STATEFUL = "reinforcepp_baseline"
 STATE_OPTIONS = [
-    f"+method={STATEFUL}",
     "algorithm.reinforcepp.statistics=running",
     "algorithm.reinforcepp.reward_norm=running",
     "algorithm.reinforcepp.nonfinite=drop",
     "reward_errors.max_rate=0.5",
 ]
-# A run is mostly imports, one after the other: two runs at once hardly slow each other down, even on two cores.
-RUNS_AT_ONCE = 2
-STAGGER_S = 15
 
 SOMETIMES_NAN = """
 import random
@@ -54,21 +47,32 @@ class Runs:
     """Trains in the workplace, each run in a runs_dir of its own, and ends what is left."""
 
     def __init__(self, workplace: Path):
-        self.workplace, self.started, self.starting = workplace, [], threading.Lock()
+        self.workplace, self.started = workplace, []
+        self.reward = workplace / "sometimes_nan.py"
+        self.reward.write_text(SOMETIMES_NAN)
+        self._of_method: dict[str, tuple[Path, list[dict]]] = {}
+
+    def of(self, method: str) -> tuple[Path, list[dict]]:
+        """Return the one run of a method, trained when it is first asked for: its folder and its records."""
+        if method not in self._of_method:
+            options = [f"+method={method}", f"trainer.total_training_steps={STEPS}"]
+            if method == STATEFUL:
+                options += [*STATE_OPTIONS, f"trainer.save_freq={STEPS}"]
+                options += [f"reward.custom_reward_function.path={self.reward}"]
+            self._of_method[method] = self.train(method, *options)
+        return self._of_method[method]
 
     def train(self, name: str, *overrides: str) -> tuple[Path, list[dict]]:
         """Train to the end; return the run's folder and its records."""
-        with self.starting:
-            process = subprocess.Popen(
-                [COMMAND, "train", "+recipe=math_rlvr/arithmetic_cpu", *overrides, *SHORT, f"runs_dir=runs_of_{name}"],
-                cwd=self.workplace,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={**os.environ, processes.MARK: str(self.workplace)},
-            )
-            self.started.append((process, name))
-            time.sleep(STAGGER_S)
+        process = subprocess.Popen(
+            [COMMAND, "train", "+recipe=math_rlvr/arithmetic_cpu", *overrides, *SHORT, f"runs_dir=runs_of_{name}"],
+            cwd=self.workplace,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, processes.MARK: str(self.workplace)},
+        )
+        self.started.append((process, name))
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
         run = (self.workplace / f"runs_of_{name}" / "latest").resolve()
@@ -89,22 +93,9 @@ def runs(workplace: Path) -> Iterator[Runs]:
     started.end()
 
 
-@pytest.fixture(scope="module")
-def finished(runs: Runs, workplace: Path) -> Iterator[dict[str, Future]]:
-    """Start all runs, a few at a time; each test waits for its own."""
-    (workplace / "sometimes_nan.py").write_text(SOMETIMES_NAN)
-    steps = f"trainer.total_training_steps={STEPS}"
-    reward = f"reward.custom_reward_function.path={workplace / 'sometimes_nan.py'}"
-    with ThreadPoolExecutor(RUNS_AT_ONCE) as pool:
-        options = {method: [f"+method={method}"] for method in METHODS}
-        options[STATEFUL] = [*STATE_OPTIONS, reward, f"trainer.save_freq={STEPS}"]
-        yield {method: pool.submit(runs.train, method, *options[method], steps) for method in METHODS}
-        pool.shutdown(cancel_futures=True)
-
-
 @pytest.mark.parametrize("method", METHODS)
-def test_method_trains(finished, method):
-    run, records = finished[method].result()
+def test_method_trains(runs, method):
+    run, records = runs.of(method)
     assert [record["step"] for record in records] == [1, 2, 3]
     for record in records:
         assert record["actor/grad_norm"] > 0
@@ -114,8 +105,8 @@ def test_method_trains(finished, method):
     assert not processes.of_run(str(run))
 
 
-def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs, finished):
-    run, records = finished[STATEFUL].result()
+def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs):
+    run, records = runs.of(STATEFUL)
     assert sum(record["reinforcepp/dropped_rows/sum"] for record in records) > 0
     assert sum(record["reward/error_rate"] for record in records) > 0
     assert all(math.isfinite(value) for record in records for value in record.values())
@@ -127,7 +118,7 @@ def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs, f
 
     resumed, records = runs.train(
         "resumed",
-        *STATE_OPTIONS,
+        *[f"+method={STATEFUL}", *STATE_OPTIONS],
         *[f"trainer.total_training_steps={STEPS + 1}", f"trainer.save_freq={STEPS + 1}"],
         *["trainer.resume_mode=resume_path", f"trainer.resume_from_path={checkpoint}"],
     )
@@ -137,8 +128,8 @@ def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs, f
     assert after["scores"]["count"] == usable + 24 * 4
 
 
-def test_a_saved_checkpoint_becomes_a_plain_model(finished, workplace, tmp_path):
-    run, _ = finished[STATEFUL].result()
+def test_a_saved_checkpoint_becomes_a_plain_model(runs, workplace, tmp_path):
+    run, _ = runs.of(STATEFUL)
     command = [COMMAND, "export", run, "--out", tmp_path / "model", "--dtype", "float32"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
