@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,6 +50,18 @@ def compose_base(*overrides: str) -> DictConfig:
 def as_tree(config: Container) -> Tree:
     """Convert a config to plain dicts, its references left as they are written."""
     return cast(Tree, OmegaConf.to_container(config, resolve=False))
+
+
+def texts(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the text of every text in a tree."""
+    if isinstance(node, dict):
+        for name, content in node.items():
+            yield from texts(content, f"{prefix}.{name}" if prefix else str(name))
+    elif isinstance(node, list):
+        for index, content in enumerate(node):
+            yield from texts(content, f"{prefix}[{index}]")
+    elif isinstance(node, str):
+        yield prefix, node
 
 
 def _add_keys(tree: Tree, overlay: Tree) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.preflight.schema import as_tree
+from reinforcepp_verl.preflight.schema import as_tree, texts
 
 _NAME = re.compile(
     r"(^|[._-])(api_?key|access_?key|private_?key|wandb_?key|secret|secret_?key|password|passwd|passphrase|authorization"
@@ -32,7 +31,7 @@ def check(config: DictConfig) -> list[str]:
     return [
         f"{key} holds a secret, which verl prints into the log and trackers upload; remove it and export it as an "
         "environment variable, which the run's processes inherit"
-        for key, text in _texts("", as_tree(config))
+        for key, text in texts(as_tree(config))
         if _is_secret(key, OmegaConf.select(config, key) if "${" in text else text)
     ]
 
@@ -43,15 +42,3 @@ def _is_secret(key: str, found: Any) -> bool:
     name = key.partition("[")[0].rpartition(".")[2]
     named = _NAME.search(name) and not _NO_SECRET.search(name) and not found.startswith(("/", "~", "./"))
     return bool(named or _VALUE.search(found))
-
-
-def _texts(prefix: str, node: Any) -> Iterator[tuple[str, str]]:
-    """Yield the dotted key and the text of every text in a tree."""
-    if isinstance(node, dict):
-        for name, content in node.items():
-            yield from _texts(f"{prefix}.{name}" if prefix else str(name), content)
-    elif isinstance(node, list):
-        for index, content in enumerate(node):
-            yield from _texts(f"{prefix}[{index}]", content)
-    elif isinstance(node, str):
-        yield prefix, node
