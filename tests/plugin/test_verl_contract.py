@@ -14,6 +14,7 @@ from verl.trainer import main_ppo
 from verl.trainer.ppo import core_algos, ray_trainer
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.utils import distributed
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.utils.tracking import FileLogger
@@ -152,6 +153,13 @@ def test_the_replay_buffer_gives_the_groups_it_filters_out_as_the_second_of_its_
     source = inspect.getsource(ReplayBuffer._evict_terminal_groups)
     assert unpacked in source and "self._clear_groups(partition_id, evicted_uids)" in source
     assert "_evict_terminal_groups" not in vars(ReplayBufferAsync)
+
+
+def test_separate_training_without_engines_on_its_gpus_still_ends_at_a_logger():
+    # The reason why preflight/engines.py refuses hybrid_engine=false.
+    source = inspect.getsource(PPOTrainerSeparateAsync._setup)
+    assert "logger.info(" in source.partition("HybridEngineMode.TRAINER")[2]
+    assert "flush=True" in source.partition("HybridEngineMode.TRAINER")[2]
 
 
 def test_names_that_the_cpu_patches_replace():
