@@ -80,6 +80,18 @@ class WatchedReplayBuffer(_Deadline):
             self._show(partition_id, filtered_uids, self.filtered_watch)
         return super()._evict_terminal_groups(global_steps, partition_id, eviction_reasons)
 
+    def _materialize_batch(
+        self, partition_id: str, selected_prompt_uids: list[str], partition_snapshot: dict[str, dict]
+    ) -> KVBatchMeta:
+        """Put the rows into the order in which the prompts were submitted; verl's is the one in which they finished.
+
+        The order decides which rows share a mini-batch, so a run could not be repeated.
+        """
+        place = {uid: number for number, uid in enumerate(self.prompt_global_steps[partition_id])}
+        batch = super()._materialize_batch(partition_id, selected_prompt_uids, partition_snapshot)
+        rows = sorted(zip(batch.keys, batch.tags, strict=True), key=lambda row: _row_order(row[0], place))
+        return KVBatchMeta(partition_id=partition_id, keys=[key for key, _ in rows], tags=[tag for _, tag in rows])
+
     def _show(self, partition_id: str, uids: set[str], watch: RewardWatch) -> None:
         tags = {key: tag for key, tag in self.partitions[partition_id].items() if key.split("_")[0] in uids}
         rows = reported(KVBatchMeta(partition_id=partition_id, keys=list(tags), tags=list(tags.values())))
@@ -88,6 +100,12 @@ class WatchedReplayBuffer(_Deadline):
         if self._filtered_groups >= (self.train_batch_size or 1):
             watch.look(self._filtered_rows)
             self._filtered_groups, self._filtered_rows = 0, ()
+
+
+def _row_order(key: str, place: Mapping[str, int]) -> tuple[int, int, int]:
+    """Return place of the prompt, session and row of the session behind verl's row key."""
+    uid, session, row = key.rsplit("_", 2)
+    return place[uid], int(session), int(row)
 
 
 class SyncReplayBuffer(WatchedReplayBuffer):
