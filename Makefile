@@ -10,10 +10,10 @@ export VERL_PLATFORM ?= cpu
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check lint format types doctor benchmark lock build clean
+.PHONY: help install train test test-slurm check lint format types doctor benchmark lock build clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(INSTALLED) ## make .venv with everything for a machine without a GPU
 
@@ -33,8 +33,12 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 
 # Two workers: a run is mostly imports, one after the other, so that two at once hardly slow each other down.
 test: $(INSTALLED) lint types ## everything that CI runs
-	$(BIN)/python -m pytest -m "not e2e" -n 2
+	$(BIN)/python -m pytest -m "not e2e and not slurm" -n 2
 	$(BIN)/python -m pytest -m e2e -n 2 --dist loadfile --durations=10
+
+# Needs Slurm's daemons: apt-get install slurm-wlm munge.
+test-slurm: $(INSTALLED) ## train in a Slurm of two nodes that is started on this machine
+	$(BIN)/python -m pytest -m slurm --durations=0 -v
 
 check: $(INSTALLED) ## check a recipe without starting anything
 	$(BIN)/reinforcepp check +recipe=$(RECIPE) $(ARGS)

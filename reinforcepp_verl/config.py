@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions, option_types
+from reinforcepp_verl.guards.options import GuardOptions
 
 
 def read_options(node: DictConfig | Mapping[str, Any] | None) -> ReinforceppOptions:
@@ -43,10 +44,11 @@ class SamplerOptions:
     """Seconds between two looks at the rollouts in flight."""
     stall_deadline_s: float = 1800.0
     """Seconds without any rollout finishing after which the run stops."""
-    engine_deadline_s: float = 30.0
-    """Seconds without a healthy answer from a vLLM server after which the run stops."""
     max_failed_fraction: float = 0.0
     """Share of a batch's prompt groups that may fail before the run stops, in the synchronous trainer."""
+    hang_deadline_s: float = GuardOptions.hang_deadline_s
+    """The sampler starts the watch over the run's processes. The base YAML hands the two deadlines of `guards` on."""
+    step_deadline_s: float | None = GuardOptions.step_deadline_s
     filter_groups: bool = False
     """verl passes a custom sampler neither this nor the options below; the base YAML hands them on by interpolation."""
     filter_groups_metric: str | None = None

@@ -1,4 +1,4 @@
-"""A sampling seed for every answer, so that a run gives the same answers again and a resumed one goes on as it would have.
+"""A sampling seed for every answer: a run gives the same answers again, and a resumed one goes on as it would have.
 
 Hook: `actor_rollout_ref.rollout.agent.agent_loop_manager_class`. By itself vLLM draws all answers of an engine from one
 stream of random numbers, in the order in which they happen to arrive, and a new engine starts that stream anew. verl's

@@ -16,7 +16,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from reinforcepp_verl.config import SamplerOptions
-from reinforcepp_verl.engine_watch import EngineWatch
+from reinforcepp_verl.guards.watch import Watch
 from reinforcepp_verl.reward_watch import RewardWatch, reported
 
 # Longer than any pause between two looks for the same batch, shorter than a training step that matters.
@@ -35,6 +35,8 @@ class _Deadline(ReplayBuffer):
     """Raises when the set of finished rollouts has not changed for too long."""
 
     stall_deadline_s: float
+    watch: Watch | None = None
+    """Knows which parts of the run are silent; None until the buffer is built."""
     _last_progress: tuple | None = None
     _last_progress_at = 0.0
     _last_look_at = 0.0
@@ -56,8 +58,12 @@ class _Deadline(ReplayBuffer):
             raise StalledRolloutError(
                 f"no rollout has finished for {self.stall_deadline_s:.0f} s "
                 f"(trainer.v1.sampler.sampler_kwargs.stall_deadline_s): {pending} groups pending, {running} running. "
-                "The vLLM engine hangs or is gone."
+                f"{self._suspects()}"
             )
+
+    def _suspects(self) -> str:
+        silent = self.watch.silent() if self.watch is not None else []
+        return "; ".join(silent) or "every part of the run answers: rollouts or the reward function take too long"
 
     def _keys_by_status(self) -> tuple[dict[str, set], ...]:
         return self.pending_keys, self.running_keys, self.finished_keys, self.failure_keys
@@ -154,5 +160,6 @@ def ReinforceppReplayBuffer(*, trainer_mode: str, sampler_kwargs: DictConfig, **
     if isinstance(buffer, SyncReplayBuffer):
         buffer.max_failed_fraction = options.max_failed_fraction
     # verl builds the buffer in the trainer's process, which is where a watch must be that ends the run.
-    EngineWatch(options.engine_deadline_s).start()
+    buffer.watch = Watch(options.hang_deadline_s, options.step_deadline_s)
+    buffer.watch.start()
     return buffer

@@ -12,6 +12,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.config import RewardErrorOptions, SamplerOptions
+from reinforcepp_verl.guards.options import GuardOptions
 from reinforcepp_verl.rewards.options import MathRewardOptions
 
 PROVIDER = "reinforcepp-verl"
@@ -58,6 +59,7 @@ def register() -> None:
     typed_nodes = {
         "sampler_options": SamplerOptions,
         "reward_errors": RewardErrorOptions,
+        "guards": GuardOptions,
         "math_reward": MathRewardOptions,
     }
     for name, node in typed_nodes.items():

@@ -92,6 +92,10 @@ class UndilutedKL:
         """The coefficient of the KL penalty."""
         return self.controller.value
 
+    @value.setter
+    def value(self, coefficient: float) -> None:
+        self.controller.value = coefficient
+
     def update(self, current_kl: float, n_steps: int) -> None:
         """Take a mean over `n_steps` rows, of which `real_rows` are answers."""
         if self.real_rows:

@@ -6,8 +6,6 @@ Registered as `reinforcepp_sync`, `reinforcepp_colocate_async` and `reinforcepp_
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import transfer_queue as tq
@@ -26,29 +24,29 @@ from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions
 from reinforcepp_verl.config import read_options, read_reward_errors
+from reinforcepp_verl.guards.limits import Guards
+from reinforcepp_verl.guards.options import read_guards
 from reinforcepp_verl.reward_watch import RewardWatch, reported, reported_in_validation
+from reinforcepp_verl.saving import SavingTrainer
 from reinforcepp_verl.step import UndilutedKL, measure, non_finite_rows
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
-    from verl.trainer.ppo.v1.trainer_base import PPOTrainer as Base
-else:
-    Base = object
 
 PREFIX = "reinforcepp_"
 VERLS_KL = "actor/reward_kl_penalty"
-STATE_FILE = "reinforcepp_state.json"
 READ = ("response_mask", "rm_scores", "old_log_probs", "ref_log_prob", "rollout_log_probs")
 
 
-class ReinforceppTrainer(Base):
+class ReinforceppTrainer(SavingTrainer):
     """Mixed into verl's trainers: non-finite rows, sessions, scores without KL, running state, metrics."""
 
     def __init__(self, config: DictConfig) -> None:
         self.options: ReinforceppOptions = read_options(OmegaConf.select(config, NODE))
         self.ours = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
+        self.guards = Guards(read_guards(config))
         self.reward_watch = RewardWatch(read_reward_errors(config))
         self.validation_watch = RewardWatch(self.reward_watch.options)
         super().__init__(config)
@@ -64,6 +62,18 @@ class ReinforceppTrainer(Base):
     @trainer_mode.setter
     def trainer_mode(self, name: str) -> None:
         self._trainer_mode = name.removeprefix(PREFIX)
+
+    def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        batch = super().step(metrics, timing_raw)
+        metrics.update(self.guards.after_update(metrics))
+        return batch
+
+    def judge(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        return self.guards.after_step(metrics)
+
+    def recorded(self) -> None:
+        super().recorded()
+        self.guards.verdict()
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         from reinforcepp_verl.sampler import WatchedReplayBuffer  # who imports it first imports this module with it
@@ -122,30 +132,29 @@ class ReinforceppTrainer(Base):
             )
         return bad
 
-    def _save_checkpoint(self) -> None:
+    def save_state(self) -> dict[str, Any]:
+        """Return running statistics and KL coefficient; verl keeps neither."""
+        kl_coef = self.kl_ctrl_in_reward.value if self.config.algorithm.use_kl_in_reward else None
+        return {"memory": self.memory.as_dict(), "kl_coef": kl_coef}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take both back.
+
+        Raises:
+            ValueError: the checkpoint has no running statistics, and the options need them
+        """
         if self.ours and self.options.needs_memory:
-            # Before verl writes the checkpoint's name into its tracker: a save is complete, or it does not count.
-            path = self._state_file()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(self.memory.as_dict()), encoding="utf-8")
-        super()._save_checkpoint()
-
-    def _load_checkpoint(self) -> None:
-        super()._load_checkpoint()
-        if self.global_steps == 0 or not (self.ours and self.options.needs_memory):
-            return
-        path = self._state_file(resumed=True)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing: the checkpoint was saved without running statistics; resume it with the options "
-                f"it was trained with ({NODE}: statistics, reward_norm, baseline)"
-            )
-        self.memory = Memory.from_dict(json.loads(path.read_text(encoding="utf-8")))
-
-    def _state_file(self, resumed: bool = False) -> Path:
-        if resumed and self.config.trainer.resume_mode == "resume_path":
-            return Path(self.config.trainer.resume_from_path) / STATE_FILE
-        return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}" / STATE_FILE
+            memory = Memory.from_dict(state["memory"]) if state.get("memory") else Memory()
+            if memory == Memory():
+                raise ValueError(
+                    "the checkpoint was saved without running statistics; resume it with the options it was trained "
+                    f"with ({NODE}: statistics, reward_norm, baseline)"
+                )
+            self.memory = memory
+        algorithm = self.config.algorithm
+        # A fixed coefficient is the configuration's.
+        if algorithm.use_kl_in_reward and algorithm.kl_ctrl.type == "adaptive" and state.get("kl_coef") is not None:
+            self.kl_ctrl_in_reward.value = state["kl_coef"]
 
 
 def _count_rejections(batch: KVBatchMeta, mask_before: Tensor) -> float:

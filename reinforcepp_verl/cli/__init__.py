@@ -10,12 +10,14 @@ from reinforcepp_verl.cli.export import export
 from reinforcepp_verl.cli.plot import plot
 from reinforcepp_verl.cli.prepare import prepare
 from reinforcepp_verl.cli.recipes import recipes
+from reinforcepp_verl.cli.resume import create, resume
+from reinforcepp_verl.cli.slurm import slurm
 from reinforcepp_verl.cli.train import check, train
 
 HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 app = typer.Typer(
-    help="REINFORCE++ on verl: prepare data, check a configuration, train, evaluate, export, plot.",
+    help="REINFORCE++ on verl: prepare data, check a configuration, train, resume, evaluate, export, plot.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,9 +28,12 @@ app.command()(prepare)
 app.command()(recipes)
 app.command(context_settings=HYDRA_ARGUMENTS)(check)
 app.command(context_settings=HYDRA_ARGUMENTS)(train)
+app.command(context_settings=HYDRA_ARGUMENTS)(create)
+app.command()(resume)
 app.command()(plot)
 app.command("eval")(evaluate)
 app.command()(export)
+app.add_typer(slurm, name="slurm")
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def check(context: typer.Context) -> None:
 
 
 def _train(config: DictConfig) -> None:
-    _stop_if_wrong(config)
+    stop_if_wrong(config)
     # Imported here, as `reinforcepp check` and a refused configuration need none of it.
     from reinforcepp_verl.runs import launch
 
@@ -57,7 +57,7 @@ def _train(config: DictConfig) -> None:
 
 
 def _check(config: DictConfig) -> None:
-    _stop_if_wrong(config, elsewhere=True)
+    stop_if_wrong(config, elsewhere=True)
     from reinforcepp_verl.preflight import platform
     from reinforcepp_verl.preflight.sizing.models import model_folder
     from reinforcepp_verl.preflight.sizing.show import show_plan
@@ -71,7 +71,7 @@ def _check(config: DictConfig) -> None:
         typer.echo(f"# it cannot train here: {problem}", err=True)
 
 
-def _stop_if_wrong(config: DictConfig, *, elsewhere: bool = False) -> None:
+def stop_if_wrong(config: DictConfig, *, elsewhere: bool = False) -> None:
     from reinforcepp_verl.preflight import problems
 
     found = problems(config, elsewhere=elsewhere)

@@ -12,8 +12,10 @@ from omegaconf import DictConfig
 from reinforcepp_verl.preflight import (
     algorithm,
     batches,
+    checkpoint,
     data,
     engines,
+    guards,
     keys,
     legacy,
     lengths,
@@ -38,9 +40,10 @@ STAGES: tuple[tuple[Check, ...], ...] = (
     (keys.check, legacy.check, secrets.check),
     (
         *(algorithm.check, batches.check, trainer.check, platform.check, platform.accelerator),
-        *(plugin.check, data.check, model.check, reward.check),
+        *(plugin.check, data.check, model.check, reward.check, guards.check),
     ),
     (engines.check,),
+    (checkpoint.check,),
     (lengths.check,),
     (memory.check,),
     (names.check,),

@@ -36,9 +36,13 @@ def check(config: DictConfig) -> list[str]:
     ]
 
 
+def is_secret_name(name: str) -> bool:
+    """Tell whether a key or an environment variable is called like a password or a token."""
+    return bool(_NAME.search(name) and not _NO_SECRET.search(name))
+
+
 def _is_secret(key: str, found: Any) -> bool:
     if not isinstance(found, str) or len(found.strip()) < SHORTEST:
         return False
-    name = key.partition("[")[0].rpartition(".")[2]
-    named = _NAME.search(name) and not _NO_SECRET.search(name) and not found.startswith(("/", "~", "./"))
-    return bool(named or _VALUE.search(found))
+    named = is_secret_name(key.partition("[")[0].rpartition(".")[2]) and not found.startswith(("/", "~", "./"))
+    return named or bool(_VALUE.search(found))

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from reinforcepp_verl.runs.folder import RunFolder
+from reinforcepp_verl.runs.folder import Attempt, RunFolder
 from reinforcepp_verl.runs.history import load_history, validation_key
 from reinforcepp_verl.runs.summary import Summary
 
@@ -41,10 +41,10 @@ class StepsLeftColumn(ProgressColumn):
     """Time left from the average step so far; rich's own estimate forgets steps that lie 30 s back."""
 
     def render(self, task: Task) -> Text:
-        if not task.completed or task.total is None or task.elapsed is None:
+        done = task.completed - task.fields["first_step"]
+        if done <= 0 or task.total is None or task.elapsed is None:
             return Text("time left -:--", style="progress.remaining")
-        since_first = task.elapsed - task.fields["startup_s"]
-        left = since_first / task.completed * (task.total - task.completed)
+        left = (task.elapsed - task.fields["startup_s"]) / done * (task.total - task.completed)
         return Text(f"time left {int(left // 60)}:{int(left % 60):02d}", style="progress.remaining")
 
 
@@ -66,7 +66,7 @@ def row(record: dict[str, Any]) -> str:
 class RunConsole:
     """Context manager around the progress bar; rows are printed above it."""
 
-    def __init__(self, console: Console, total_steps: int | None) -> None:
+    def __init__(self, console: Console, total_steps: int | None, start_step: int = 0) -> None:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -79,7 +79,11 @@ class RunConsole:
         )
         self._console = console
         self._task = self._progress.add_task(
-            "starting Ray, FSDP workers and vLLM (about a minute)", total=total_steps, startup_s=0.0
+            "starting Ray, FSDP workers and vLLM (about a minute)",
+            total=total_steps,
+            completed=start_step,
+            first_step=start_step,
+            startup_s=0.0,
         )
         self._rows = 0
 
@@ -103,30 +107,30 @@ class RunConsole:
         self._progress.stop()
 
 
-def headline(config: DictConfig, folder: RunFolder, console: Console) -> None:
+def headline(config: DictConfig, attempt: Attempt, console: Console) -> None:
     """Say what runs and where it is written."""
     rollout = config.actor_rollout_ref.rollout
-    _say(
+    say(
         console,
         f"{config.algorithm.adv_estimator} on {config.actor_rollout_ref.model.path}, "
         f"{config.data.train_batch_size} prompts x {rollout.n} answers a step, "
         f"{config.trainer.nnodes}x{config.trainer.n_gpus_per_node} {config.trainer.device} workers, seed {config.seed}",
     )
-    _say(console, f"run folder: {folder.path}\nfull log:   {folder.log}")
+    say(console, f"run folder: {attempt.run.path}\nfull log:   {attempt.run.log}")
 
 
 def show_outcome(folder: RunFolder, summary: Summary, console: Console) -> None:
     """Say how the run ended, then draw its curves."""
     if summary.status == "failed":
-        _say(console, f"failed: {summary.error}\nfull log: {folder.log}", style="bold red")
+        say(console, f"failed: {summary.error}\nfull log: {folder.log}", style="bold red")
     else:
-        _say(console, f"{summary.status}: {summary.steps} steps in {summary.seconds:.0f} s{_validation(summary)}")
+        say(console, f"{summary.status}: {summary.steps} steps in {summary.seconds:.0f} s{_validation(summary)}")
     if summary.steps > 0:
         # Imported here: matplotlib takes a second that a run which fails at its start need not wait for.
         from reinforcepp_verl.runs.plot import plot_runs
 
         plot_runs([load_history(folder.path)], folder.curves)
-        _say(console, f"curves: {folder.curves}")
+        say(console, f"curves: {folder.curves}")
 
 
 def _validation(summary: Summary) -> str:
@@ -136,6 +140,6 @@ def _validation(summary: Summary) -> str:
     return f", validation {before}{summary.final_val:.3f}"
 
 
-def _say(console: Console, text: str, style: str | None = None) -> None:
+def say(console: Console, text: str, style: str | None = None) -> None:
     """Print text as it is: paths and messages of others may hold what rich takes for markup."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,33 +1,78 @@
-"""Say in a line or two why a run failed, from the worker's note or else from its log."""
+"""Say in a line or two why a run failed, and which part of it: a guard's verdict, a note of the worker, or the log."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from reinforcepp_verl.runs.folder import RunFolder
+from reinforcepp_verl.guards.names import TRAINER, title_of
+from reinforcepp_verl.runs.folder import Attempt
 
 LINES_SHOWN = 2
 LINE_LENGTH = 400
 TAIL_BYTES = 400_000
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-WATCH_VERDICT = re.compile(r"vLLM engine \S+ has not been healthy[^;\n]*")
+WATCH_VERDICT = re.compile(r"guards: (?P<what>.+); ending the run")
+PID = re.compile(r"\bpid[ :=]+(\d+)")
+# How Ray tells of a dead actor: a key a line.
+DEAD_ACTOR = re.compile(
+    r"class_name: (?P<kind>.*)\n\s*actor_id: .*\n\s*pid: (?P<pid>\d+)(?:\n\s*name: (?P<name>.*))?"
+    r"(?:\n\s*namespace: .*)?(?:\n\s*ip: (?P<address>\S+))?"
+)
+SPEAKER = re.compile(r"^\([^)\n]*pid=\d+[^)\n]*\) ", re.MULTILINE)
 ENGINE_DEATH = re.compile(r"EngineDeadError|engine core exited unexpectedly")
 SECOND_HAND = re.compile(r"ActorDied|ActorUnavailable|RayActorError|StalledRollout|FailedRollout|EngineDead")
-ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)?(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
+ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
 
 
-def explain(folder: RunFolder, exit_code: int) -> str:
-    """Return the cause of a failed run, at most `LINES_SHOWN` lines."""
-    note = folder.failure.read_text(encoding="utf-8").strip() if folder.failure.exists() else ""
-    log = _tail(folder.log)
-    if verdict := WATCH_VERDICT.search(log) or (_second_hand(note) and ENGINE_DEATH.search(log)):
-        return f"the vLLM engine died during the run ({verdict[0]})"
+def explain(attempt: Attempt, exit_code: int) -> str:
+    """Return the cause, at most `LINES_SHOWN` lines: what happened, and what the part said last that it happened to."""
+    note = attempt.failure.read_text(encoding="utf-8").strip() if attempt.failure.exists() else ""
+    log = _tail(attempt.log)
+    if verdict := WATCH_VERDICT.search(log):
+        return _with_last_words(verdict["what"], log)
+    if _second_hand(note):
+        if dead := _dead_part(f"{note}\n{SPEAKER.sub('', log)}"):
+            return _with_last_words(dead, log)
+        if death := ENGINE_DEATH.search(log):
+            return f"the vLLM engine died during the run ({death[0]})"
+    if "StalledRolloutError" in note:
+        return _with_last_words(note, log)
     if "FailedRolloutError" in note:
         note += f"\n{_last_error(log, other_than='FailedRolloutError') or ''}"
     if not note:
         note = _last_error(log) or f"the training process ended with exit code {exit_code} and no Python error"
-    lines = [line.strip()[:LINE_LENGTH] for line in note.splitlines() if line.strip()]
+    return _cut(note)
+
+
+def last_words(log: str, pid: str) -> str | None:
+    """Return the last line with text that the process printed, as Ray hands it on: `(Class pid=123, ip=...) line`."""
+    printed = re.findall(rf"^\([^)\n]*pid={pid}(?:,[^)\n]*)?\) *(\S.*)$", log, re.MULTILINE)
+    return printed[-1] if printed else None
+
+
+def _with_last_words(what: str, log: str) -> str:
+    """Add what the process that `what` names first has printed last."""
+    pid = PID.search(what)
+    if pid is None:
+        return _cut(what)
+    words = last_words(log, pid[1])
+    return _cut(f"{what}\nits log last said: {words}" if words else f"{what}\nits log says nothing")
+
+
+def _dead_part(text: str) -> str | None:
+    """Return the first actor of verl's that Ray reports dead; the trainer only if no other is."""
+    reports = [(title_of(found["name"] or found["kind"]), found) for found in DEAD_ACTOR.finditer(text)]
+    told = sorted(((title == TRAINER, title, found) for title, found in reports if title), key=lambda report: report[0])
+    if not told:
+        return None
+    _, title, found = told[0]
+    where = f" on {found['address']}" if found["address"] else ""
+    return " ".join(filter(None, [title, found["name"], f"(pid {found['pid']}{where}) died during the run"]))
+
+
+def _cut(text: str) -> str:
+    lines = [line.strip()[:LINE_LENGTH] for line in text.splitlines() if line.strip()]
     return "\n".join(lines[:LINES_SHOWN])
 
 

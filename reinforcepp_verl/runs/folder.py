@@ -1,4 +1,4 @@
-"""The folder of one run: its files, a name that is never used twice, and the `latest` link."""
+"""The folder of one run and those of its attempts: their files, names that are never used twice, the `latest` link."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 LATEST = "latest"
+ATTEMPT_VARIABLE = "REINFORCEPP_ATTEMPT"
+"""Environment variable with the folder of the attempt, in every process of a run."""
+_ATTEMPT = re.compile(r"attempt_(\d+)")
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration."""
+        """The resolved configuration that the next attempt runs with."""
         return self.path / "config.yaml"
 
     @property
@@ -29,18 +32,8 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """All output of verl, Ray and vLLM."""
+        """Link to the newest attempt's output."""
         return self.path / "train.log"
-
-    @property
-    def tracker(self) -> Path:
-        """What verl's `file` logger writes; `metrics.jsonl` is made from it."""
-        return self.path / "verl_metrics.jsonl"
-
-    @property
-    def failure(self) -> Path:
-        """The exception that ended the training process."""
-        return self.path / "failure.txt"
 
     @property
     def checkpoints(self) -> Path:
@@ -59,6 +52,86 @@ class RunFolder:
     def summary(self) -> Path:
         return self.path / "summary.json"
 
+    @property
+    def stop(self) -> Path:
+        """A file by this name asks the run to finish its step, save and end."""
+        return self.path / "STOP"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the command that runs the newest attempt."""
+        return self.path / ".lock"
+
+    def attempts(self) -> list[Attempt]:
+        """Return the attempts so far, oldest first."""
+        found = (_ATTEMPT.fullmatch(path.name) for path in self.path.iterdir() if path.is_dir())
+        numbers = sorted(int(name[1]) for name in found if name)
+        return [Attempt(self.path / f"attempt_{number}") for number in numbers]
+
+    def new_attempt(self) -> Attempt:
+        """Make the folder of the next attempt and point train.log to its output."""
+        past = self.attempts()
+        attempt = Attempt(self.path / f"attempt_{past[-1].number + 1 if past else 1}")
+        attempt.path.mkdir()
+        attempt.log.touch()
+        _point(self.log, attempt.log.relative_to(self.path))
+        return attempt
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Paths of the files of one attempt: a start of the run, from nothing or from a checkpoint."""
+
+    path: Path
+
+    @classmethod
+    def of_this_process(cls) -> Attempt | None:
+        """Return the attempt that this process belongs to; None where `reinforcepp` did not start it."""
+        path = os.environ.get(ATTEMPT_VARIABLE)
+        return cls(Path(path)) if path else None
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name.rpartition("_")[2])
+
+    @property
+    def run(self) -> RunFolder:
+        return RunFolder(self.path.parent)
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration that this attempt runs with."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """All output of verl, Ray and vLLM."""
+        return self.path / "train.log"
+
+    @property
+    def tracker(self) -> Path:
+        """What verl's `file` logger writes; the run's metrics.jsonl is made from it."""
+        return self.path / "verl_metrics.jsonl"
+
+    @property
+    def failure(self) -> Path:
+        """The exception that ended the training process."""
+        return self.path / "failure.txt"
+
+    @property
+    def training(self) -> Path:
+        """Exists when the start is over and there is a step to finish."""
+        return self.path / "training"
+
+    @property
+    def stopped(self) -> Path:
+        """Exists when the training ended because it was asked to."""
+        return self.path / "stopped"
+
+    def stop_requested(self) -> bool:
+        """Tell whether somebody has asked the run to stop."""
+        return self.run.stop.exists()
+
 
 def create(root: Path, name: str) -> RunFolder:
     """Make a new folder under `root` and point `root/latest` to it.
@@ -74,12 +147,13 @@ def create(root: Path, name: str) -> RunFolder:
             path.mkdir()
         except FileExistsError:
             continue
-        _point_latest_to(path)
+        _point(root / LATEST, Path(path.name))
         return RunFolder(path)
     raise RuntimeError(f"1000 folders named {stem} exist under {root}")
 
 
-def _point_latest_to(path: Path) -> None:
-    temporary = path.parent / f".{LATEST}-{os.getpid()}-{path.name}"
-    temporary.symlink_to(path.name)
-    os.replace(temporary, path.parent / LATEST)
+def _point(link: Path, target: Path) -> None:
+    """Make `link` a symbolic link to `target`, in one step; what is there may only be a link or a file."""
+    temporary = link.parent / f".{link.name}-{os.getpid()}-{target.name}"
+    temporary.symlink_to(target)
+    os.replace(temporary, link)

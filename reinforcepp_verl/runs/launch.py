@@ -1,48 +1,96 @@
-"""Run one training job: a child process with verl in it, its output in a log, its progress on the console."""
+"""A run from its folder to its outcome: `reinforcepp create`, `train` and `resume` meet here."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
+from reinforcepp_verl.checkpoints import store
+from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.runs.console import RunConsole, headline, show_outcome
+from reinforcepp_verl.runs.console import RunConsole, headline, say, show_outcome
 from reinforcepp_verl.runs.failure import explain
-from reinforcepp_verl.runs.folder import RunFolder, create
-from reinforcepp_verl.runs.metrics import MetricsFollower
+from reinforcepp_verl.runs.folder import Attempt, RunFolder, create
+from reinforcepp_verl.runs.metrics import MetricsFile, Record, start_step
 from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
 from reinforcepp_verl.runs.summary import Summary
 
-LOOK_EVERY_S = 0.2
-STOP_GRACE_S = 10.0
 EXIT_FAILED = 1
-FILE_LOGGER = "file"
+EXIT_STOPPED = 75
+"""The run was asked to stop, saved, and can go on: EX_TEMPFAIL of sysexits.h, "try again"."""
+
+
+def new_run(config: DictConfig) -> RunFolder:
+    """Make a run's folder with its configuration in it; nothing is started."""
+    folder = create(Path(config.runs_dir), config.trainer.experiment_name)
+    keep_config(config, folder)
+    Summary(seed=config.seed).write(folder.summary)
+    return folder
+
+
+def keep_config(config: DictConfig, folder: RunFolder) -> None:
+    """Write the configuration of the run's next attempt, references resolved."""
+    config = config.copy()
+    with open_dict(config):
+        # An attempt's own; in a configuration that somebody gives it is refused.
+        config.trainer.default_local_dir = None
+    OmegaConf.save(config, folder.config, resolve=True)
 
 
 def train(config: DictConfig, console: Console) -> int:
     """Train with `config` in a new run folder and return the exit code: 0 only when every step was done."""
-    return run_in(create(Path(config.runs_dir), config.trainer.experiment_name), config, console)
+    folder = new_run(config)
+    with only_one(folder):
+        return run_in(folder, config, {}, console)
 
 
-def run_in(folder: RunFolder, config: DictConfig, console: Console) -> int:
-    """Do what `config` asks for, training or validation, with all files in `folder`; return the exit code."""
-    summary = Summary(seed=config.seed)
+@contextmanager
+def only_one(folder: RunFolder) -> Iterator[None]:
+    """Hold the run's lock, which ends with this process, however it ends.
+
+    Raises:
+        ValueError: another command runs this run
+    """
+    lock = FileLock(folder.path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder.path}: a command runs it; to stop that one: touch {folder.stop}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def run_in(folder: RunFolder, config: DictConfig, records: dict[int, Record], console: Console) -> int:
+    """Do what `config` asks for, training or validation, as the next attempt of a run; return the exit code.
+
+    `records` are the steps that were done before, by number.
+    """
     started = time.monotonic()
-    with stopping_signals_raise() as ignore_further_signals:
+    # What a killed attempt left running on this machine would go on writing.
+    processes.end_all(str(folder.path))
+    folder.stop.unlink(missing_ok=True)
+    store.clear_leftovers(folder.checkpoints)
+    attempt = folder.new_attempt()
+    summary = Summary.of(config.seed, records.values(), folder.summary)
+    summary.status, summary.attempts = "running", attempt.number
+    seconds_before = summary.seconds
+
+    def ask_to_stop() -> None:
+        folder.stop.touch()
+        say(console, "stopping: the step is finished and saved; once more to end at once")
+
+    # There is nothing to save in a validation.
+    with stopping_signals_raise(None if config.trainer.val_only else ask_to_stop) as ignore_further_signals:
         try:
-            _write_config(config, folder)
-            headline(config, folder, console)
-            exit_code = _follow(folder, config, console, summary)
-            exit_code = _judge(exit_code, folder, config, summary)
+            exit_code = _run(attempt, config, records, console, summary)
         except Stopped as stop:
             summary.status, exit_code = "interrupted", stop.exit_code
         except BaseException as error:
@@ -50,20 +98,36 @@ def run_in(folder: RunFolder, config: DictConfig, console: Console) -> int:
             raise
         finally:
             ignore_further_signals()
-            summary.seconds = round(time.monotonic() - started, 1)
+            summary.seconds = round(seconds_before + time.monotonic() - started, 1)
             try:
                 processes.end_all(str(folder.path))
             finally:
+                # Room for the next attempt, where a full disk ended this one.
+                store.clear_leftovers(folder.checkpoints)
                 summary.write(folder.summary)
+                folder.stop.unlink(missing_ok=True)
     show_outcome(folder, summary, console)
+    if summary.status in ("stopped", "interrupted") and not config.trainer.val_only:
+        say(console, f"continue with: reinforcepp resume {folder.path}")
     return exit_code
 
 
-def _judge(exit_code: int, folder: RunFolder, config: DictConfig, summary: Summary) -> int:
+def _run(attempt: Attempt, config: DictConfig, records: dict[int, Record], console: Console, summary: Summary) -> int:
+    attempts.write_config(config, attempt)
+    headline(config, attempt, console)
+    summary.write(attempt.run.summary)
+    metrics = MetricsFile(attempt.run.metrics, records)
+    screen = RunConsole(console, config.trainer.total_training_steps, start_step(config))
+    return _judge(attempts.follow(attempt, config, screen, summary, metrics), attempt, config, summary)
+
+
+def _judge(exit_code: int, attempt: Attempt, config: DictConfig, summary: Summary) -> int:
     """Set the summary's status; verl also ends well when its epochs are over before the steps are done."""
     wanted = 0 if config.trainer.val_only else config.trainer.total_training_steps or 0
     if exit_code != 0:
-        summary.status, summary.error = "failed", explain(folder, exit_code)
+        summary.status, summary.error = "failed", explain(attempt, exit_code)
+    elif attempt.stopped.exists():
+        summary.status, exit_code = "stopped", EXIT_STOPPED
     elif summary.steps < wanted:
         summary.status = "failed"
         summary.error = f"ended after {summary.steps} of {wanted} steps: raise trainer.total_epochs"
@@ -71,80 +135,3 @@ def _judge(exit_code: int, folder: RunFolder, config: DictConfig, summary: Summa
     else:
         summary.status = "finished"
     return exit_code
-
-
-def _write_config(config: DictConfig, folder: RunFolder) -> None:
-    """Write the resolved config, with what makes verl write into this run's folder."""
-    config = config.copy()
-    loggers = [config.trainer.logger] if isinstance(config.trainer.logger, str) else list(config.trainer.logger or [])
-    with open_dict(config):
-        config.trainer.default_local_dir = str(folder.checkpoints)
-        config.trainer.validation_data_dir = config.trainer.validation_data_dir or str(folder.validation)
-        # metrics.jsonl is made from what the file logger writes.
-        config.trainer.logger = loggers if FILE_LOGGER in loggers else [*loggers, FILE_LOGGER]
-        config.ray_kwargs.ray_init.runtime_env.env_vars = {
-            **(config.ray_kwargs.ray_init.runtime_env.get("env_vars") or {}),
-            "VERL_FILE_LOGGER_PATH": str(folder.tracker),
-        }
-    OmegaConf.save(config, folder.config, resolve=True)
-
-
-def _follow(folder: RunFolder, config: DictConfig, console: Console, summary: Summary) -> int:
-    """Show the run until its process ends; return that process's exit code."""
-    follower = MetricsFollower(folder.tracker, folder.metrics)
-    summary.write(folder.summary)
-    with (
-        _training_process(folder, _environment(config, folder)) as process,
-        RunConsole(console, config.trainer.total_training_steps) as screen,
-    ):
-        running = True
-        while running:
-            running = process.poll() is None
-            for record in follower.new_records():
-                summary.add(record)
-                summary.write(folder.summary)
-                screen.show(record)
-            time.sleep(LOOK_EVERY_S if running else 0)
-    follower.close()
-    return process.returncode if process.returncode >= 0 else 128 - process.returncode
-
-
-def _environment(config: DictConfig, folder: RunFolder) -> dict[str, str]:
-    """Return the environment of the training process, which all processes of the run inherit."""
-    environment = {
-        **os.environ,
-        processes.MARK: str(folder.path),
-        # Ray's agents rename themselves, which overwrites the environment that carries the mark.
-        "SPT_NOENV": "1",
-        # The log is to be whole: Ray would leave out lines that repeat.
-        "RAY_DEDUP_LOGS": "0",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if config.ray_kwargs.ray_init.get("address") == "local":
-        # Ray then stays on loopback, and with it vLLM's servers. The name speaks of what Ray made it for, but nothing
-        # else does this: Ray replaces `_node_ip_address=127.0.0.1` by the machine's address.
-        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    return environment
-
-
-@contextmanager
-def _training_process(folder: RunFolder, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
-    """Start the worker in a session of its own, so that Ctrl-C reaches only us and we decide how it ends."""
-    command = [sys.executable, "-m", "reinforcepp_verl.runs.worker", str(folder.path)]
-    with folder.log.open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    try:
-        yield process
-    except Stopped:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        raise
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()

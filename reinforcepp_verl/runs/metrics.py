@@ -1,4 +1,4 @@
-"""From verl's file logger to the run's metrics.jsonl: one flat JSON object a step."""
+"""From verl's file loggers, one an attempt, to the run's metrics.jsonl: one flat JSON object a step, each step once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import IO, Any
+
+from omegaconf import OmegaConf
+
+from reinforcepp_verl.checkpoints import durable
+from reinforcepp_verl.runs.folder import RunFolder
+
+Record = dict[str, Any]
 
 MEAN_OF_SOURCES = "mean_of_sources"
 _BY_SOURCE = re.compile(r"val-core/.+/((?:acc|reward)/mean@\d+)")
@@ -22,30 +29,91 @@ def mean_of_sources(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {f"val-core/{MEAN_OF_SOURCES}/{kind}": fmean(values) for kind, values in by_kind.items() if len(values) > 1}
 
 
-class MetricsFollower:
-    """Reads the records that verl's `file` logger appends and writes each to metrics.jsonl at once."""
+def flatten(line: bytes) -> Record:
+    """Return one line of verl's file logger as `{"step": int, "<verl metric>": number, ...}`.
 
-    def __init__(self, tracker: Path, metrics: Path) -> None:
+    Where several data sources are validated, their mean stands beside them, as `val-core/mean_of_sources/...`.
+    """
+    raw = json.loads(line)
+    return {"step": raw["step"], **raw["data"], **mean_of_sources(raw["data"])}
+
+
+def recorded(run: RunFolder, start: int | None = None) -> dict[int, Record]:
+    """Return what the attempts of a run recorded, by step, up to the step that a new attempt starts from.
+
+    An attempt takes the place of all that lies after its own start; the validation that it begins with belongs to the
+    step it starts from.
+    """
+    records: dict[int, Record] = {}
+    for attempt in run.attempts():
+        if attempt.config.is_file():
+            records = _until(start_step(OmegaConf.load(attempt.config)), records)
+        for record in _read(attempt.tracker):
+            records.setdefault(record["step"], {}).update(record)
+    return records if start is None else _until(start, records)
+
+
+def start_step(config: Any) -> int:
+    """Return the step of the checkpoint that a configuration starts from, 0 without one."""
+    trainer = config.trainer
+    return int(Path(trainer.resume_from_path).name.rpartition("_")[2]) if trainer.resume_mode == "resume_path" else 0
+
+
+def _until(step: int, records: dict[int, Record]) -> dict[int, Record]:
+    return {number: record for number, record in records.items() if number <= step}
+
+
+def _read(tracker: Path) -> list[Record]:
+    """Read a file of verl's logger; a line without an end was cut off by a kill."""
+    if not tracker.is_file():
+        return []
+    *complete, _cut_off = tracker.read_bytes().split(b"\n")
+    return [flatten(line) for line in complete]
+
+
+class MetricsFile:
+    """metrics.jsonl, which at any time holds every step once."""
+
+    def __init__(self, path: Path, records: Mapping[int, Record]) -> None:
+        self._path = path
+        self._records = dict(records)
+        self._write_all()
+
+    def add(self, record: Record) -> None:
+        """Append a step, or add to what is known of it."""
+        step = record["step"]
+        if step in self._records:
+            self._records[step] = {**self._records[step], **record}
+            self._write_all()
+        else:
+            self._records[step] = record
+            with self._path.open("a", encoding="utf-8") as target:
+                target.write(json.dumps(record) + "\n")
+
+    def _write_all(self) -> None:
+        lines = [json.dumps(record) + "\n" for record in self._records.values()]
+        durable.write(self._path, "".join(lines).encode())
+
+
+class MetricsFollower:
+    """Reads the records that verl's `file` logger appends and puts each into metrics.jsonl at once."""
+
+    def __init__(self, tracker: Path, metrics: MetricsFile) -> None:
         self._tracker = tracker
         self._metrics = metrics
         self._source: IO[bytes] | None = None
         self._pending = b""
 
-    def new_records(self) -> Iterator[dict[str, Any]]:
-        """Yield `{"step": int, "<verl metric>": number, ...}` for every record completed since the last call.
-
-        Where several data sources are validated, their mean stands beside them, as `val-core/mean_of_sources/...`.
-        """
+    def new_records(self) -> Iterator[Record]:
+        """Yield every record completed since the last call."""
         if self._source is None:
             if not self._tracker.exists():
                 return
             self._source = self._tracker.open("rb")
         *complete, self._pending = (self._pending + self._source.read()).split(b"\n")
         for line in complete:
-            raw = json.loads(line)
-            record = {"step": raw["step"], **raw["data"], **mean_of_sources(raw["data"])}
-            with self._metrics.open("a", encoding="utf-8") as target:
-                target.write(json.dumps(record) + "\n")
+            record = flatten(line)
+            self._metrics.add(record)
             yield record
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,17 @@ class Summary:
 
     seed: int
     """The configured `seed`."""
-    status: str = "running"
-    """`running`, `finished`, `failed` or `interrupted`."""
+    status: str = "created"
+    """`created`, `running`, `finished`, `stopped` (saved on request, `reinforcepp resume` goes on), `interrupted` or
+    `failed`. A run that was killed leaves `running` behind."""
+    directory: str = field(default_factory=os.getcwd)
+    """Where the run was started: relative paths in its configuration are meant from there."""
+    attempts: int = 0
+    """Starts of the run."""
     steps: int = 0
     """Training steps done."""
     seconds: float = 0.0
-    """Wall-clock time from start to end, start-up included."""
+    """Wall-clock time of all attempts that came to an end of their own, start-up included."""
     step_seconds_median: float | None = None
     """Median of verl's `timing_s/step`, validation not included."""
     initial_val: float | None = None
@@ -48,6 +54,17 @@ class Summary:
             self.final_val = record[key]
             if record["step"] == 0:
                 self.initial_val = record[key]
+
+    @classmethod
+    def of(cls, seed: int, records: Iterable[dict[str, Any]], earlier: Path) -> Summary:
+        """Sum up the steps of earlier attempts; `earlier` is their summary.json, if there is one."""
+        summary = cls(seed=seed)
+        for record in records:
+            summary.add(record)
+        if earlier.is_file():
+            before = json.loads(earlier.read_bytes())
+            summary.seconds, summary.directory = before["seconds"], before["directory"]
+        return summary
 
     def write(self, path: Path) -> None:
         """Write the summary as JSON, whole or not at all: it may be read at any time."""

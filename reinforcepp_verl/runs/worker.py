@@ -1,6 +1,6 @@
 """The training process of a run: stock verl on the run's resolved configuration, and a note of why it failed.
 
-Started by `reinforcepp train` as `python -m reinforcepp_verl.runs.worker RUN`, with all output going to the run's log.
+Started by `reinforcepp` as `python -m reinforcepp_verl.runs.worker ATTEMPT`, all output going to the attempt's log.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from ray.exceptions import RayTaskError
 
-from reinforcepp_verl.runs.folder import RunFolder
+from reinforcepp_verl.runs.folder import Attempt
 
 PR_SET_PDEATHSIG = 1
 
@@ -32,17 +32,17 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def main(run: Path) -> None:
-    """Train; an exception is written to the run's failure file before it ends the process."""
+def main(folder: Path) -> None:
+    """Train; an exception is written to the attempt's failure file before it ends the process."""
     end_with_parent()
-    folder = RunFolder(run)
+    attempt = Attempt(folder)
     try:
         from verl.trainer.main_ppo import main as verl_main
 
         # The body of verl's own command: device, validation, choice of trainer. Hydra has done its part already.
-        verl_main.__wrapped__(OmegaConf.load(folder.config))
+        verl_main.__wrapped__(OmegaConf.load(attempt.config))
     except Exception as error:
-        folder.failure.write_text(describe(error) + "\n", encoding="utf-8")
+        attempt.failure.write_text(describe(error) + "\n", encoding="utf-8")
         raise
 
 

@@ -26,7 +26,7 @@ def checkpoint(compose, arithmetic, tmp_path, monkeypatch):
     monkeypatch.chdir(arithmetic)
     config = compose(RECIPE, f"{ROLLOUT}.seed=5", "trainer.validation_data_dir=/elsewhere", "trainer.save_freq=40")
     run = create(tmp_path / "runs", "mine")
-    launch._write_config(config, run)
+    launch.keep_config(config, run)
     actor = run.checkpoints / f"global_step_{STEP}" / "actor"
     (actor / "huggingface").mkdir(parents=True)
     (actor / "huggingface" / "config.json").write_text("{}")
@@ -114,7 +114,7 @@ def test_sources_are_checked_before_anything_starts(checkpoint, tmp_path):
     assert "--step chooses from a folder of dumps, and this is a checkpoint" in invoke(checkpoint, "--step", 3)
     assert "changes how a checkpoint answers, and no source is a checkpoint" in invoke(judged, "--set", "seed=2")
     (checkpoint.parents[1] / "config.yaml").unlink()
-    assert "no config.yaml; a checkpoint is evaluated in the folder of the run" in invoke(judged, checkpoint)
+    assert "no config.yaml; give the folder of a run" in invoke(judged, checkpoint)
     (checkpoint / "actor" / "model_world_size_1_rank_0.pt").unlink()
     assert "model_world_size_1_rank_0.pt is missing" in invoke(checkpoint)
     assert not (checkpoint.parents[1] / "evaluations").exists()

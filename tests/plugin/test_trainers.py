@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 from omegaconf import OmegaConf
+from verl.trainer.ppo.core_algos import AdaptiveKLController, FixedKLController
 from verl.trainer.ppo.v1 import PPOTrainer, get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
@@ -18,6 +19,7 @@ from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config import RewardErrorOptions
 from reinforcepp_verl.reward_watch import RewardWatch
 from reinforcepp_verl.sampler import ReinforceppReplayBuffer
+from reinforcepp_verl.step import UndilutedKL
 
 MODES = ["sync", "colocate_async", "separate_async"]
 
@@ -48,6 +50,12 @@ def test_a_trainers_options_are_found_under_our_name_too(mode):
     [
         ("_compute_advantage", ["self", "batch", "metrics"]),
         ("_build_replay_buffer", ["self"]),
+        ("step", ["self", "metrics", "timing_raw"]),
+        ("_compute_metrics", ["self", "batch", "metrics", "timing_raw", "global_steps", "epoch"]),
+        ("_validate", ["self"]),
+        ("on_train_begin", ["self"]),
+        ("on_step_end", ["self"]),
+        ("on_validate_begin", ["self"]),
         ("_save_checkpoint", ["self"]),
         ("_load_checkpoint", ["self"]),
         (
@@ -83,18 +91,6 @@ class Stub(trainer.ReinforceppTrainer):
         )
 
 
-class StubBase:
-    def _save_checkpoint(self):
-        pass
-
-    def _load_checkpoint(self):
-        pass
-
-
-class Saving(Stub, StubBase):
-    pass
-
-
 def test_groups_that_verl_filters_out_are_watched_apart_under_the_same_limits(tmp_path):
     class Base:
         def _build_replay_buffer(self):
@@ -109,27 +105,30 @@ def test_groups_that_verl_filters_out_are_watched_apart_under_the_same_limits(tm
     assert watch is not made.reward_watch and watch.options is made.reward_watch.options
 
 
-def test_memory_is_saved_with_the_checkpoint_and_comes_back(tmp_path):
-    before = Saving(tmp_path, statistics="running")
+def with_kl(stub, kind, coefficient):
+    stub.config.algorithm = {"use_kl_in_reward": True, "kl_ctrl": {"type": kind}}
+    controller = FixedKLController if kind == "fixed" else lambda start: AdaptiveKLController(start, 0.1, 100)
+    stub.kl_ctrl_in_reward = UndilutedKL(controller(coefficient))
+    return stub
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("adaptive", 0.25), ("fixed", 0.5)])
+def test_running_state_and_an_adaptive_kl_coefficient_come_back(tmp_path, kind, expected):
+    before = with_kl(Stub(tmp_path, statistics="running"), kind, 0.25)
     before.memory = Memory(Moments(3.0, 0.5, 0.25), Moments(), [Moments(2.0, 1.0, 0.1)])
-    before._save_checkpoint()
-    file = tmp_path / "global_step_3" / trainer.STATE_FILE
-    assert json.loads(file.read_text())["scores"]["count"] == 3.0
-    after = Saving(tmp_path, statistics="running")
-    after._load_checkpoint()
+    state = json.loads(json.dumps(before.save_state()))
+    after = with_kl(Stub(tmp_path, statistics="running"), kind, 0.5)
+    after.load_state(state)
     assert after.memory == before.memory
-    moved = Saving(tmp_path / "new_run", statistics="running")
-    moved.config.trainer.update({"resume_mode": "resume_path", "resume_from_path": str(file.parent)})
-    moved._load_checkpoint()
-    assert moved.memory == before.memory
+    assert after.kl_ctrl_in_reward.value == after.kl_ctrl_in_reward.controller.value == expected
 
 
-def test_nothing_is_written_without_a_running_statistic_and_its_lack_is_an_error_with_one(tmp_path):
-    Saving(tmp_path)._save_checkpoint()
-    assert not list(tmp_path.iterdir())
-    Saving(tmp_path)._load_checkpoint()
-    with pytest.raises(FileNotFoundError, match="saved without running statistics"):
-        Saving(tmp_path, reward_norm="running")._load_checkpoint()
+def test_a_lack_of_running_state_is_an_error_only_where_it_is_needed(tmp_path):
+    state = with_kl(Stub(tmp_path), "fixed", 0.5).save_state()
+    for found in ({}, state):
+        with_kl(Stub(tmp_path), "fixed", 0.5).load_state(found)
+        with pytest.raises(ValueError, match="saved without running statistics"):
+            with_kl(Stub(tmp_path, reward_norm="running"), "fixed", 0.5).load_state(found)
 
 
 class Queue:

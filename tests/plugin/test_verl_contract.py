@@ -5,23 +5,36 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 
 import pytest
+import transfer_queue
 import verl
+from ray.core.generated import common_pb2
+from transfer_queue.storage.bootstrap import simple_storage_bootstrap
+from verl.experimental.agent_loop import agent_loop
+from verl.experimental.reward_loop import reward_loop
 from verl.plugin.platform import platform_manager
 from verl.plugin.platform.platform_base import PlatformBase
+from verl.single_controller.ray import base as ray_base
 from verl.trainer import main_ppo
-from verl.trainer.ppo import core_algos, ray_trainer
+from verl.trainer.ppo import core_algos, metric_utils, ray_trainer
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.utils import distributed
 from verl.utils.config import omega_conf_to_dataclass, validate_config
+from verl.utils.debug.metrics import calculate_debug_metrics
+from verl.utils.metric import reduce_metrics
 from verl.utils.tracking import FileLogger
+from verl.workers import engine_workers
 from verl.workers.config import ActorConfig
 from verl.workers.engine.fsdp import transformer_impl
-from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer
+from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer, vllm_async_server
 from verl.workers.utils import losses
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.worker.worker_base import WorkerBase
 
 PLATFORM_METHODS = {
     "communication_backend_name",
@@ -179,3 +192,50 @@ def test_the_file_logger_writes_where_we_tell_it(tmp_path, monkeypatch):
     logger.finish()
     [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line) == {"step": 3, "data": {"critic/score/mean": 0.5}}
+
+
+def test_the_watch_finds_every_part_by_the_name_that_verl_gives_it():
+    named = {
+        reward_loop.RewardLoopManager._init_reward_loop_workers: 'name=f"reward_loop_worker_{i}"',
+        agent_loop.AgentLoopManager._init_agent_loop_workers: 'name=f"agent_loop_worker_{i}"',
+        ray_base.RayWorkerGroup._create_worker: 'f"{self.name_prefix}{cia_name}_{pg_idx}:{local_rank}"',
+        simple_storage_bootstrap.initialize_simple_storage: '"name": f"TransferQueueStorageUnit#{storage_unit_rank}"',
+        transfer_queue.init: 'name="TransferQueueController", namespace="transfer_queue"',
+        vllm_async_server.vLLMReplica.launch_servers: 'name = f"{prefix}server_{self.replica_rank}_{node_rank}',
+    }
+    for function, text in named.items():
+        assert text in inspect.getsource(function), function
+    assert "class WorkerDict(worker_cls)" in inspect.getsource(ray_base.create_colocated_worker_cls)
+    assert vllm_async_server.vLLMReplica._get_server_name_prefix(None) == "vllm_"
+    assert main_ppo.TaskRunnerV1.__ray_actor_class__.__name__ == "TaskRunnerV1"
+
+
+def test_a_server_keeps_its_engine_and_a_task_on_its_event_loop_and_workers_have_a_health_check():
+    source = inspect.getsource(vllm_async_server.vLLMHttpServer.run_server)
+    assert source.index("self.engine = engine_client") < source.index("self._server_task = await run_uvicorn(")
+    assert list(inspect.signature(AsyncLLM.collective_rpc).parameters)[:2] == ["self", "method"]
+    assert list(inspect.signature(WorkerBase.check_health).parameters) == ["self"]
+
+
+def test_ray_tells_the_reason_of_a_death():
+    reasons = common_pb2.ActorDiedErrorContext.Reason.keys()
+    assert {"WORKER_DIED", "NODE_DIED", "RAY_KILL", "OUT_OF_SCOPE"} <= set(reasons)
+    assert {"actor_died_error_context", "oom_context"} <= set(common_pb2.ActorDeathCause.DESCRIPTOR.fields_by_name)
+
+
+def test_an_update_with_a_gradient_that_is_not_finite_is_skipped_shows_in_the_mean_and_moves_the_schedule():
+    source = inspect.getsource(transformer_impl.FSDPEngine.optimizer_step)
+    skipped = source.partition("if not torch.isfinite(grad_norm):")[2]
+    assert skipped.index("self.optimizer.zero_grad()") < skipped.index("self.optimizer.step()")
+    assert math.isnan(reduce_metrics({"grad_norm": [0.5, math.nan]})["grad_norm"])
+    assert "update_lr_scheduler=batch_idx == total_num_iterations - 1" in inspect.getsource(
+        engine_workers.TrainingWorker.train_mini_batch
+    )
+
+
+def test_the_metrics_that_guards_judge_are_reported():
+    data_metrics = inspect.getsource(metric_utils.compute_data_metrics)
+    for name in ("critic/score/max", "critic/score/min", "critic/advantages/max", "critic/advantages/min"):
+        assert f'"{name}"' in data_metrics
+    assert '"training/rollout_probs_diff_mean"' in inspect.getsource(calculate_debug_metrics)
+    assert '"actor/entropy"' in inspect.getsource(PPOTrainer._compute_old_log_prob)

@@ -13,7 +13,7 @@ from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.console import COLUMNS, header, row
 from reinforcepp_verl.runs.failure import explain
 from reinforcepp_verl.runs.folder import create
-from reinforcepp_verl.runs.metrics import MetricsFollower, mean_of_sources
+from reinforcepp_verl.runs.metrics import MetricsFile, MetricsFollower, mean_of_sources, recorded
 from reinforcepp_verl.runs.summary import Summary
 from reinforcepp_verl.runs.worker import describe
 
@@ -37,7 +37,7 @@ def test_latest_that_is_a_real_folder_is_not_destroyed(tmp_path):
 
 def test_follower_flattens_complete_lines_and_waits_for_the_rest(tmp_path):
     tracker, metrics = tmp_path / "tracker.jsonl", tmp_path / "metrics.jsonl"
-    follower = MetricsFollower(tracker, metrics)
+    follower = MetricsFollower(tracker, MetricsFile(metrics, {}))
     assert list(follower.new_records()) == []
     first, second = ({"step": step, "data": {"actor/lr": 0.5 * step}} for step in (1, 2))
     half = json.dumps(second)[:10]
@@ -48,6 +48,57 @@ def test_follower_flattens_complete_lines_and_waits_for_the_rest(tmp_path):
     assert list(follower.new_records()) == [{"step": 2, "actor/lr": 1.0}]
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2]
     follower.close()
+
+
+def write_attempt(run, start, *records, cut_off=""):
+    attempt = run.new_attempt()
+    where = f"resume_path, resume_from_path: {run.checkpoints}/global_step_{start}" if start else "auto"
+    attempt.config.write_text(f"trainer: {{resume_mode: {where}}}\n")
+    lines = [json.dumps({"step": step, "data": data}) + "\n" for step, data in records]
+    attempt.tracker.write_text("".join(lines) + cut_off)
+
+
+def test_every_step_counts_once_whatever_the_attempts_repeated(tmp_path):
+    run = create(tmp_path, "run")
+    write_attempt(run, 0, (0, {VAL: 0.1}), (1, {"a": 1}), (2, {"a": 2, VAL: 0.2}), (3, {"a": 3}), cut_off='{"step": 4')
+    write_attempt(run, 2, (3, {"a": 30}), (4, {"a": 40}))
+    write_attempt(run, 4, (4, {VAL: 0.4}), (5, {"a": 50}))
+    expected = {
+        0: {"step": 0, VAL: 0.1},
+        1: {"step": 1, "a": 1},
+        2: {"step": 2, "a": 2, VAL: 0.2},
+        3: {"step": 3, "a": 30},
+        4: {"step": 4, "a": 40, VAL: 0.4},
+        5: {"step": 5, "a": 50},
+    }
+    assert recorded(run) == expected
+    assert recorded(run, 3) == {step: expected[step] for step in range(4)}
+
+
+def test_an_attempt_without_a_checkpoint_starts_the_record_anew(tmp_path):
+    run = create(tmp_path, "run")
+    write_attempt(run, 0, (0, {VAL: 0.1}), (1, {"a": 1}))
+    write_attempt(run, 0, (0, {VAL: 0.1}))
+    assert recorded(run) == {0: {"step": 0, VAL: 0.1}}
+    assert recorded(run, 0) == {0: {"step": 0, VAL: 0.1}}
+
+
+def test_a_validation_that_follows_later_joins_its_step_in_the_file(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(file, {4: {"step": 4, "a": 40}})
+    metrics.add({"step": 4, VAL: 0.5})
+    metrics.add({"step": 5, "a": 50})
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert lines == [{"step": 4, "a": 40, VAL: 0.5}, {"step": 5, "a": 50}]
+
+
+def test_attempts_are_numbered_and_the_log_points_to_the_newest(tmp_path):
+    run = create(tmp_path, "run")
+    first, second = run.new_attempt(), run.new_attempt()
+    assert [attempt.number for attempt in run.attempts()] == [1, 2]
+    assert (first.run, second.run) == (run, run)
+    second.log.write_text("second")
+    assert run.log.read_text() == "second" and not os.path.isabs(os.readlink(run.log))
 
 
 def test_several_data_sources_have_a_mean_and_one_has_none():
@@ -89,34 +140,34 @@ def test_row_aligns_with_the_header_and_shows_dashes_for_what_is_missing():
         ("noise\n(TaskRunner pid=1) ValueError: too short\nmore noise\n", "ValueError: too short"),
         ("noise only\n", "exit code 9 and no Python error"),
         ("x vllm.v1.engine.exceptions.EngineDeadError: y\n", "the vLLM engine died during the run (EngineDeadError)"),
-        ("vLLM engine vllm_server_0_0 has not been healthy for 30 s: y; ending\n", "not been healthy for 30 s: y"),
+        ("guards: vLLM engine vllm_server_0_0 has died (pid 7); ending the run\n", "vllm_server_0_0 has died (pid 7)"),
     ],
 )
 def test_failure_is_explained_from_the_log(tmp_path, log, expected):
-    folder = create(tmp_path, "run")
-    folder.log.write_text(log)
-    assert expected in explain(folder, 9)
+    attempt = create(tmp_path, "run").new_attempt()
+    attempt.log.write_text(log)
+    assert expected in explain(attempt, 9)
 
 
 def test_the_workers_own_note_comes_before_the_log_and_is_cut_to_two_lines(tmp_path):
-    folder = create(tmp_path, "run")
-    folder.log.write_text("ValueError: something earlier\n")
-    folder.failure.write_text("RuntimeError: first\n\nsecond\nthird\n")
-    assert explain(folder, 1) == "RuntimeError: first\nsecond"
+    attempt = create(tmp_path, "run").new_attempt()
+    attempt.log.write_text("ValueError: something earlier\n")
+    attempt.failure.write_text("RuntimeError: first\n\nsecond\nthird\n")
+    assert explain(attempt, 1) == "RuntimeError: first\nsecond"
 
 
 def test_an_engine_that_dies_because_the_run_ends_is_not_taken_for_the_cause(tmp_path):
-    folder = create(tmp_path, "run")
-    folder.log.write_text("EngineDeadError: torn down\n")
-    folder.failure.write_text("AssertionError: batch does not divide\n")
-    assert explain(folder, 1) == "AssertionError: batch does not divide"
+    attempt = create(tmp_path, "run").new_attempt()
+    attempt.log.write_text("EngineDeadError: torn down\n")
+    attempt.failure.write_text("AssertionError: batch does not divide\n")
+    assert explain(attempt, 1) == "AssertionError: batch does not divide"
 
 
 def test_failed_rollouts_are_explained_with_what_failed_in_them(tmp_path):
-    folder = create(tmp_path, "run")
-    folder.log.write_text("(Worker pid=1) RuntimeError: no verdict\n(Task pid=2) x.FailedRolloutError: 3 of 4\n")
-    folder.failure.write_text("FailedRolloutError: 3 of 4 groups failed\n")
-    assert explain(folder, 1) == "FailedRolloutError: 3 of 4 groups failed\nRuntimeError: no verdict"
+    attempt = create(tmp_path, "run").new_attempt()
+    attempt.log.write_text("(Worker pid=1) RuntimeError: no verdict\n(Task pid=2) x.FailedRolloutError: 3 of 4\n")
+    attempt.failure.write_text("FailedRolloutError: 3 of 4 groups failed\n")
+    assert explain(attempt, 1) == "FailedRolloutError: 3 of 4 groups failed\nRuntimeError: no verdict"
 
 
 def test_describe_unwraps_to_the_cause():
@@ -129,26 +180,31 @@ def test_describe_unwraps_to_the_cause():
         assert describe(error) == "KeyError: 'root'"
 
 
-STOPPED_TWICE = """
+STOPPED = """
 import os, signal, sys, time
 from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
-with stopping_signals_raise() as ignore_further_signals:
+number, asked = int(sys.argv[1]), sys.argv[2] == "asked"
+with stopping_signals_raise((lambda: print("asked", flush=True)) if asked else None) as ignore_further_signals:
     try:
-        os.kill(os.getpid(), int(sys.argv[1]))
+        os.kill(os.getpid(), number)
+        if asked:
+            os.kill(os.getpid(), number)
         time.sleep(9)
     except Stopped as stop:
         ignore_further_signals()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             os.kill(os.getpid(), number)
         print("cleaned up", flush=True)
         sys.exit(stop.exit_code)
 """
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(2, 130), (15, 143), (1, 129)])
-def test_a_second_signal_does_not_disturb_the_clean_up(number, exit_code):
-    done = subprocess.run([sys.executable, "-c", STOPPED_TWICE, str(number)], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (exit_code, "cleaned up\n")
+@pytest.mark.parametrize("first", ["at_once", "asked"])
+@pytest.mark.parametrize(("number", "exit_code"), [(2, 130), (15, 143), (1, 129), (10, 138)])
+def test_the_first_signal_asks_the_second_ends_and_more_do_not_disturb_the_clean_up(number, exit_code, first):
+    done = subprocess.run([sys.executable, "-c", STOPPED, str(number), first], capture_output=True, text=True)
+    expected = ["asked", "cleaned up"] if first == "asked" else ["cleaned up"]
+    assert (done.returncode, done.stdout.splitlines()) == (exit_code, expected)
 
 
 def test_every_process_with_the_mark_is_ended_even_a_daemon_that_ignores_sigterm(tmp_path):

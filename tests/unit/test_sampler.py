@@ -1,9 +1,6 @@
-"""The replay buffer's options, its deadline, and the health check of an engine."""
+"""The replay buffer's options and its deadline."""
 
 from __future__ import annotations
-
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from omegaconf import OmegaConf
@@ -15,7 +12,6 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from reinforcepp_verl import reward_watch
 from reinforcepp_verl.config import RewardErrorOptions
-from reinforcepp_verl.engine_watch import health_problem
 from reinforcepp_verl.sampler import FailedRolloutError, ReinforceppReplayBuffer, StalledRolloutError
 
 
@@ -133,34 +129,3 @@ def test_groups_filtered_out_for_their_answers_do_not(monkeypatch):
     buffer = filtering(monkeypatch, broken="")
     for uid in "abcd":
         evict(buffer, uid)
-
-
-@pytest.fixture
-def server():
-    class Handler(BaseHTTPRequestHandler):
-        status = 200
-
-        def do_GET(self):
-            self.send_response(self.status)
-            self.end_headers()
-
-        def log_message(self, *_):
-            return None
-
-    http = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    yield http, Handler
-    http.shutdown()
-    http.server_close()
-
-
-def test_health_problem(server, monkeypatch):
-    http, handler = server
-    address = f"127.0.0.1:{http.server_port}"
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # never used for an engine
-    assert health_problem(address) is None
-    handler.status = 503
-    assert "503" in health_problem(address)
-    http.shutdown()
-    http.server_close()
-    assert "does not answer" in health_problem(address)

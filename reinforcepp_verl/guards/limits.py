@@ -1,0 +1,156 @@
+"""Guards over the metrics of a step: skipped updates, steps without a signal, and values beyond a limit."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reinforcepp_verl.guards import GuardError
+from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions
+
+logger = logging.getLogger(__name__)
+
+# verl takes the mean over a step's updates, so that one of them makes it NaN or infinite.
+FINITE = ("actor/grad_norm", "actor/loss", "critic/grad_norm", "critic/loss")
+SCORES, ADVANTAGES = "critic/score", "critic/advantages"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One metric and what it may be; NaN is beyond every limit."""
+
+    option: str
+    metric: str
+    value: float
+    is_floor: bool
+    always_reported: bool
+    remedy: str
+
+    def passed_by(self, value: float) -> bool:
+        """Return True if `value` is beyond the limit."""
+        return not (value >= self.value if self.is_floor else value <= self.value)
+
+    def describe(self, value: float) -> str:
+        """Say that `value` is beyond the limit."""
+        side = "below" if self.is_floor else "above"
+        return f"{self.metric} is {value:.4g}, {side} {GUARDS_NODE}.{self.option}={self.value:g}"
+
+
+def limits(options: GuardOptions) -> list[Limit]:
+    """List the limits that are switched on."""
+    rows = (
+        ("max_kl", "reinforcepp/kl", False, True, "raise the coefficient of the KL, or lower the learning rate"),
+        ("max_update_kl", "actor/ppo_kl", False, True, "lower the learning rate, or make fewer updates a step"),
+        (
+            "min_entropy",
+            "actor/entropy",
+            True,
+            True,
+            "the policy collapses: raise clip_ratio_high or entropy_coeff",
+        ),
+        ("max_entropy", "actor/entropy", False, True, "the policy dissolves: lower the learning rate or entropy_coeff"),
+        (
+            *("max_logprob_gap", "training/rollout_probs_diff_mean", False, False),
+            "rollout and trainer do not compute the same model: compare their data types, sampling and weights",
+        ),
+    )
+    return [
+        Limit(option, metric, value, is_floor, always_reported, remedy)
+        for option, metric, is_floor, always_reported, remedy in rows
+        if (value := getattr(options, option)) is not None
+    ]
+
+
+class Guards:
+    """Judges a run, step by step; the trainer calls it at two places of each step.
+
+    `after_update`, right behind the updates of a step: raises before anything of the step is saved. `after_step`, when
+    all metrics are there; a step that it condemns is logged first, and then `verdict` raises. What `after_step` judges
+    leaves the weights as they were, so a checkpoint of that step is sound.
+    """
+
+    def __init__(self, options: GuardOptions) -> None:
+        self.options = options
+        self._limits = limits(options)
+        self._beyond = {limit.option: 0 for limit in self._limits}
+        self._skipped_in_a_row = 0
+        self._silent_in_a_row = self._silent_now = 0
+
+    def after_update(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Judge the updates and the policy, and return what to add to the metrics.
+
+        `guards/skipped_updates` is 1 for a step in which verl skipped an update or the loss was not finite, else 0.
+
+        Raises:
+            GuardError: too many such steps in a row, or too many beyond a limit
+        """
+        bad = [f"{name} is {metrics[name]}" for name in FINITE if name in metrics and not math.isfinite(metrics[name])]
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if bad else 0
+        if bad:
+            self._warn_or_stop(
+                self._skipped_in_a_row,
+                self.options.max_skipped_updates,
+                f"{bad[0]} ({GUARDS_NODE}.max_skipped_updates={self.options.max_skipped_updates})",
+                "verl skipped an update; look at the rewards and log-probabilities, or lower the learning rate",
+            )
+        for limit in self._limits:
+            self._judge(limit, metrics)
+        return {"guards/skipped_updates": float(bool(bad))}
+
+    def after_step(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Look for a signal in the whole step, and return what to add to the metrics: steps in a row without one.
+
+        A second call for the same step gives the same.
+        """
+        silent = _constant(metrics, SCORES) or (_constant(metrics, ADVANTAGES) and metrics[f"{ADVANTAGES}/max"] == 0)
+        self._silent_now = self._silent_in_a_row + 1 if silent else 0
+        return {"guards/steps_without_signal": float(self._silent_now)}
+
+    def verdict(self) -> None:
+        """End the run if the step that is now recorded was one too many.
+
+        Raises:
+            GuardError: there was no signal for `no_signal_steps` steps
+        """
+        self._silent_in_a_row = self._silent_now
+        if self._silent_in_a_row:
+            self._warn_or_stop(
+                self._silent_in_a_row,
+                self.options.no_signal_steps,
+                f"all answers score alike, or no advantage differs from 0 ({GUARDS_NODE}.no_signal_steps="
+                f"{self.options.no_signal_steps})",
+                "the task is solved, too hard, or the reward function is wrong: look at the answers, change data or "
+                "rollout.n, or filter such groups (algorithm.filter_groups)",
+            )
+
+    def _judge(self, limit: Limit, metrics: Mapping[str, float]) -> None:
+        if limit.metric not in metrics:
+            if limit.always_reported:
+                raise GuardError(
+                    f"{GUARDS_NODE}.{limit.option} is {limit.value:g}, but the step reports no {limit.metric}; "
+                    f"set {GUARDS_NODE}.{limit.option}=null"
+                )
+            return
+        value = metrics[limit.metric]
+        self._beyond[limit.option] = self._beyond[limit.option] + 1 if limit.passed_by(value) else 0
+        if self._beyond[limit.option]:
+            self._warn_or_stop(
+                self._beyond[limit.option],
+                self.options.patience,
+                f"{limit.describe(value)} ({GUARDS_NODE}.patience={self.options.patience})",
+                limit.remedy,
+            )
+
+    @staticmethod
+    def _warn_or_stop(steps: int, allowed: int | None, finding: str, remedy: str) -> None:
+        if allowed is not None and steps >= allowed:
+            raise GuardError(f"for {steps} steps in a row {finding}; {remedy}")
+        if steps == 1:
+            logger.warning("%s; %s", finding, remedy)
+
+
+def _constant(metrics: Mapping[str, float], name: str) -> bool:
+    """Return True if the largest and the smallest of a step's values are equal."""
+    return f"{name}/max" in metrics and metrics[f"{name}/max"] == metrics[f"{name}/min"]

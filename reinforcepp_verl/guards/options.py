@@ -1,0 +1,63 @@
+"""The config node `guards`: what makes a run end although nothing raised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import DictConfig, OmegaConf
+
+GUARDS_NODE = "guards"
+COUNTS = ("max_skipped_updates", "no_signal_steps", "patience")
+
+
+@dataclass
+class GuardOptions:
+    """The node `guards`. Where null is possible, it switches a guard off."""
+
+    max_skipped_updates: int = 3
+    """Steps in a row, each with an update that verl skipped because its gradient was NaN or infinite, after which the
+    run stops. In fp16 some are skipped at the start, while the scale of the loss settles."""
+    no_signal_steps: int | None = 20
+    """Steps in a row, each with equal scores throughout or with no advantage but 0, after which the run stops."""
+    max_kl: float | None = None
+    """Limit of `reinforcepp/kl`, the mean of log pi - log pi_ref over tokens. Needs a reference model."""
+    max_update_kl: float | None = None
+    """Limit of `actor/ppo_kl`, how far the updates of one step move the policy."""
+    min_entropy: float | None = None
+    """Lower limit of `actor/entropy`."""
+    max_entropy: float | None = None
+    """Upper limit of `actor/entropy`."""
+    max_logprob_gap: float | None = 0.05
+    """Limit of `training/rollout_probs_diff_mean`, the mean difference between the probabilities that rollout and
+    trainer give a token: verl calls 0.005 healthy and 0.01 a problem. A rollout without log-probabilities has none."""
+    patience: int = 5
+    """Steps in a row beyond one of the limits above after which the run stops; the first one logs a warning."""
+    hang_deadline_s: float = 600.0
+    """Seconds without an answer from a vLLM engine, or from a part of the TransferQueue, after which the run stops."""
+    step_deadline_s: float | None = 7200.0
+    """Seconds in one and the same phase of a step, rollouts excepted, after which the run stops: an FSDP worker hangs.
+    Rollouts have `trainer.v1.sampler.sampler_kwargs.stall_deadline_s`."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not (value >= 1 if name in COUNTS else value > 0):
+                raise ValueError(
+                    f"{GUARDS_NODE}.{name} is {value}: it must be {'1 or more' if name in COUNTS else 'above 0'}"
+                )
+        if self.min_entropy is not None and self.max_entropy is not None and self.min_entropy >= self.max_entropy:
+            raise ValueError(
+                f"{GUARDS_NODE}.min_entropy is {self.min_entropy}: it must be below {GUARDS_NODE}.max_entropy, which "
+                f"is {self.max_entropy}"
+            )
+
+
+def read_guards(config: DictConfig) -> GuardOptions:
+    """Return the node `guards` of a configuration; where there is none, the defaults.
+
+    Raises:
+        ValueError: a value that is not valid; the message names the key and what is valid
+    """
+    given = OmegaConf.select(config, GUARDS_NODE)
+    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(GuardOptions), given or {}))
+    assert isinstance(typed, GuardOptions)
+    return typed

@@ -1,0 +1,46 @@
+"""Refuses to keep weights that are not finite: reads the shards of a checkpoint before it counts as one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from reinforcepp_verl.guards import GuardError
+
+READERS = 4
+"""Shards read at a time; each is mapped, so that what is held of it can be dropped again."""
+
+
+def finite_weights(checkpoint_folder: Path, world_size: int) -> None:
+    """Read the model's shards `actor/model_world_size_W_rank_R.pt` of a checkpoint that was just written.
+
+    Raises:
+        GuardError: a parameter is NaN or infinite; the message names the first one and its shard
+    """
+    names = [f"model_world_size_{world_size}_rank_{rank}.pt" for rank in range(world_size)]
+    files = [checkpoint_folder / "actor" / name for name in names]
+    with ThreadPoolExecutor(READERS) as pool:
+        for file, bad in zip(files, pool.map(_first_bad, files), strict=True):
+            if bad is not None:
+                raise GuardError(
+                    f"{bad} in {file.name} has NaN or infinite values, so the checkpoint is not kept: resume from the "
+                    "one before with a lower learning rate"
+                )
+
+
+def _first_bad(file: Path) -> str | None:
+    state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    tensors = ((name, value.to_local() if isinstance(value, DTensor) else value) for name, value in state.items())
+    return next((name for name, value in tensors if not _is_finite(value)), None)
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Tell without a copy: the smallest and the largest value are NaN if any is."""
+    if not values.is_floating_point() or values.numel() == 0:
+        return True
+    low, high = torch.aminmax(values)
+    return bool(torch.isfinite(low) & torch.isfinite(high))

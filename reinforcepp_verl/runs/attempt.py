@@ -1,0 +1,122 @@
+"""One attempt of a run: a child process with verl in it, its output in a log, its progress on the console."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from reinforcepp_verl.runs import processes
+from reinforcepp_verl.runs.console import RunConsole
+from reinforcepp_verl.runs.folder import ATTEMPT_VARIABLE, Attempt
+from reinforcepp_verl.runs.metrics import MetricsFile, MetricsFollower
+from reinforcepp_verl.runs.signals import Stopped
+from reinforcepp_verl.runs.summary import Summary
+
+LOOK_EVERY_S = 0.2
+STOP_GRACE_S = 10.0
+FILE_LOGGER = "file"
+
+
+def write_config(config: DictConfig, attempt: Attempt) -> None:
+    """Write what the training process reads: the resolved config, with what makes verl write into the run's folder."""
+    config = config.copy()
+    run = attempt.run
+    loggers = [config.trainer.logger] if isinstance(config.trainer.logger, str) else list(config.trainer.logger or [])
+    with open_dict(config):
+        config.trainer.default_local_dir = str(run.checkpoints)
+        config.trainer.validation_data_dir = config.trainer.validation_data_dir or str(run.validation)
+        # metrics.jsonl is made from what the file logger writes.
+        config.trainer.logger = loggers if FILE_LOGGER in loggers else [*loggers, FILE_LOGGER]
+        config.ray_kwargs.ray_init.runtime_env.env_vars = {
+            **_variables(attempt),
+            **(config.ray_kwargs.ray_init.runtime_env.get("env_vars") or {}),
+        }
+    OmegaConf.save(config, attempt.config, resolve=True)
+
+
+def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Summary, metrics: MetricsFile) -> int:
+    """Show the attempt until its process ends; return that process's exit code, 0 also when it was asked to stop."""
+    follower = MetricsFollower(attempt.tracker, metrics)
+    with _training_process(attempt, _environment(config, attempt)) as process, screen:
+        running = True
+        while running:
+            running = process.poll() is None
+            for record in follower.new_records():
+                summary.add(record)
+                summary.write(attempt.run.summary)
+                screen.show(record)
+            if running and attempt.stop_requested() and not attempt.training.exists():
+                # There is no step to finish yet: the start can take minutes, and whoever asks may not have them.
+                attempt.stopped.touch()
+                _end(process)
+                break
+            time.sleep(LOOK_EVERY_S if running else 0)
+    follower.close()
+    if attempt.stopped.exists():
+        return 0
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _variables(attempt: Attempt) -> dict[str, str]:
+    """Return what processes on all nodes are to know, through Ray."""
+    return {
+        processes.MARK: str(attempt.run.path),
+        ATTEMPT_VARIABLE: str(attempt.path),
+        "VERL_FILE_LOGGER_PATH": str(attempt.tracker),
+        # One curve in these for all attempts.
+        "TENSORBOARD_DIR": os.environ.get("TENSORBOARD_DIR", str(attempt.run.path / "tensorboard")),
+        "WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID", attempt.run.path.name),
+        "WANDB_RESUME": os.environ.get("WANDB_RESUME", "allow"),
+    }
+
+
+def _environment(config: DictConfig, attempt: Attempt) -> dict[str, str]:
+    """Return the environment of the training process, which all processes of the run on this machine inherit."""
+    environment = {
+        **os.environ,
+        processes.MARK: str(attempt.run.path),
+        # Ray's agents rename themselves, which overwrites the environment that carries the mark.
+        "SPT_NOENV": "1",
+        # The log is to be whole: Ray would leave out lines that repeat.
+        "RAY_DEDUP_LOGS": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if config.ray_kwargs.ray_init.get("address") == "local":
+        # Ray then stays on loopback, and with it vLLM's servers. The name speaks of what Ray made it for, but nothing
+        # else does this: Ray replaces `_node_ip_address=127.0.0.1` by the machine's address.
+        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    return environment
+
+
+@contextmanager
+def _training_process(attempt: Attempt, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
+    """Start the worker in a session of its own, so that Ctrl-C reaches only us and we decide how it ends."""
+    command = [sys.executable, "-m", "reinforcepp_verl.runs.worker", str(attempt.path)]
+    with attempt.log.open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        yield process
+    except Stopped:
+        _end(process)
+        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()

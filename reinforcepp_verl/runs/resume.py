@@ -1,0 +1,156 @@
+"""Continue a run in its own folder: from its newest whole checkpoint, or from the start if it has none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from yaml import YAMLError
+
+from reinforcepp_verl.checkpoints import identity, store
+from reinforcepp_verl.checkpoints.store import Saved
+from reinforcepp_verl.preflight import problems
+from reinforcepp_verl.runs import launch, saved_config
+from reinforcepp_verl.runs.console import say
+from reinforcepp_verl.runs.folder import RunFolder
+from reinforcepp_verl.runs.history import validation_key
+from reinforcepp_verl.runs.metrics import Record, flatten, recorded, start_step
+
+SET_BY_RESUME = ("trainer.resume_mode", "trainer.resume_from_path", "trainer.val_before_train", "trainer.val_only")
+THIS_ATTEMPT_ONLY = "ray_kwargs"
+"""Says where an attempt runs, so what is given for one is not kept for the next."""
+
+
+class NothingLeftError(Exception):
+    """All steps of the run are done."""
+
+
+@dataclass
+class Continuation:
+    """An attempt that is ready to start."""
+
+    run: RunFolder
+    config: DictConfig
+    records: dict[int, Record]
+    notes: list[str] = field(default_factory=list)
+
+    def start(self, console: Console) -> int:
+        """Run it and return the exit code."""
+        for note in self.notes:
+            say(console, note)
+        return launch.run_in(self.run, self.config, self.records, console)
+
+
+def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
+    """Run the next attempt of the run in `folder` and return the exit code.
+
+    Raises:
+        ValueError: there is no run, another command runs it, an override is wrong, or what is there does not fit
+            together, a line for each problem
+    """
+    run = RunFolder(folder.resolve())
+    saved_config.load(run)
+    _enter_directory(run)
+    with launch.only_one(run):
+        try:
+            continuation = prepare(run, overrides)
+        except NothingLeftError as end:
+            say(console, str(end))
+            return 0
+        return continuation.start(console)
+
+
+def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
+    """Find the checkpoint, compare it with the configuration, and set where the attempt begins.
+
+    Raises:
+        ValueError: see `resume`
+        NothingLeftError: there is nothing to do
+    """
+    kept, config = _configs(run, overrides)
+    saved, ignored = store.newest(run.checkpoints)
+    notes = [f"ignored: {reason}" for reason in ignored]
+    if ignored and saved is None:
+        ignored.append(f"{run.path} has no whole checkpoint: delete {run.checkpoints} to start from the beginning")
+        raise ValueError("\n".join(ignored))
+    if saved is not None:
+        if found := identity.obstacles(saved, config):
+            raise ValueError("\n".join(found))
+        notes += [f"continues at step {saved.manifest.step} from {saved.path}"]
+        notes += [f"  changed since then: {change}" for change in identity.changes(saved, config)]
+        config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(saved.path)
+    records = _records(run, start_step(config), saved)
+    _set_validation(config, records, saved)
+    _stop_if_done(run, config, saved)
+    launch.keep_config(kept, run)
+    return Continuation(run, config, records, notes or [f"starts from the beginning: {run.path} has no checkpoint yet"])
+
+
+def _configs(run: RunFolder, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+    """Return the configuration to keep in the run's folder, and that of the attempt."""
+    try:
+        kept, config = (saved_config.with_references(saved_config.load(run)) for _ in range(2))
+        for override in overrides:
+            saved_config.apply(override, config, SET_BY_RESUME, command="resume")
+            if not override.startswith(f"{THIS_ATTEMPT_ONLY}."):
+                saved_config.apply(override, kept, SET_BY_RESUME, command="resume")
+        OmegaConf.resolve(config)
+    except (YAMLError, OmegaConfBaseException, HydraException) as error:
+        raise ValueError(f"{run.config} with {' '.join(overrides)}: {' '.join(str(error).split())}") from error
+    if config.trainer.val_only:
+        raise ValueError(f"{run.path} is an evaluation, which is done again with `reinforcepp eval`")
+    if found := problems(config):
+        raise ValueError("\n".join(" ".join(problem.split()) for problem in found))
+    return kept, config
+
+
+def _records(run: RunFolder, start: int, saved: Saved | None) -> dict[int, Record]:
+    """Return the steps done before; those of a step cut off in its validation lie in its checkpoint."""
+    records = recorded(run, start)
+    if saved is not None and start not in records:
+        path = saved.path / store.METRICS
+        if not path.is_file():
+            raise ValueError(f"{run.path}: no metrics of step {start}, which {saved.path} continues from")
+        records[start] = flatten(path.read_bytes())
+    return records
+
+
+def _set_validation(config: DictConfig, records: dict[int, Record], saved: Saved | None) -> None:
+    """Begin with the validation of the step that the attempt starts from, if that one is due and was not done."""
+    trainer = config.trainer
+    if saved is None:
+        return
+    step, last = saved.manifest.step, trainer.total_training_steps
+    due = trainer.test_freq > 0 and (step % trainer.test_freq == 0 or (last is not None and step >= last))
+    trainer.val_before_train = due and validation_key(records[step]) is None
+
+
+def _enter_directory(run: RunFolder) -> None:
+    """Go where the run was started, so that its relative paths mean the same files; stay, if that is elsewhere."""
+    if run.summary.is_file() and Path(directory := orjson.loads(run.summary.read_bytes())["directory"]).is_dir():
+        os.chdir(directory)
+
+
+def _stop_if_done(run: RunFolder, config: DictConfig, saved: Saved | None) -> None:
+    wanted = config.trainer.total_training_steps
+    summary = orjson.loads(run.summary.read_bytes()) if run.summary.is_file() else {}
+    if saved is not None:
+        done = wanted is not None and saved.manifest.step >= wanted and not config.trainer.val_before_train
+    elif summary.get("status") == "finished":
+        if wanted is not None and wanted > summary["steps"]:
+            raise ValueError(
+                f"{run.path} finished with {summary['steps']} steps and kept no checkpoint to continue from: set "
+                "trainer.save_freq in a new run"
+            )
+        done = True
+    else:
+        done = False
+    if done:
+        raise NothingLeftError(f"nothing left to do: {run.path} has done its {wanted or summary['steps']} steps")

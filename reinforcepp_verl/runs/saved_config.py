@@ -1,0 +1,75 @@
+"""The configuration that a run kept, as one that can be changed again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from hydra import compose, initialize
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl import search_path
+from reinforcepp_verl.preflight.schema import BASE, Tree, as_tree
+from reinforcepp_verl.runs.folder import RunFolder
+
+
+def load(run: RunFolder) -> DictConfig:
+    """Read config.yaml of a run.
+
+    Raises:
+        ValueError: it has none, or it holds something else
+    """
+    if not run.config.is_file():
+        raise ValueError(
+            f"{run.path}: no config.yaml; give the folder of a run, for example runs/latest, or a checkpoint in it"
+        )
+    config = OmegaConf.load(run.config)
+    if not isinstance(config, DictConfig):
+        raise ValueError(f"{run.config}: not the configuration of a run")
+    return config
+
+
+def with_references(saved: DictConfig) -> DictConfig:
+    """Lay the saved config over the base, and keep the base's references where they give what is saved.
+
+    config.yaml holds only what references came to: an override of data.max_response_length would not reach the rollout.
+    """
+    search_path.register()
+    with initialize(config_path=None, version_base="1.3"):
+        base = compose(BASE, overrides=[f"model_engine={saved.model_engine}"])
+    references = list(_references(as_tree(base)))
+    OmegaConf.set_struct(base, False)
+    base.merge_with(saved)
+    for key, reference in references:
+        value = OmegaConf.select(base, key)
+        OmegaConf.update(base, key, reference)
+        if OmegaConf.select(base, key) != value:
+            OmegaConf.update(base, key, value)
+    return base
+
+
+def apply(override: str, config: DictConfig, fixed: Collection[str], *, command: str, option: str = "") -> None:
+    """Set one `key=value` in `config`; `option` is what stands before it on the command line of `command`.
+
+    Raises:
+        ValueError: it is not written so, names a node instead of a value, or a key in `fixed`
+    """
+    key, equals, _ = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"{option}{override}: write key=value, as for reinforcepp train")
+    if key in fixed:
+        raise ValueError(f"{option}{override}: {command} sets {key} itself; leave it out")
+    given = OmegaConf.from_dotlist([override])
+    node, value = OmegaConf.select(config, key), OmegaConf.select(given, key, throw_on_resolution_failure=False)
+    if isinstance(node, DictConfig) and node and value is not None and not isinstance(value, DictConfig):
+        raise ValueError(
+            f"{option}{override}: {key} holds keys; set one of them, such as {key}.{next(iter(as_tree(node)))}"
+        )
+    config.merge_with(given)
+
+
+def _references(tree: Tree, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _references(value, f"{prefix}{name}.")
+        elif isinstance(value, str) and "${" in value:
+            yield f"{prefix}{name}", value

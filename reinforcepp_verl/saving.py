@@ -1,0 +1,213 @@
+"""verl's trainers with saves that are whole or not there, and with an end that somebody asked for.
+
+A checkpoint is written beside the others and gets its name when all of it is on the disk and the step's metrics are
+recorded: what a run continues from then has the metrics of every step before it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from omegaconf import DictConfig, OmegaConf
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
+
+from reinforcepp_verl.checkpoints import durable, identity, manifest, store
+from reinforcepp_verl.checkpoints.manifest import Manifest
+from reinforcepp_verl.guards.weights import finite_weights
+from reinforcepp_verl.runs.folder import Attempt
+
+if TYPE_CHECKING:
+    from transfer_queue import KVBatchMeta
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer as Base
+    from verl.utils.tracking import Tracking
+else:
+    Base = object
+
+logger = logging.getLogger(__name__)
+
+FSDP = "dp"
+"""verl's name of the engine whose shards we know."""
+OF_A_STEP, NOT_A_METRIC = "training/global_step", "_dapo_filtered_reward_counts"
+
+
+class SavingTrainer(Base):
+    """Mixed into verl's trainers: staged saves, a manifest, pruning by the disk, and the STOP file."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.given_config = copy.deepcopy(config)
+        self.attempt = Attempt.of_this_process()
+        self.keep = config.trainer.max_actor_ckpt_to_keep
+        # verl remembers what it saved, forgets it with the process, and may delete before the next save is whole.
+        config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
+        self._staged: Path | None = None
+        self._stopping = False
+        super().__init__(config)
+
+    # verl makes its logger inside fit(); what it records is what completes a step.
+    @property  # type: ignore[override]
+    def logger(self) -> Recorder:
+        """verl's Tracking, which tells this trainer what it has recorded."""
+        return self._recorder
+
+    @logger.setter
+    def logger(self, tracking: Tracking) -> None:
+        self._recorder = Recorder(tracking, self)
+
+    def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        batch = super().step(metrics, timing_raw)
+        self._batch, self._metrics = batch, metrics
+        return batch
+
+    def on_train_begin(self) -> None:
+        if self.attempt is not None:
+            self.attempt.training.touch()
+        if self._stop_requested():
+            self._end_loop()
+        else:
+            super().on_train_begin()
+
+    def on_step_end(self) -> None:
+        # The last step is finished in any case.
+        self._stopping = self._stop_requested() and self.global_steps < self.total_training_steps
+        if self._stopping and self._staged is None:
+            self._save_checkpoint()
+        super().on_step_end()
+
+    def on_validate_begin(self) -> None:
+        if self._staged is not None:
+            # A validation can take long, and a save is not to wait for it.
+            self._record_before_validation(self._staged)
+            self._commit()
+        super().on_validate_begin()
+
+    def _validate(self) -> dict[str, float]:
+        # The next attempt does it: a run that was asked to stop may have seconds.
+        return {} if self._stopping else super()._validate()
+
+    def recorded(self) -> None:
+        """Complete the step whose metrics are recorded."""
+        if self._staged is not None:
+            self._commit()
+        if self._stopping:
+            self._end_loop()
+
+    def judge(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Return what to add to the metrics of a whole step."""
+        return {}
+
+    def save_state(self) -> dict[str, Any]:
+        """Return what else belongs into a checkpoint, as JSON takes it."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what `save_state` gave."""
+
+    def _save_checkpoint(self) -> None:
+        staging = store.begin(self._checkpoints)
+        trainer, callback = self.config.trainer, self.checkpoint_callback
+        given, trainer.default_local_dir = trainer.default_local_dir, str(staging)
+        self.checkpoint_callback = CheckpointCallback()
+        try:
+            super()._save_checkpoint()
+        finally:
+            trainer.default_local_dir, self.checkpoint_callback = given, callback
+        folder = staging / store.folder_name(self.global_steps)
+        (folder / store.STATE).write_text(json.dumps(self.save_state()), encoding="utf-8")
+        OmegaConf.save(self.given_config, folder / store.CONFIG, resolve=True)
+        self._staged = folder
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.global_steps == 0:
+            return
+        given = self.config.trainer
+        folder = self._checkpoints / store.folder_name(self.global_steps)
+        path = Path(given.resume_from_path if given.resume_mode == "resume_path" else folder) / store.STATE
+        if path.is_file():
+            self.load_state(json.loads(path.read_text(encoding="utf-8")))
+        else:
+            self.load_state({})
+
+    @property
+    def _checkpoints(self) -> Path:
+        return Path(self.config.trainer.default_local_dir).absolute()
+
+    def _commit(self) -> None:
+        assert self._staged is not None
+        folder, self._staged = self._staged, None
+        workers = identity.world_size(self.config)
+        if self.config.model_engine == FSDP:
+            _check_shards(folder, workers)
+        if self.attempt is not None and self.attempt.tracker.exists():
+            durable.sync(self.attempt.tracker)
+        final = store.commit(folder, self._checkpoints, self._manifest(folder, workers))
+        gone = store.prune(self._checkpoints, self.keep)
+        logger.info("saved %s%s", final, f", deleted {', '.join(path.name for path in gone)}" if gone else "")
+        self.checkpoint_callback.on_save(
+            trainer=self, global_step=self.global_steps, checkpoint_dir=str(final), async_save=False
+        )
+
+    def _manifest(self, folder: Path, workers: int) -> Manifest:
+        files = manifest.describe_files(folder)
+        return Manifest(
+            step=self.global_steps,
+            world_size=workers,
+            seed=OmegaConf.select(self.given_config, "seed"),
+            config_digest=str(files[store.CONFIG]["xxh3_128"]),
+            data=identity.fingerprint(self.given_config),
+            versions=identity.versions(),
+            files=files,
+        )
+
+    def _record_before_validation(self, folder: Path) -> None:
+        """Put the metrics of the step under way into its checkpoint: verl records them after the validation."""
+        record = dict(self._metrics)
+        epoch = (self.global_steps - 1) // self.steps_per_epoch
+        self._compute_metrics(self._batch, record, dict(self.timing_raw), global_steps=self.global_steps, epoch=epoch)
+        record.pop(NOT_A_METRIC, None)
+        record.update(self.judge(record))
+        content = {"step": self.global_steps, "data": record}
+        (folder / store.METRICS).write_bytes(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def _stop_requested(self) -> bool:
+        return self.attempt is not None and self.attempt.stop_requested()
+
+    def _end_loop(self) -> None:
+        """Have verl's loop end well: it goes on while the step is not above this number."""
+        assert self.attempt is not None
+        self.attempt.stopped.touch()
+        self.total_training_steps = 0
+
+
+def _check_shards(folder: Path, workers: int) -> None:
+    """Refuse a save that lacks shards, or whose weights are not finite."""
+    found = len(list((folder / "actor").glob("model_world_size_*_rank_*.pt")))
+    if found != workers:
+        raise FileNotFoundError(
+            f"{folder} holds {found} of {workers} shards: checkpoints must lie on a file system that all nodes share; "
+            "set runs_dir to one"
+        )
+    finite_weights(folder, workers)
+
+
+class Recorder:
+    """verl's Tracking; the trainer learns of each record after all loggers have it."""
+
+    def __init__(self, tracking: Tracking, trainer: SavingTrainer) -> None:
+        self._tracking, self._trainer = tracking, trainer
+
+    def log(self, data: dict[str, Any], step: int) -> None:
+        """Record the metrics of a step, or of a validation alone."""
+        if OF_A_STEP in data:
+            data = {**data, **self._trainer.judge(data)}
+        self._tracking.log(data=data, step=step)
+        self._trainer.recorded()
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close the loggers."""
+        self._tracking.finish(exit_code=exit_code)

@@ -1,0 +1,1 @@
+"""Runs as Slurm jobs: what `reinforcepp slurm` does around recipes/slurm/train.sbatch."""

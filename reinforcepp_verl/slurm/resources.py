@@ -1,0 +1,47 @@
+"""What a run needs of a cluster: nodes, and of each its GPUs and CPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from reinforcepp_verl.preflight.values import trainer_mode, value
+
+NODES = "trainer.nnodes"
+CPUS = "ray_kwargs.ray_init.num_cpus"
+ROLLOUT, JUDGE = "actor_rollout_ref.rollout", "reward.reward_model"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """`gpus` (on the CPU: virtual ones) and `cpus` are one node's; `cpus` is None for all that the job has."""
+
+    nodes: int
+    device: str
+    gpus: int
+    cpus: int | None
+
+
+def needed(config: DictConfig, nodes: int | None = None) -> Resources:
+    """Return what a sound configuration needs, on `nodes` nodes if that is given.
+
+    Raises:
+        ValueError: the run does not fit on so many nodes
+    """
+    wanted, device = value(config, NODES), value(config, "trainer.device")
+    pools = [wanted * value(config, "trainer.n_gpus_per_node"), *_further_pools(config)]
+    nodes = wanted if nodes is None else nodes
+    if len(pools) == 1 and nodes != wanted:
+        raise ValueError(f"{nodes} nodes, but {NODES} is {wanted}; take {wanted} nodes or set {NODES}={nodes}")
+    if sum(pools) % nodes:
+        raise ValueError(f"{nodes} nodes: they must divide the {sum(pools)} GPUs of trainer, rollout and reward model")
+    return Resources(nodes, device, sum(pools) // nodes, value(config, CPUS))
+
+
+def _further_pools(config: DictConfig) -> list[int]:
+    """Return the GPUs of engines that do not share the trainer's."""
+    owners = [ROLLOUT] if trainer_mode(config) == "separate_async" else []
+    if value(config, f"{JUDGE}.enable") and value(config, f"{JUDGE}.enable_resource_pool"):
+        owners.append(JUDGE)
+    return [value(config, f"{owner}.nnodes") * value(config, f"{owner}.n_gpus_per_node") for owner in owners]

@@ -1,0 +1,39 @@
+"""site.env: what differs between clusters, written in bash because the job's script reads it too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = "site.env"
+VARIABLE = "SITE_ENV"
+# NUL-separated, as options may hold anything else; the functions that the file defines are not called.
+_PRINT = 'set -eu; SBATCH_ARGS=() GPU_TYPE=; source "$1" >&2; printf "%s\\0" "$GPU_TYPE" "${SBATCH_ARGS[@]}"'
+
+
+@dataclass(frozen=True)
+class Site:
+    """The part of the file that matters when a job is submitted."""
+
+    file: Path
+    sbatch_args: tuple[str, ...] = ()
+    gpu_type: str = ""
+
+
+def read(folder: Path) -> Site:
+    """Read the file named by SITE_ENV, or `folder`/site.env, which need not exist.
+
+    Raises:
+        ValueError: bash cannot read it
+    """
+    named = os.environ.get(VARIABLE)
+    file = Path(named).resolve() if named else folder / NAME
+    if not file.exists() and not named:
+        return Site(file)
+    done = subprocess.run(["bash", "-c", _PRINT, "bash", str(file)], capture_output=True, text=True, cwd=folder)
+    if done.returncode != 0:
+        raise ValueError(f"{file}: {done.stderr.strip().splitlines()[-1]}; repair it (recipes/slurm/site.env.example)")
+    gpu_type, *sbatch_args = done.stdout.removesuffix("\0").split("\0")
+    return Site(file, tuple(sbatch_args), gpu_type)

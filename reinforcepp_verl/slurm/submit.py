@@ -1,0 +1,84 @@
+"""Submit a checked configuration as a Slurm job whose run folders are made first."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl.runs import launch
+from reinforcepp_verl.slurm import job, site
+from reinforcepp_verl.slurm.job import Job
+from reinforcepp_verl.slurm.resources import needed
+
+JOB_ID = Path("slurm") / "job_id"
+"""In a run's folder: the job that runs it, written here and by train.sbatch."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `reinforcepp slurm submit`."""
+
+    nodes: int | None = None
+    time: str | None = None
+    array: str | None = None
+    dry_run: bool = False
+    test_only: bool = False
+
+
+def submit(config: DictConfig, request: Request) -> None:
+    """Submit `config`, which has been checked, or show what would be submitted.
+
+    Raises:
+        ValueError: the job cannot be as it is asked for, or Slurm refuses it
+    """
+    seeds: list[int | None] = [None] if request.array is None else [*job.seeds(request.array)]
+    runs_dir = Path(config.runs_dir).expanduser().resolve()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", config.trainer.experiment_name)
+    resources = needed(config, request.nodes)
+    wanted = Job(name, resources, site.read(Path.cwd()), runs_dir, request.time, request.array)
+    if request.dry_run:
+        _show(config, wanted, seeds)
+        return
+    job.require_sbatch()
+    estimate = job.call_sbatch(wanted.command(test_only=True), {})
+    if request.test_only:
+        typer.echo(estimate)
+        return
+    _submit(config, wanted, seeds)
+
+
+def _submit(config: DictConfig, wanted: Job, seeds: list[int | None]) -> None:
+    """Make the run folders, hand them to Slurm, and say what stands where."""
+    _, held_back = job.without_secrets(os.environ)
+    if held_back:
+        typer.echo(f"not handed to the job: {', '.join(held_back)}; put them into SECRETS_FILE (site.env)", err=True)
+    runs = {seed: launch.new_run(_with_seed(config, seed)) for seed in seeds}
+    job_id = job.call_sbatch(wanted.command(), wanted.variables({seed: run.path for seed, run in runs.items()}))
+    for seed, run in runs.items():
+        task = job_id if seed is None else f"{job_id}_{seed}"
+        (run.path / JOB_ID).parent.mkdir(exist_ok=True)
+        (run.path / JOB_ID).write_text(f"{task}\n")
+        typer.echo(f"job {task}: {run.path}")
+    typer.echo(f"watch: reinforcepp slurm status {shlex.quote(str(wanted.logs))}", err=True)
+
+
+def _with_seed(config: DictConfig, seed: int | None) -> DictConfig:
+    config = config.copy()
+    if seed is not None:
+        config.seed = seed
+    return config
+
+
+def _show(config: DictConfig, wanted: Job, seeds: list[int | None]) -> None:
+    """Print command, script and configuration."""
+    # What cannot be known before the folders are made stands in <>.
+    runs: dict[int | None, Path | str] = {seed: f"{wanted.logs}/<time>_{wanted.name}" for seed in seeds}
+    typer.echo(f"# command\n{job.as_typed(wanted.command(), wanted.variables(runs))}\n")
+    typer.echo(f"# script {job.script()}\n{job.script().read_text()}")
+    typer.echo(f"# configuration\n{OmegaConf.to_yaml(config, resolve=True)}")

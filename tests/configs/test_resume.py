@@ -1,0 +1,192 @@
+"""What `reinforcepp create` leaves and what `reinforcepp resume` makes of a run's folder, before anything starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from typer.testing import CliRunner
+
+from reinforcepp_verl.checkpoints import identity, manifest, store
+from reinforcepp_verl.checkpoints.manifest import Manifest
+from reinforcepp_verl.cli import app
+from reinforcepp_verl.preflight import checkpoint as preflight
+from reinforcepp_verl.runs import launch
+from reinforcepp_verl.runs.folder import RunFolder
+from reinforcepp_verl.runs.resume import NothingLeftError, prepare
+
+RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
+
+
+@pytest.fixture
+def run(compose, arithmetic, tmp_path, monkeypatch):
+    """Return the folder of a run that has not started."""
+    monkeypatch.chdir(arithmetic)
+    return launch.new_run(compose(RECIPE, f"runs_dir={tmp_path}", "trainer.save_freq=15"))
+
+
+def attempt(run, *steps, val_at=()):
+    """Leave an attempt from the beginning behind, with these steps recorded."""
+    made = run.new_attempt()
+    made.config.write_text("trainer: {resume_mode: disable}\n")
+    records = [{"step": step, "data": {"a": step, **({VAL: 0.5} if step in val_at else {})}} for step in steps]
+    made.tracker.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def checkpoint(run, step, metrics=None):
+    folder = store.begin(run.checkpoints) / store.folder_name(step)
+    folder.mkdir()
+    config = OmegaConf.load(run.config)
+    OmegaConf.save(config, folder / store.CONFIG)
+    if metrics is not None:
+        (folder / store.METRICS).write_text(json.dumps({"step": step, "data": metrics}))
+    files, data = manifest.describe_files(folder), identity.fingerprint(config)
+    return store.commit(folder, run.checkpoints, Manifest(step, 1, 1, "", data, {}, files))
+
+
+def test_a_created_run_starts_from_the_beginning(run):
+    continuation = prepare(run, [])
+    assert json.loads(run.summary.read_text())["status"] == "created"
+    assert (continuation.records, continuation.config.trainer.resume_mode) == ({}, "auto")
+    assert continuation.config.trainer.val_before_train
+    assert continuation.notes == [f"starts from the beginning: {run.path} has no checkpoint yet"]
+
+
+def test_a_run_without_a_checkpoint_starts_anew_after_steps_too(run):
+    attempt(run, 0, 1, 2)
+    assert prepare(run, []).records == {0: {"step": 0, "a": 0}}
+
+
+def test_it_goes_on_from_the_newest_checkpoint_with_the_metrics_up_to_it(run):
+    attempt(run, *range(33), val_at=(0, 15, 30))
+    path = [checkpoint(run, step) for step in (15, 30)][-1]
+    continuation = prepare(run, [])
+    trainer = continuation.config.trainer
+    assert (trainer.resume_mode, trainer.resume_from_path) == ("resume_path", str(path))
+    assert not trainer.val_before_train
+    assert list(continuation.records) == list(range(31))
+    assert continuation.notes == [f"continues at step 30 from {path}"]
+
+
+def test_a_validation_that_was_cut_off_is_made_up_for(run):
+    attempt(run, *range(15), val_at=(0,))
+    checkpoint(run, 15, metrics={"a": 15})
+    continuation = prepare(run, [])
+    assert continuation.config.trainer.val_before_train
+    assert continuation.records[15] == {"step": 15, "a": 15}
+
+
+def test_a_torn_checkpoint_is_ignored_and_named(run):
+    attempt(run, *range(33), val_at=(0, 15, 30))
+    checkpoint(run, 15)
+    (checkpoint(run, 30) / "COMPLETE").unlink()
+    continuation = prepare(run, [])
+    assert (
+        continuation.notes[0].startswith("ignored: ") and "global_step_30: no COMPLETE marker" in continuation.notes[0]
+    )
+    assert list(continuation.records) == list(range(16))
+
+
+def test_nothing_but_torn_checkpoints_is_not_taken_for_a_new_run(run):
+    (checkpoint(run, 15) / "COMPLETE").unlink()
+    with pytest.raises(ValueError, match=r"no whole checkpoint: delete .*/checkpoints to start from the beginning"):
+        prepare(run, [])
+
+
+def test_changes_are_told_and_kept_except_where_the_attempt_runs(run):
+    attempt(run, *range(16), val_at=(0, 15))
+    checkpoint(run, 15)
+    overrides = ["trainer.total_training_steps=80", "ray_kwargs.ray_init.address=host:6379"]
+    continuation = prepare(run, overrides)
+    assert continuation.notes[1:] == ["  changed since then: trainer.total_training_steps: 60 -> 80"]
+    assert continuation.config.ray_kwargs.ray_init.address == "host:6379"
+    kept = OmegaConf.load(run.config)
+    assert (kept.trainer.total_training_steps, kept.ray_kwargs.ray_init.address) == (80, "local")
+    assert (kept.trainer.resume_mode, kept.trainer.default_local_dir) == ("auto", None)
+
+
+def test_a_run_that_is_done_has_nothing_left_until_it_is_to_go_further(run):
+    attempt(run, *range(61), val_at=(0, 60))
+    checkpoint(run, 60)
+    with pytest.raises(NothingLeftError, match="has done its 60 steps"):
+        prepare(run, [])
+    assert prepare(run, ["trainer.total_training_steps=61"]).config.trainer.total_training_steps == 61
+
+
+def test_a_finished_run_without_a_checkpoint_is_not_done_again(run):
+    attempt(run, *range(61))
+    run.summary.write_text(json.dumps({"status": "finished", "steps": 60}))
+    with pytest.raises(NothingLeftError):
+        prepare(run, [])
+    with pytest.raises(ValueError, match="kept no checkpoint to continue from: set trainer.save_freq"):
+        prepare(run, ["trainer.total_training_steps=61"])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.train_batch_size=48", "data.train_batch_size is 48"),
+        ("trainer.n_gpus_per_node=2", "has 1 shards, which take as many workers"),
+        ("trainer.total_training_stepz=3", "did you mean trainer.total_training_steps?"),
+        ("trainer.resume_mode=auto", "resume sets trainer.resume_mode itself"),
+        ("nonsense", "write key=value"),
+    ],
+)
+def test_a_wrong_override_is_refused_and_not_kept(run, override, words):
+    attempt(run, *range(16), val_at=(0, 15))
+    checkpoint(run, 15)
+    before = run.config.read_text()
+    with pytest.raises(ValueError) as refused:
+        prepare(run, [override])
+    assert words in str(refused.value) and run.config.read_text() == before
+
+
+def test_the_commands_own_errors_are_a_line(run, tmp_path):
+    runner = CliRunner()
+    done = runner.invoke(app, ["resume", str(tmp_path / "nope")])
+    assert done.exit_code == 2 and "no config.yaml; give the folder of a run" in done.output
+    with launch.only_one(run):
+        done = runner.invoke(app, ["resume", str(run.path)])
+    assert done.exit_code == 2 and f"a command runs it; to stop that one: touch {run.stop}" in done.output
+    attempt(run, *range(61), val_at=(0, 60))
+    checkpoint(run, 60)
+    done = runner.invoke(app, ["resume", str(run.path)])
+    assert done.exit_code == 0 and "nothing left to do" in done.output
+
+
+def test_relative_paths_mean_the_files_where_the_run_was_started(run, arithmetic, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    attempt(run, *range(61), val_at=(0, 60))
+    with monkeypatch.context() as there:
+        there.chdir(arithmetic)
+        checkpoint(run, 60)
+    done = CliRunner().invoke(app, ["resume", str(run.path)])
+    assert done.exit_code == 0 and "nothing left to do" in done.output
+
+
+def test_a_new_run_from_a_checkpoint_is_compared_with_it(run, compose, tmp_path):
+    path = checkpoint(run, 15)
+    fork = [RECIPE, "trainer.resume_mode=resume_path", f"trainer.resume_from_path={path}"]
+    assert preflight.check(compose(*fork)) == []
+    (line,) = preflight.check(compose(*fork, "data.train_batch_size=48"))
+    assert "data.train_batch_size is 48" in line
+    (path / "config.yaml").write_text("changed: true\n")
+    (line,) = preflight.check(compose(*fork))
+    assert "trainer.resume_from_path: " in line and "choose another checkpoint" in line
+    (line,) = preflight.check(compose(*fork[:2], f"trainer.resume_from_path={tmp_path}/nope"))
+    assert "set it to a folder RUN/checkpoints/global_step_N" in line
+
+
+def test_create_prints_the_folder_and_nothing_else(arithmetic, tmp_path, monkeypatch):
+    command = Path(sys.executable).with_name("reinforcepp")
+    done = subprocess.run(
+        [command, "create", RECIPE, f"runs_dir={tmp_path}"], cwd=arithmetic, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    folder = RunFolder(Path(done.stdout.strip()))
+    assert done.stdout.count("\n") == 1 and folder.config.is_file() and folder.attempts() == []

@@ -1,0 +1,90 @@
+"""A run computes NaN, and one of its processes hangs: each time it ends by itself, says what it was, and loses nothing.
+
+`benchmarks/faults.py` tries the other faults.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reinforcepp_verl.runs import processes
+
+pytestmark = pytest.mark.e2e
+
+COMMAND = Path(sys.executable).with_name("reinforcepp")
+POISON = Path(__file__).parents[2] / "benchmarks" / "poison.py"
+ENGINE = "VLLM::EngineCore"
+START_DEADLINE_S, END_DEADLINE_S = 240, 120
+OPTIONS = [
+    "+recipe=math_rlvr/arithmetic_cpu",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
+    "runs_dir=runs/of_faults",
+    "trainer.total_training_steps=50",
+    "trainer.save_freq=1",
+    "guards.max_skipped_updates=2",
+    "guards.hang_deadline_s=20",
+    "actor_rollout_ref.model.external_lib=poison",
+    f"reward.custom_reward_function.path={POISON}",
+]
+
+
+def newest_run(workplace: Path) -> Path:
+    return (workplace / "runs" / "of_faults" / "latest").resolve()
+
+
+def recorded(run: Path) -> list[int]:
+    file = run / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def newest_checkpoint(run: Path) -> int:
+    return max(int(file.parent.name.rpartition("_")[2]) for file in run.glob("checkpoints/global_step_*/COMPLETE"))
+
+
+@pytest.fixture
+def suffer(start, workplace) -> Iterator[Callable[..., str]]:
+    """Return a function that starts a command, strikes when two steps are done, and returns what it printed."""
+
+    def until_it_ends(strike: Callable[[Path], object], *arguments: str, steps_before: int = 0) -> str:
+        process = start(COMMAND, *arguments, PYTHONPATH=str(POISON.parent))
+        deadline = time.monotonic() + START_DEADLINE_S
+        while len(recorded(newest_run(workplace))) < steps_before + 2:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=60)[0]
+            time.sleep(0.1)
+        strike(newest_run(workplace))
+        output, _ = process.communicate(timeout=END_DEADLINE_S)
+        assert process.returncode == 1, output
+        assert "Traceback" not in output
+        assert not processes.of_run(str(newest_run(workplace)))
+        return output
+
+    yield until_it_ends
+    processes.end_all(str(newest_run(workplace)))
+
+
+def stop_the_engine(run: Path) -> None:
+    [engine] = [process for process in processes.of_run(str(run)) if ENGINE in " ".join(process.cmdline())]
+    engine.send_signal(signal.SIGSTOP)
+
+
+def test_sick_gradients_and_a_hanging_engine_end_the_run_by_name_and_lose_nothing(suffer, workplace):
+    output = suffer(lambda run: (run / "POISON").write_text("gradients"), "train", *OPTIONS)
+    run = newest_run(workplace)
+    steps = recorded(run)
+    assert "for 2 steps in a row actor/grad_norm is nan" in output and "guards.max_skipped_updates=2" in output
+    assert newest_checkpoint(run) == steps[-1]
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["guards/skipped_updates"] == 1
+
+    (run / "POISON").unlink()
+    output = suffer(stop_the_engine, "resume", str(run), steps_before=len(steps))
+    assert "vLLM engine vllm_server_0_0 (pid " in output and "its log last said: " in output
+    assert newest_checkpoint(run) == recorded(run)[-1]
+    assert recorded(run) == list(range(1, len(recorded(run)) + 1))

@@ -1,0 +1,275 @@
+"""verl's own training loop and save around our trainer, with workers that write a shard instead of training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1 import trainer_base
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from reinforcepp_verl import search_path
+from reinforcepp_verl.checkpoints import store
+from reinforcepp_verl.guards import GuardError
+from reinforcepp_verl.runs.folder import ATTEMPT_VARIABLE, create
+from reinforcepp_verl.runs.metrics import flatten, recorded
+from reinforcepp_verl.saving import SavingTrainer
+
+VAL = "val-core/task/acc/mean@1"
+
+
+class Workers:
+    """The FSDP workers, whose weights are the number of updates."""
+
+    weights = 0.0
+
+    def save_checkpoint(self, local_path, remote_path, step, max_ckpt_to_keep):
+        assert remote_path is max_ckpt_to_keep is None
+        folder = store.Path(local_path)
+        folder.mkdir(parents=True)
+        torch.save({"weight": torch.tensor([self.weights])}, folder / "model_world_size_1_rank_0.pt")
+
+    def load_checkpoint(self, local_path, del_local_after_load):
+        state = torch.load(f"{local_path}/model_world_size_1_rank_0.pt", weights_only=True)
+        self.weights = state["weight"].item()
+
+
+class Loader:
+    """The data, whose position is the number of batches."""
+
+    position = 0
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
+class Rollouts:
+    """verl's checkpoint manager towards the rollout engines, and its executor of dumps."""
+
+    def update_weights(self, step):
+        pass
+
+    def shutdown(self, wait):
+        pass
+
+
+class Quick:
+    """What verl's constructor makes of a machine with Ray on it."""
+
+    def __init__(self, config):
+        self.config, self.trainer_mode, self.use_critic = config, "sync", False
+        self.checkpoint_callback = Callback()
+        self.actor_rollout_wg, self.train_dataloader = Workers(), Loader()
+        self.checkpoint_manager = self._dump_executor = Rollouts()
+        self._dump_futures = []
+        self.steps_per_epoch, self.total_training_steps = 1000, config.trainer.total_training_steps
+
+    def step(self, metrics, timing_raw):
+        self.train_dataloader.position += 1
+        self.actor_rollout_wg.weights += 1
+        metrics["weights"] = self.actor_rollout_wg.weights
+        self.during_step(self.global_steps)
+        return KVBatchMeta(partition_id="train", keys=[], tags=[])
+
+    def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
+        metrics |= {"training/global_step": global_steps, "training/epoch": epoch}
+
+    def _validate(self):
+        self.during_validation(self.global_steps)
+        return {VAL: self.actor_rollout_wg.weights / 10}
+
+
+class Callback:
+    """A user's checkpoint callback."""
+
+    def __init__(self):
+        self.told = []
+
+    def on_save(self, trainer, global_step, checkpoint_dir, async_save):
+        assert (store.Path(checkpoint_dir) / "COMPLETE").is_file()
+        self.told.append(global_step)
+
+
+class Loop(SavingTrainer, Quick, PPOTrainerSync):
+    state = None
+
+    def during_step(self, step):
+        pass
+
+    during_validation = during_step
+
+    def save_state(self):
+        return {"weights": self.actor_rollout_wg.weights}
+
+    def load_state(self, state):
+        self.state = state
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a run folder and a function that makes its next attempt: a trainer that is ready to fit."""
+    monkeypatch.setattr(trainer_base.tq, "kv_clear", lambda **_: None)
+    rows = tmp_path / "train.parquet"
+    rows.write_bytes(b"rows")
+    folder = create(tmp_path / "runs", "run")
+    search_path.register()
+
+    def attempt(loop=Loop, start=None, **trainer):
+        trainer = {"total_training_steps": 6, "save_freq": 2, "test_freq": 3, "val_before_train": False} | trainer
+        made = folder.new_attempt()
+        overrides = ["+recipe=math_rlvr/arithmetic_cpu", f"data.train_files={rows}", "trainer.logger=[file]"]
+        overrides += [f"trainer.{key}={value}" for key, value in trainer.items()]
+        overrides += [f"trainer.default_local_dir={folder.checkpoints}"]
+        if start is not None:
+            overrides += ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={start}"]
+        else:
+            overrides += ["trainer.resume_mode=disable"]
+        with initialize_config_dir(config_dir=str(search_path.config_dir()), version_base=None):
+            config = compose("reinforcepp_trainer", overrides=overrides)
+        trainer_base.OmegaConf.save(config, made.config, resolve=True)
+        monkeypatch.setenv(ATTEMPT_VARIABLE, str(made.path))
+        monkeypatch.setenv("VERL_FILE_LOGGER_PATH", str(made.tracker))
+        ready = loop(config)
+        ready._load_checkpoint()
+        return ready
+
+    return folder, attempt
+
+
+def fit(trainer):
+    trainer.fit(None)
+    trainer.logger.finish()
+
+
+def steps_of(folder):
+    return {step: record.get("weights") for step, record in recorded(folder).items()}
+
+
+def test_every_save_is_whole_and_names_what_it_belongs_to(run):
+    folder, attempt = run
+    trainer = attempt()
+    fit(trainer)
+    assert store.steps(folder.checkpoints) == [6, 4, 2] == sorted(trainer.checkpoint_callback.told, reverse=True)
+    found, ignored = store.newest(folder.checkpoints)
+    assert ignored == [] and (found.manifest.step, found.manifest.world_size, found.manifest.seed) == (6, 1, 1)
+    assert list(found.manifest.data) == [str(folder.path.parents[1] / "train.parquet")]
+    assert {"actor/model_world_size_1_rank_0.pt", "data.pt", "config.yaml", "reinforcepp_state.json"} <= set(
+        found.manifest.files
+    )
+    assert json.loads((found.path / store.STATE).read_text()) == {"weights": 6.0}
+
+
+def test_only_as_many_are_kept_as_verls_key_says(run):
+    folder, attempt = run
+    fit(attempt(max_actor_ckpt_to_keep=2))
+    assert store.steps(folder.checkpoints) == [6, 4]
+
+
+def test_a_new_process_goes_on_where_the_checkpoint_was_saved(run):
+    folder, attempt = run
+    fit(attempt(total_training_steps=4))
+    trainer = attempt(start=folder.checkpoints / "global_step_4")
+    assert (trainer.global_steps, trainer.actor_rollout_wg.weights, trainer.train_dataloader.position) == (4, 4.0, 4)
+    assert trainer.state == {"weights": 4.0}
+    fit(trainer)
+    assert steps_of(folder) == {step: float(step) for step in range(1, 7)}
+
+
+class Stopping(Loop):
+    """Somebody asks for the end during a step."""
+
+    def during_step(self, step):
+        if step == 3:
+            self.attempt.run.stop.touch()
+
+
+def test_asked_to_stop_it_finishes_the_step_saves_and_leaves_the_validation_to_the_next_attempt(run):
+    folder, attempt = run
+    trainer = attempt(Stopping)
+    fit(trainer)
+    assert steps_of(folder) == {1: 1.0, 2: 2.0, 3: 3.0}
+    assert VAL not in recorded(folder)[3]
+    assert store.steps(folder.checkpoints) == [3, 2] and trainer.attempt.stopped.exists()
+    folder.stop.unlink()
+    again = attempt(start=folder.checkpoints / "global_step_3", val_before_train=True)
+    fit(again)
+    records = recorded(folder)
+    assert steps_of(folder) == {step: float(step) for step in range(1, 7)}
+    assert (records[3][VAL], records[6][VAL]) == (0.3, 0.6) and not again.attempt.stopped.exists()
+
+
+def test_asked_before_the_first_step_it_does_none(run):
+    folder, attempt = run
+    trainer = attempt()
+    folder.stop.touch()
+    fit(trainer)
+    assert steps_of(folder) == {} and trainer.attempt.stopped.exists()
+
+
+def test_the_last_step_is_finished_even_if_it_is_asked_to_stop(run):
+    folder, attempt = run
+    trainer = attempt(Stopping, total_training_steps=3)
+    fit(trainer)
+    assert recorded(folder)[3][VAL] == 0.3 and store.steps(folder.checkpoints) == [3, 2]
+    assert not trainer.attempt.stopped.exists()
+
+
+class Killed(KeyboardInterrupt):
+    """Ends the process here as SIGKILL would: nothing of the trainer runs after it."""
+
+
+class KilledInValidation(Loop):
+    def during_validation(self, step):
+        if step == 6:
+            raise Killed
+
+
+def test_killed_in_the_validation_it_has_the_step_and_its_metrics(run):
+    folder, attempt = run
+    with pytest.raises(Killed):
+        attempt(KilledInValidation).fit(None)
+    assert 6 not in recorded(folder)
+    found, _ = store.newest(folder.checkpoints)
+    assert found.manifest.step == 6
+    record = flatten((found.path / store.METRICS).read_bytes())
+    assert (record["step"], record["weights"], record["training/global_step"]) == (6, 6.0, 6)
+
+
+class KilledBeforeTheRecord(Loop):
+    def _compute_metrics(self, *args, **kwargs):
+        super()._compute_metrics(*args, **kwargs)
+        if self.global_steps == 4:
+            raise Killed
+
+
+def test_killed_between_the_save_and_the_record_of_its_step_the_save_does_not_count(run):
+    folder, attempt = run
+    with pytest.raises(Killed):
+        attempt(KilledBeforeTheRecord).fit(None)
+    assert (folder.checkpoints / store.SAVING / "global_step_4").is_dir()
+    assert store.newest(folder.checkpoints)[0].manifest.step == 2 and steps_of(folder).keys() == {1, 2, 3}
+
+
+class Broken(Loop):
+    def during_step(self, step):
+        if step == 4:
+            self.actor_rollout_wg.weights = float("nan")
+
+
+def test_weights_that_are_not_finite_are_never_kept(run):
+    folder, attempt = run
+    with pytest.raises(GuardError, match="weight in model_world_size_1_rank_0.pt"):
+        attempt(Broken).fit(None)
+    assert store.steps(folder.checkpoints) == [2]
+
+
+def test_shards_that_lie_on_another_node_are_missed_at_the_first_save(run):
+    _, attempt = run
+    with pytest.raises(FileNotFoundError, match="1 of 2 shards: checkpoints must lie on a file system that all nodes"):
+        attempt(n_gpus_per_node=2).fit(None)

@@ -1,0 +1,108 @@
+"""What the last line of the console says of a failed attempt: the cause, the part, and the part's last words."""
+
+from __future__ import annotations
+
+import pytest
+
+from reinforcepp_verl.runs.failure import LINE_LENGTH, explain
+from reinforcepp_verl.runs.folder import Attempt
+
+WORKER = "reward worker reward_loop_worker_0 (pid 12 on 10.0.0.2) died"
+VERDICT = f"(TaskRunnerV1 pid=7) CRITICAL:guards: {WORKER}: its process is gone; ending the run\n"
+# Ray's words, as an agent loop worker prints them when it has called a reward worker that is dead.
+DEAD_IN_LOG = """\
+\x1b[36m(RewardLoopWorker pid=12, ip=10.0.0.2)\x1b[0m scored 5 answers
+\x1b[36m(AgentLoopWorkerTQ pid=8)\x1b[0m ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing it.
+\x1b[36m(AgentLoopWorkerTQ pid=8)\x1b[0m \tclass_name: RewardLoopWorker
+\x1b[36m(AgentLoopWorkerTQ pid=8)\x1b[0m \tactor_id: 0a1b
+\x1b[36m(AgentLoopWorkerTQ pid=8)\x1b[0m \tpid: 12
+\x1b[36m(AgentLoopWorkerTQ pid=8)\x1b[0m \tname: reward_loop_worker_0
+\x1b[36m(AgentLoopWorkerTQ pid=8)\x1b[0m \tnamespace: 0c2d
+\x1b[36m(AgentLoopWorkerTQ pid=8)\x1b[0m \tip: 10.0.0.2
+"""
+FSDP_NOTE = """\
+ActorDiedError: The actor died unexpectedly before finishing this task.
+\tclass_name: create_colocated_worker_cls.<locals>.WorkerDict
+\tactor_id: 0a1b
+\tpid: 30
+\tname: global_poolWorkerDict_0:1
+\tnamespace: 0c2d
+\tip: 10.0.0.3
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR
+"""
+TRAINER_NOTE = """\
+ActorDiedError: The actor died unexpectedly before finishing this task.
+\tclass_name: TaskRunnerV1
+\tactor_id: 0a1b
+\tpid: 7
+\tnamespace: 0c2d
+\tip: 10.0.0.2
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR
+"""
+
+
+@pytest.fixture
+def told(tmp_path):
+    """Return a function that explains a log and a note."""
+
+    def explain_both(log, note=None, exit_code=1):
+        attempt = Attempt(tmp_path)
+        attempt.log.write_text(log)
+        if note is not None:
+            attempt.failure.write_text(note)
+        return explain(attempt, exit_code)
+
+    return explain_both
+
+
+@pytest.mark.parametrize("note", [None, TRAINER_NOTE, "FailedRolloutError: 3 of 4 groups failed\n"])
+def test_the_verdict_of_a_guard_comes_first_with_the_last_words_of_the_part(told, note):
+    log = "(RewardLoopWorker pid=12, ip=10.0.0.2) loading\n(RewardLoopWorker pid=12, ip=10.0.0.2) ready  \n"
+    assert told(f"{log}(RewardLoopWorker pid=12, ip=10.0.0.2) \n(Other pid=123) x\n{VERDICT}", note) == (
+        f"{WORKER}: its process is gone\nits log last said: ready"
+    )
+
+
+def test_a_part_that_printed_nothing(told):
+    assert told(VERDICT).endswith("died: its process is gone\nits log says nothing")
+
+
+def test_a_hanging_training_loop_is_no_part_with_a_log(told):
+    trouble = "the training loop hangs: 9 s in f (g.py:1); an FSDP worker may hang"
+    assert told(f"(TaskRunnerV1 pid=7) guards: {trouble}; ending the run\n", TRAINER_NOTE) == trouble
+
+
+def test_a_dead_worker_is_named_from_the_note(told):
+    assert told("(WorkerDict pid=30, ip=10.0.0.3) update 3\n", FSDP_NOTE) == (
+        "FSDP worker global_poolWorkerDict_0:1 (pid 30 on 10.0.0.3) died during the run\nits log last said: update 3"
+    )
+
+
+@pytest.mark.parametrize("note", ["FailedRolloutError: 3 of 4 groups failed\n", TRAINER_NOTE])
+def test_a_dead_worker_is_named_from_the_log_before_those_that_it_took_along(told, note):
+    assert told(DEAD_IN_LOG, note) == f"{WORKER} during the run\nits log last said: scored 5 answers"
+
+
+def test_the_trainer_itself(told):
+    assert told("(TaskRunnerV1 pid=7) step 3\n", TRAINER_NOTE) == (
+        "trainer (pid 7 on 10.0.0.2) died during the run\nits log last said: step 3"
+    )
+
+
+def test_a_stalled_rollout_comes_with_the_last_words_of_the_silent_part(told):
+    note = (
+        "StalledRolloutError: no rollout has finished for 60 s: vLLM engine e (pid 9 on h) has not answered for 55 s\n"
+    )
+    assert told("(vLLMHttpServer pid=9) (EngineCore pid=11) INFO: step\n", note) == (
+        f"{note}its log last said: (EngineCore pid=11) INFO: step"
+    )
+
+
+def test_the_error_of_somebody_who_was_first_is_not_taken_for_one_that_came_later(told):
+    assert told(DEAD_IN_LOG, "GuardError: for 3 steps in a row actor/grad_norm is nan\n").startswith(
+        "GuardError: for 3"
+    )
+
+
+def test_a_long_line_is_cut(told):
+    assert len(told(f"(RewardLoopWorker pid=12) {'x' * 999}\n{VERDICT}").splitlines()[1]) == LINE_LENGTH

@@ -1,0 +1,321 @@
+"""recipes/slurm/train.sbatch with stubs for Slurm's commands and for the driver: what it starts and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FILES = Path(__file__).resolve().parents[2] / "recipes" / "slurm"
+STUBS = {
+    # Runs the command once a node, one after the other.
+    "srun": """
+echo "$*" >> "$CALLS/srun"
+while [[ $1 == --* ]]; do
+    [[ $1 != --output=* ]] || exec >"${1#--output=}" 2>&1
+    [[ $1 != --nodes=* ]] || nodes=${1#--nodes=}
+    shift
+done
+for ((node = 2; node <= nodes; node++)); do SLURMD_NODENAME=n$node "$@"; done
+exec "$@"
+""",
+    "scontrol": """
+if [[ $1 == requeue ]]; then echo "$2" >> "$CALLS/requeue"; else echo "JobId=7 Command=$FILES/train.sbatch +recipe=x"; fi
+""",
+    "reinforcepp": """
+echo "$*" >> "$CALLS/reinforcepp"
+case "$1 ${2:-}" in
+    "create "*) mkdir -p "$RUNS/new"; echo "$RUNS/new" ;;
+    "slurm facts") echo "cpu 1 ${STUB_CPUS:-null}" ;;
+    "slurm versions") echo "verl 1" ;;
+    "slurm ready") until [[ -e $CALLS/ray_worker ]]; do sleep 0.1; done ;;
+    "resume "*) rm -f "$2/STOP"; source "$CALLS/driver" ;;
+esac
+""",
+}
+SITE = "activate() { :; }\nMIN_FREE_GIB=0\nTEMP_ROOT=$PWD/temp\n"
+
+
+class Job:
+    """One start of the script; `calls(name)` are the argument lists with which a stub was called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs = folder / "runs"
+        self.run = self.runs / "new"
+        for name, text in STUBS.items():
+            stub = folder / "bin" / name
+            stub.parent.mkdir(exist_ok=True)
+            stub.write_text(f"#!/bin/bash\n{text}")
+            stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
+        (folder / "calls").mkdir()
+        (folder / "site.env").write_text(SITE)
+        self.driver("exit 0")
+
+    def driver(self, script: str) -> None:
+        """Say in bash what `reinforcepp resume RUN` does; $2 is the run."""
+        (self.folder / "calls" / "driver").write_text(script)
+
+    def site(self, lines: str) -> None:
+        (self.folder / "site.env").write_text(SITE + lines)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
+        slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_ON_NODE": "4", "SLURM_NODEID": "0"}
+        slurm |= {"SLURMD_NODENAME": "n1", "SLURM_JOB_NODELIST": "n1", "SLURM_SUBMIT_DIR": str(self.folder)}
+        own = {"CALLS": str(self.folder / "calls"), "RUNS": str(self.runs), "FILES": str(FILES)}
+        clean = {
+            key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "REINFORCEPP", "SITE"))
+        }
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        return subprocess.Popen(
+            ["bash", str(FILES / "train.sbatch"), *arguments],
+            env={**clean, **slurm, **own, "PATH": path, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def end(self, *arguments: str, **environment: str) -> tuple[int, str]:
+        process = self.start(*arguments, **environment)
+        output, _ = process.communicate(timeout=60)
+        return process.returncode, output
+
+    def calls(self, name: str) -> list[str]:
+        file = self.folder / "calls" / name
+        return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+@pytest.fixture
+def interrupt(job: Job) -> Callable[..., tuple[int, str]]:
+    """Return a function that sends a signal to the script once its driver runs, and returns exit code and output."""
+
+    def send(number: int, **environment: str) -> tuple[int, str]:
+        process = job.start(**environment)
+        deadline = time.monotonic() + 30
+        while not (job.run / "running").exists():
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+            time.sleep(0.05)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+        return process.returncode, output
+
+    return send
+
+
+STOPPABLE = 'touch "$2/running"; until [[ -e $2/STOP ]]; do sleep 0.1; done; rm "$2/running"; exit 75'
+SAVES = 'mkdir -p "$2/checkpoints/global_step_{step}"; touch "$2/checkpoints/global_step_{step}/COMPLETE"; '
+
+
+def test_a_start_creates_the_run_and_resumes_it_with_the_cpus_of_the_job(job):
+    code, output = job.end("+recipe=x", "seed=3")
+    assert code == 0, output
+    assert job.calls("reinforcepp") == [
+        "create +recipe=x seed=3",
+        f"slurm facts {job.run} 1",
+        "slurm versions",
+        f"resume {job.run} ray_kwargs.ray_init.num_cpus=4",
+    ]
+    assert (job.folder / "slurm_jobs" / "7").read_text().strip() == str(job.run)
+    assert (job.run / "slurm" / "job_id").read_text().strip() == "7"
+    assert all("--cpus-per-task=4" in call and "--overlap" in call for call in job.calls("srun"))
+    assert not (job.folder / "temp" / "rpp_7").exists()
+
+
+def test_logical_cpus_of_the_configuration_stay(job):
+    job.end(STUB_CPUS="16")
+    assert job.calls("reinforcepp")[-1].endswith("num_cpus=16")
+
+
+def test_the_second_start_finds_the_run_and_keeps_the_first_ones_logs(job):
+    job.driver("echo the driver says this; exit 0")
+    for _ in range(2):
+        assert job.end()[0] == 0
+    assert [call.split()[0] for call in job.calls("reinforcepp")].count("create") == 1
+    for number in (1, 2):
+        assert "says this" in (job.run / "slurm" / f"attempt_{number}" / "driver.log").read_text()
+    assert os.readlink(job.run / "slurm" / "latest") == "attempt_2"
+
+
+def test_the_run_of_submit_is_taken_and_that_of_a_task_by_its_number(job):
+    for name in ("a", "b"):
+        (job.runs / name).mkdir(parents=True)
+    assert job.end(REINFORCEPP_SLURM_RUN=str(job.runs / "a"))[0] == 0
+    task = {"SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "2", "REINFORCEPP_SLURM_RUN_2": str(job.runs / "b")}
+    assert job.end(**task)[0] == 0
+    assert (job.runs / "b" / "slurm" / "job_id").read_text().strip() == "6_2"
+    assert not any(call.startswith("create") for call in job.calls("reinforcepp"))
+
+
+def test_a_task_of_an_array_by_hand_gets_its_number_as_seed(job):
+    job.end("+recipe=x", SLURM_ARRAY_JOB_ID="6", SLURM_ARRAY_TASK_ID="2")
+    assert job.calls("reinforcepp")[0] == "create +recipe=x seed=2"
+    assert (job.folder / "slurm_jobs" / "6_2").exists()
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 75, 143])
+def test_the_exit_code_is_the_drivers_and_nothing_is_requeued_unasked(job, code):
+    job.driver(f"exit {code}")
+    assert job.end()[0] == code
+    assert not job.calls("requeue")
+
+
+def test_usr1_stops_the_run_and_requeues_the_job(job, interrupt):
+    job.driver(SAVES.format(step=5) + STOPPABLE)
+    code, output = interrupt(signal.SIGUSR1)
+    assert code == 75
+    assert job.calls("requeue") == ["7"]
+    assert "newest checkpoint at step 5" in output
+
+
+def test_term_stops_the_run_and_leaves_the_requeue_to_slurm(job, interrupt):
+    job.driver(STOPPABLE)
+    assert interrupt(signal.SIGTERM)[0] == 75
+    assert not job.calls("requeue")
+
+
+def test_a_run_that_is_done_when_it_is_asked_is_not_requeued(job, interrupt):
+    job.driver(STOPPABLE.replace("exit 75", "exit 0"))
+    assert interrupt(signal.SIGUSR1)[0] == 0
+    assert not job.calls("requeue")
+
+
+def test_requeues_without_a_new_checkpoint_are_counted_and_end(job, interrupt):
+    job.site("MAX_REQUEUES_WITHOUT_PROGRESS=1\n")
+    job.driver(STOPPABLE)
+    interrupt(signal.SIGUSR1)
+    _, output = interrupt(signal.SIGUSR1)
+    assert job.calls("requeue") == ["7"]
+    assert "not requeued: 2 starts in a row ended without a new checkpoint" in output
+    job.driver(SAVES.format(step=1) + STOPPABLE)
+    interrupt(signal.SIGUSR1)
+    assert len(job.calls("requeue")) == 2, "progress starts the count anew"
+
+
+def test_a_failure_is_requeued_on_demand(job):
+    job.site("REQUEUE_ON_FAILURE=1\n")
+    job.driver("exit 1")
+    assert job.end()[0] == 1
+    assert job.calls("requeue") == ["7"]
+    job.driver("exit 2")
+    assert job.end()[0] == 2
+    assert job.calls("requeue") == ["7"], "what is refused once is refused again"
+
+
+def test_nodes_with_other_versions_end_the_job(job):
+    stub = job.folder / "bin" / "reinforcepp"
+    stub.write_text(stub.read_text().replace("verl 1", "verl $SLURMD_NODENAME"))
+    code, output = job.end(SLURM_JOB_NUM_NODES="2")
+    assert code == 1
+    assert "different versions" in output and "verl n2" in output
+
+
+def test_a_full_disk_is_named(job):
+    job.site("MIN_FREE_GIB=99999999\n")
+    code, output = job.end()
+    assert code == 1
+    assert "error: a node is not fit: " in output and "MIN_FREE_GIB=99999999" in output
+
+
+def test_secrets_come_from_a_file_that_only_the_user_may_read(job):
+    secrets = job.folder / "secrets"
+    secrets.write_text("STUB_TOKEN=abcdefgh\n")
+    job.site(f"SECRETS_FILE={secrets}\n")
+    job.driver('[[ $STUB_TOKEN == abcdefgh ]] && touch "$2/known"')
+    secrets.chmod(0o640)
+    code, output = job.end()
+    assert code == 2 and "chmod 600" in output
+    secrets.chmod(0o600)
+    code, output = job.end()
+    assert code == 0 and (job.run / "known").exists()
+    written = [file.read_text() for file in job.folder.rglob("*") if file.is_file() and file != secrets]
+    assert [text for text in [output, *written] if "abcdefgh" in text] == [
+        (job.folder / "calls" / "driver").read_text()
+    ]
+
+
+def test_containers(job):
+    job.site("CONTAINER=pyxis:/images/a.sqsh CONTAINER_MOUNTS=/models,/data\n")
+    job.end()
+    pyxis = job.calls("srun")[-1]
+    mounts = f"{job.folder}/temp:{job.folder}/temp,{job.folder}:{job.folder},{FILES}:{FILES},{job.run}:{job.run}"
+    assert "--container-image=/images/a.sqsh" in pyxis
+    assert f"--container-mounts={mounts},/models:/models,/data:/data" in pyxis
+    apptainer = job.folder / "bin" / "apptainer"
+    apptainer.write_text('#!/bin/bash\nuntil [[ $1 == *.sif ]]; do shift; done; shift; exec "$@"\n')
+    apptainer.chmod(0o755)
+    job.site("CONTAINER=apptainer:/images/a.sif\n")
+    assert job.end(SLURM_GPUS_ON_NODE="8")[0] == 0
+    assert f"apptainer exec --nv --bind {mounts} --pwd {job.folder} /images/a.sif bash" in job.calls("srun")[-1]
+    job.site("CONTAINER=docker:a\n")
+    assert "error: CONTAINER docker:a: it must be none, pyxis:IMAGE or apptainer:FILE" in job.end()[1]
+
+
+RAY = f"""#!/bin/bash
+role=worker port=
+for word in "$@"; do case $word in --head) role=head ;; --port=*) port=${{word#--port=}} ;; esac; done
+echo "$RAY_AUTH_MODE $(stat --format=%a "$RAY_AUTH_TOKEN_PATH") $*" > "$CALLS/ray_$role"
+if [[ $role == head ]]; then exec {sys.executable} -m http.server "$port"; else exec sleep 60; fi
+"""
+
+
+def install_ray(job: Job, text: str) -> None:
+    stub = job.folder / "bin" / "ray"
+    stub.write_text(text)
+    stub.chmod(0o755)
+
+
+def test_two_nodes_make_a_ray_cluster_of_their_own_and_end_it(job):
+    install_ray(job, RAY)
+    job.driver('cp "$2"/slurm/latest/ray_* "$2"; exit 0')
+    code, output = job.end(SLURM_JOB_NUM_NODES="2")
+    assert code == 0, output
+    address = (job.run / "ray_address").read_text().strip()
+    assert job.calls("reinforcepp")[-1] == (
+        f"resume {job.run} ray_kwargs.ray_init.address={address} ray_kwargs.ray_init.num_cpus=null "
+        "ray_kwargs.ray_init.num_gpus=null"
+    )
+    [head], [worker] = job.calls("ray_head"), job.calls("ray_worker")
+    assert head.startswith("token 600 start --block") and worker.startswith("token 600 start --block")
+    assert "--include-dashboard=false --dashboard-host=127.0.0.1" in head
+    assert f"--address={address}" in worker
+    used = sorted(int(port) for port in re.findall(r"port=(\d+)", head))
+    assert len(used) == len(set(used)) and 20000 <= used[0] and used[-1] < 32000
+    assert int(address.rpartition(":")[2]) == used[0]
+    assert len((job.run / "ray_token").read_text()) == 64
+    assert not (job.run / "slurm" / "attempt_1" / "ray_token").exists()
+    assert not any("--ntasks=2" in call and "as_" in call for call in job.calls("srun"))
+
+
+def test_a_part_of_ray_that_ends_ends_the_job_at_once(job):
+    install_ray(job, "#!/bin/bash\nexit 1\n")
+    code, output = job.end(SLURM_JOB_NUM_NODES="2")
+    assert code == 1
+    assert "error: a part of Ray ended" in output
+    assert not any(call.startswith("resume") for call in job.calls("reinforcepp"))
+
+
+def test_usr1_before_the_driver_runs_is_not_lost(job):
+    stub = job.folder / "bin" / "reinforcepp"
+    stub.write_text(stub.read_text().replace('"slurm versions")', '"slurm versions") touch "$CALLS/here"; sleep 2;'))
+    process = job.start()
+    while not (job.folder / "calls" / "here").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert job.calls("requeue") == ["7"]
+    assert not any(call.startswith("resume") for call in job.calls("reinforcepp"))
