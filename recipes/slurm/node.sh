@@ -34,6 +34,7 @@ as_head() { # attempt cpus gpus
 as_worker() { # attempt cpus gpus
     local deadline=$((SECONDS + READY_DEADLINE_S)) address first own
     until address=$(cat "$1/ray_address" 2>/dev/null) && answers "${address%:*}" "${address##*:}"; do
+        [[ ! -e $1/ray_stop ]] || return 0
         ((SECONDS < deadline)) || die "no Ray at '$address' after READY_DEADLINE_S=$READY_DEADLINE_S s; see $1/head.log"
         sleep 1
     done

@@ -9,6 +9,7 @@ from reinforcepp_verl.preflight.values import is_count, is_number, value
 
 EPOCHS, STEPS = "trainer.total_epochs", "trainer.total_training_steps"
 NAMES = {"runs_dir": "runs", "trainer.experiment_name": "my_run"}
+ASYNC_SAVE = "actor_rollout_ref.actor.checkpoint.async_save"
 VAL_ONLY, VAL_FIRST = "trainer.val_only", "trainer.val_before_train"
 
 
@@ -44,14 +45,17 @@ def _names(config: DictConfig) -> list[str]:
 
 
 def _checkpoints(config: DictConfig) -> list[str]:
+    found = []
+    if value(config, ASYNC_SAVE):
+        found.append(f"{ASYNC_SAVE} is true: the end of a save in the background cannot be seen; set {ASYNC_SAVE}=false")
     # Compared as written: the base's value refers to trainer.experiment_name, which is the user's to set.
     given, base = (tree["trainer"].get("default_local_dir") for tree in (as_tree(config), known_keys()))
     if given is None or given == base:
-        return []
+        return found
     return [
+        *found,
         f"trainer.default_local_dir is {given}: `reinforcepp train` puts checkpoints into the run's own folder; remove "
-        "it and set runs_dir; to continue a run, set trainer.resume_mode=resume_path "
-        "trainer.resume_from_path=RUN/checkpoints/global_step_N"
+        "it and set runs_dir; to continue a run: reinforcepp resume RUN"
     ]
 
 

@@ -83,7 +83,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
     if saved is not None:
         if found := identity.obstacles(saved, config):
             raise ValueError("\n".join(found))
-        notes += [f"continues at step {saved.manifest.step} from {saved.path}"]
+        notes += [f"continues at step {saved.manifest.step} from {saved.path}", *_not_saved(config)]
         notes += [f"  changed since then: {change}" for change in identity.changes(saved, config)]
         config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(saved.path)
     records = _records(run, start_step(config), saved)
@@ -130,6 +130,13 @@ def _set_validation(config: DictConfig, records: dict[int, Record], saved: Saved
     step, last = saved.manifest.step, trainer.total_training_steps
     due = trainer.test_freq > 0 and (step % trainer.test_freq == 0 or (last is not None and step >= last))
     trainer.val_before_train = due and validation_key(records[step]) is None
+
+
+def _not_saved(config: DictConfig) -> list[str]:
+    """Say what the configuration leaves out of checkpoints."""
+    kept = config.actor_rollout_ref.actor.checkpoint.save_contents
+    missing = [part for part in ("optimizer", "extra") if part not in kept]
+    return [f"  {', '.join(missing)}: not in the checkpoints of this run, so they start anew"] if missing else []
 
 
 def _enter_directory(run: RunFolder) -> None:

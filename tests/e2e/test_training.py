@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.runs import processes
+from reinforcepp_verl.runs.folder import RunFolder
 
 pytestmark = pytest.mark.e2e
 
+COMMAND = Path(sys.executable).with_name("reinforcepp")
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
 VAL_ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 # Token-mean makes the on-policy loss zero up to rounding, which has no relative error to compare.
@@ -25,6 +31,14 @@ def replay(folder: Path) -> list[str]:
     """Overrides under which verl records the rollouts of the first steps in `folder`, or replays them from there."""
     steps = list(range(1, REPLAYED_STEPS + 1))
     return ["skip.rollout_tq.enable=true", f"skip.rollout_tq.dump_dir={folder}", f"skip.rollout_tq.steps={steps}"]
+
+
+def load_kill_loop():
+    spec = importlib.util.spec_from_file_location("kill_loop", BENCHMARKS / "kill_loop.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_records(run: Path) -> list[dict]:
@@ -65,6 +79,35 @@ def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
     assert sum(answer["acc"] for answer in answers) / len(answers) == pytest.approx(steps[-1][VAL_ACCURACY])
     assert "val acc" in output and "WorkerDict" not in output
     assert not processes.of_run(str(run))
+
+
+def test_stopped_and_killed_in_a_save_a_run_goes_on_as_if_nothing_had_happened(start, workplace, one_worker_records):
+    options = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=4"]
+    create = [COMMAND, "create", RECIPE, COMPARABLE_LOSS, ONE_UPDATE_A_STEP, "trainer.total_training_steps=6", *options]
+    folder = subprocess.run(create, cwd=workplace, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    run, loop = RunFolder(Path(folder)), load_kill_loop()
+
+    process = start(COMMAND, "resume", folder)
+    loop.wait_until(lambda: loop.read(run), process)
+    run.stop.touch()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 75, output
+    assert json.loads(run.summary.read_text())["status"] == "stopped" and not run.stop.exists()
+    stopped_at = max(loop.read(run))
+    assert stopped_at < 4 and store.newest(run.checkpoints)[0].manifest.step == stopped_at
+
+    process = start(COMMAND, "resume", folder, VERL_USE_EXTERNAL_MODULES="slow_saves", PYTHONPATH=str(BENCHMARKS))
+    loop.wait_until((run.checkpoints / store.SAVING / "global_step_4" / "actor").exists, process)
+    loop.kill_tree(process, run)
+    found, ignored = store.newest(run.checkpoints)
+    assert (found.manifest.step, ignored) == (stopped_at, [])
+
+    process = start(COMMAND, "resume", folder)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert json.loads(run.summary.read_text())["attempts"] == 3
+    alone = {record["step"]: record for record in one_worker_records if 1 <= record["step"] <= 6}
+    assert loop.differences(alone, loop.read(run)) == []
 
 
 def test_two_workers_compute_the_same_loss_and_gradient(train, rollouts, one_worker_records):

@@ -28,7 +28,10 @@ for ((node = 2; node <= nodes; node++)); do SLURMD_NODENAME=n$node "$@"; done
 exec "$@"
 """,
     "scontrol": """
-if [[ $1 == requeue ]]; then echo "$2" >> "$CALLS/requeue"; else echo "JobId=7 Command=$FILES/train.sbatch +recipe=x"; fi
+case $1 in
+    requeue) echo "$2" >> "$CALLS/requeue" ;;
+    *) echo "JobId=7 Command=$FILES/train.sbatch +recipe=x" ;;
+esac
 """,
     "reinforcepp": """
 echo "$*" >> "$CALLS/reinforcepp"

@@ -1,0 +1,223 @@
+"""`reinforcepp slurm`: what is handed to sbatch, what is refused, and what `status` shows, with stubs for Slurm."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl import search_path
+from reinforcepp_verl.slurm import job, site, status
+from reinforcepp_verl.slurm.queue import QueuedJob
+from reinforcepp_verl.slurm.resources import Resources, needed
+from reinforcepp_verl.slurm.submit import Request, submit
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).with_name("slurm_4x8_gpus.txt")
+FOUR_NODES = ("+recipe=math_rlvr/qwen25_7b_dapo_4nodes",)
+CPU = ("+recipe=math_rlvr/arithmetic_cpu",)
+SEPARATE = ("+recipe=math_rlvr/qwen25_7b_dapo_separate_async",)
+SHELL_FILES = sorted(ROOT.glob("recipes/slurm/*"))
+
+
+def compose(*overrides: str) -> DictConfig:
+    search_path.register()
+    with hydra.initialize(version_base="1.3", config_path=None):
+        return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
+
+
+@pytest.fixture(autouse=True)
+def no_sites_of_ours(monkeypatch):
+    monkeypatch.delenv("SITE_ENV", raising=False)
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch) -> Callable[[], list[dict]]:
+    """Put an sbatch into PATH that takes every job; return a function that lists its calls so far."""
+    stub, calls = tmp_path / "bin" / "sbatch", tmp_path / "calls"
+    stub.parent.mkdir()
+    stub.write_text(
+        f"#!{sys.executable}\nimport json, os, sys\n"
+        f"open({str(calls)!r}, 'a').write(json.dumps([sys.argv[1:], dict(os.environ)]) + '\\n')\n"
+        "print('4711;cluster' if '--test-only' not in sys.argv else 'would start', flush=True)\n"
+        "sys.exit('sbatch: error: invalid partition' if '--partition=none' in sys.argv else 0)\n"
+    )
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stub.parent), prepend=":")
+    monkeypatch.chdir(tmp_path)
+    return lambda: [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
+
+
+def test_the_job_of_four_nodes_with_eight_gpus(tmp_path, monkeypatch, capsys):
+    """The reviewed text: docs/slurm.md goes through it point by point."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "site.env").write_text((ROOT / "recipes/slurm/site.env.example").read_text())
+    submit(compose(*FOUR_NODES), Request(time="12:00:00", dry_run=True))
+    shown, _, configuration = capsys.readouterr().out.partition("# configuration\n")
+    shown = shown.replace(str(tmp_path), "/shared/project").replace(str(ROOT), "/shared/reinforcepp")
+    assert shown == GOLDEN.read_text()
+    assert OmegaConf.create(configuration).trainer.nnodes == 4
+    assert not (tmp_path / "runs").exists(), "a dry run makes nothing"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "nodes", "expected"),
+    [
+        (FOUR_NODES, None, Resources(nodes=4, device="cuda", gpus=8, cpus=None)),
+        (CPU, None, Resources(nodes=1, device="cpu", gpus=1, cpus=16)),
+        ((*CPU, "trainer.nnodes=2"), 2, Resources(nodes=2, device="cpu", gpus=1, cpus=16)),
+        # Four GPUs that train and four that generate.
+        (SEPARATE, None, Resources(nodes=1, device="cuda", gpus=8, cpus=None)),
+        (SEPARATE, 2, Resources(nodes=2, device="cuda", gpus=4, cpus=None)),
+    ],
+)
+def test_nodes_and_gpus_come_from_the_configuration(overrides, nodes, expected):
+    assert needed(compose(*overrides), nodes) == expected
+
+
+def test_other_nodes_than_the_configurations_are_refused():
+    with pytest.raises(ValueError, match=r"^2 nodes, but trainer.nnodes is 4; take 4 nodes or set trainer.nnodes=2$"):
+        needed(compose(*FOUR_NODES), 2)
+    with pytest.raises(ValueError, match=r"^3 nodes: they must divide the 8 GPUs"):
+        needed(compose(*SEPARATE), 3)
+
+
+@pytest.mark.parametrize(("array", "seeds"), [("1,2,3", [1, 2, 3]), ("4-6%2", [4, 5, 6]), ("0,7-8", [0, 7, 8])])
+def test_seeds(array, seeds):
+    assert job.seeds(array) == seeds
+
+
+@pytest.mark.parametrize("array", ["", "a", "1,1", "3-1", "1-9:2", "1,2%0"])
+def test_seeds_that_are_none(array):
+    with pytest.raises(ValueError, match=f"^--array {re.escape(array)}: "):
+        job.seeds(array)
+
+
+def test_submit_makes_the_run_and_tells_the_job_where_it_is(sbatch, tmp_path, capsys):
+    submit(compose(*CPU, "seed=5"), Request())
+    [run] = [path for path in (tmp_path / "runs").iterdir() if not path.is_symlink()]
+    (checked, _), (arguments, environment) = sbatch()
+    assert "--test-only" in checked and "--test-only" not in arguments
+    assert arguments[-1] == str(ROOT / "recipes" / "slurm" / "train.sbatch")
+    assert environment["REINFORCEPP_SLURM_RUN"] == str(run)
+    assert (run / "slurm" / "job_id").read_text() == "4711\n"
+    assert OmegaConf.load(run / "config.yaml").seed == 5
+    assert capsys.readouterr().out == f"job 4711: {run}\n"
+
+
+def test_an_array_has_a_run_for_each_seed(sbatch, tmp_path):
+    submit(compose(*CPU), Request(array="3,5%1"))
+    arguments, environment = sbatch()[-1]
+    assert {"--array=3,5%1", f"--output={tmp_path}/runs/slurm-%A_%a.log"} <= set(arguments)
+    for seed in (3, 5):
+        run = Path(environment[f"REINFORCEPP_SLURM_RUN_{seed}"])
+        config = OmegaConf.load(run / "config.yaml")
+        assert (config.seed, config.data.seed, config.actor_rollout_ref.rollout.seed) == (seed, seed, seed)
+        assert (run / "slurm" / "job_id").read_text() == f"4711_{seed}\n"
+
+
+def test_secrets_are_not_handed_on(sbatch, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789")
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789")
+    submit(compose(*CPU), Request())
+    output = capsys.readouterr()
+    assert "not handed to the job: HF_TOKEN, WANDB_API_KEY; put them into SECRETS_FILE" in output.err
+    assert "0123456789" not in output.out + output.err + json.dumps(sbatch())
+
+
+def test_what_slurm_refuses_leaves_no_run(sbatch, tmp_path):
+    (tmp_path / "site.env").write_text("SBATCH_ARGS=(--partition=none)")
+    with pytest.raises(ValueError, match="^sbatch refused the job: would start sbatch: error: invalid partition$"):
+        submit(compose(*CPU), Request())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_test_only_asks_slurm_and_makes_nothing(sbatch, tmp_path, capsys):
+    submit(compose(*CPU), Request(test_only=True))
+    assert capsys.readouterr().out == "would start\n"
+    assert len(sbatch()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_sbatch(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="^sbatch is not on PATH: submit from a login node"):
+        submit(compose(*CPU), Request())
+
+
+def test_site_options(tmp_path, monkeypatch):
+    (tmp_path / "site.env").write_text(
+        "SBATCH_ARGS=(--account=a '--comment=b c')\nGPU_TYPE=h100\nactivate() { exit 1; }\n"
+    )
+    found = site.read(tmp_path)
+    assert (found.sbatch_args, found.gpu_type) == (("--account=a", "--comment=b c"), "h100")
+    command = job.Job("x", Resources(1, "cuda", 8, None), found, tmp_path).command()
+    assert {"--comment=b c", "--gpus-per-node=h100:8"} <= set(command) and "--exclusive" not in command
+    monkeypatch.setenv("SITE_ENV", str(tmp_path / "missing.env"))
+    with pytest.raises(ValueError, match=r"missing.env: .*No such file.*; repair it"):
+        site.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--multirun", "seed=1,2"), "error: --multirun: a sweep of jobs is --array 1,2,3"),
+        (("--array", "1,2", "seed=1"), "error: seed=1: --array 1,2 sets it"),
+        (("algorithm.gama=1",), "did you mean algorithm.gamma?"),
+    ],
+)
+def test_the_command_refuses_in_one_line(arguments, says, tmp_path, monkeypatch):
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    command = [Path(sys.executable).with_name("reinforcepp"), "slurm", "submit", *CPU, *arguments, "--dry-run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert says in done.stderr and "Traceback" not in done.stderr
+
+
+def make_run(runs_dir: Path, name: str, job_id: str, **summary: object) -> None:
+    run = runs_dir / name
+    (run / "slurm" / "attempt_1").mkdir(parents=True)
+    (run / "slurm" / "job_id").write_text(f"{job_id}\n")
+    (run / "config.yaml").write_text("trainer: {total_training_steps: 60}\n")
+    (run / "summary.json").write_text(json.dumps({"status": "running", "steps": 0, "error": None, **summary}))
+
+
+def test_status_has_a_row_for_each_run_of_a_job(tmp_path):
+    make_run(tmp_path, "a", "11", steps=7)
+    make_run(tmp_path, "b", "12_3", status="failed", steps=2, error="ValueError: no\nmore")
+    (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 7, "critic/score/mean": 0.5}\n')
+    (tmp_path / "by_hand").mkdir()
+    (tmp_path / "latest").symlink_to("b")
+    rows = status.rows(tmp_path, {"11": QueuedJob("RUNNING", "1:00:00"), "12": QueuedJob("PENDING", "", "Priority")})
+    assert [tuple(vars(row).values()) for row in rows] == [
+        ("a", "11", "RUNNING", "7/60", "0.500", "1:00:00", "1", "running"),
+        ("b", "12_3", "failed", "2/60", "-", "-", "1", "ValueError: no"),
+    ]
+
+
+def test_status_without_squeue_shows_the_files(tmp_path, monkeypatch, capsys):
+    from rich.console import Console
+
+    make_run(tmp_path, "a", "11", status="stopped", steps=7)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status.show(tmp_path, Console(width=120))
+    output = " ".join(capsys.readouterr().out.split())
+    assert "squeue is not on PATH here: the states are those that the runs wrote" in output
+    assert "a 11 stopped 7/60" in output
+    with pytest.raises(ValueError, match="no run in it was given to Slurm"):
+        status.show(tmp_path / "a", Console())
+
+
+@pytest.mark.parametrize("file", SHELL_FILES, ids=lambda file: file.name)
+def test_shell_files_are_sound(file):
+    assert subprocess.run(["bash", "-n", file], capture_output=True, text=True).stderr == ""
+    command = [Path(sys.executable).with_name("shellcheck"), "--external-sources", file]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
