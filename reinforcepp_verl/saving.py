@@ -40,6 +40,7 @@ class SavingTrainer(Base):
 
     def __init__(self, config: DictConfig) -> None:
         self.given_config = copy.deepcopy(config)
+        self._data = identity.fingerprint(config)
         self.attempt = Attempt.of_this_process()
         self.keep = config.trainer.max_actor_ckpt_to_keep
         # verl remembers what it saved, forgets it with the process, and may delete before the next save is whole.
@@ -159,7 +160,7 @@ class SavingTrainer(Base):
             world_size=workers,
             seed=OmegaConf.select(self.given_config, "seed"),
             config_digest=str(files[store.CONFIG]["xxh3_128"]),
-            data=identity.fingerprint(self.given_config),
+            data=self._data,
             versions=identity.versions(),
             files=files,
         )

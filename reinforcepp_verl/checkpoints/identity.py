@@ -22,6 +22,7 @@ FIXED = {
     "data.gen_batch_size": "its position in the data counts such batches",
     "data.shuffle": "its position in the data is one in that order",
     "data.seed": "its position in the data is one in that order",
+    "data.dataloader_num_workers": "its position in the data is one among that many loaders",
     "data.train_max_samples": "its position in the data is one among these rows",
     "data.max_prompt_length": "it decides which rows are left out",
     "data.filter_overlong_prompts": "it decides which rows are left out",

@@ -52,6 +52,9 @@ def resume(
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)
         sys.exit(2)
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
     sys.exit(exit_code)
 
 

@@ -51,7 +51,11 @@ def _train(config: DictConfig) -> None:
     # Imported here, as `reinforcepp check` and a refused configuration need none of it.
     from reinforcepp_verl.runs import launch
 
-    exit_code = launch.train(config, Console())
+    try:
+        exit_code = launch.train(config, Console())
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
     if exit_code != 0:
         sys.exit(exit_code)
 

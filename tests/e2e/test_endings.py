@@ -61,7 +61,7 @@ def test_a_killed_engine_ends_the_run_and_is_named(start, command, workplace):
     assert not processes.of_run(str(newest_run(workplace)))
 
 
-def test_ctrl_c_ends_the_run_and_everything_it_started(start, command, workplace):
+def test_ctrl_c_during_the_start_ends_the_run_and_everything_it_started(start, command, workplace):
     before = newest_run(workplace)
     process = start_training(start, command)
     wait_until(lambda: newest_run(workplace) != before, 60, "a new run folder")
@@ -70,10 +70,10 @@ def test_ctrl_c_ends_the_run_and_everything_it_started(start, command, workplace
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
 
-    assert process.returncode == 130
-    assert "interrupted" in output
+    assert process.returncode == 75
+    assert f"continue with: reinforcepp resume {run}" in output
     assert "Traceback" not in output
-    assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
+    assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
     assert not processes.of_run(str(run))
 
 

@@ -105,13 +105,17 @@ def test_method_trains(runs, method):
     assert not processes.of_run(str(run))
 
 
+def memory_in(checkpoint: Path) -> dict:
+    return json.loads((checkpoint / "reinforcepp_state.json").read_text())["memory"]
+
+
 def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs):
     run, records = runs.of(STATEFUL)
     assert sum(record["reinforcepp/dropped_rows/sum"] for record in records) > 0
     assert sum(record["reward/error_rate"] for record in records) > 0
     assert all(math.isfinite(value) for record in records for value in record.values())
     checkpoint = run / "checkpoints" / f"global_step_{STEPS}"
-    saved = json.loads((checkpoint / "reinforcepp_state.json").read_text())["memory"]
+    saved = memory_in(checkpoint)
     assert len(saved["window"]) == STEPS
     usable = STEPS * 24 * 4 - sum(record["reinforcepp/dropped_rows/sum"] for record in records)
     assert saved["scores"]["count"] == usable
@@ -123,9 +127,7 @@ def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs):
         *["trainer.resume_mode=resume_path", f"trainer.resume_from_path={checkpoint}"],
     )
     assert [record["step"] for record in records] == [STEPS + 1]
-    after = json.loads((resumed / "checkpoints" / f"global_step_{STEPS + 1}" / "reinforcepp_state.json").read_text())[
-        "memory"
-    ]
+    after = memory_in(resumed / "checkpoints" / f"global_step_{STEPS + 1}")
     assert after["window"][:-1] == saved["window"]
     assert after["scores"]["count"] == usable + 24 * 4
 

@@ -89,10 +89,10 @@ class Slurm:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": PATH_OF_DAEMONS}
 
-    def call(self, *command: str | Path, **options) -> str:
-        """Run a command of Slurm to its successful end and return what it prints."""
+    def call(self, *command: str | Path, cwd: Path | None = None, timeout: float = 60) -> str:
+        """Run a command to its successful end and return what it prints."""
         arguments = [str(part) for part in command]
-        done = subprocess.run(arguments, env=self.environment, capture_output=True, text=True, timeout=60, **options)
+        done = subprocess.run(arguments, env=self.environment, capture_output=True, text=True, cwd=cwd, timeout=timeout)
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 

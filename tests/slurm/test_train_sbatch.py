@@ -14,7 +14,7 @@ import pytest
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
 SCRIPT = Path(__file__).resolve().parents[2] / "recipes" / "slurm" / "train.sbatch"
-START_S = 240
+START_S = 400
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -176,3 +176,13 @@ def test_a_refused_configuration_ends_the_job_at_once(slurm, workplace: Path, sb
     fields = slurm.wait_for(job, *ENDED, within_s=60)
     assert (fields["JobState"], fields["ExitCode"]) == ("FAILED", "2:0")
     assert "algorithm.gamma" in log_of(job, workplace)
+
+
+def test_a_sweep_of_two_seeds_by_submitit(slurm, workplace: Path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    launcher = ("--multirun", "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=30")
+    run = (RECIPE, "trainer.total_training_steps=2", "trainer.test_freq=-1", "trainer.val_before_train=false")
+    slurm.call(COMMAND, "train", *launcher, *run, "seed=1,2", "runs_dir=swept", cwd=workplace, timeout=2 * START_S)
+    runs = [path for path in (workplace / "swept").iterdir() if path.is_dir() and not path.is_symlink()]
+    assert sorted(summary_of(run)["seed"] for run in runs) == [1, 2]
+    assert all(summary_of(run)["status"] == "finished" and steps_of(run) == [1, 2] for run in runs)
