@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,8 +56,6 @@ def submit(
 
     Seeds:       reinforcepp slurm submit +recipe=math_rlvr/qwen25_05b_gsm8k --array 1,2,3
     """
-    from reinforcepp_verl.slurm.submit import Request
-
     with _errors_in_one_line():
         if found := SWEEPS.intersection(context.args):
             raise ValueError(
@@ -66,8 +63,16 @@ def submit(
             )
         if array is not None and (given := [part for part in context.args if part.startswith("seed=")]):
             raise ValueError(f"{given[0]}: --array {array} sets it; leave one of them out")
-    request = Request(nodes=nodes, time=time, array=array, dry_run=dry_run, test_only=test_only)
-    hydra_app.run(functools.partial(_submit, request=request), context.args, "reinforcepp slurm submit")
+
+    def checked(config: DictConfig) -> None:
+        stop_if_wrong(config, elsewhere=True)
+        # Imported here, as a refused configuration needs none of it.
+        from reinforcepp_verl.slurm.submit import Request, submit
+
+        with _errors_in_one_line():
+            submit(config, Request(nodes=nodes, time=time, array=array, dry_run=dry_run, test_only=test_only))
+
+    hydra_app.run(checked, context.args, "reinforcepp slurm submit")
 
 
 @slurm.command()
@@ -113,15 +118,6 @@ def ready(address_file: Path, nodes: int, gpus: int, deadline_s: float) -> None:
     except TimeoutError as error:
         typer.echo(f"error: after {deadline_s:g} s: {error}", err=True)
         raise typer.Exit(1) from error
-
-
-def _submit(config: DictConfig, request: object) -> None:
-    from reinforcepp_verl.slurm.submit import Request, submit
-
-    assert isinstance(request, Request)
-    stop_if_wrong(config, elsewhere=True)
-    with _errors_in_one_line():
-        submit(config, request)
 
 
 @contextmanager

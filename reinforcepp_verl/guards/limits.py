@@ -13,54 +13,45 @@ from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions
 logger = logging.getLogger(__name__)
 
 # verl takes the mean over a step's updates, so that one of them makes it NaN or infinite.
-FINITE = ("actor/grad_norm", "actor/loss", "critic/grad_norm", "critic/loss")
+UPDATE = "actor/grad_norm"
+FINITE = (UPDATE, "actor/loss", "critic/grad_norm", "critic/loss")
 SCORES, ADVANTAGES = "critic/score", "critic/advantages"
 
 
 @dataclass(frozen=True)
 class Limit:
-    """One metric and what it may be; NaN is beyond every limit."""
+    """An option of `guards` and the metric that it limits; NaN is beyond every limit."""
 
     option: str
     metric: str
-    value: float
-    is_floor: bool
-    always_reported: bool
     remedy: str
+    is_floor: bool = False
+    always_reported: bool = True
 
-    def passed_by(self, value: float) -> bool:
-        """Return True if `value` is beyond the limit."""
-        return not (value >= self.value if self.is_floor else value <= self.value)
+    def is_passed(self, limit: float, value: float) -> bool:
+        """Return True if `value` is beyond `limit`."""
+        return not (value >= limit if self.is_floor else value <= limit)
 
-    def describe(self, value: float) -> str:
-        """Say that `value` is beyond the limit."""
+    def describe(self, limit: float, value: float) -> str:
+        """Say that `value` is beyond `limit`."""
         side = "below" if self.is_floor else "above"
-        return f"{self.metric} is {value:.4g}, {side} {GUARDS_NODE}.{self.option}={self.value:g}"
+        return f"{self.metric} is {value:.4g}, {side} {GUARDS_NODE}.{self.option}={limit:g}"
 
 
-def limits(options: GuardOptions) -> list[Limit]:
-    """List the limits that are switched on."""
-    rows = (
-        ("max_kl", "reinforcepp/kl", False, True, "raise the coefficient of the KL, or lower the learning rate"),
-        ("max_update_kl", "actor/ppo_kl", False, True, "lower the learning rate, or make fewer updates a step"),
-        (
-            "min_entropy",
-            "actor/entropy",
-            True,
-            True,
-            "the policy collapses: raise clip_ratio_high or entropy_coeff",
-        ),
-        ("max_entropy", "actor/entropy", False, True, "the policy dissolves: lower the learning rate or entropy_coeff"),
-        (
-            *("max_logprob_gap", "training/rollout_probs_diff_mean", False, False),
-            "rollout and trainer do not compute the same model: compare their data types, sampling and weights",
-        ),
-    )
-    return [
-        Limit(option, metric, value, is_floor, always_reported, remedy)
-        for option, metric, is_floor, always_reported, remedy in rows
-        if (value := getattr(options, option)) is not None
-    ]
+LIMITS = (
+    Limit("max_kl", "reinforcepp/kl", "raise the coefficient of the KL, or lower the learning rate"),
+    Limit("max_update_kl", "actor/ppo_kl", "lower the learning rate, or make fewer updates a step"),
+    Limit(
+        "min_entropy", "actor/entropy", "the policy collapses: raise clip_ratio_high or entropy_coeff", is_floor=True
+    ),
+    Limit("max_entropy", "actor/entropy", "the policy dissolves: lower the learning rate or entropy_coeff"),
+    Limit(
+        "max_logprob_gap",
+        "training/rollout_probs_diff_mean",
+        "rollout and trainer do not compute the same model: compare their data types, sampling and weights",
+        always_reported=False,
+    ),
+)
 
 
 class Guards:
@@ -73,8 +64,8 @@ class Guards:
 
     def __init__(self, options: GuardOptions) -> None:
         self.options = options
-        self._limits = limits(options)
-        self._beyond = {limit.option: 0 for limit in self._limits}
+        self._limits = {limit: value for limit in LIMITS if (value := getattr(options, limit.option)) is not None}
+        self._beyond = dict.fromkeys(self._limits, 0)
         self._skipped_in_a_row = 0
         self._silent_in_a_row = self._silent_now = 0
 
@@ -126,20 +117,22 @@ class Guards:
             )
 
     def _judge(self, limit: Limit, metrics: Mapping[str, float]) -> None:
+        allowed = self._limits[limit]
         if limit.metric not in metrics:
-            if limit.always_reported:
+            # Without an update, as in a warm-up of the critic, there is less to report.
+            if limit.always_reported and UPDATE in metrics:
                 raise GuardError(
-                    f"{GUARDS_NODE}.{limit.option} is {limit.value:g}, but the step reports no {limit.metric}; "
+                    f"{GUARDS_NODE}.{limit.option} is {allowed:g}, but the step reports no {limit.metric}; "
                     f"set {GUARDS_NODE}.{limit.option}=null"
                 )
             return
         value = metrics[limit.metric]
-        self._beyond[limit.option] = self._beyond[limit.option] + 1 if limit.passed_by(value) else 0
-        if self._beyond[limit.option]:
+        self._beyond[limit] = self._beyond[limit] + 1 if limit.is_passed(allowed, value) else 0
+        if self._beyond[limit]:
             self._warn_or_stop(
-                self._beyond[limit.option],
+                self._beyond[limit],
                 self.options.patience,
-                f"{limit.describe(value)} ({GUARDS_NODE}.patience={self.options.patience})",
+                f"{limit.describe(allowed, value)} ({GUARDS_NODE}.patience={self.options.patience})",
                 limit.remedy,
             )
 

@@ -50,6 +50,8 @@ def recorded(run: RunFolder, start: int | None = None) -> dict[int, Record]:
             records = _until(start_step(OmegaConf.load(attempt.config)), records)
         for record in _read(attempt.tracker):
             records.setdefault(record["step"], {}).update(record)
+    # Folders of attempts may have been deleted to save space.
+    records = _read_metrics(run.metrics) | records
     return records if start is None else _until(start, records)
 
 
@@ -69,6 +71,13 @@ def _read(tracker: Path) -> list[Record]:
         return []
     *complete, _cut_off = tracker.read_bytes().split(b"\n")
     return [flatten(line) for line in complete]
+
+
+def _read_metrics(path: Path) -> dict[int, Record]:
+    if not path.is_file():
+        return {}
+    *complete, _cut_off = path.read_bytes().split(b"\n")
+    return {record["step"]: record for record in map(json.loads, complete)}
 
 
 class MetricsFile:
@@ -91,7 +100,7 @@ class MetricsFile:
                 target.write(json.dumps(record) + "\n")
 
     def _write_all(self) -> None:
-        lines = [json.dumps(record) + "\n" for record in self._records.values()]
+        lines = [json.dumps(self._records[step]) + "\n" for step in sorted(self._records)]
         durable.write(self._path, "".join(lines).encode())
 
 

@@ -75,6 +75,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
         NothingLeftError: there is nothing to do
     """
     kept, config = _configs(run, overrides)
+    origin = start_step(config)
     saved, ignored = store.newest(run.checkpoints)
     notes = [f"ignored: {reason}" for reason in ignored]
     if ignored and saved is None:
@@ -87,6 +88,8 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
         notes += [f"  changed since then: {change}" for change in identity.changes(saved, config)]
         config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(saved.path)
     records = _records(run, start_step(config), saved)
+    if missing := sorted(set(range(origin + 1, start_step(config) + 1)) - records.keys()):
+        notes.append(f"  the metrics of {len(missing)} steps are lost, the first is step {missing[0]}")
     _set_validation(config, records, saved)
     _stop_if_done(run, config, saved)
     launch.keep_config(kept, run)
@@ -114,10 +117,7 @@ def _configs(run: RunFolder, overrides: Sequence[str]) -> tuple[DictConfig, Dict
 def _records(run: RunFolder, start: int, saved: Saved | None) -> dict[int, Record]:
     """Return the steps done before; those of a step cut off in its validation lie in its checkpoint."""
     records = recorded(run, start)
-    if saved is not None and start not in records:
-        path = saved.path / store.METRICS
-        if not path.is_file():
-            raise ValueError(f"{run.path}: no metrics of step {start}, which {saved.path} continues from")
+    if saved is not None and start not in records and (path := saved.path / store.METRICS).is_file():
         records[start] = flatten(path.read_bytes())
     return records
 
@@ -129,7 +129,7 @@ def _set_validation(config: DictConfig, records: dict[int, Record], saved: Saved
         return
     step, last = saved.manifest.step, trainer.total_training_steps
     due = trainer.test_freq > 0 and (step % trainer.test_freq == 0 or (last is not None and step >= last))
-    trainer.val_before_train = due and validation_key(records[step]) is None
+    trainer.val_before_train = due and validation_key(records.get(step, {})) is None
 
 
 def _not_saved(config: DictConfig) -> list[str]:

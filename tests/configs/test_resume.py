@@ -81,6 +81,11 @@ def test_a_validation_that_was_cut_off_is_made_up_for(run):
     assert continuation.records[15] == {"step": 15, "a": 15}
 
 
+def test_lost_metrics_are_told_and_keep_nobody_from_going_on(run):
+    checkpoint(run, 15)
+    assert prepare(run, []).notes[-1] == "  the metrics of 15 steps are lost, the first is step 1"
+
+
 def test_a_torn_checkpoint_is_ignored_and_named(run):
     attempt(run, *range(33), val_at=(0, 15, 30))
     checkpoint(run, 15)

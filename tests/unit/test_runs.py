@@ -75,6 +75,13 @@ def test_every_step_counts_once_whatever_the_attempts_repeated(tmp_path):
     assert recorded(run, 3) == {step: expected[step] for step in range(4)}
 
 
+def test_steps_of_attempts_whose_folders_are_gone_are_kept(tmp_path):
+    run = create(tmp_path, "run")
+    run.metrics.write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2}\n{"step": 3, "a"')
+    write_attempt(run, 1, (2, {"a": 20}))
+    assert recorded(run, 2) == {1: {"step": 1, "a": 1}, 2: {"step": 2, "a": 20}}
+
+
 def test_an_attempt_without_a_checkpoint_starts_the_record_anew(tmp_path):
     run = create(tmp_path, "run")
     write_attempt(run, 0, (0, {VAL: 0.1}), (1, {"a": 1}))
