@@ -26,7 +26,8 @@ setup(
     install_requires=[
         "torch>=2.11",
         "verl[verl-core]==0.9.1",
-        "ray>=2.41",
+        # From 2.52 on it knows tokens, without which anybody on the network may run code in a cluster of several nodes.
+        "ray>=2.52",
         "hydra-core>=1.3",
         "omegaconf>=2.3",
         "numpy",

@@ -1,10 +1,11 @@
-"""What a fault does to a run: kill, stop or poison a part of the CPU job, wait for the end, resume, print a table.
+"""One run of the CPU job suffers every fault, one after another, is resumed each time, and reaches its last step.
 
     reinforcepp prepare arithmetic
     python benchmarks/faults.py            # all faults; give names to choose some
 
-Each fault starts a run of its own, strikes after a step that follows a checkpoint, and resumes to the last step. A full
-disk needs a tmpfs, which only root can mount; otherwise it is left out.
+A fault strikes when an attempt has done a few steps: a process is killed or stopped, numbers become NaN, the disk is
+full. Prints a table, a row a fault, then whether the run was done in the end with every step recorded once. A full disk
+needs a tmpfs, which only root can mount; otherwise it is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -28,33 +29,39 @@ import typer
 from reinforcepp_verl.runs import processes
 
 COMMAND = str(Path(sys.executable).with_name("reinforcepp"))
-STEPS, SAVE_EVERY, STRIKE_AFTER = 12, 2, 5
-START_DEADLINE_S, END_DEADLINE_S = 240.0, 400.0
+STEPS_A_FAULT = 3
+START_DEADLINE_S, END_DEADLINE_S = 600.0, 600.0
 HANG_DEADLINE_S = 30
+# The start is a phase too, and on a busy machine a long one.
+STEP_DEADLINE_S = 120
 RECIPE = [
     "+recipe=math_rlvr/arithmetic_cpu",
     "trainer.val_before_train=false",
     "trainer.test_freq=-1",
-    f"trainer.total_training_steps={STEPS}",
-    f"trainer.save_freq={SAVE_EVERY}",
+    "trainer.max_actor_ckpt_to_keep=2",
     f"guards.hang_deadline_s={HANG_DEADLINE_S}",
-]
-POISON = [
     "actor_rollout_ref.model.external_lib=poison",
     f"reward.custom_reward_function.path={Path(__file__).with_name('poison.py')}",
 ]
+SAVE, STEP_DEADLINE = "trainer.save_freq", "guards.step_deadline_s"
 DISK_MIB = 256
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`strike` gets the run folder. `cure` makes a resume possible; an engine that is killed needs none."""
+    """`strike` and `cure` get the run folder; what was killed needs no cure."""
 
     name: str
-    strike: Callable[[Path], None]
-    overrides: list[str] = field(default_factory=list)
-    cure: Callable[[Path], None] = lambda run: None
-    on_small_disk: bool = False
+    strike: Callable[[Path], object]
+    cure: Callable[[Path], object] = lambda run: None
+    save_every: int = 2
+    step_deadline: str = "null"
+    needs_own_disk: bool = False
+
+    @property
+    def overrides(self) -> list[str]:
+        """Settings of the attempt that suffers it."""
+        return [f"{SAVE}={self.save_every}", f"{STEP_DEADLINE}={self.step_deadline}"]
 
 
 def send(number: signal.Signals, title: str) -> Callable[[Path], None]:
@@ -69,7 +76,7 @@ def send(number: signal.Signals, title: str) -> Callable[[Path], None]:
 
 def poison(what: str) -> Callable[[Path], None]:
     """Return a strike: `what` becomes NaN in the next step."""
-    return lambda run: (run / "POISON").write_text(what) and None
+    return lambda run: (run / "POISON").write_text(what)
 
 
 def unpoison(run: Path) -> None:
@@ -98,18 +105,16 @@ KILLED = {
     "TransferQueue controller": "ray::TransferQueueController",
     "trainer": "ray::TaskRunnerV1",
 }
-HUNG = ("vLLM engine", "TransferQueue storage unit", "TransferQueue controller", "FSDP worker")
+HUNG = ("vLLM engine", "reward worker", "TransferQueue storage unit", "TransferQueue controller")
 FAULTS = [
     *(Fault(f"killed {part}", send(signal.SIGKILL, title)) for part, title in KILLED.items()),
-    *(
-        Fault(f"hung {part}", send(signal.SIGSTOP, KILLED[part]), [f"guards.step_deadline_s={HANG_DEADLINE_S}"])
-        for part in HUNG
-    ),
-    Fault("NaN rewards", poison("rewards"), POISON, unpoison),
-    Fault("NaN gradients", poison("gradients"), POISON, unpoison),
-    Fault("NaN log-probabilities", poison("weights"), [*POISON, "trainer.save_freq=4"], unpoison),
-    Fault("NaN weights in a checkpoint", poison("weights"), [*POISON, "trainer.save_freq=1"], unpoison),
-    Fault("full disk", fill_disk, cure=empty_disk, on_small_disk=True),
+    *(Fault(f"hung {part}", send(signal.SIGSTOP, KILLED[part])) for part in HUNG),
+    Fault("hung FSDP worker", send(signal.SIGSTOP, KILLED["FSDP worker"]), step_deadline=str(STEP_DEADLINE_S)),
+    Fault("NaN rewards", poison("rewards"), unpoison),
+    Fault("NaN gradients", poison("gradients"), unpoison),
+    Fault("NaN log-probabilities", poison("weights"), unpoison, save_every=1000),
+    Fault("NaN weights in a checkpoint", poison("weights"), unpoison, save_every=1),
+    Fault("full disk", fill_disk, empty_disk, needs_own_disk=True),
 ]
 
 
@@ -136,79 +141,88 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_step(process: subprocess.Popen[str], runs_dir: Path, step: int) -> Path:
-    """Return the run folder once `step` is recorded."""
-    metrics = runs_dir / "latest" / "metrics.jsonl"
-    deadline = time.monotonic() + START_DEADLINE_S
-    while not (metrics.is_file() and len(metrics.read_text().splitlines()) >= step):
+def recorded(run: Path) -> list[int]:
+    """Return the steps in metrics.jsonl."""
+    file = run / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def suffer(fault: Fault, process: subprocess.Popen[str], runs_dir: Path) -> str:
+    """Strike when the attempt has done its steps; return the fault's row of the table."""
+    deadline, latest = time.monotonic() + START_DEADLINE_S, runs_dir / "latest"
+    before = len(recorded(latest))
+    while len(recorded(latest)) < before + STEPS_A_FAULT:
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise RuntimeError(f"step {step} was not reached:\n{process.communicate()[0][-3000:]}")
+            raise RuntimeError(f"{fault.name}: the attempt does no steps:\n{process.communicate()[0][-3000:]}")
         time.sleep(0.05)
-    return metrics.parent.resolve()
-
-
-def try_out(fault: Fault, runs_dir: Path) -> str:
-    """Return the fault's row of the table."""
-    process = start(["train", *RECIPE, *fault.overrides, f"runs_dir={runs_dir}"])
-    run = wait_for_step(process, runs_dir, STRIKE_AFTER)
-    before = newest(run)
+    run = latest.resolve()
+    saved = newest(run)
     fault.strike(run)
     struck = time.monotonic()
     output, _ = process.communicate(timeout=END_DEADLINE_S)
     seconds = time.monotonic() - struck
-    after = newest(run)
+    row = f"| {fault.name} | {what_happened(output)} | {seconds:.0f} | {process.returncode} | {saved} → {newest(run)} |"
     fault.cure(run)
-    resumed = start(["resume", str(run)])
-    resumed_output, _ = resumed.communicate(timeout=END_DEADLINE_S)
-    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    whole = resumed.returncode == 0 and steps == list(range(1, STEPS + 1))
-    if not whole:
-        typer.echo(
-            f"{fault.name}: the resume ended with {resumed.returncode}, steps {steps}\n{resumed_output}", err=True
-        )
-    what = what_happened(output).replace("|", "/").replace("\n", "; ")
-    outcome = "yes" if whole else "no"
-    return f"| {fault.name} | {what} | {seconds:.0f} | {process.returncode} | {before} → {after} | {outcome} |"
+    return row
 
 
 def what_happened(output: str) -> str:
-    """Return what the console says behind `failed:`."""
-    found = re.search(r"failed: (.*?)\n(?:full log|curves):", output, re.DOTALL)
-    return found[1] if found else output[-300:]
+    """Return what the console says behind `failed:`, as a cell of the table."""
+    found = re.search(r"failed: (.*?)\n(?:full log|curves)", output, re.DOTALL)
+    return (found[1] if found else output[-300:]).replace("|", "/").replace("\n", "; ")
 
 
 @contextmanager
-def place(fault: Fault) -> Iterator[Path]:
-    """Give a folder for the runs, on a small tmpfs if the fault is a full disk."""
+def place(on_own_disk: bool) -> Iterator[Path]:
+    """Give a folder for the run, on a tmpfs if its disk is to be full."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        if fault.on_small_disk:
+        if on_own_disk:
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", folder], check=True)
         runs_dir = Path(folder) / "runs"
         try:
             yield runs_dir
         finally:
             processes.end_all(str((runs_dir / "latest").resolve()))
-            if fault.on_small_disk:
+            if on_own_disk:
                 subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def chosen(names: list[str]) -> list[Fault]:
+    """Return the faults of these names, or all that can be tried here."""
+    if unknown := set(names) - {fault.name for fault in FAULTS}:
+        raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(fault.name for fault in FAULTS)}")
+    found = [fault for fault in FAULTS if not names or fault.name in names]
+    if os.geteuid() != 0:
+        typer.echo("full disk: left out, only root can mount a tmpfs", err=True)
+        found = [fault for fault in found if not fault.needs_own_disk]
+    return found
 
 
 def main(names: Annotated[list[str] | None, typer.Argument(help="Faults; all if none is given.")] = None) -> None:
     """Print the table, a row as soon as it is known."""
-    unknown = set(names or ()) - {fault.name for fault in FAULTS}
-    if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(fault.name for fault in FAULTS)}")
-    typer.echo("| fault | what the console says | seconds | exit code | newest checkpoint | resumed to the end |")
-    typer.echo("|---|---|---|---|---|---|")
-    for fault in FAULTS:
-        if names and fault.name not in names:
-            continue
-        if fault.on_small_disk and os.geteuid() != 0:
-            typer.echo(f"{fault.name}: left out, a tmpfs can be mounted by root only", err=True)
-            continue
-        with place(fault) as runs_dir:
-            typer.echo(try_out(fault, runs_dir))
+    faults = chosen(names or [])
+    steps = 2 * STEPS_A_FAULT * (len(faults) + 1)
+    typer.echo("| fault | what the console says | seconds | exit code | newest checkpoint |\n|---|---|---|---|---|")
+    with place(any(fault.needs_own_disk for fault in faults)) as runs_dir:
+        given = ["train", *RECIPE, f"runs_dir={runs_dir}", f"trainer.total_training_steps={steps}"]
+        for fault in faults:
+            typer.echo(suffer(fault, start([*given, *fault.overrides]), runs_dir))
+            given = ["resume", str((runs_dir / "latest").resolve())]
+        last = start(given)
+        output, _ = last.communicate(timeout=END_DEADLINE_S)
+        run = (runs_dir / "latest").resolve()
+        attempts = json.loads((run / "summary.json").read_text())["attempts"]
+        once = recorded(run) == list(range(1, steps + 1))
+        typer.echo(
+            f"\nafter {len(faults)} faults and {attempts} attempts: exit code {last.returncode}, newest checkpoint "
+            f"{newest(run)}, {f'steps 1 to {steps} recorded once each' if once else recorded(run)}"
+        )
+        if last.returncode != 0 or not once:
+            raise typer.Exit(1)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

@@ -180,7 +180,7 @@ def differences(left: Mapping[int, Mapping[str, Any]], right: Mapping[int, Mappi
         return [f"steps {sorted(left)} and {sorted(right)}"]
     found = []
     for step, record in left.items():
-        names = {name for name in (*record, *right[step]) if not name.startswith(EXEMPT)}
+        names = {name for name in (*record, *right[step]) if not any(part in name for part in EXEMPT)}
         for name in sorted(names):
             one, other = record.get(name, math.nan), right[step].get(name, math.nan)
             if not math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-9):

@@ -145,6 +145,7 @@ check_nodes() {
 
 # Sets ADDRESS, of the Ray cluster of this job's nodes.
 start_ray() {
+    unset RAY_AUTH_TOKEN # it would win
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$ATTEMPT/ray_token
     (umask 077 && od --address-radix=n --format=x1 --read-bytes=32 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
     on_head --output="$ATTEMPT/head.log" -- bash "$JOB_FILES/node.sh" as_head "$ATTEMPT" "$CPUS" "$GPUS" &

@@ -99,7 +99,8 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
 def _configs(run: RunFolder, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
     """Return the configuration to keep in the run's folder, and that of the attempt."""
     try:
-        kept, config = (saved_config.with_references(saved_config.load(run)) for _ in range(2))
+        kept = saved_config.with_references(saved_config.load(run))
+        config = kept.copy()
         for override in overrides:
             saved_config.apply(override, config, SET_BY_RESUME, command="resume")
             if not override.startswith(f"{THIS_ATTEMPT_ONLY}."):

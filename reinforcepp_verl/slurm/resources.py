@@ -33,9 +33,9 @@ def needed(config: DictConfig, nodes: int | None = None) -> Resources:
     pools = [wanted * value(config, "trainer.n_gpus_per_node"), *_further_pools(config)]
     nodes = wanted if nodes is None else nodes
     if len(pools) == 1 and nodes != wanted:
-        raise ValueError(f"{nodes} nodes, but {NODES} is {wanted}; take {wanted} nodes or set {NODES}={nodes}")
+        raise ValueError(f"--nodes={nodes}: {NODES} is {wanted}; ask for --nodes={wanted}, or set {NODES}={nodes}")
     if sum(pools) % nodes:
-        raise ValueError(f"{nodes} nodes: they must divide the {sum(pools)} GPUs of trainer, rollout and reward model")
+        raise ValueError(f"--nodes={nodes}: it must divide the {sum(pools)} GPUs of trainer, rollout and reward model")
     return Resources(nodes, device, sum(pools) // nodes, value(config, CPUS))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -114,8 +114,8 @@ class Slurm:
         return fields
 
 
-def _start_daemons(folder: Path) -> list[int]:
-    """Start munge and Slurm; return the ids of the processes that outlive this call."""
+def _start_daemons(folder: Path) -> Slurm:
+    """Start munge and Slurm, and wait until both nodes are there."""
     host = socket.gethostname()
     conf = SLURM_CONF.format(
         host=host, user=getpass.getuser(), folder=folder, ports=free_ports(3), kill_wait=KILL_WAIT_S
@@ -133,22 +133,30 @@ def _start_daemons(folder: Path) -> list[int]:
     slurm.call("slurmctld", "-c")
     for node in ("n1", "n2"):
         slurm.call("slurmd", "-N", node)
-    files = ("munged.pid", "slurmctld.pid", "slurmd.n1.pid", "slurmd.n2.pid")
-    deadline = time.monotonic() + 20
-    while not all((folder / name).is_file() and (folder / name).read_text().strip() for name in files):
-        assert time.monotonic() < deadline, f"Slurm's daemons did not start; their logs are in {folder}"
-        time.sleep(0.1)
-    return [int((folder / name).read_text()) for name in files]
+    deadline = time.monotonic() + 30
+    while slurm.call("sinfo", "--noheader", "--format=%t", "--partition=low") != "idle":
+        assert time.monotonic() < deadline, f"{slurm.call('sinfo')}: the logs are in {folder}"
+        time.sleep(0.2)
+    return slurm
 
 
-def _end(pids: list[int]) -> None:
-    """End the daemons, the last one first."""
-    found = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    for process in reversed(found):
-        process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(found, timeout=20)
-    for process in alive:
-        process.kill()
+def _end(folder: Path) -> None:
+    """End every process of a Slurm, daemons and what jobs have left: they inherit the path of its configuration."""
+    conf = str(folder / "slurm.conf")
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        found = [process for process in psutil.process_iter() if _variable(process, "SLURM_CONF") == conf]
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(process)
+        psutil.wait_procs(found, timeout=20)
+
+
+def _variable(process: psutil.Process, name: str) -> str | None:
+    try:
+        return process.environ().get(name)
+    except psutil.Error:
+        # Ended meanwhile, or another user's.
+        return None
 
 
 @pytest.fixture(scope="session")
@@ -160,14 +168,8 @@ def slurm() -> Iterator[Slurm]:
     # Not below pytest's folder: the path of a socket has 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)
-    pids: list[int] = []
     try:
-        pids = _start_daemons(folder)
-        slurm = Slurm(folder)
-        deadline = time.monotonic() + 30
-        while slurm.call("sinfo", "--noheader", "--format=%t", "--partition=low") != "idle":
-            assert time.monotonic() < deadline, slurm.call("sinfo") + f"; the logs are in {folder}"
-            time.sleep(0.2)
+        slurm = _start_daemons(folder)
         yield slurm
         slurm.call("scancel", "--user", getpass.getuser())
         deadline = time.monotonic() + KILL_WAIT_S + 60
@@ -175,7 +177,7 @@ def slurm() -> Iterator[Slurm]:
             assert time.monotonic() < deadline, slurm.call("squeue")
             time.sleep(0.5)
     finally:
-        _end(pids)
+        _end(folder)
     shutil.rmtree(folder)
 
 

@@ -163,8 +163,11 @@ def test_an_array_of_two_seeds_at_once(slurm, workplace: Path, sbatch: Callable[
 
 
 def test_a_failing_driver_gives_the_job_its_exit_code(slurm, workplace: Path, sbatch: Callable[..., str]):
-    # One epoch has fewer steps than are asked for.
-    job = sbatch(steps=5, overrides=("data.train_max_samples=48", "trainer.total_epochs=1"))
+    reward = workplace / "broken_reward.py"
+    reward.write_text(
+        "def compute_score(data_source, solution_str, ground_truth, extra_info=None):\n    return 1 / 0\n"
+    )
+    job = sbatch(steps=5, overrides=(f"reward.custom_reward_function.path={reward}",))
     fields = slurm.wait_for(job, *ENDED, within_s=START_S)
     assert (fields["JobState"], fields["ExitCode"], fields["Restarts"]) == ("FAILED", "1:0", "0")
     assert summary_of(run_of(job, workplace))["status"] == "failed"

@@ -40,7 +40,7 @@ def test_only_skipped_updates_in_a_row_end_the_run():
 
 
 def test_a_step_of_critic_warm_up_has_no_update_and_is_fine():
-    assert guards().after_update({"critic/grad_norm": 0.1}) == {"guards/skipped_updates": 0.0}
+    assert guards(max_update_kl=0.1).after_update({"critic/grad_norm": 0.1}) == {"guards/skipped_updates": 0.0}
 
 
 @pytest.mark.parametrize(
