@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import wrapt
 
-from reinforcepp_verl import search_path
+from reinforcepp_verl import patches, search_path
 from reinforcepp_verl.cpu.detect import cpu_platform_wanted
+
+patches.install()
 
 if cpu_platform_wanted():
     # Before verl asks for its platform for the first time, which the import of core_algos below does.
-    from reinforcepp_verl.cpu import environment, patches, vllm_alias
+    from reinforcepp_verl.cpu import environment, vllm_alias
+    from reinforcepp_verl.cpu import patches as cpu_patches
 
     environment.set_defaults()
     vllm_alias.install()
     from reinforcepp_verl.cpu import platform  # noqa: F401  (importing registers the platform)
 
-    patches.install()
+    cpu_patches.install()
 
 from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, register_adv_est, register_policy_loss  # noqa: E402
 

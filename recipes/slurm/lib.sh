@@ -210,7 +210,8 @@ finish() {
     rm -f "$ATTEMPT/ray_token"
     say "exit code $code, newest checkpoint at step $(newest_step)"
     if to_be_requeued "$code"; then
-        scontrol requeue "$SLURM_JOB_ID"
+        # Not SLURM_JOB_ID, which for one of its tasks is the whole array.
+        scontrol requeue "$JOB"
     fi
     exit "$code"
 }

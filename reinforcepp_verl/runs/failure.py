@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
-from reinforcepp_verl.guards.names import TRAINER, title_of
+from reinforcepp_verl.guards.names import ENGINE, TRAINER, title_of
 from reinforcepp_verl.runs.folder import Attempt
 
 LINES_SHOWN = 2
 LINE_LENGTH = 400
 TAIL_BYTES = 400_000
+FULL_BELOW_BYTES = 1 << 20
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 WATCH_VERDICT = re.compile(r"guards: (?P<what>.+); ending the run")
 PID = re.compile(r"\bpid[ :=]+(\d+)")
@@ -21,6 +23,9 @@ DEAD_ACTOR = re.compile(
 )
 SPEAKER = re.compile(r"^\([^)\n]*pid=\d+[^)\n]*\) ", re.MULTILINE)
 ENGINE_DEATH = re.compile(r"EngineDeadError|engine core exited unexpectedly")
+SERVER_OF_DEAD_ENGINE = re.compile(
+    rf"^\(vLLMHttpServer pid=(?P<pid>\d+)(?:, ip=(?P<address>[^)\n]*))?\) .*(?:{ENGINE_DEATH.pattern})", re.MULTILINE
+)
 SECOND_HAND = re.compile(r"ActorDied|ActorUnavailable|RayActorError|StalledRollout|FailedRollout|EngineDead")
 ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
 
@@ -29,20 +34,34 @@ def explain(attempt: Attempt, exit_code: int) -> str:
     """Return the cause, at most `LINES_SHOWN` lines: what happened, and what the part said last that it happened to."""
     note = attempt.failure.read_text(encoding="utf-8").strip() if attempt.failure.exists() else ""
     log = _tail(attempt.log)
-    if verdict := WATCH_VERDICT.search(log):
-        return _with_last_words(verdict["what"], log)
-    if _second_hand(note):
-        if dead := _dead_part(f"{note}\n{SPEAKER.sub('', log)}"):
-            return _with_last_words(dead, log)
-        if death := ENGINE_DEATH.search(log):
-            return f"the vLLM engine died during the run ({death[0]})"
-    if "StalledRolloutError" in note:
-        return _with_last_words(note, log)
+    if shutil.disk_usage(attempt.path).free < FULL_BELOW_BYTES:
+        # Neither a note nor the log can tell it then.
+        return _cut(
+            f"no space is left on the disk of {attempt.path}: make room, then resume\n{note or _last_error(log) or ''}"
+        )
+    if part := _culprit(note, log):
+        return _with_last_words(part, log)
+    if _second_hand(note) and (death := ENGINE_DEATH.search(log)):
+        return f"the vLLM engine died during the run ({death[0]})"
     if "FailedRolloutError" in note:
         note += f"\n{_last_error(log, other_than='FailedRolloutError') or ''}"
     if not note:
         note = _last_error(log) or f"the training process ended with exit code {exit_code} and no Python error"
     return _cut(note)
+
+
+def _culprit(note: str, log: str) -> str | None:
+    """Say which part of the run broke and how; None if that is not what happened."""
+    if verdict := WATCH_VERDICT.search(log):
+        return verdict["what"]
+    if not _second_hand(note):
+        return None
+    if dead := _dead_part(f"{note}\n{SPEAKER.sub('', log)}"):
+        return dead
+    if server := SERVER_OF_DEAD_ENGINE.search(log):
+        where = f" on {server['address']}" if server["address"] else ""
+        return f"{ENGINE} (server pid {server['pid']}{where}) died during the run"
+    return note if "StalledRolloutError" in note else None
 
 
 def last_words(log: str, pid: str) -> str | None:

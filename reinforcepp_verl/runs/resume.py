@@ -79,7 +79,11 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
     saved, ignored = store.newest(run.checkpoints)
     notes = [f"ignored: {reason}" for reason in ignored]
     if ignored and saved is None:
-        ignored.append(f"{run.path} has no whole checkpoint: delete {run.checkpoints} to start from the beginning")
+        ignored.append(
+            f"{run.path} has no whole checkpoint: start a new run from one that you trust (reinforcepp train ... "
+            f"trainer.resume_mode=resume_path trainer.resume_from_path={run.checkpoints}/global_step_N), or delete "
+            f"{run.checkpoints} to start from the beginning"
+        )
         raise ValueError("\n".join(ignored))
     if saved is not None:
         if found := identity.obstacles(saved, config):
@@ -142,7 +146,9 @@ def _not_saved(config: DictConfig) -> list[str]:
 
 def _enter_directory(run: RunFolder) -> None:
     """Go where the run was started, so that its relative paths mean the same files; stay, if that is elsewhere."""
-    if run.summary.is_file() and Path(directory := orjson.loads(run.summary.read_bytes())["directory"]).is_dir():
+    # A summary of an older version names none.
+    directory = orjson.loads(run.summary.read_bytes()).get("directory") if run.summary.is_file() else None
+    if directory is not None and Path(directory).is_dir():
         os.chdir(directory)
 
 

@@ -99,7 +99,7 @@ def test_a_torn_checkpoint_is_ignored_and_named(run):
 
 def test_nothing_but_torn_checkpoints_is_not_taken_for_a_new_run(run):
     (checkpoint(run, 15) / "COMPLETE").unlink()
-    with pytest.raises(ValueError, match=r"no whole checkpoint: delete .*/checkpoints to start from the beginning"):
+    with pytest.raises(ValueError, match=r"no whole checkpoint: start a new run .* or delete .*/checkpoints to start"):
         prepare(run, [])
 
 

@@ -131,8 +131,9 @@ def test_preemption_saves_and_the_next_start_goes_on(slurm, workplace: Path, sba
     job = sbatch(steps=12)
     run = run_of(job, workplace)
     wait_until(lambda: bool(steps_of(run)), START_S, "a first step")
-    urgent = slurm.call("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--wrap=true")
-    slurm.wait_for(urgent, "COMPLETED", within_s=120)
+    urgent = ("--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
+    urgent_job = slurm.call("sbatch", *urgent)
+    slurm.wait_for(urgent_job, "COMPLETED", within_s=120)
     assert_goes_on_to_the_end(slurm, job, run, workplace, steps=12)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from reinforcepp_verl.runs.failure import LINE_LENGTH, explain
@@ -83,6 +85,17 @@ def test_a_dead_worker_is_named_from_the_log_before_those_that_it_took_along(tol
     assert told(DEAD_IN_LOG, note) == f"{WORKER} during the run\nits log last said: scored 5 answers"
 
 
+def test_a_dead_engine_is_named_by_its_server(told):
+    log = (
+        "(SeededAgentLoopWorker pid=8) x.EngineDeadError: y\n"
+        "(vLLMHttpServer pid=9, ip=10.0.0.2) ERROR x.EngineDeadError: y\n"
+        "(vLLMHttpServer pid=9, ip=10.0.0.2) cleaning up\n"
+    )
+    assert told(log, "FailedRolloutError: 3 of 4 groups failed\n") == (
+        "vLLM engine (server pid 9 on 10.0.0.2) died during the run\nits log last said: cleaning up"
+    )
+
+
 def test_the_trainer_itself(told):
     assert told("(TaskRunnerV1 pid=7) step 3\n", TRAINER_NOTE) == (
         "trainer (pid 7 on 10.0.0.2) died during the run\nits log last said: step 3"
@@ -106,3 +119,10 @@ def test_the_error_of_somebody_who_was_first_is_not_taken_for_one_that_came_late
 
 def test_a_long_line_is_cut(told):
     assert len(told(f"(RewardLoopWorker pid=12) {'x' * 999}\n{VERDICT}").splitlines()[1]) == LINE_LENGTH
+
+
+def test_a_full_disk_is_told_even_if_nothing_could_be_written(told, monkeypatch, tmp_path):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4096))
+    assert told("") == f"no space is left on the disk of {tmp_path}: make room, then resume"
+    assert told("", "RuntimeError: file write failed\n").endswith("then resume\nRuntimeError: file write failed")

@@ -30,7 +30,7 @@ exec "$@"
     "scontrol": """
 case $1 in
     requeue) echo "$2" >> "$CALLS/requeue" ;;
-    *) echo "JobId=7 Command=$FILES/train.sbatch +recipe=x" ;;
+    *) for task in 1 2; do echo "JobId=7 Command=$FILES/train.sbatch +recipe=x"; done ;;
 esac
 """,
     "reinforcepp": """
@@ -181,6 +181,12 @@ def test_usr1_stops_the_run_and_requeues_the_job(job, interrupt):
     assert code == 75
     assert job.calls("requeue") == ["7"]
     assert "newest checkpoint at step 5" in output
+
+
+def test_of_an_array_only_the_task_is_requeued(job, interrupt):
+    job.driver(STOPPABLE)
+    interrupt(signal.SIGUSR1, SLURM_JOB_ID="6", SLURM_ARRAY_JOB_ID="6", SLURM_ARRAY_TASK_ID="2")
+    assert job.calls("requeue") == ["6_2"]
 
 
 def test_term_stops_the_run_and_leaves_the_requeue_to_slurm(job, interrupt):

@@ -1,0 +1,48 @@
+"""Corrections of verl 0.9.1 that every platform needs; those for the CPU alone are in cpu/patches.py.
+
+Each has a test in tests/plugin/test_patches.py that fails when verl no longer needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import wrapt
+
+from reinforcepp_verl.runs.folder import ATTEMPT_VARIABLE
+
+TRANSFER = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
+
+
+def own_socket(handle: str) -> str:
+    """Return verl's name of a weight transfer's socket with the run in it.
+
+    verl tells the runs of one machine apart by Ray's job number, which is 1 in every Ray that a run starts for itself:
+    one run's weights can reach another run's engine, and both then wait for ever. The FSDP worker and the engine's
+    process share a raylet, and the folder of the attempt tells containers apart whose processes have equal numbers.
+    """
+    run = " ".join(os.environ.get(name, "") for name in ("RAY_RAYLET_PID", ATTEMPT_VARIABLE))
+    return f"{handle.removesuffix('.sock')}-{hashlib.blake2b(run.encode(), digest_size=6).hexdigest()}.sock"
+
+
+def keep_weights_in_the_run(module: Any) -> None:
+    """Give both ends of the weight transfer from trainer to engine a socket of the run's own."""
+    for end in (module.BucketedWeightSender, module.BucketedWeightReceiver):
+        end.__init__ = _with_own_socket(end.__init__)
+
+
+def _with_own_socket(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def initialise(self: Any, zmq_handle: str, *args: Any, **kwargs: Any) -> None:
+        original(self, own_socket(zmq_handle), *args, **kwargs)
+
+    return initialise
+
+
+def install() -> None:
+    """Arrange for the patch to be applied when its module is imported."""
+    wrapt.register_post_import_hook(keep_weights_in_the_run, TRANSFER)
