@@ -7,8 +7,11 @@ recorded: what a run continues from then has the metrics of every step before it
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import logging
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +49,7 @@ class SavingTrainer(Base):
         # verl remembers what it saved, forgets it with the process, and may delete before the next save is whole.
         config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
         self._staged: Path | None = None
+        self._committed_step: int | None = None
         self._stopping = False
         super().__init__(config)
 
@@ -94,12 +98,18 @@ class SavingTrainer(Base):
         """Complete the step whose metrics are recorded."""
         if self._staged is not None:
             self._commit()
-        if self._stopping:
+        self.condemn()
+        # Asked in the validation of a step that is saved already, it need not do another one.
+        saved = self._committed_step == self.global_steps < self.total_training_steps
+        if self._stopping or (saved and self._stop_requested()):
             self._end_loop()
 
     def judge(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Return what to add to the metrics of a whole step."""
         return {}
+
+    def condemn(self) -> None:
+        """Raise if the step that was just recorded is to be the last one."""
 
     def save_state(self) -> dict[str, Any]:
         """Return what else belongs into a checkpoint, as JSON takes it."""
@@ -140,6 +150,8 @@ class SavingTrainer(Base):
 
     def _commit(self) -> None:
         assert self._staged is not None
+        self._refuse_if_overtaken()
+        started = time.monotonic()
         folder, self._staged = self._staged, None
         workers = identity.world_size(self.config)
         if self.config.model_engine == FSDP:
@@ -147,11 +159,21 @@ class SavingTrainer(Base):
         if self.attempt is not None and self.attempt.tracker.exists():
             durable.sync(self.attempt.tracker)
         final = store.commit(folder, self._checkpoints, self._manifest(folder, workers))
-        gone = store.prune(self._checkpoints, self.keep)
-        logger.info("saved %s%s", final, f", deleted {', '.join(path.name for path in gone)}" if gone else "")
+        self._committed_step = self.global_steps
+        gone = store.prune(self._checkpoints, self.keep, self.global_steps)
+        logger.info(
+            "saved %s, checked and described in %.0f s%s",
+            *(final, time.monotonic() - started),
+            f", deleted {', '.join(path.name for path in gone)}" if gone else "",
+        )
         self.checkpoint_callback.on_save(
             trainer=self, global_step=self.global_steps, checkpoint_dir=str(final), async_save=False
         )
+
+    def _refuse_if_overtaken(self) -> None:
+        """A trainer may outlive the command that started it; the run is then another attempt's."""
+        if self.attempt is not None and (newest := self.attempt.run.attempts()[-1]).number > self.attempt.number:
+            raise RuntimeError(f"{newest.path} goes on with the run, so this attempt ends without saving")
 
     def _manifest(self, folder: Path, workers: int) -> Manifest:
         files = manifest.describe_files(folder)
@@ -196,6 +218,14 @@ def _check_shards(folder: Path, workers: int) -> None:
     finite_weights(folder, workers)
 
 
+def _refuse_cut_off_line(tracker: Path) -> None:
+    """verl does not look how much of a line a full disk took."""
+    with tracker.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() != b"\n":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tracker))
+
+
 class Recorder:
     """verl's Tracking; the trainer learns of each record after all loggers have it."""
 
@@ -207,6 +237,8 @@ class Recorder:
         if OF_A_STEP in data:
             data = {**data, **self._trainer.judge(data)}
         self._tracking.log(data=data, step=step)
+        if (attempt := self._trainer.attempt) is not None and attempt.tracker.is_file():
+            _refuse_cut_off_line(attempt.tracker)
         self._trainer.recorded()
 
     def finish(self, exit_code: int = 0) -> None:

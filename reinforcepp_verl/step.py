@@ -74,7 +74,7 @@ def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
             if name == "old_log_probs" and found.any():
                 raise NonFiniteRewardError(
                     f"the policy gives {int(found.sum())} of {len(found)} answers a NaN or infinite log-probability: "
-                    "the model is broken; resume from an earlier checkpoint"
+                    "the model is broken; resume the run with a lower learning rate"
                 )
             bad |= found
     return bad

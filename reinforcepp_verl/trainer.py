@@ -71,8 +71,7 @@ class ReinforceppTrainer(SavingTrainer):
     def judge(self, metrics: dict[str, Any]) -> dict[str, Any]:
         return self.guards.after_step(metrics)
 
-    def recorded(self) -> None:
-        super().recorded()
+    def condemn(self) -> None:
         self.guards.verdict()
 
     def _build_replay_buffer(self) -> ReplayBuffer:

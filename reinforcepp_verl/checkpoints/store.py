@@ -83,14 +83,16 @@ def commit(staged: Path, root: Path, sealed: Manifest) -> Path:
     return final
 
 
-def prune(root: Path, keep: int | None) -> list[Path]:
-    """Delete all but the `keep` newest whole checkpoints and return what is gone; None or 0 keeps all.
+def prune(root: Path, keep: int | None, newest_step: int) -> list[Path]:
+    """Delete all but the `keep` newest checkpoints up to `newest_step` and return what is gone; None or 0 keeps all.
 
-    Folders that are not sealed are not counted and not touched: they may be somebody else's.
+    `newest_step` was just committed, so that it is whole. What lies behind it was ignored when the run started, and a
+    folder that is not sealed may be somebody else's: neither is counted or touched.
     """
     if not keep or keep < 0:
         return []
-    sealed = [folder for step in steps(root) if _is_sealed(folder := root / folder_name(step))]
+    known = (root / folder_name(step) for step in steps(root) if step <= newest_step)
+    sealed = [folder for folder in known if _is_sealed(folder)]
     for folder in sealed[keep:]:
         _delete(folder)
     return sealed[keep:]
@@ -120,5 +122,6 @@ def _delete(folder: Path) -> None:
     """Take the name away first, so that a kill leaves no half-deleted checkpoint under it."""
     trash = folder.parent / DELETING
     trash.mkdir(exist_ok=True)
-    durable.rename(folder, trash / folder.name)
-    shutil.rmtree(trash)
+    durable.rename(folder, _free_name(str(trash / folder.name)))
+    # A network file system keeps a file that somebody has open; the next deletion takes it.
+    shutil.rmtree(trash, ignore_errors=True)

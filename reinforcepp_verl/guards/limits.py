@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from reinforcepp_verl.guards import GuardError
 from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions
 
-logger = logging.getLogger(__name__)
+# Below verl's logger, which has a handler of its own in the trainer: vLLM silences the root logger up to ERROR.
+logger = logging.getLogger(f"verl.{__name__}")
 
 # verl takes the mean over a step's updates, so that one of them makes it NaN or infinite.
 UPDATE = "actor/grad_norm"

@@ -15,7 +15,8 @@ from ray.exceptions import RayError
 from reinforcepp_verl.guards.options import GUARDS_NODE
 from reinforcepp_verl.guards.parts import Part, ask, find_parts
 
-logger = logging.getLogger(__name__)
+# Below verl's logger, which has a handler of its own in the trainer: vLLM silences the root logger up to ERROR.
+logger = logging.getLogger(f"verl.{__name__}")
 
 LOOK_EVERY_S = 5.0
 # Longer between two looks means that the whole job was stopped, as Slurm does to suspend it: nobody could answer.

@@ -10,6 +10,8 @@ from reinforcepp_verl.preflight.values import is_count, is_number, value
 EPOCHS, STEPS = "trainer.total_epochs", "trainer.total_training_steps"
 NAMES = {"runs_dir": "runs", "trainer.experiment_name": "my_run"}
 ASYNC_SAVE = "actor_rollout_ref.actor.checkpoint.async_save"
+SAVED = "actor_rollout_ref.actor.checkpoint.save_contents"
+KEEP = "trainer.max_actor_ckpt_to_keep"
 VAL_ONLY, VAL_FIRST = "trainer.val_only", "trainer.val_before_train"
 
 
@@ -47,7 +49,14 @@ def _names(config: DictConfig) -> list[str]:
 def _checkpoints(config: DictConfig) -> list[str]:
     found = []
     if value(config, ASYNC_SAVE):
-        found.append(f"{ASYNC_SAVE} is true: the end of a save in the background cannot be seen; set {ASYNC_SAVE}=false")
+        found.append(
+            f"{ASYNC_SAVE} is true: the end of a save in the background cannot be seen; set {ASYNC_SAVE}=false"
+        )
+    if "model" not in (value(config, SAVED) or ()) and value(config, "trainer.save_freq") > 0:
+        found.append(f"{SAVED} is {value(config, SAVED)}: a checkpoint without model cannot be continued; add model")
+    keep = value(config, KEEP)
+    if keep is not None and not is_count(keep):
+        found.append(f"{KEEP} is {keep!r}: set {KEEP} to an integer >= 1, or to null to keep all")
     # Compared as written: the base's value refers to trainer.experiment_name, which is the user's to set.
     given, base = (tree["trainer"].get("default_local_dir") for tree in (as_tree(config), known_keys()))
     if given is None or given == base:
@@ -55,7 +64,7 @@ def _checkpoints(config: DictConfig) -> list[str]:
     return [
         *found,
         f"trainer.default_local_dir is {given}: `reinforcepp train` puts checkpoints into the run's own folder; remove "
-        "it and set runs_dir; to continue a run: reinforcepp resume RUN"
+        "it and set runs_dir; to continue a run: reinforcepp resume RUN",
     ]
 
 

@@ -58,7 +58,6 @@ def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Su
                 _end(process)
                 break
             time.sleep(LOOK_EVERY_S if running else 0)
-    follower.close()
     if attempt.stopped.exists():
         return 0
     return process.returncode if process.returncode >= 0 else 128 - process.returncode

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from reinforcepp_verl.checkpoints import store
+from reinforcepp_verl.checkpoints import durable, store
 from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.console import RunConsole, headline, say, show_outcome
@@ -40,7 +40,7 @@ def keep_config(config: DictConfig, folder: RunFolder) -> None:
     with open_dict(config):
         # An attempt's own; in a configuration that somebody gives it is refused.
         config.trainer.default_local_dir = None
-    OmegaConf.save(config, folder.config, resolve=True)
+    durable.write(folder.config, OmegaConf.to_yaml(config, resolve=True).encode())
 
 
 def train(config: DictConfig, console: Console) -> int:
@@ -57,7 +57,7 @@ def only_one(folder: RunFolder) -> Iterator[None]:
     Raises:
         ValueError: another command runs this run
     """
-    lock = FileLock(folder.path / ".lock")
+    lock = FileLock(folder.lock)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -74,9 +74,6 @@ def run_in(folder: RunFolder, config: DictConfig, records: dict[int, Record], co
     `records` are the steps that were done before, by number.
     """
     started = time.monotonic()
-    # What a killed attempt left running on this machine would go on writing.
-    processes.end_all(str(folder.path))
-    folder.stop.unlink(missing_ok=True)
     store.clear_leftovers(folder.checkpoints)
     attempt = folder.new_attempt()
     summary = Summary.of(config.seed, records.values(), folder.summary)
@@ -85,7 +82,7 @@ def run_in(folder: RunFolder, config: DictConfig, records: dict[int, Record], co
 
     def ask_to_stop() -> None:
         folder.stop.touch()
-        say(console, "stopping: the step is finished and saved; once more to end at once")
+        say(console, "stopping: the step under way is finished and saved; once more to end at once")
 
     # There is nothing to save in a validation.
     with stopping_signals_raise(None if config.trainer.val_only else ask_to_stop) as ignore_further_signals:
@@ -126,12 +123,13 @@ def _judge(exit_code: int, attempt: Attempt, config: DictConfig, summary: Summar
     wanted = 0 if config.trainer.val_only else config.trainer.total_training_steps or 0
     if exit_code != 0:
         summary.status, summary.error = "failed", explain(attempt, exit_code)
+        exit_code = EXIT_FAILED
     elif attempt.stopped.exists():
         summary.status, exit_code = "stopped", EXIT_STOPPED
     elif summary.steps < wanted:
         summary.status = "failed"
         summary.error = f"ended after {summary.steps} of {wanted} steps: raise trainer.total_epochs"
-        return EXIT_FAILED
+        exit_code = EXIT_FAILED
     else:
         summary.status = "finished"
     return exit_code

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import IO, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -51,7 +51,8 @@ def recorded(run: RunFolder, start: int | None = None) -> dict[int, Record]:
         for record in _read(attempt.tracker):
             records.setdefault(record["step"], {}).update(record)
     # Folders of attempts may have been deleted to save space.
-    records = _read_metrics(run.metrics) | records
+    for step, record in _read_metrics(run.metrics).items():
+        records[step] = record | records.get(step, {})
     return records if start is None else _until(start, records)
 
 
@@ -70,7 +71,15 @@ def _read(tracker: Path) -> list[Record]:
     if not tracker.is_file():
         return []
     *complete, _cut_off = tracker.read_bytes().split(b"\n")
-    return [flatten(line) for line in complete]
+    return [record for line in complete if (record := _flatten_whole(line)) is not None]
+
+
+def _flatten_whole(line: bytes) -> Record | None:
+    try:
+        return flatten(line)
+    except ValueError:
+        # Cut off by a full disk; the step counts as not recorded.
+        return None
 
 
 def _read_metrics(path: Path) -> dict[int, Record]:
@@ -110,21 +119,20 @@ class MetricsFollower:
     def __init__(self, tracker: Path, metrics: MetricsFile) -> None:
         self._tracker = tracker
         self._metrics = metrics
-        self._source: IO[bytes] | None = None
+        self._read_bytes = 0
         self._pending = b""
 
     def new_records(self) -> Iterator[Record]:
         """Yield every record completed since the last call."""
-        if self._source is None:
-            if not self._tracker.exists():
-                return
-            self._source = self._tracker.open("rb")
-        *complete, self._pending = (self._pending + self._source.read()).split(b"\n")
+        if not self._tracker.exists():
+            return
+        # Opened anew each time: an open file may lag behind where the trainer writes on another node.
+        with self._tracker.open("rb") as source:
+            source.seek(self._read_bytes)
+            new = source.read()
+        self._read_bytes += len(new)
+        *complete, self._pending = (self._pending + new).split(b"\n")
         for line in complete:
             record = flatten(line)
             self._metrics.add(record)
             yield record
-
-    def close(self) -> None:
-        if self._source is not None:
-            self._source.close()

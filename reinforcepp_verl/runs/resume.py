@@ -17,13 +17,15 @@ from yaml import YAMLError
 from reinforcepp_verl.checkpoints import identity, store
 from reinforcepp_verl.checkpoints.store import Saved
 from reinforcepp_verl.preflight import problems
-from reinforcepp_verl.runs import launch, saved_config
+from reinforcepp_verl.runs import launch, processes, saved_config
 from reinforcepp_verl.runs.console import say
 from reinforcepp_verl.runs.folder import RunFolder
 from reinforcepp_verl.runs.history import validation_key
-from reinforcepp_verl.runs.metrics import Record, flatten, recorded, start_step
+from reinforcepp_verl.runs.metrics import MetricsFile, Record, flatten, recorded, start_step
+from reinforcepp_verl.runs.summary import Summary
 
 SET_BY_RESUME = ("trainer.resume_mode", "trainer.resume_from_path", "trainer.val_before_train", "trainer.val_only")
+LOAD = "actor_rollout_ref.actor.checkpoint.load_contents"
 THIS_ATTEMPT_ONLY = "ray_kwargs"
 """Says where an attempt runs, so what is given for one is not kept for the next."""
 
@@ -59,6 +61,9 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
     saved_config.load(run)
     _enter_directory(run)
     with launch.only_one(run):
+        # What a killed attempt left running on this machine would go on writing, and maybe saving.
+        processes.end_all(str(run.path))
+        run.stop.unlink(missing_ok=True)
         try:
             continuation = prepare(run, overrides)
         except NothingLeftError as end:
@@ -74,9 +79,9 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
         ValueError: see `resume`
         NothingLeftError: there is nothing to do
     """
-    kept, config = _configs(run, overrides)
-    origin = start_step(config)
     saved, ignored = store.newest(run.checkpoints)
+    kept, config = _configs(run, overrides, saved)
+    origin = start_step(kept)
     notes = [f"ignored: {reason}" for reason in ignored]
     if ignored and saved is None:
         ignored.append(
@@ -88,19 +93,19 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
     if saved is not None:
         if found := identity.obstacles(saved, config):
             raise ValueError("\n".join(found))
-        notes += [f"continues at step {saved.manifest.step} from {saved.path}", *_not_saved(config)]
+        notes += [f"continues at step {saved.manifest.step} from {saved.path}", *_not_saved(saved, config)]
         notes += [f"  changed since then: {change}" for change in identity.changes(saved, config)]
         config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(saved.path)
     records = _records(run, start_step(config), saved)
     if missing := sorted(set(range(origin + 1, start_step(config) + 1)) - records.keys()):
         notes.append(f"  the metrics of {len(missing)} steps are lost, the first is step {missing[0]}")
     _set_validation(config, records, saved)
-    _stop_if_done(run, config, saved)
+    _stop_if_done(run, config, saved, records)
     launch.keep_config(kept, run)
     return Continuation(run, config, records, notes or [f"starts from the beginning: {run.path} has no checkpoint yet"])
 
 
-def _configs(run: RunFolder, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+def _configs(run: RunFolder, overrides: Sequence[str], saved: Saved | None) -> tuple[DictConfig, DictConfig]:
     """Return the configuration to keep in the run's folder, and that of the attempt."""
     try:
         kept = saved_config.with_references(saved_config.load(run))
@@ -111,9 +116,15 @@ def _configs(run: RunFolder, overrides: Sequence[str]) -> tuple[DictConfig, Dict
                 saved_config.apply(override, kept, SET_BY_RESUME, command="resume")
         OmegaConf.resolve(config)
     except (YAMLError, OmegaConfBaseException, HydraException) as error:
-        raise ValueError(f"{run.config} with {' '.join(overrides)}: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"{run.config} {' '.join(overrides)}: {' '.join(str(error).split())}; if another version of this package "
+            "wrote the file, delete that key from it"
+        ) from error
     if config.trainer.val_only:
         raise ValueError(f"{run.path} is an evaluation, which is done again with `reinforcepp eval`")
+    if saved is not None:
+        # The run has one of its own, whatever it started from.
+        config.trainer.resume_mode = "disable"
     if found := problems(config):
         raise ValueError("\n".join(" ".join(problem.split()) for problem in found))
     return kept, config
@@ -122,8 +133,8 @@ def _configs(run: RunFolder, overrides: Sequence[str]) -> tuple[DictConfig, Dict
 def _records(run: RunFolder, start: int, saved: Saved | None) -> dict[int, Record]:
     """Return the steps done before; those of a step cut off in its validation lie in its checkpoint."""
     records = recorded(run, start)
-    if saved is not None and start not in records and (path := saved.path / store.METRICS).is_file():
-        records[start] = flatten(path.read_bytes())
+    if saved is not None and (path := saved.path / store.METRICS).is_file():
+        records[start] = flatten(path.read_bytes()) | records.get(start, {})
     return records
 
 
@@ -137,11 +148,21 @@ def _set_validation(config: DictConfig, records: dict[int, Record], saved: Saved
     trainer.val_before_train = due and validation_key(records.get(step, {})) is None
 
 
-def _not_saved(config: DictConfig) -> list[str]:
-    """Say what the configuration leaves out of checkpoints."""
-    kept = config.actor_rollout_ref.actor.checkpoint.save_contents
-    missing = [part for part in ("optimizer", "extra") if part not in kept]
-    return [f"  {', '.join(missing)}: not in the checkpoints of this run, so they start anew"] if missing else []
+def _not_saved(saved: Saved, config: DictConfig) -> list[str]:
+    """Say what a checkpoint does not hold, or is not to be taken from it.
+
+    Raises:
+        ValueError: that is the weights
+    """
+    there = OmegaConf.load(saved.path / store.CONFIG).actor_rollout_ref.actor.checkpoint.save_contents
+    taken = config.actor_rollout_ref.actor.checkpoint.load_contents
+    missing = [part for part in ("model", "optimizer", "extra") if part not in there or part not in taken]
+    if "model" in missing:
+        raise ValueError(
+            f"{LOAD} is {list(taken)} and {saved.path} holds {list(there)}: a run cannot go on without its weights; "
+            f"add model to {LOAD}"
+        )
+    return [f"  {', '.join(missing)}: not taken from the checkpoint, so they start anew"] if missing else []
 
 
 def _enter_directory(run: RunFolder) -> None:
@@ -152,7 +173,15 @@ def _enter_directory(run: RunFolder) -> None:
         os.chdir(directory)
 
 
-def _stop_if_done(run: RunFolder, config: DictConfig, saved: Saved | None) -> None:
+def _close(run: RunFolder, config: DictConfig, records: dict[int, Record]) -> None:
+    """Record what an attempt that was killed behind its last step did not."""
+    summary = Summary.of(config.seed, records.values(), run.summary)
+    summary.status, summary.attempts = "finished", len(run.attempts())
+    MetricsFile(run.metrics, records)
+    summary.write(run.summary)
+
+
+def _stop_if_done(run: RunFolder, config: DictConfig, saved: Saved | None, records: dict[int, Record]) -> None:
     wanted = config.trainer.total_training_steps
     summary = orjson.loads(run.summary.read_bytes()) if run.summary.is_file() else {}
     if saved is not None:
@@ -167,4 +196,6 @@ def _stop_if_done(run: RunFolder, config: DictConfig, saved: Saved | None) -> No
     else:
         done = False
     if done:
+        if saved is not None:
+            _close(run, config, records)
         raise NothingLeftError(f"nothing left to do: {run.path} has done its {wanted or summary['steps']} steps")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SAME_WISH_S = 2.0
+"""One hang-up, or one `scancel`, reaches a program through several others."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -26,17 +29,19 @@ def stopping_signals_raise(ask_first: Callable[[], None] | None = None) -> Itera
     `ask_first` is called at the first one. Yields a function that has further signals ignored until the block ends: one
     more Ctrl-C during the clean-up would leave processes behind.
     """
-    may_ask = ask_first is not None
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+    asked_at: float | None = None
 
     def receive(number: int, _frame: FrameType | None) -> None:
-        nonlocal may_ask
+        nonlocal asked_at
         if number == signal.SIGHUP:
-            _forget_terminal()
-        if not may_ask:
+            _forget(terminals)
+        now = time.monotonic()
+        if ask_first is not None and asked_at is None:
+            asked_at = now
+            ask_first()
+        elif asked_at is None or now - asked_at > SAME_WISH_S:
             raise Stopped(number)
-        assert ask_first is not None
-        may_ask = False
-        ask_first()
 
     def ignore_from_now_on() -> None:
         for number in STOPPING:
@@ -50,10 +55,9 @@ def stopping_signals_raise(ask_first: Callable[[], None] | None = None) -> Itera
             signal.signal(number, handler)
 
 
-def _forget_terminal() -> None:
-    """Send what would go to a terminal that is gone to nowhere; writing to it raises."""
+def _forget(terminals: list[int]) -> None:
+    """Send what would go to a terminal that is gone to nowhere: writing to it raises, and isatty denies it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        if os.isatty(stream):
-            os.dup2(nowhere, stream)
+    for stream in terminals:
+        os.dup2(nowhere, stream)
     os.close(nowhere)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reinforcepp_verl.checkpoints import durable
 from reinforcepp_verl.runs.history import validation_key
 
 
@@ -69,6 +70,4 @@ class Summary:
     def write(self, path: Path) -> None:
         """Write the summary as JSON, whole or not at all: it may be read at any time."""
         public = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(public, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        durable.write(path, (json.dumps(public, indent=2) + "\n").encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,40 @@ def test_a_run_that_is_done_has_nothing_left_until_it_is_to_go_further(run):
     assert prepare(run, ["trainer.total_training_steps=61"]).config.trainer.total_training_steps == 61
 
 
+def test_what_a_kill_behind_the_last_step_left_out_is_recorded(run):
+    attempt(run, *range(61), val_at=(0, 60))
+    checkpoint(run, 60)
+    run.metrics.write_text('{"step": 1, "a": 1}\n')
+    with pytest.raises(NothingLeftError):
+        prepare(run, [])
+    assert [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()] == list(range(61))
+    summary = json.loads(run.summary.read_text())
+    assert (summary["status"], summary["steps"], summary["attempts"]) == ("finished", 60, 1)
+
+
+def test_the_metrics_of_a_step_outlive_two_kills_around_its_validation(run):
+    attempt(run, *range(15), val_at=(0,))
+    path = checkpoint(run, 15, metrics={"a": 15})
+    again = run.new_attempt()
+    again.config.write_text(f"trainer: {{resume_mode: resume_path, resume_from_path: {path}}}\n")
+    again.tracker.write_text(json.dumps({"step": 15, "data": {VAL: 0.5}}) + "\n")
+    continuation = prepare(run, [])
+    assert continuation.records[15] == {"step": 15, "a": 15, VAL: 0.5}
+    assert not continuation.config.trainer.val_before_train
+
+
+def test_a_fork_goes_on_without_its_parent(run, compose, tmp_path):
+    parent = checkpoint(run, 15)
+    fork = launch.new_run(
+        compose(RECIPE, f"runs_dir={tmp_path}", "trainer.resume_mode=resume_path", f"trainer.resume_from_path={parent}")
+    )
+    own = checkpoint(fork, 30)
+    shutil.rmtree(parent)
+    continuation = prepare(fork, [])
+    assert continuation.config.trainer.resume_from_path == str(own)
+    assert continuation.notes[-1] == "  the metrics of 15 steps are lost, the first is step 16"
+
+
 def test_a_finished_run_without_a_checkpoint_is_not_done_again(run):
     attempt(run, *range(61))
     run.summary.write_text(json.dumps({"status": "finished", "steps": 60}))
@@ -140,6 +175,7 @@ def test_a_finished_run_without_a_checkpoint_is_not_done_again(run):
         ("trainer.total_training_stepz=3", "did you mean trainer.total_training_steps?"),
         ("trainer.resume_mode=auto", "resume sets trainer.resume_mode itself"),
         ("nonsense", "write key=value"),
+        ("actor_rollout_ref.actor.checkpoint.load_contents=[optimizer]", "cannot go on without its weights"),
     ],
 )
 def test_a_wrong_override_is_refused_and_not_kept(run, override, words):

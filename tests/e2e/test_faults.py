@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import time
@@ -80,6 +81,7 @@ def test_sick_gradients_and_a_hanging_engine_end_the_run_by_name_and_lose_nothin
     run = newest_run(workplace)
     steps = recorded(run)
     assert "for 2 steps in a row actor/grad_norm is nan" in output and "guards.max_skipped_updates=2" in output
+    assert re.search(r"WARNING:.*actor/grad_norm is nan", (run / "train.log").read_text())
     assert newest_checkpoint(run) == steps[-1]
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["guards/skipped_updates"] == 1
 

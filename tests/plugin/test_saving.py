@@ -122,6 +122,7 @@ def run(tmp_path, monkeypatch):
 
     def attempt(loop=Loop, start=None, **trainer):
         trainer = {"total_training_steps": 6, "save_freq": 2, "test_freq": 3, "val_before_train": False} | trainer
+        trainer.setdefault("max_actor_ckpt_to_keep", "null")
         made = folder.new_attempt()
         overrides = ["+recipe=math_rlvr/arithmetic_cpu", f"data.train_files={rows}", "trainer.logger=[file]"]
         overrides += [f"trainer.{key}={value}" for key, value in trainer.items()]
@@ -202,6 +203,62 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_leaves_the_validation_to_t
     records = recorded(folder)
     assert steps_of(folder) == {step: float(step) for step in range(1, 7)}
     assert (records[3][VAL], records[6][VAL]) == (0.3, 0.6) and not again.attempt.stopped.exists()
+
+
+class StoppingInValidation(Loop):
+    def during_validation(self, step):
+        if step == 2:
+            self.attempt.run.stop.touch()
+
+
+def test_asked_in_the_validation_of_a_saved_step_it_ends_with_that_step(run):
+    folder, attempt = run
+    trainer = attempt(StoppingInValidation, test_freq=2)
+    fit(trainer)
+    assert recorded(folder)[2][VAL] == 0.2 and max(steps_of(folder)) == 2
+    assert store.steps(folder.checkpoints) == [2] and trainer.attempt.stopped.exists()
+
+
+class Condemned(Stopping):
+    def condemn(self):
+        if self.global_steps == 3:
+            raise GuardError("enough")
+
+
+def test_a_verdict_in_the_step_that_stops_is_not_lost(run):
+    _, attempt = run
+    trainer = attempt(Condemned)
+    with pytest.raises(GuardError):
+        trainer.fit(None)
+    assert not trainer.attempt.stopped.exists()
+
+
+class Overtaken(Loop):
+    def during_step(self, step):
+        if step == 2:
+            self.attempt.run.new_attempt()
+
+
+def test_a_trainer_that_outlived_its_attempt_saves_nothing(run):
+    folder, attempt = run
+    with pytest.raises(RuntimeError, match="attempt_2 goes on with the run"):
+        attempt(Overtaken).fit(None)
+    assert store.steps(folder.checkpoints) == []
+
+
+class OnAFullDisk(Loop):
+    def during_step(self, step):
+        if step == 2:
+            with self.attempt.tracker.open("ab") as tracker:
+                tracker.write(b'{"step": 2, "da')
+            self.logger._tracking.log = lambda data, step: None
+
+
+def test_a_record_that_a_full_disk_cut_off_ends_the_run(run):
+    folder, attempt = run
+    with pytest.raises(OSError, match="No space left"):
+        attempt(OnAFullDisk).fit(None)
+    assert store.steps(folder.checkpoints) == []
 
 
 def test_asked_before_the_first_step_it_does_none(run):

@@ -103,11 +103,19 @@ def test_pruning_keeps_the_newest_whole_ones_and_what_is_not_ours(tmp_path):
     for step in (1, 2, 3, 10):
         saved(tmp_path, step)
     (tmp_path / "global_step_11").mkdir()
-    assert store.prune(tmp_path, None) == store.prune(tmp_path, 0) == []
-    assert [path.name for path in store.prune(tmp_path, 2)] == ["global_step_2", "global_step_1"]
+    assert store.prune(tmp_path, None, 10) == store.prune(tmp_path, 0, 10) == []
+    assert [path.name for path in store.prune(tmp_path, 2, 10)] == ["global_step_2", "global_step_1"]
     assert store.steps(tmp_path) == [11, 10, 3]
-    assert [path.name for path in store.prune(tmp_path, 1)] == ["global_step_3"]
+    assert [path.name for path in store.prune(tmp_path, 1, 10)] == ["global_step_3"]
     assert store.steps(tmp_path) == [11, 10]
+
+
+def test_pruning_does_not_take_a_damaged_checkpoint_for_the_newest(tmp_path):
+    saved(tmp_path, 30)
+    flip(saved(tmp_path, 45) / "data.pt")
+    saved(tmp_path, 35)
+    assert [path.name for path in store.prune(tmp_path, 1, 35)] == ["global_step_30"]
+    assert store.newest(tmp_path)[0].manifest.step == 35
 
 
 def test_what_a_cut_off_save_or_deletion_left_is_cleared(tmp_path):
@@ -140,7 +148,7 @@ folder.mkdir()
 (folder / "weights").write_bytes(b"new")
 files = manifest.describe_files(folder)
 store.commit(folder, root, manifest.Manifest(2, 1, 1, "", {}, {}, files))
-store.prune(root, 1)
+store.prune(root, 1, 2)
 print(calls)
 """
 
@@ -205,6 +213,7 @@ def test_the_same_configuration_may_go_on(checkpoint):
         ({"data__seed": 2}, "data.seed is 2"),
         ({"actor_rollout_ref__actor__strategy": "fsdp"}, "actor.strategy is fsdp"),
         ({"critic__enable": True}, "critic.enable is True"),
+        ({"critic__enable": None, "algorithm__adv_estimator": "gae"}, "critic.enable is True"),
     ],
 )
 def test_what_does_not_fit_a_checkpoint_is_refused_with_key_and_fix(checkpoint, change, words):

@@ -17,6 +17,12 @@ NAN, INFINITE = math.nan, math.inf
 FINE = {"actor/grad_norm": 0.3, "actor/loss": -0.1, "actor/entropy": 1.0, "training/rollout_probs_diff_mean": 1e-4}
 
 
+@pytest.fixture(autouse=True)
+def warnings_are_seen(caplog):
+    """Whatever another test's imports have set the root logger to."""
+    caplog.set_level(logging.WARNING, logger="verl")
+
+
 def guards(**options):
     return Guards(GuardOptions(**options))
 

@@ -47,7 +47,6 @@ def test_follower_flattens_complete_lines_and_waits_for_the_rest(tmp_path):
         stream.write(json.dumps(second)[10:] + "\n")
     assert list(follower.new_records()) == [{"step": 2, "actor/lr": 1.0}]
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2]
-    follower.close()
 
 
 def write_attempt(run, start, *records, cut_off=""):
@@ -77,9 +76,47 @@ def test_every_step_counts_once_whatever_the_attempts_repeated(tmp_path):
 
 def test_steps_of_attempts_whose_folders_are_gone_are_kept(tmp_path):
     run = create(tmp_path, "run")
-    run.metrics.write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2}\n{"step": 3, "a"')
+    run.metrics.write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2, "b": 2}\n{"step": 3, "a"')
     write_attempt(run, 1, (2, {"a": 20}))
-    assert recorded(run, 2) == {1: {"step": 1, "a": 1}, 2: {"step": 2, "a": 20}}
+    assert recorded(run, 2) == {1: {"step": 1, "a": 1}, 2: {"step": 2, "a": 20, "b": 2}}
+
+
+def test_a_line_that_a_full_disk_cut_off_costs_only_its_step(tmp_path):
+    run = create(tmp_path, "run")
+    write_attempt(run, 0, (1, {"a": 1}))
+    tracker = run.attempts()[0].tracker
+    tracker.write_text(tracker.read_text() + '{"step": 2, "da{"step": 3, "data": {}}\n{"step": 4, "data": {"a": 4}}\n')
+    assert recorded(run) == {1: {"step": 1, "a": 1}, 4: {"step": 4, "a": 4}}
+
+
+HUNG_UP = """
+import pty, os, signal, sys, time
+child, terminal = pty.fork()
+if child == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    from rich.console import Console
+    from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
+    console, asked, result = Console(), [], sys.argv[1]
+    with stopping_signals_raise(lambda: asked.append(1)):
+        print("ready", flush=True)
+        end = time.monotonic() + 20
+        while not asked and time.monotonic() < end:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGHUP)
+        console.print("a row")
+    open(result, "w").write(f"asked {len(asked)}")
+    os._exit(0)
+text = b""
+while b"ready" not in text:
+    text += os.read(terminal, 100)
+os.close(terminal)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_closed_terminal_asks_once_and_takes_no_more_rows(tmp_path):
+    subprocess.run([sys.executable, "-c", HUNG_UP, tmp_path / "result"], check=True, timeout=60)
+    assert (tmp_path / "result").read_text() == "asked 1"
 
 
 def test_an_attempt_without_a_checkpoint_starts_the_record_anew(tmp_path):
@@ -189,12 +226,14 @@ def test_describe_unwraps_to_the_cause():
 
 STOPPED = """
 import os, signal, sys, time
-from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
+from reinforcepp_verl.runs.signals import SAME_WISH_S, Stopped, stopping_signals_raise
 number, asked = int(sys.argv[1]), sys.argv[2] == "asked"
 with stopping_signals_raise((lambda: print("asked", flush=True)) if asked else None) as ignore_further_signals:
     try:
         os.kill(os.getpid(), number)
         if asked:
+            os.kill(os.getpid(), number)
+            time.sleep(SAME_WISH_S + 0.1)
             os.kill(os.getpid(), number)
         time.sleep(9)
     except Stopped as stop:

@@ -83,7 +83,9 @@ def test_nodes_and_gpus_come_from_the_configuration(overrides, nodes, expected):
 
 
 def test_other_nodes_than_the_configurations_are_refused():
-    with pytest.raises(ValueError, match=r"^--nodes=2: trainer.nnodes is 4; ask for --nodes=4, or set trainer.nnodes=2$"):
+    with pytest.raises(
+        ValueError, match=r"^--nodes=2: trainer.nnodes is 4; ask for --nodes=4, or set trainer.nnodes=2$"
+    ):
         needed(compose(*FOUR_NODES), 2)
     with pytest.raises(ValueError, match=r"^--nodes=3: it must divide the 8 GPUs"):
         needed(compose(*SEPARATE), 3)
