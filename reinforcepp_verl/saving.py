@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-logger = logging.getLogger(__name__)
+# Below verl's: what vLLM does to the root logger hides the others.
+logger = logging.getLogger(f"verl.{__name__}")
 
 FSDP = "dp"
 """verl's name of the engine whose shards we know."""

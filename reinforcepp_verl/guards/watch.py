@@ -21,6 +21,8 @@ logger = logging.getLogger(f"verl.{__name__}")
 LOOK_EVERY_S = 5.0
 # Longer between two looks means that the whole job was stopped, as Slurm does to suspend it: nobody could answer.
 PAUSE_S = 60.0
+# Until the first answer of a part: an engine loads its model, and compiles it.
+START_DEADLINE_S = 3600.0
 # What a dead engine raises; its type is vLLM's, which this process has no need to import.
 ENGINE_DEATH = "EngineDeadError"
 # Time for the trainer to end by itself, with its own error and its trackers told, and for the log to reach the driver.
@@ -35,6 +37,7 @@ class Conversation:
     """What a part was asked, and when it last answered."""
 
     question: ray.ObjectRef
+    begun_at: float
     answered_at: float | None = None
     """None until the first good answer: a server that still loads its model cannot give one."""
 
@@ -95,12 +98,12 @@ class Watch(threading.Thread):
     def _forgive(self, now: float) -> None:
         self._placed_at = now
         for talk in self._conversations.values():
-            talk.answered_at = talk.answered_at and now
+            talk.answered_at, talk.begun_at = talk.answered_at and now, now
 
     def _trouble_with(self, part: Part) -> str | None:
         now = time.monotonic()
         if part not in self._conversations:
-            self._conversations[part] = Conversation(ask(part))
+            self._conversations[part] = Conversation(ask(part), now)
         talk = self._conversations[part]
         if ray.wait([talk.question], timeout=0)[0]:
             try:
@@ -111,6 +114,8 @@ class Watch(threading.Thread):
                     return f"{part} died: {ENGINE_DEATH}"
                 logger.debug("%s: %s", part, error)
             talk.question = ask(part)
+        if talk.answered_at is None and now - talk.begun_at > START_DEADLINE_S:
+            return f"{part} hangs: no answer for {now - talk.begun_at:.0f} s since it was started"
         silence = 0.0 if talk.answered_at is None else now - talk.answered_at
         if silence > self._hang_deadline_s:
             return f"{part} hangs: no answer for {silence:.0f} s ({GUARDS_NODE}.hang_deadline_s)"

@@ -42,5 +42,6 @@ def _is_finite(values: Tensor) -> bool:
     """Tell without a copy: the smallest and the largest value are NaN if any is."""
     if not values.is_floating_point() or values.numel() == 0:
         return True
-    low, high = torch.aminmax(values)
+    # There is no minimum of 8-bit floats.
+    low, high = torch.aminmax(values if values.itemsize > 1 else values.float())
     return bool(torch.isfinite(low) & torch.isfinite(high))
