@@ -10,6 +10,9 @@ die() { # message [exit code]
 
 # ---- what differs between clusters ----------------------------------------------------------------------------------
 
+# Seconds that ending the processes and requeueing may take.
+LAST_CALL_S=45
+
 activate() { :; } # for site.env to define
 
 load_site() {
@@ -86,6 +89,7 @@ find_run() {
     if [[ ! $RUN && -e $record ]]; then
         RUN=$(<"$record")
     elif [[ ! $RUN ]]; then
+        (($#)) || die "no arguments, and no run: is sbatch called with --export=NONE? name a recipe, +recipe=..." 2
         [[ ! $task ]] || seed=("seed=$task")
         made=$( (on_head -- "$REINFORCEPP" create "$@" "${seed[@]}"))
         RUN=${made##*$'\n'}
@@ -105,7 +109,7 @@ new_attempt() {
     mkdir -p "$ATTEMPT/nodes"
     ln -sfn "attempt_$number" "$RUN/slurm/latest"
     echo "$JOB" >"$RUN/slurm/job_id"
-    FIRST_STEP=$(newest_step) STOPPING='' REQUEUE='' FOLLOWED='' RAY_STEPS=()
+    FIRST_STEP=$(newest_step) FOLLOWED='' RAY_STEPS=()
     say "job $JOB on $SLURM_JOB_NODELIST: start $number of $RUN, newest checkpoint at step $FIRST_STEP"
 }
 
@@ -188,10 +192,28 @@ follow() {
         done
         # Again and again, as the launcher may just be removing what was left by the attempt before.
         [[ ! $STOPPING ]] || touch "$RUN/STOP"
+        if [[ $REQUEUE ]] && ((SECONDS >= LAST_CALL)); then
+            say "the step or its save takes too long; requeued as it is (--signal=B:USR1@... in SBATCH_ARGS)"
+            exit 75
+        fi
         sleep 1 &
         wait $! || true # a signal ends the wait
     done
     wait "$1"
+}
+
+# Before the time limit: the run is to save, and the job is to be requeued in any case while there is time for that.
+time_is_over() {
+    local left
+    left=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%L 2>/dev/null || true)
+    LAST_CALL=$((SECONDS + $(seconds "$left") - LAST_CALL_S)) REQUEUE=yes
+    ask_to_stop USR1
+}
+
+# Says how many seconds [[D-]H:]M:S are; what is no time, as UNLIMITED, is a year.
+seconds() {
+    [[ $1 =~ ^[0-9:-]+$ ]] || set -- 365-00:00:00
+    awk -F '[-:]' '{ print $NF + 60 * $(NF - 1) + (NF > 2 ? 3600 * $(NF - 2) : 0) + (NF > 3 ? 86400 * $(NF - 3) : 0) }' <<<"$1"
 }
 
 ask_to_stop() {

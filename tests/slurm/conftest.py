@@ -103,6 +103,8 @@ class Slurm:
 
     def start_now(self, job: str) -> None:
         """Have a requeued job start without the two minutes that Slurm lets it wait."""
+        # In the second of the requeue a node would refuse it: its credential was just revoked.
+        time.sleep(3)
         self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def wait_for(self, job: str, *states: str, within_s: float) -> dict[str, str]:

@@ -70,7 +70,8 @@ class Job:
     def site(self, lines: str) -> None:
         (self.folder / "site.env").write_text(SITE + lines)
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
+    def start(self, *arguments: str, bare: bool = False, **environment: str) -> subprocess.Popen:
+        arguments = arguments if arguments or bare else ("+recipe=x",)
         slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_ON_NODE": "4", "SLURM_NODEID": "0"}
         slurm |= {"SLURMD_NODENAME": "n1", "SLURM_JOB_NODELIST": "n1", "SLURM_SUBMIT_DIR": str(self.folder)}
         own = {"CALLS": str(self.folder / "calls"), "RUNS": str(self.runs), "FILES": str(FILES)}
@@ -86,8 +87,8 @@ class Job:
             text=True,
         )
 
-    def end(self, *arguments: str, **environment: str) -> tuple[int, str]:
-        process = self.start(*arguments, **environment)
+    def end(self, *arguments: str, bare: bool = False, **environment: str) -> tuple[int, str]:
+        process = self.start(*arguments, bare=bare, **environment)
         output, _ = process.communicate(timeout=60)
         return process.returncode, output
 
@@ -211,6 +212,30 @@ def test_requeues_without_a_new_checkpoint_are_counted_and_end(job, interrupt):
     job.driver(SAVES.format(step=1) + STOPPABLE)
     interrupt(signal.SIGUSR1)
     assert len(job.calls("requeue")) == 2, "progress starts the count anew"
+
+
+def test_a_step_that_takes_too_long_does_not_cost_the_requeue(job, interrupt):
+    (job.folder / "bin" / "squeue").write_text("#!/bin/bash\necho 0:46\n")
+    (job.folder / "bin" / "squeue").chmod(0o755)
+    job.driver('touch "$2/running"; sleep 30')
+    code, output = interrupt(signal.SIGUSR1)
+    assert code == 75 and "takes too long; requeued as it is" in output
+    assert job.calls("requeue") == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [("0:46", 46), ("2:58", 178), ("1:00:05", 3605), ("1-02:03:04", 93784), ("UNLIMITED", 31536000), ("", 31536000)],
+)
+def test_time_left_in_seconds(left, expected):
+    script = f"source {FILES / 'lib.sh'}; seconds '{left}'"
+    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == expected
+
+
+def test_a_job_without_arguments_and_without_a_run_is_refused(job):
+    code, output = job.end(bare=True)
+    assert code == 2 and "no arguments, and no run: is sbatch called with --export=NONE?" in output
 
 
 def test_a_failure_is_requeued_on_demand(job):
