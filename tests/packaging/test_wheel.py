@@ -76,7 +76,7 @@ def config_of(done: subprocess.CompletedProcess[str]) -> DictConfig:
 
 def write_users_config(folder: Path) -> None:
     folder.mkdir()
-    (folder / "my_run.yaml").write_text("defaults: [reinforcepp_trainer, _self_]\ntrainer: {save_freq: 3}\n")
+    (folder / "my_run.yaml").write_text("defaults: [reinforcepp_trainer, _self_]\ntrainer: {log_val_generations: 3}\n")
 
 
 def test_nothing_but_our_package_lands_at_the_top(wheel):
@@ -126,7 +126,7 @@ def test_config_dir_and_config_name(run, tmp_path):
     write_users_config(tmp_path / "mine")
     options = ("--config-dir", "mine", "--config-name", "my_run", RECIPE, *SHOW)
     config = config_of(run("reinforcepp", "train", *options))
-    assert (config.trainer.save_freq, config.data.train_batch_size) == (3, 24)
+    assert (config.trainer.log_val_generations, config.data.train_batch_size) == (3, 24)
 
 
 def test_check_names_the_missing_data_and_how_to_make_it(run):
