@@ -74,6 +74,9 @@ def config_of(done: subprocess.CompletedProcess[str]) -> DictConfig:
     return OmegaConf.create(done.stdout)
 
 
+SLURM_FILES = list((ROOT / "recipes" / "slurm").iterdir())
+
+
 def write_users_config(folder: Path) -> None:
     folder.mkdir()
     (folder / "my_run.yaml").write_text("defaults: [reinforcepp_trainer, _self_]\ntrainer: {log_val_generations: 3}\n")
@@ -93,7 +96,8 @@ def test_every_config_and_recipe_is_inside(wheel):
         for folder in ("hydra_configs", "recipes")
         for path in (ROOT / folder).rglob("*.yaml")
     }  # fmt: skip
-    assert expected <= inside
+    expected |= {f"reinforcepp_verl/hydra_configs/recipe/slurm/{path.name}" for path in SLURM_FILES}
+    assert SLURM_FILES and expected <= inside
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "reinforcepp_verl").rglob("*.py")}
     assert modules <= inside
 
