@@ -79,7 +79,10 @@ class Watch(threading.Thread):
         if now - self._looked_at > PAUSE_S:
             self._forgive(now)
         self._looked_at = now
-        for part in find_parts():
+        parts = list(find_parts())
+        # Who ended normally is not silent.
+        self._conversations = {part: talk for part, talk in self._conversations.items() if part in parts}
+        for part in parts:
             if part.death is not None:
                 return f"{part} died: {part.death}"
             if part.can_be_asked and (trouble := self._trouble_with(part)):
