@@ -95,7 +95,8 @@ class MetricsFile:
     def __init__(self, path: Path, records: Mapping[int, Record]) -> None:
         self._path = path
         self._records = dict(records)
-        self._write_all()
+        if records or path.is_file():
+            self._write_all()
 
     def add(self, record: Record) -> None:
         """Append a step, or add to what is known of it."""

@@ -1,23 +1,18 @@
-"""How a run ends when it does not end well: a killed engine, Ctrl-C, a broken reward function."""
+"""How a run ends when it does not end well: Ctrl-C, a broken reward function. Sick parts: test_faults.py."""
 
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from reinforcepp_verl.runs import processes
 
 pytestmark = pytest.mark.e2e
-
-ENGINE = "VLLM::EngineCore"
-ENGINE_DEATH_DEADLINE_S = 120
 
 
 def wait_until(condition, timeout_s: float, what: str):
@@ -40,26 +35,6 @@ def start_training(start, command: Path, *overrides: str):
 @pytest.fixture
 def command():
     return Path(sys.executable).with_name("reinforcepp")
-
-
-def test_a_killed_engine_ends_the_run_and_is_named(start, command, workplace):
-    process = start_training(start, command, "trainer.val_before_train=false", "trainer.test_freq=-1")
-
-    def engine_of_a_running_step() -> psutil.Process | None:
-        metrics = newest_run(workplace) / "metrics.jsonl"
-        if process.poll() is not None or not metrics.exists():
-            return None
-        return next((p for p in processes.of_run(str(newest_run(workplace))) if ENGINE in " ".join(p.cmdline())), None)
-
-    wait_until(engine_of_a_running_step, 240, "the first step").kill()
-    killed_at = time.monotonic()
-    output, _ = process.communicate(timeout=ENGINE_DEATH_DEADLINE_S + 60)
-
-    assert time.monotonic() - killed_at < ENGINE_DEATH_DEADLINE_S
-    assert process.returncode not in (0, None)
-    assert re.search(r"vLLM engine .*died", output)
-    assert str(newest_run(workplace) / "train.log") in output
-    assert not processes.of_run(str(newest_run(workplace)))
 
 
 def test_ctrl_c_during_the_start_ends_the_run_and_everything_it_started(start, command, workplace):
