@@ -5,7 +5,8 @@ stream of random numbers, in the order in which they happen to arrive, and a new
 `full_determinism` gives every request the same seed, which makes the answers of a group equal.
 
 Seeded requests take vLLM's slower sampler, and on a GPU the logits depend on what else is in a batch unless vLLM runs
-batch-invariant; so this is the default on the CPU (which needs `enable_chunked_prefill=false` for it) and a choice elsewhere.
+batch-invariant; so this is the default on the CPU, which needs `enable_chunked_prefill=false` for it, and a choice
+elsewhere.
 """
 
 from __future__ import annotations
