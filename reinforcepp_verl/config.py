@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions, option_types
-from reinforcepp_verl.guards.options import GuardOptions
+from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions
+
+Options = TypeVar("Options")
 
 
 def read_options(node: DictConfig | Mapping[str, Any] | None) -> ReinforceppOptions:
@@ -84,12 +86,22 @@ class RewardErrorOptions:
 
 
 def read_reward_errors(config: DictConfig) -> RewardErrorOptions:
-    """Return the node `reward_errors` of a configuration; where there is none, the defaults.
+    """Return the node `reward_errors`; see `_read`."""
+    return _read(config, ERRORS_NODE, RewardErrorOptions)
+
+
+def read_guards(config: DictConfig) -> GuardOptions:
+    """Return the node `guards`; see `_read`."""
+    return _read(config, GUARDS_NODE, GuardOptions)
+
+
+def _read(config: DictConfig, node: str, options: type[Options]) -> Options:
+    """Return a node of a configuration as its class; where there is none, the defaults.
 
     Raises:
         ValueError: a value that is not valid; the message names the key and what is valid
     """
-    given = OmegaConf.select(config, ERRORS_NODE)
-    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RewardErrorOptions), given or {}))
-    assert isinstance(typed, RewardErrorOptions)
+    given = OmegaConf.select(config, node)
+    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options), given or {}))
+    assert isinstance(typed, options)
     return typed

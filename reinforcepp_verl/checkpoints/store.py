@@ -21,7 +21,7 @@ CONFIG, STATE, METRICS = "config.yaml", "reinforcepp_state.json", "metrics.json"
 """In a checkpoint, beside verl's files: the configuration, what our trainers remember, a step's metrics if it was saved
 before its validation."""
 SAVING, DELETING = ".saving", ".deleting"
-_NAME = re.compile(r"global_step_(\d+)")
+NAME = re.compile(r"global_step_(\d+)")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def steps(root: Path) -> list[int]:
     """Return the steps of the folders named like checkpoints, whole or not, newest first."""
     if not root.is_dir():
         return []
-    found = (_NAME.fullmatch(path.name) for path in root.iterdir() if path.is_dir())
+    found = (NAME.fullmatch(path.name) for path in root.iterdir() if path.is_dir())
     return sorted((int(name[1]) for name in found if name), reverse=True)
 
 
@@ -100,9 +100,10 @@ def prune(root: Path, keep: int | None, newest_step: int) -> list[Path]:
 
 def clear_leftovers(root: Path) -> None:
     """Delete what is left of a save or a deletion that was cut off."""
-    for name in (SAVING, DELETING):
-        if (root / name).exists():
-            shutil.rmtree(root / name)
+    if (root / SAVING).exists():
+        shutil.rmtree(root / SAVING)
+    # A network file system keeps a file that somebody has open; the next call takes it.
+    shutil.rmtree(root / DELETING, ignore_errors=True)
 
 
 def _free_name(stem: str) -> Path:
@@ -123,5 +124,4 @@ def _delete(folder: Path) -> None:
     trash = folder.parent / DELETING
     trash.mkdir(exist_ok=True)
     durable.rename(folder, _free_name(str(trash / folder.name)))
-    # A network file system keeps a file that somebody has open; the next deletion takes it.
     shutil.rmtree(trash, ignore_errors=True)

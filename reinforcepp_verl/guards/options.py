@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omegaconf import DictConfig, OmegaConf
-
 GUARDS_NODE = "guards"
 COUNTS = ("max_skipped_updates", "no_signal_steps", "patience")
 
@@ -49,15 +47,3 @@ class GuardOptions:
                 f"{GUARDS_NODE}.min_entropy is {self.min_entropy}: it must be below {GUARDS_NODE}.max_entropy, which "
                 f"is {self.max_entropy}"
             )
-
-
-def read_guards(config: DictConfig) -> GuardOptions:
-    """Return the node `guards` of a configuration; where there is none, the defaults.
-
-    Raises:
-        ValueError: a value that is not valid; the message names the key and what is valid
-    """
-    given = OmegaConf.select(config, GUARDS_NODE)
-    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(GuardOptions), given or {}))
-    assert isinstance(typed, GuardOptions)
-    return typed

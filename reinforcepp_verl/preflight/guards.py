@@ -5,7 +5,8 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from reinforcepp_verl.algorithm.options import FAMILY
-from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions, read_guards
+from reinforcepp_verl.config import read_guards
+from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions
 from reinforcepp_verl.preflight.values import OUR_TRAINERS, value
 
 MODE = "trainer.v1.trainer_mode"

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from reinforcepp_verl.checkpoints.store import NAME, TRACKER
 from reinforcepp_verl.runs.folder import RunFolder
 
-TRACKER = "latest_checkpointed_iteration.txt"
-"""verl writes the step into it when all else of a checkpoint is written."""
 FSDP_CONFIG = "fsdp_config.json"
 NOT_A_CHECKPOINT = (TRACKER, FSDP_CONFIG)
 """What verl leaves in the folder of checkpoints and in that of a checkpoint's model."""
 MEGATRON_FOLDERS = ("model", "dist_ckpt")
 MERGE_MEGATRON = "python -m verl.model_merger merge --backend megatron --local_dir {actor} --target_dir DIR"
-_NAME = re.compile(r"global_step_(\d+)")
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Checkpoint:
 
 def is_checkpoint(folder: Path) -> bool:
     """Tell by its name whether a folder is one checkpoint, whole or not."""
-    return folder.is_dir() and _NAME.fullmatch(folder.resolve().name) is not None
+    return folder.is_dir() and NAME.fullmatch(folder.resolve().name) is not None
 
 
 def refuse_part(folder: Path) -> None:

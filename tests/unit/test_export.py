@@ -26,11 +26,12 @@ from verl.model_merger.base_model_merger import ModelMergerConfig
 from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 
+from reinforcepp_verl.checkpoints.store import TRACKER
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.data.arithmetic import build_tokenizer
 from reinforcepp_verl.export import check, command, merge
 from reinforcepp_verl.export.shards import Shards, open_shards
-from reinforcepp_verl.runs.checkpoint import TRACKER, find
+from reinforcepp_verl.runs.checkpoint import find
 
 RANKS = 2
 STEP = 7

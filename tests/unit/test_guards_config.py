@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from reinforcepp_verl.guards.options import GuardOptions, read_guards
+from reinforcepp_verl.config import read_guards
+from reinforcepp_verl.guards.options import GuardOptions
 from reinforcepp_verl.preflight import guards, keys
 from reinforcepp_verl.preflight.schema import compose_base
 
