@@ -34,6 +34,8 @@ COMMAND = str(Path(sys.executable).with_name("reinforcepp"))
 RECIPE = ["+recipe=math_rlvr/arithmetic_cpu", "trainer.save_freq=2", "trainer.test_freq=3"]
 SAVE_S = 2.5
 """About how long a save is drawn out to."""
+PROGRESS = 3
+"""The latest moment lies this many kills' share of the training after the start, so that the run outlives all kills."""
 ATTEMPT_DEADLINE_S = 900
 TOLERANCE = 1e-5
 EXEMPT = ("timing", "perf/", "rollout_corr/", "training/rollout_")
@@ -65,14 +67,17 @@ def main(
     """Kill, resume, compare."""
     moments = random.Random(seed)
     console.print("the run that is left alone")
-    started = time.monotonic()
     alone = make_run(steps, "alone")
-    finish(alone)
-    duration = time.monotonic() - started
+    process, started = start(alone), time.monotonic()
+    wait_until(lambda: any(attempt.training.exists() for attempt in alone.attempts()), process)
+    start_s = time.monotonic() - started
+    ended_well(alone, process)
+    training_s = time.monotonic() - started - start_s
+    latest = start_s + PROGRESS * training_s / kills
     run = make_run(steps, "killed")
-    table = [kill_one(run, number, duration, moments) for number in range(kills)]
+    table = [kill_one(run, number, latest, moments) for number in range(kills)]
     console.print("the last attempt, to the end")
-    finish(run)
+    ended_well(run, start(run))
     show(table)
     faults = [*damage(table), *differences(read(alone), read(run))]
     attempts = json.loads(run.summary.read_text())["attempts"]
@@ -96,15 +101,15 @@ def start(run: RunFolder) -> subprocess.Popen:
         return subprocess.Popen([COMMAND, "resume", str(run.path)], env=environment, stdout=log, stderr=log)
 
 
-def finish(run: RunFolder) -> None:
-    """Run an attempt to its end."""
-    exit_code = start(run).wait(ATTEMPT_DEADLINE_S)
+def ended_well(run: RunFolder, attempt: subprocess.Popen) -> None:
+    """Wait for the end of an attempt, which is the end of the run."""
+    exit_code = attempt.wait(ATTEMPT_DEADLINE_S)
     if exit_code != 0:
         raise RuntimeError(f"{run.path} ended with {exit_code}; see console.log in it")
 
 
-def kill_one(run: RunFolder, number: int, duration: float, moments: random.Random) -> Kill:
-    """Start an attempt and kill it at its moment, every other time inside a save."""
+def kill_one(run: RunFolder, number: int, latest: float, moments: random.Random) -> Kill:
+    """Start an attempt and kill it: inside a save, or between its start and `latest` seconds later, in turns."""
     attempts, saving = len(run.attempts()), run.checkpoints / store.SAVING
     process, started = start(run), time.monotonic()
     if number % 2:
@@ -114,7 +119,7 @@ def kill_one(run: RunFolder, number: int, duration: float, moments: random.Rando
         wait_until(saving.exists, process)
         time.sleep(moments.uniform(0, SAVE_S))
     else:
-        moment, end = "any", started + moments.uniform(0, duration)
+        moment, end = "any", started + moments.uniform(0, latest)
         wait_until(lambda: time.monotonic() > end, process)
     seconds = time.monotonic() - started
     if process.poll() is not None:
