@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reinforcepp_verl.checkpoints.store import NAME, TRACKER
+from reinforcepp_verl.checkpoints import manifest, store
 from reinforcepp_verl.runs.folder import RunFolder
 
 FSDP_CONFIG = "fsdp_config.json"
-NOT_A_CHECKPOINT = (TRACKER, FSDP_CONFIG)
+NOT_A_CHECKPOINT = (store.TRACKER, FSDP_CONFIG)
 """What verl leaves in the folder of checkpoints and in that of a checkpoint's model."""
+MODEL_FILE = re.compile(r"actor/(?!optim_|extra_state_)")
 MEGATRON_FOLDERS = ("model", "dist_ckpt")
 MERGE_MEGATRON = "python -m verl.model_merger merge --backend megatron --local_dir {actor} --target_dir DIR"
 
@@ -53,7 +55,7 @@ class Checkpoint:
 
 def is_checkpoint(folder: Path) -> bool:
     """Tell by its name whether a folder is one checkpoint, whole or not."""
-    return folder.is_dir() and NAME.fullmatch(folder.resolve().name) is not None
+    return folder.is_dir() and store.NAME.fullmatch(folder.resolve().name) is not None
 
 
 def refuse_part(folder: Path) -> None:
@@ -65,7 +67,10 @@ def refuse_part(folder: Path) -> None:
 
 
 def find(source: Path) -> Checkpoint:
-    """Return the checkpoint that `source` is, or the newest one that verl completed in the run `source`.
+    """Return the checkpoint that `source` is, or the newest one of the run `source`.
+
+    What its manifest says of the model is compared with the files. Only a checkpoint that is named itself may lack a
+    manifest: another trainer wrote it.
 
     Raises:
         ValueError: there is none, it is not whole, or another backend than FSDP wrote it
@@ -73,21 +78,31 @@ def find(source: Path) -> Checkpoint:
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder; give a run or RUN/checkpoints/global_step_N")
     folder = source.resolve()
-    return _read(folder if is_checkpoint(folder) else _newest(source, RunFolder(folder)))
+    if is_checkpoint(folder):
+        named = folder
+    else:
+        refuse_part(source)
+        named = _newest(source, RunFolder(folder))
+    if named != folder or (folder / manifest.COMPLETE).exists():
+        _verify_model(named)
+    return _read(named)
 
 
 def _newest(source: Path, run: RunFolder) -> Path:
-    refuse_part(source)
-    tracker = run.checkpoints / TRACKER
-    if not tracker.is_file():
+    steps = store.steps(run.checkpoints)
+    if not steps:
         raise ValueError(f"{source}: no complete checkpoint in it; train with trainer.save_freq=N or give another run")
-    step = tracker.read_bytes().strip()
-    if not step.isdigit():
-        raise ValueError(f"{tracker} holds no step; give RUN/checkpoints/global_step_N")
-    folder = run.checkpoints / f"global_step_{int(step)}"
-    if not folder.is_dir():
-        raise ValueError(f"{source}: its newest checkpoint {folder.name} is gone; give one of {run.checkpoints}")
-    return folder
+    return run.checkpoints / store.folder_name(steps[0])
+
+
+def _verify_model(folder: Path) -> None:
+    """Compare the weights and what belongs to them; the optimiser, which is larger, is not needed."""
+    try:
+        written = manifest.read(folder)
+        files = {name: entry for name, entry in written.files.items() if MODEL_FILE.match(name)}
+        manifest.verify(folder, replace(written, files=files))
+    except manifest.DamagedCheckpointError as damage:
+        raise ValueError(f"{damage}; choose another checkpoint of {folder.parent}") from damage
 
 
 def _read(folder: Path) -> Checkpoint:

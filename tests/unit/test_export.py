@@ -26,7 +26,7 @@ from verl.model_merger.base_model_merger import ModelMergerConfig
 from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 
-from reinforcepp_verl.checkpoints.store import TRACKER
+from reinforcepp_verl.checkpoints import manifest, store
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.data.arithmetic import build_tokenizer
 from reinforcepp_verl.export import check, command, merge
@@ -36,6 +36,7 @@ from reinforcepp_verl.runs.checkpoint import find
 RANKS = 2
 STEP = 7
 SHARD = "model_world_size_2_rank_1.pt"
+OPTIMISER = "actor/optim_world_size_2_rank_0.pt"
 # 17 rows of the vocabulary and 1 of the only key-value head's group do not divide evenly between two ranks.
 SIZES = {"hidden_size": 24, "intermediate_size": 33, "num_attention_heads": 3, "num_key_value_heads": 1}
 KINDS = ("plain", "tied", "replicated", "lora")
@@ -74,6 +75,15 @@ def save(kind, actor):
     contents = {"save_contents": ["model"], "load_contents": ["model"]}
     manager = FSDPCheckpointManager(model, processing_class=build_tokenizer(), checkpoint_config=contents)
     manager.save_checkpoint(str(actor), global_step=STEP)
+
+
+def seal(checkpoint):
+    """Add an optimiser, and describe all files as our trainers do."""
+    (checkpoint / OPTIMISER).write_bytes(b"moments")
+    written = manifest.describe_files(checkpoint)
+    sealed = manifest.Manifest(STEP, RANKS, seed=1, config_digest="", data={}, versions={}, files=written)
+    manifest.seal(checkpoint, sealed)
+    (checkpoint.parent / store.TRACKER).write_text(str(STEP))
 
 
 @pytest.fixture(scope="module")
@@ -319,9 +329,6 @@ def cut(name):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: shutil.rmtree(run / "checkpoints"), "no complete checkpoint in it; train with trainer.save_freq"),
-        (lambda run: (run / "checkpoints" / TRACKER).unlink(), "no complete checkpoint in it"),
-        (lambda run: (run / "checkpoints" / TRACKER).write_text("9"), "its newest checkpoint global_step_9 is gone"),
         (remove("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is missing"),
         (cut("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is cut off"),
         (garble(SHARD, b""), f"{SHARD} is damaged; choose another checkpoint"),
@@ -329,8 +336,6 @@ def cut(name):
         (garble(SHARD, b"\x80\x02h\x07."), f"{SHARD} is damaged"),  # refers to what was never stored
         (garble(SHARD, b"\x80\x02."), f"{SHARD} is damaged"),  # ends with nothing on its stack
         (garble(SHARD, b"\x80\x02}."), f"{SHARD} is damaged"),  # no tensor in it
-        (lambda run: (run / "checkpoints" / TRACKER).write_bytes(b""), f"{TRACKER} holds no step; give RUN/"),
-        (lambda run: (run / "checkpoints" / TRACKER).write_bytes(b"\xff7"), f"{TRACKER} holds no step; give RUN/"),
         (
             lambda run: (checkpoint_of(run) / "actor/fsdp_config.json").write_text('{"world_size": 0}'),
             "fsdp_config.json: world_size is 0, not 1 or more",
@@ -343,18 +348,56 @@ def cut(name):
 )
 def test_checkpoints_that_are_not_whole_are_refused_in_one_line(run, tmp_path, damage, message):
     source = run("plain")
+    remove(manifest.COMPLETE)(source)
     damage(source)
     before = sorted(tmp_path.iterdir())
-    assert message in refused(source, "--out", tmp_path / "out")
+    assert message in refused(checkpoint_of(source), "--out", tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == before
 
 
+def flip(name):
+    """Change one byte, as a failing disk does."""
+
+    def damage(run):
+        with (checkpoint_of(run) / name).open("r+b") as stream:
+            stream.seek(5000)
+            byte = stream.read(1)[0]
+            stream.seek(5000)
+            stream.write(bytes([byte ^ 1]))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: shutil.rmtree(run / "checkpoints"), "no complete checkpoint in it; train with trainer.save_freq"),
+        (remove(manifest.COMPLETE), "no COMPLETE marker, so it was not saved to the end; choose another checkpoint of"),
+        (lambda run: (run / "checkpoints" / "global_step_9").mkdir(), "global_step_9: no COMPLETE marker"),
+        (flip(f"actor/{SHARD}"), f"{SHARD} has changed since it was written; choose another checkpoint of"),
+        (remove("actor/huggingface/config.json"), "config.json is missing; choose another checkpoint of"),
+    ],
+)
+def test_the_newest_checkpoint_of_a_run_must_be_as_it_was_saved(run, tmp_path, damage, message):
+    source = run("plain")
+    damage(source)
+    assert message in refused(source, "--out", tmp_path / "out")
+
+
+def test_the_optimiser_of_a_checkpoint_is_not_needed(run, tmp_path):
+    source = run("plain")
+    remove(OPTIMISER)(source)
+    export(source, "--out", tmp_path / "out")
+
+
 def test_an_adapter_without_its_model_is_refused(run, tmp_path):
-    source = run("lora")
-    for shard in find(source).shards:
+    checkpoint = find(run("lora"))
+    for shard in checkpoint.shards:
         weights = torch.load(shard)
         torch.save({name: tensor for name, tensor in weights.items() if "lora_" in name}, shard)
-    assert "holds the adapter only: train without checkpoint.save_lora_only" in refused(source, "--out", tmp_path / "x")
+    (checkpoint.path / manifest.COMPLETE).unlink()
+    message = "holds the adapter only: train without checkpoint.save_lora_only"
+    assert message in refused(checkpoint.path, "--out", tmp_path / "x")
 
 
 def test_a_source_that_is_not_there_is_refused(tmp_path):
@@ -380,9 +423,9 @@ def run_rank(rank, folder):
     )
     for kind in KINDS:
         save(kind, checkpoint_of(folder / kind) / "actor")
-        if rank == 0:
-            (folder / kind / "checkpoints" / TRACKER).write_text(str(STEP))
     distributed.barrier()
+    for kind in KINDS if rank == 0 else ():
+        seal(checkpoint_of(folder / kind))
     # gloo sometimes waits for ever in its own clean-up when the other rank was faster; there is nothing left to clean.
     os._exit(0)
 
