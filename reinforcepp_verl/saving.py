@@ -192,7 +192,11 @@ class SavingTrainer(Base):
         """Put the metrics of the step under way into its checkpoint: verl records them after the validation."""
         record = dict(self._metrics)
         epoch = (self.global_steps - 1) // self.steps_per_epoch
+        # verl sums up how often each expert of a MoE was chosen, and will count this step once more.
+        counted = self._rollout_moe_lb_metrics_accumulator
+        self._rollout_moe_lb_metrics_accumulator = copy.deepcopy(counted)
         self._compute_metrics(self._batch, record, dict(self.timing_raw), global_steps=self.global_steps, epoch=epoch)
+        self._rollout_moe_lb_metrics_accumulator = counted
         record.pop(NOT_A_METRIC, None)
         record.update(self.judge(record))
         content = {"step": self.global_steps, "data": record}

@@ -69,6 +69,7 @@ class Quick:
         self.checkpoint_manager = self._dump_executor = Rollouts()
         self._dump_futures = []
         self.steps_per_epoch, self.total_training_steps = 1000, config.trainer.total_training_steps
+        self._rollout_moe_lb_metrics_accumulator = []
 
     def step(self, metrics, timing_raw):
         self.train_dataloader.position += 1
@@ -78,6 +79,7 @@ class Quick:
         return KVBatchMeta(partition_id="train", keys=[], tags=[])
 
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
+        self._rollout_moe_lb_metrics_accumulator.append(global_steps)
         metrics |= {"training/global_step": global_steps, "training/epoch": epoch}
 
     def _validate(self):
@@ -170,6 +172,13 @@ def test_only_as_many_are_kept_as_verls_key_says(run):
     folder, attempt = run
     fit(attempt(max_actor_ckpt_to_keep=2))
     assert store.steps(folder.checkpoints) == [6, 4]
+
+
+def test_a_save_before_a_validation_counts_no_step_twice_for_verls_sums_over_steps(run):
+    _, attempt = run
+    trainer = attempt(save_freq=3)
+    fit(trainer)
+    assert trainer._rollout_moe_lb_metrics_accumulator == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_new_process_goes_on_where_the_checkpoint_was_saved(run):
