@@ -124,7 +124,7 @@ def kill_one(run: RunFolder, number: int, latest: float, moments: random.Random)
     seconds = time.monotonic() - started
     if process.poll() is not None:
         raise RuntimeError(f"{run.path} ended with {process.returncode} before kill {number + 1}: give it more --steps")
-    half_saved = ", ".join(sorted(path.name for path in saving.glob("global_step_*/*"))) if saving.exists() else ""
+    half_saved = ", ".join(sorted(path.name for path in saving.glob("*/global_step_*/*"))) if saving.exists() else ""
     kill_tree(process, run)
     found, ignored = store.newest(run.checkpoints)
     kill = Kill(
@@ -140,7 +140,10 @@ def kill_one(run: RunFolder, number: int, latest: float, moments: random.Random)
 
 def wait_until(condition: Any, process: subprocess.Popen) -> None:
     """Wait, but not beyond the end of the attempt."""
+    deadline = time.monotonic() + ATTEMPT_DEADLINE_S
     while process.poll() is None and not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited for {ATTEMPT_DEADLINE_S} s")
         time.sleep(0.01)
 
 
@@ -173,6 +176,8 @@ def read(run: RunFolder) -> dict[int, dict[str, Any]]:
 def damage(table: list[Kill]) -> list[str]:
     """Return where a half-saved checkpoint had its name, or one was lost from one kill to the next."""
     faults = [f"kill {number}: {kill.moment}" for number, kill in enumerate(table, 1) if "torn" in kill.moment]
+    if len(table) > 1 and not any(kill.half_saved for kill in table):
+        faults.append("no kill fell into a save")
     for number, (before, after) in enumerate(zip(table, table[1:], strict=False), 2):
         if after.checkpoint < before.checkpoint:
             faults.append(f"kill {number}: checkpoint {before.checkpoint} was there, now it is {after.checkpoint}")

@@ -13,12 +13,14 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
+from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
+from reinforcepp_verl import optimiser
 from reinforcepp_verl.checkpoints import durable, identity, manifest, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.guards.weights import finite_weights
@@ -34,6 +36,8 @@ else:
 # Below verl's: what vLLM does to the root logger hides the others.
 logger = logging.getLogger(f"verl.{__name__}")
 
+NO_ATTEMPT = "attempt_0"
+"""Where verl's own command saves."""
 FSDP = "dp"
 """verl's name of the engine whose shards we know."""
 OF_A_STEP, NOT_A_METRIC = "training/global_step", "_dapo_filtered_reward_counts"
@@ -49,6 +53,8 @@ class SavingTrainer(Base):
         self.keep = config.trainer.max_actor_ckpt_to_keep
         # verl remembers what it saved, forgets it with the process, and may delete before the next save is whole.
         config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
+        self.before: DictConfig | None = None
+        """The configuration that the checkpoint was saved with which the run starts from."""
         self._staged: Path | None = None
         self._committed_step: int | None = None
         self._stopping = False
@@ -120,7 +126,8 @@ class SavingTrainer(Base):
         """Take back what `save_state` gave."""
 
     def _save_checkpoint(self) -> None:
-        staging = store.begin(self._checkpoints)
+        self._refuse_if_overtaken()
+        staging = store.begin(self._checkpoints, self.attempt.path.name if self.attempt is not None else NO_ATTEMPT)
         trainer, callback = self.config.trainer, self.checkpoint_callback
         given, trainer.default_local_dir = trainer.default_local_dir, str(staging)
         self.checkpoint_callback = CheckpointCallback()
@@ -129,21 +136,41 @@ class SavingTrainer(Base):
         finally:
             trainer.default_local_dir, self.checkpoint_callback = given, callback
         folder = staging / store.folder_name(self.global_steps)
-        (folder / store.STATE).write_text(json.dumps(self.save_state()), encoding="utf-8")
+        state = self.save_state() | {store.IS_LAST: self.global_steps >= self.total_training_steps}
+        (folder / store.STATE).write_text(json.dumps(state), encoding="utf-8")
         OmegaConf.save(self.given_config, folder / store.CONFIG, resolve=True)
         self._staged = folder
 
     def _load_checkpoint(self) -> None:
-        super()._load_checkpoint()
-        if self.global_steps == 0:
+        source = self._source()
+        if source is None:
+            super()._load_checkpoint()
             return
-        given = self.config.trainer
-        folder = self._checkpoints / store.folder_name(self.global_steps)
-        path = Path(given.resume_from_path if given.resume_mode == "resume_path" else folder) / store.STATE
-        if path.is_file():
-            self.load_state(json.loads(path.read_text(encoding="utf-8")))
-        else:
-            self.load_state({})
+        if (source / store.CONFIG).is_file():
+            self.before = cast(DictConfig, OmegaConf.load(source / store.CONFIG))
+        with optimiser.configured(self._workers_with_other_settings()):
+            super()._load_checkpoint()
+        state = source / store.STATE
+        self.load_state(json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {})
+
+    def _source(self) -> Path | None:
+        """Return the checkpoint that verl is about to load."""
+        trainer = self.config.trainer
+        if trainer.resume_mode == "resume_path":
+            return Path(trainer.resume_from_path)
+        newest = find_latest_ckpt_path(str(self._checkpoints)) if trainer.resume_mode == "auto" else None
+        return Path(newest) if newest is not None else None
+
+    def changed(self, key: str) -> bool:
+        """Tell whether a key, or what is in it, is not what it was when the checkpoint was saved."""
+        if self.before is None:
+            return False
+        return OmegaConf.select(self.before, key) != OmegaConf.select(self.given_config, key)
+
+    def _workers_with_other_settings(self) -> list[Any]:
+        """Return the worker groups whose optimiser is to have other settings than the checkpoint brings."""
+        groups = [self.actor_rollout_wg] if self.changed("actor_rollout_ref.actor.optim") else []
+        return groups + ([self.critic_wg] if self.use_critic and self.changed("critic.optim") else [])
 
     @property
     def _checkpoints(self) -> Path:
@@ -151,15 +178,17 @@ class SavingTrainer(Base):
 
     def _commit(self) -> None:
         assert self._staged is not None
-        self._refuse_if_overtaken()
         started = time.monotonic()
         folder, self._staged = self._staged, None
         workers = identity.world_size(self.config)
         if self.config.model_engine == FSDP:
-            _check_shards(folder, workers)
+            for role in ("actor", "critic") if self.use_critic else ("actor",):
+                _check_shards(folder / role, workers)
         if self.attempt is not None and self.attempt.tracker.exists():
             durable.sync(self.attempt.tracker)
-        final = store.commit(folder, self._checkpoints, self._manifest(folder, workers))
+        described = self._manifest(folder, workers)
+        self._refuse_if_overtaken()
+        final = store.commit(folder, self._checkpoints, described)
         self._committed_step = self.global_steps
         gone = store.prune(self._checkpoints, self.keep, self.global_steps)
         logger.info(
@@ -213,8 +242,8 @@ class SavingTrainer(Base):
 
 
 def _check_shards(folder: Path, workers: int) -> None:
-    """Refuse a save that lacks shards, or whose weights are not finite."""
-    found = len(list((folder / "actor").glob("model_world_size_*_rank_*.pt")))
+    """Refuse a model that lacks shards, or whose weights are not finite."""
+    found = len(list(folder.glob("model_world_size_*_rank_*.pt")))
     if found != workers:
         raise FileNotFoundError(
             f"{folder} holds {found} of {workers} shards: checkpoints must lie on a file system that all nodes share; "

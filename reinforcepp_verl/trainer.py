@@ -150,8 +150,9 @@ class ReinforceppTrainer(SavingTrainer):
                 )
             self.memory = memory
         algorithm = self.config.algorithm
-        # A fixed coefficient is the configuration's.
-        if algorithm.use_kl_in_reward and algorithm.kl_ctrl.type == "adaptive" and state.get("kl_coef") is not None:
+        # A fixed coefficient is the configuration's, and so is one that was changed since then.
+        adapted = algorithm.use_kl_in_reward and algorithm.kl_ctrl.type == "adaptive"
+        if adapted and state.get("kl_coef") is not None and not self.changed("algorithm.kl_ctrl"):
             self.kl_ctrl_in_reward.value = state["kl_coef"]
 
 

@@ -83,7 +83,7 @@ def read(folder: Path) -> Manifest:
     marker, path = folder / COMPLETE, folder / MANIFEST
     if not marker.is_file() or not path.is_file():
         raise DamagedCheckpointError(f"{folder}: no {COMPLETE} marker, so it was not saved to the end")
-    if marker.read_text(encoding="utf-8").strip() != digest(path):
+    if marker.read_bytes().strip() != digest(path).encode():
         raise DamagedCheckpointError(f"{path} is not the one that {COMPLETE} was written for")
     try:
         return Manifest(**json.loads(path.read_bytes()))

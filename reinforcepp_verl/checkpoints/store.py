@@ -1,7 +1,7 @@
 """The folder of a run's checkpoints. What is in it is found by looking at the disk, never remembered.
 
 global_step_N/              a whole checkpoint; it appears by one rename
-.saving/global_step_N/      a save under way, or what a kill left of one
+.saving/attempt_K/global_step_N/    a save under way, or what a kill left of one
 latest_checkpointed_iteration.txt   the newest step, for verl's own `resume_mode=auto` and tools
 """
 
@@ -20,6 +20,8 @@ TRACKER = "latest_checkpointed_iteration.txt"
 CONFIG, STATE, METRICS = "config.yaml", "reinforcepp_state.json", "metrics.json"
 """In a checkpoint, beside verl's files: the configuration, what our trainers remember, a step's metrics if it was saved
 before its validation."""
+IS_LAST = "is_last_step"
+"""In STATE: true after the last step of what was then configured."""
 SAVING, DELETING = ".saving", ".deleting"
 NAME = re.compile(r"global_step_(\d+)")
 
@@ -60,11 +62,11 @@ def newest(root: Path) -> tuple[Saved | None, list[str]]:
     return None, ignored
 
 
-def begin(root: Path) -> Path:
-    """Return an empty folder to save into, in place of what an earlier save may have left there."""
-    folder = root / SAVING
+def begin(root: Path, attempt: str) -> Path:
+    """Return a folder to save into, of this attempt only: a trainer that outlived the one before may still write."""
     clear_leftovers(root)
-    folder.mkdir(parents=True)
+    folder = root / SAVING / attempt
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -100,10 +102,10 @@ def prune(root: Path, keep: int | None, newest_step: int) -> list[Path]:
 
 def clear_leftovers(root: Path) -> None:
     """Delete what is left of a save or a deletion that was cut off."""
-    if (root / SAVING).exists():
-        shutil.rmtree(root / SAVING)
-    # A network file system keeps a file that somebody has open; the next call takes it.
-    shutil.rmtree(root / DELETING, ignore_errors=True)
+    for name in (SAVING, DELETING):
+        # A worker on another node may still write into it, and a network file system keeps a file that somebody has
+        # open; the next call takes it.
+        shutil.rmtree(root / name, ignore_errors=True)
 
 
 def _free_name(stem: str) -> Path:

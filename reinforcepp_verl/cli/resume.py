@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 from omegaconf import DictConfig
-from rich.console import Console
 
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.cli.train import stop_if_wrong
+from reinforcepp_verl.runs.console import LastingConsole
 
 
 def create(context: typer.Context) -> None:
@@ -47,7 +47,7 @@ def resume(
     from reinforcepp_verl.runs import resume as resuming
 
     try:
-        exit_code = resuming.resume(run, overrides or [], Console())
+        exit_code = resuming.resume(run, overrides or [], LastingConsole())
     except ValueError as error:
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)

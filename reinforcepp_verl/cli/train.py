@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from reinforcepp_verl.cli import hydra_app
+from reinforcepp_verl.runs.console import LastingConsole
 
 
 def train(context: typer.Context) -> None:
@@ -52,7 +53,7 @@ def _train(config: DictConfig) -> None:
     from reinforcepp_verl.runs import launch
 
     try:
-        exit_code = launch.train(config, Console())
+        exit_code = launch.train(config, LastingConsole())
     except OSError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

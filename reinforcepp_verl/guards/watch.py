@@ -70,6 +70,10 @@ class Watch(threading.Thread):
                 # Ray itself is going, or a part went between two questions: the next look decides.
                 logger.debug("looking at the parts of the run: %s", error)
                 continue
+            except Exception:
+                # A thread that ends says nothing, and the run would be watched by nobody.
+                logger.warning("the watch over the run's processes failed, and goes on", exc_info=True)
+                continue
             if trouble is not None:
                 self._end_run(trouble)
 

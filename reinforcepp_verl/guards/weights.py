@@ -15,14 +15,14 @@ READERS = 4
 """Shards read at a time; each is mapped, so that what is held of it can be dropped again."""
 
 
-def finite_weights(checkpoint_folder: Path, world_size: int) -> None:
-    """Read the model's shards `actor/model_world_size_W_rank_R.pt` of a checkpoint that was just written.
+def finite_weights(folder: Path, world_size: int) -> None:
+    """Read a model's shards `model_world_size_W_rank_R.pt`, which were just written.
 
     Raises:
         GuardError: a parameter is NaN or infinite; the message names the first one and its shard
     """
     names = [f"model_world_size_{world_size}_rank_{rank}.pt" for rank in range(world_size)]
-    files = [checkpoint_folder / "actor" / name for name in names]
+    files = [folder / name for name in names]
     with ThreadPoolExecutor(READERS) as pool:
         for file, bad in zip(files, pool.map(_first_bad, files), strict=True):
             if bad is not None:

@@ -141,20 +141,16 @@ def _default(name: str) -> str:
 
 
 def _trainer(config: DictConfig) -> list[str]:
-    mode, estimator = value(config, MODE), value(config, "algorithm.adv_estimator")
-    known = [*MODES, *(f"{OUR_TRAINERS}{name}" for name in MODES)]
-    if mode not in known:
-        return [f"{MODE} is {mode}: there is no such trainer; set it to one of {', '.join(known)}"]
-    if estimator in FAMILY and not value(config, "trainer.use_v1"):
-        return [
-            f"trainer.use_v1 is false: {estimator} needs one of our trainers, which are v1's; set trainer.use_v1=true"
-        ]
-    if estimator in FAMILY and mode in MODES:
-        return [
-            f"{MODE} is {mode}: verl's own trainer keeps the scores without KL, the sessions and a state that outlives "
-            f"a batch from {estimator}; set {MODE}={OUR_TRAINERS}{mode}"
-        ]
-    return []
+    mode, known = value(config, MODE), [f"{OUR_TRAINERS}{name}" for name in MODES]
+    if not value(config, "trainer.use_v1"):
+        return ["trainer.use_v1 is false: our trainers are built on v1's; set trainer.use_v1=true"]
+    if mode in known:
+        return []
+    fix = f"set {MODE}={OUR_TRAINERS}{mode}" if mode in MODES else f"set it to one of {', '.join(known)}"
+    return [
+        f"{MODE} is {mode}: only our trainers serve our estimators, watch a run, and save what can be resumed; {fix}, "
+        "or start verl's own by its own command"
+    ]
 
 
 def _dual_clip(config: DictConfig) -> list[str]:

@@ -7,22 +7,21 @@ from omegaconf import DictConfig
 from reinforcepp_verl.algorithm.options import FAMILY
 from reinforcepp_verl.config import read_guards
 from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions
-from reinforcepp_verl.preflight.values import OUR_TRAINERS, value
+from reinforcepp_verl.preflight.values import value
 
-MODE = "trainer.v1.trainer_mode"
 KL_IN_REWARD, KL_LOSS = "algorithm.use_kl_in_reward", "actor_rollout_ref.actor.use_kl_loss"
 BYPASS = "algorithm.rollout_correction.bypass_mode"
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the values first, then what the limits need, then that our trainer is there to apply them."""
+    """Check the values first, then what the limits need."""
     if value(config, GUARDS_NODE) is None:
         return [f"{GUARDS_NODE} is null: remove this setting to get the defaults; most of its keys can be null"]
     try:
         options = read_guards(config)
     except ValueError as error:
         return [str(error)]
-    return [*_kl(config, options), *_entropy(config, options), *_trainer(config, options)]
+    return [*_kl(config, options), *_entropy(config, options)]
 
 
 def _kl(config: DictConfig, options: GuardOptions) -> list[str]:
@@ -44,10 +43,3 @@ def _entropy(config: DictConfig, options: GuardOptions) -> list[str]:
         f"{GUARDS_NODE}.{limits[0]} is {vars(options)[limits[0]]:g}: with {BYPASS}=true verl computes no entropy; set "
         f"{GUARDS_NODE}.{limits[0]}=null"
     ]
-
-
-def _trainer(config: DictConfig, options: GuardOptions) -> list[str]:
-    mode = str(value(config, MODE))
-    if mode.startswith(OUR_TRAINERS) or options == GuardOptions():
-        return []
-    return [f"{GUARDS_NODE} is set, but {MODE} is {mode}, which has no guards; set {MODE}={OUR_TRAINERS}{mode}"]

@@ -11,19 +11,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.algorithm.options import FAMILY
 from reinforcepp_verl.config import ERRORS_NODE, RewardErrorOptions, read_reward_errors
-from reinforcepp_verl.preflight.values import OUR_TRAINERS, did_you_mean, value
+from reinforcepp_verl.preflight.values import did_you_mean, value
 from reinforcepp_verl.rewards.options import MathRewardOptions
 
 NODE = "reward.custom_reward_function"
 KWARGS = f"{NODE}.reward_kwargs"
 MATH = "pkg://reinforcepp_verl.rewards.math"
 MANAGER, OURS = "reward.reward_manager.name", "reinforcepp"
-MODE = "trainer.v1.trainer_mode"
 
 
 def check(config: DictConfig) -> list[str]:
     """Check the function, then its options, then what becomes of its errors."""
-    return [*_function(config), *_options(config), *_errors(config), *_trainer(config)]
+    return [*_function(config), *_options(config), *_errors(config)]
 
 
 def _function(config: DictConfig) -> list[str]:
@@ -89,21 +88,6 @@ def _errors(config: DictConfig) -> list[str]:
             f"set it, or {ERRORS_NODE}.score=0"
         ]
     return []
-
-
-def _trainer(config: DictConfig) -> list[str]:
-    """Refuse a trainer that would never look at the errors which our manager turns into scores.
-
-    With an estimator of ours it is refused already (`preflight/algorithm.py`).
-    """
-    mode, estimator = str(value(config, MODE)), value(config, "algorithm.adv_estimator")
-    watched = value(config, "trainer.use_v1") and mode.startswith(OUR_TRAINERS)
-    if watched or estimator in FAMILY or value(config, MANAGER) != OURS:
-        return []
-    return [
-        f"{MANAGER} is {OURS}, but verl's own trainer never counts the errors of a reward function; set "
-        f"trainer.use_v1=true {MODE}={OUR_TRAINERS}sync, or {MANAGER}=naive"
-    ]
 
 
 def _source(path: str) -> Path | None:

@@ -9,15 +9,16 @@ from reinforcepp_verl.preflight.values import is_count, is_number, value
 
 EPOCHS, STEPS = "trainer.total_epochs", "trainer.total_training_steps"
 NAMES = {"runs_dir": "runs", "trainer.experiment_name": "my_run"}
-ASYNC_SAVE = "actor_rollout_ref.actor.checkpoint.async_save"
-SAVED = "actor_rollout_ref.actor.checkpoint.save_contents"
-KEEP = "trainer.max_actor_ckpt_to_keep"
+CHECKPOINTS = ("actor_rollout_ref.actor.checkpoint", "critic.checkpoint")
+KEEP, KEEP_CRITIC = "trainer.max_actor_ckpt_to_keep", "trainer.max_critic_ckpt_to_keep"
+FREQUENCIES = {"trainer.save_freq": "save", "trainer.test_freq": "validate"}
 VAL_ONLY, VAL_FIRST = "trainer.val_only", "trainer.val_before_train"
 
 
 def check(config: DictConfig) -> list[str]:
     """Check types first to last, then the checkpoint folder and the validation switches."""
-    return [*_length(config), *_seed(config), *_names(config), *_checkpoints(config), *_val_only(config)]
+    checks = (_length, _frequencies, _seed, _names, _checkpoints, _val_only)
+    return [problem for check_part in checks for problem in check_part(config)]
 
 
 def _length(config: DictConfig) -> list[str]:
@@ -28,6 +29,14 @@ def _length(config: DictConfig) -> list[str]:
     if steps is not None and not is_count(steps):
         found.append(f"{STEPS} is {steps!r}: set {STEPS} to an integer >= 1, or to null for all of {EPOCHS}")
     return found
+
+
+def _frequencies(config: DictConfig) -> list[str]:
+    return [
+        f"{key} is {given!r}: set {key} to an integer, the steps between two; -1 to {verb} never"
+        for key, verb in FREQUENCIES.items()
+        if not isinstance(given := value(config, key), int) or isinstance(given, bool)
+    ]
 
 
 def _seed(config: DictConfig) -> list[str]:
@@ -48,13 +57,17 @@ def _names(config: DictConfig) -> list[str]:
 
 def _checkpoints(config: DictConfig) -> list[str]:
     found = []
-    if value(config, ASYNC_SAVE):
-        found.append(
-            f"{ASYNC_SAVE} is true: the end of a save in the background cannot be seen; set {ASYNC_SAVE}=false"
-        )
-    if "model" not in (value(config, SAVED) or ()) and value(config, "trainer.save_freq") > 0:
-        found.append(f"{SAVED} is {value(config, SAVED)}: a checkpoint without model cannot be continued; add model")
-    keep = value(config, KEEP)
+    for node in CHECKPOINTS:
+        key, saved = f"{node}.async_save", f"{node}.save_contents"
+        if value(config, key):
+            found.append(f"{key} is true: the end of a save in the background cannot be seen; set {key}=false")
+        if "model" not in (value(config, saved) or ()):
+            found.append(
+                f"{saved} is {value(config, saved)}: a checkpoint without model cannot be continued; add model"
+            )
+    keep, keep_critic = value(config, KEEP), value(config, KEEP_CRITIC)
+    if keep_critic not in (None, keep):
+        found.append(f"{KEEP_CRITIC} is {keep_critic!r}: a checkpoint is kept or deleted as a whole; set {KEEP} only")
     if keep is not None and not is_count(keep):
         found.append(f"{KEEP} is {keep!r}: set {KEEP} to an integer >= 1, or to null to keep all")
     # Compared as written: the base's value refers to trainer.experiment_name, which is the user's to set.

@@ -97,7 +97,7 @@ def _environment(config: DictConfig, attempt: Attempt) -> dict[str, str]:
 @contextmanager
 def _training_process(attempt: Attempt, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
     """Start the worker in a session of its own, so that Ctrl-C reaches only us and we decide how it ends."""
-    command = [sys.executable, "-m", "reinforcepp_verl.runs.worker", str(attempt.path)]
+    command = [sys.executable, "-m", "reinforcepp_verl.runs.worker", str(attempt.path), str(os.getpid())]
     with attempt.log.open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from types import TracebackType
 from typing import Any
 
@@ -35,6 +37,17 @@ COLUMNS = (
     ("grad", 7, ".3f", ("actor/grad_norm",)),
     ("seconds", 8, ".2f", ("timing_s/step",)),
 )
+
+
+class LastingConsole(Console):
+    """A console whose reader may leave, as `tee` does on Ctrl-C: the run goes on, and its files tell of it."""
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on; rich would end the program."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 class StepsLeftColumn(ProgressColumn):
@@ -129,8 +142,13 @@ def show_outcome(folder: RunFolder, summary: Summary, console: Console) -> None:
         # Imported here: matplotlib takes a second that a run which fails at its start need not wait for.
         from reinforcepp_verl.runs.plot import plot_runs
 
-        plot_runs([load_history(folder.path)], folder.curves)
-        say(console, f"curves: {folder.curves}")
+        try:
+            plot_runs([load_history(folder.path)], folder.curves)
+        except (OSError, ValueError) as error:
+            # How the run ended does not depend on its picture.
+            say(console, f"no curves: {error}")
+        else:
+            say(console, f"curves: {folder.curves}")
 
 
 def _validation(summary: Summary) -> str:

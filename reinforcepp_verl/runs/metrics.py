@@ -24,7 +24,8 @@ def mean_of_sources(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return the mean of a validation metric over the data sources, each with the same weight; {} for a single one."""
     by_kind: dict[str, list[float]] = {}
     for name, value in metrics.items():
-        if found := _BY_SOURCE.fullmatch(name):
+        # orjson writes NaN as null.
+        if value is not None and (found := _BY_SOURCE.fullmatch(name)):
             by_kind.setdefault(found[1], []).append(value)
     return {f"val-core/{MEAN_OF_SOURCES}/{kind}": fmean(values) for kind, values in by_kind.items() if len(values) > 1}
 

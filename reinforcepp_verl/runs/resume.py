@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 from hydra.errors import HydraException
@@ -17,15 +18,16 @@ from yaml import YAMLError
 from reinforcepp_verl.checkpoints import identity, store
 from reinforcepp_verl.checkpoints.store import Saved
 from reinforcepp_verl.preflight import problems
+from reinforcepp_verl.preflight.trainer import CHECKPOINTS
 from reinforcepp_verl.runs import launch, processes, saved_config
 from reinforcepp_verl.runs.console import say
 from reinforcepp_verl.runs.folder import RunFolder
 from reinforcepp_verl.runs.history import validation_key
 from reinforcepp_verl.runs.metrics import MetricsFile, Record, flatten, recorded, start_step
+from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
 from reinforcepp_verl.runs.summary import Summary
 
 SET_BY_RESUME = ("trainer.resume_mode", "trainer.resume_from_path", "trainer.val_before_train", "trainer.val_only")
-LOAD = "actor_rollout_ref.actor.checkpoint.load_contents"
 THIS_ATTEMPT_ONLY = "ray_kwargs"
 """Says where an attempt runs, so what is given for one is not kept for the next."""
 
@@ -63,9 +65,15 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
     with launch.only_one(run):
         # What a killed attempt left running on this machine would go on writing, and maybe saving.
         processes.end_all(str(run.path))
-        run.stop.unlink(missing_ok=True)
+        if run.stop.exists():
+            say(console, f"{run.stop} was there already: removed")
+            run.stop.unlink(missing_ok=True)
         try:
-            continuation = prepare(run, overrides)
+            with stopping_signals_raise():
+                continuation = prepare(run, overrides)
+        except Stopped as stop:
+            say(console, f"stopped by {stop} before it began; nothing has changed")
+            return launch.EXIT_STOPPED
         except NothingLeftError as end:
             say(console, str(end))
             return 0
@@ -144,7 +152,8 @@ def _set_validation(config: DictConfig, records: dict[int, Record], saved: Saved
     if saved is None:
         return
     step, last = saved.manifest.step, trainer.total_training_steps
-    due = trainer.test_freq > 0 and (step % trainer.test_freq == 0 or (last is not None and step >= last))
+    is_last = orjson.loads((saved.path / store.STATE).read_bytes())[store.IS_LAST] if last is None else step >= last
+    due = trainer.test_freq > 0 and (step % trainer.test_freq == 0 or is_last)
     trainer.val_before_train = due and validation_key(records.get(step, {})) is None
 
 
@@ -154,23 +163,36 @@ def _not_saved(saved: Saved, config: DictConfig) -> list[str]:
     Raises:
         ValueError: that is the weights
     """
-    there = OmegaConf.load(saved.path / store.CONFIG).actor_rollout_ref.actor.checkpoint.save_contents
-    taken = config.actor_rollout_ref.actor.checkpoint.load_contents
-    missing = [part for part in ("model", "optimizer", "extra") if part not in there or part not in taken]
-    if "model" in missing:
-        raise ValueError(
-            f"{LOAD} is {list(taken)} and {saved.path} holds {list(there)}: a run cannot go on without its weights; "
-            f"add model to {LOAD}"
-        )
-    return [f"  {', '.join(missing)}: not taken from the checkpoint, so they start anew"] if missing else []
+    before, notes = OmegaConf.load(saved.path / store.CONFIG), []
+    for node in CHECKPOINTS:
+        there = OmegaConf.select(before, node).save_contents
+        taken = OmegaConf.select(config, node).load_contents
+        missing = [part for part in ("model", "optimizer", "extra") if part not in there or part not in taken]
+        if "model" in missing:
+            raise ValueError(
+                f"{node}.load_contents is {list(taken)} and {saved.path} holds {list(there)}: a run cannot go on "
+                f"without its weights; add model to {node}.load_contents"
+            )
+        if missing:
+            notes.append(f"  {node}: {', '.join(missing)} not taken from the checkpoint, so they start anew")
+    return notes
 
 
 def _enter_directory(run: RunFolder) -> None:
     """Go where the run was started, so that its relative paths mean the same files; stay, if that is elsewhere."""
     # A summary of an older version names none.
-    directory = orjson.loads(run.summary.read_bytes()).get("directory") if run.summary.is_file() else None
+    directory = _summary(run).get("directory")
     if directory is not None and Path(directory).is_dir():
         os.chdir(directory)
+
+
+def _summary(run: RunFolder) -> dict[str, Any]:
+    if not run.summary.is_file():
+        return {}
+    try:
+        return orjson.loads(run.summary.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"{run.summary}: {error}; delete it, the run goes on without") from error
 
 
 def _close(run: RunFolder, config: DictConfig, records: dict[int, Record]) -> None:
@@ -183,7 +205,7 @@ def _close(run: RunFolder, config: DictConfig, records: dict[int, Record]) -> No
 
 def _stop_if_done(run: RunFolder, config: DictConfig, saved: Saved | None, records: dict[int, Record]) -> None:
     wanted = config.trainer.total_training_steps
-    summary = orjson.loads(run.summary.read_bytes()) if run.summary.is_file() else {}
+    summary = _summary(run)
     if saved is not None:
         done = wanted is not None and saved.manifest.step >= wanted and not config.trainer.val_before_train
     elif summary.get("status") == "finished":

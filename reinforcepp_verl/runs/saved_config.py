@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from hydra import compose, initialize
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from reinforcepp_verl import search_path
 from reinforcepp_verl.preflight.schema import BASE, Tree, as_tree
@@ -16,13 +17,16 @@ def load(run: RunFolder) -> DictConfig:
     """Read config.yaml of a run.
 
     Raises:
-        ValueError: it has none, or it holds something else
+        ValueError: it has none, it is no YAML, or it holds something else
     """
     if not run.config.is_file():
         raise ValueError(
             f"{run.path}: no config.yaml; give the folder of a run, for example runs/latest, or a checkpoint in it"
         )
-    config = OmegaConf.load(run.config)
+    try:
+        config = OmegaConf.load(run.config)
+    except YAMLError as error:
+        raise ValueError(f"{run.config}: {' '.join(str(error).split())}; repair it") from error
     if not isinstance(config, DictConfig):
         raise ValueError(f"{run.config}: not the configuration of a run")
     return config

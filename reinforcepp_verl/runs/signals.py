@@ -47,7 +47,9 @@ def stopping_signals_raise(ask_first: Callable[[], None] | None = None) -> Itera
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
 
-    previous = {number: signal.signal(number, receive) for number in STOPPING}
+    # `nohup` has SIGHUP ignored, and means it.
+    heeded = [n for n in STOPPING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, receive) for number in heeded}
     try:
         yield ignore_from_now_on
     finally:

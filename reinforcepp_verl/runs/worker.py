@@ -1,11 +1,12 @@
 """The training process of a run: stock verl on the run's resolved configuration, and a note of why it failed.
 
-Started by `reinforcepp` as `python -m reinforcepp_verl.runs.worker ATTEMPT`, all output going to the attempt's log.
+Started by `reinforcepp` as `python -m reinforcepp_verl.runs.worker ATTEMPT PID`, all output going to the attempt's log.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 from pathlib import Path
@@ -18,9 +19,11 @@ from reinforcepp_verl.runs.folder import Attempt
 PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent() -> None:
-    """Have the kernel end this process when `reinforcepp train` itself is killed."""
+def end_with_parent(parent: int) -> None:
+    """Have the kernel end this process when `reinforcepp train` itself, process `parent`, is killed."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit("the command that started this process is gone")
 
 
 def describe(error: BaseException) -> str:
@@ -32,9 +35,9 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, parent: int) -> None:
     """Train; an exception is written to the attempt's failure file before it ends the process."""
-    end_with_parent()
+    end_with_parent(parent)
     attempt = Attempt(folder)
     try:
         from verl.trainer.main_ppo import main as verl_main
@@ -47,4 +50,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -95,6 +95,18 @@ BROKEN = [
         "algorithm.reinforcepp.statistics_window is 9",
         "set algorithm.reinforcepp.statistics_window=",
     ),
+    ("trainer.save_freq=null", "trainer.save_freq is None", "set trainer.save_freq to an integer"),
+    ("critic.checkpoint.async_save=true", "critic.checkpoint.async_save is true", "async_save=false"),
+    (
+        "critic.checkpoint.save_contents=[optimizer]",
+        "critic.checkpoint.save_contents is ",
+        "add model",
+    ),
+    (
+        "trainer.max_actor_ckpt_to_keep=2 trainer.max_critic_ckpt_to_keep=3",
+        "trainer.max_critic_ckpt_to_keep is 3",
+        "set trainer.max_actor_ckpt_to_keep only",
+    ),
     ("trainer.use_v1=false", "trainer.use_v1 is false", "set trainer.use_v1=true"),
     (
         "algorithm.rollout_correction.bypass_mode=true algorithm.rollout_correction.rollout_is=token",
@@ -109,6 +121,7 @@ BROKEN = [
     ("algorithm.reinforcepp.population=tokens", "algorithm.reinforcepp.population", "one of token, sample"),
     ("algorithm.reinforcepp.reward_clip=[1,2]", "algorithm.reinforcepp.reward_clip", "low <= 0 <= high"),
     ("trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync", "set trainer.v1.trainer_mode=reinforcepp_sync"),
+    ("+method=grpo trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync", "or start verl's own by its own"),
     ("trainer.v1.trainer_mode=async", "trainer.v1.trainer_mode is async", "reinforcepp_colocate_async"),
     ("+method=reinforcepp_baseline algorithm.gamma=0.9", "algorithm.gamma is 0.9", "set algorithm.gamma=1.0"),
     (

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 from typer.testing import CliRunner
 
 from reinforcepp_verl.checkpoints import identity, manifest, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.preflight import checkpoint as preflight
-from reinforcepp_verl.runs import launch
+from reinforcepp_verl.runs import launch, resume
 from reinforcepp_verl.runs.folder import RunFolder
 from reinforcepp_verl.runs.resume import NothingLeftError, prepare
 
@@ -39,11 +43,12 @@ def attempt(run, *steps, val_at=()):
     made.tracker.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def checkpoint(run, step, metrics=None):
-    folder = store.begin(run.checkpoints) / store.folder_name(step)
+def checkpoint(run, step, metrics=None, is_last=False):
+    folder = store.begin(run.checkpoints, "attempt_1") / store.folder_name(step)
     folder.mkdir()
     config = OmegaConf.load(run.config)
     OmegaConf.save(config, folder / store.CONFIG)
+    (folder / store.STATE).write_text(json.dumps({store.IS_LAST: is_last}))
     if metrics is not None:
         (folder / store.METRICS).write_text(json.dumps({"step": step, "data": metrics}))
     files, data = manifest.describe_files(folder), identity.fingerprint(config)
@@ -122,6 +127,26 @@ def test_a_run_that_is_done_has_nothing_left_until_it_is_to_go_further(run):
     with pytest.raises(NothingLeftError, match="has done its 60 steps"):
         prepare(run, [])
     assert prepare(run, ["trainer.total_training_steps=61"]).config.trainer.total_training_steps == 61
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_the_validation_of_the_last_step_is_made_up_for_where_epochs_decide_which_that_is(run, is_last):
+    attempt(run, *range(26), val_at=(0,))
+    checkpoint(run, 25, is_last=is_last)
+    overrides = ["trainer.total_training_steps=null", "trainer.test_freq=10"]
+    assert prepare(run, overrides).config.trainer.val_before_train == is_last
+
+
+def test_a_signal_during_the_look_at_the_checkpoint_stops_the_run_like_any_other(run, monkeypatch):
+    monkeypatch.setattr(resume, "prepare", lambda run, overrides: os.kill(os.getpid(), signal.SIGUSR1))
+    assert resume.resume(run.path, [], Console(file=io.StringIO())) == 75
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "summary.json"])
+def test_a_garbled_file_of_the_run_is_named(run, name):
+    (run.path / name).write_text("{a: [")
+    with pytest.raises(ValueError, match=f"{name}: "):
+        resume.resume(run.path, [], Console(file=io.StringIO()))
 
 
 def test_what_a_kill_behind_the_last_step_left_out_is_recorded(run):

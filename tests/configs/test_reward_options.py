@@ -20,7 +20,6 @@ from reinforcepp_verl.rewards.options import MathRewardOptions
 ARITHMETIC, MATH = "+recipe=math_rlvr/arithmetic_cpu", "+reward_function=math"
 NODE = "reward.custom_reward_function"
 KWARGS = f"{NODE}.reward_kwargs"
-MODE = "trainer.v1.trainer_mode"
 
 
 def compose(*overrides: str):
@@ -100,7 +99,6 @@ BROKEN = [
         "reward_errors is set",
         "reward.reward_manager.name=reinforcepp",
     ),
-    (f"+method=grpo {MODE}=sync", "reward.reward_manager.name is reinforcepp", f"{MODE}=reinforcepp_sync"),
 ]
 
 
@@ -117,7 +115,6 @@ def test_the_preflight_refuses_what_the_types_allow(overrides, start, fix):
     [
         "reward_errors.score=nan algorithm.reinforcepp.nonfinite=drop",
         f"{MATH} {NODE}.path=pkg://reinforcepp_verl.rewards.arithmetic ~{KWARGS}",
-        f"+method=grpo {MODE}=sync reward.reward_manager.name=naive",
         f"{MATH} {KWARGS}.truncated_penalty=0",
         f"+{KWARGS}.anything=1",
     ],

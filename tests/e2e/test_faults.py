@@ -22,6 +22,7 @@ pytestmark = pytest.mark.e2e
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 POISON = Path(__file__).parents[2] / "benchmarks" / "poison.py"
 ENGINE = "VLLM::EngineCore"
+LEARNING_RATE = "actor_rollout_ref.actor.optim.lr"
 START_DEADLINE_S, END_DEADLINE_S = 240, 120
 OPTIONS = [
     "+recipe=math_rlvr/arithmetic_cpu",
@@ -86,7 +87,9 @@ def test_sick_gradients_and_a_hanging_engine_end_the_run_by_name_and_lose_nothin
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["guards/skipped_updates"] == 1
 
     (run / "POISON").unlink()
-    output = suffer(stop_the_engine, "resume", str(run), steps_before=len(steps))
+    # The remedy that the messages name.
+    output = suffer(stop_the_engine, "resume", str(run), f"{LEARNING_RATE}=1e-5", steps_before=len(steps))
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["actor/lr"] == 1e-5
     assert "vLLM engine vllm_server_0_0 (pid " in output and "its log last said: " in output
     assert newest_checkpoint(run) == recorded(run)[-1]
     assert recorded(run) == list(range(1, len(recorded(run)) + 1))

@@ -165,7 +165,7 @@ def test_every_save_is_whole_and_names_what_it_belongs_to(run):
     assert {"actor/model_world_size_1_rank_0.pt", "data.pt", "config.yaml", "reinforcepp_state.json"} <= set(
         found.manifest.files
     )
-    assert json.loads((found.path / store.STATE).read_text()) == {"weights": 6.0}
+    assert json.loads((found.path / store.STATE).read_text()) == {"weights": 6.0, "is_last_step": True}
 
 
 def test_only_as_many_are_kept_as_verls_key_says(run):
@@ -186,7 +186,7 @@ def test_a_new_process_goes_on_where_the_checkpoint_was_saved(run):
     fit(attempt(total_training_steps=4))
     trainer = attempt(start=folder.checkpoints / "global_step_4")
     assert (trainer.global_steps, trainer.actor_rollout_wg.weights, trainer.train_dataloader.position) == (4, 4.0, 4)
-    assert trainer.state == {"weights": 4.0}
+    assert trainer.state == {"weights": 4.0, "is_last_step": True}
     fit(trainer)
     assert steps_of(folder) == {step: float(step) for step in range(1, 7)}
 
@@ -318,7 +318,7 @@ def test_killed_between_the_save_and_the_record_of_its_step_the_save_does_not_co
     folder, attempt = run
     with pytest.raises(Killed):
         attempt(KilledBeforeTheRecord).fit(None)
-    assert (folder.checkpoints / store.SAVING / "global_step_4").is_dir()
+    assert (folder.checkpoints / store.SAVING / "attempt_1" / "global_step_4").is_dir()
     assert store.newest(folder.checkpoints)[0].manifest.step == 2 and steps_of(folder).keys() == {1, 2, 3}
 
 

@@ -14,8 +14,8 @@ from reinforcepp_verl.checkpoints import durable, identity, manifest, store
 from reinforcepp_verl.checkpoints.manifest import DamagedCheckpointError, Manifest
 
 
-def staged(root, step, weights=b"weights" * 1000):
-    folder = store.begin(root) / store.folder_name(step)
+def staged(root, step, weights=b"weights" * 1000, attempt="attempt_1"):
+    folder = store.begin(root, attempt) / store.folder_name(step)
     (folder / "actor").mkdir(parents=True)
     (folder / "actor" / "model.pt").write_bytes(weights)
     (folder / "data.pt").write_bytes(b"position")
@@ -43,6 +43,17 @@ def test_a_save_has_no_name_before_it_is_sealed(tmp_path):
     assert not (tmp_path / store.SAVING).exists()
 
 
+def test_what_a_trainer_that_outlived_its_attempt_writes_is_in_no_other_save(tmp_path):
+    old = staged(tmp_path, 3, attempt="attempt_1")
+    new = staged(tmp_path, 3, attempt="attempt_2")
+    assert not old.exists()
+    old.mkdir(parents=True)
+    (old / "shard").touch()
+    sealed = Manifest(3, 1, 1, "digest", {}, {}, manifest.describe_files(new))
+    assert not (store.commit(new, tmp_path, sealed) / "shard").exists()
+    assert store.newest(tmp_path)[1] == []
+
+
 def test_the_manifest_holds_size_and_digest_of_every_file(tmp_path):
     folder = saved(tmp_path, 3)
     files = json.loads((folder / manifest.MANIFEST).read_text())["files"]
@@ -66,6 +77,7 @@ def flip(path):
     ("file", "damage", "reason"),
     [
         ("COMPLETE", os.unlink, "not saved to the end"),
+        ("COMPLETE", lambda path: path.write_bytes(b"\xff\x00"), "not the one that COMPLETE was written for"),
         ("manifest.json", os.unlink, "not saved to the end"),
         ("manifest.json", flip, "not the one that COMPLETE was written for"),
         ("data.pt", os.unlink, "is missing"),
@@ -143,7 +155,7 @@ def die_at_moment(function):
 durable.sync = die_at_moment(durable.sync)
 durable.os.replace = die_at_moment(os.replace)
 Path.rename = die_at_moment(Path.rename)
-folder = store.begin(root) / "global_step_2"
+folder = store.begin(root, "attempt_1") / "global_step_2"
 folder.mkdir()
 (folder / "weights").write_bytes(b"new")
 files = manifest.describe_files(folder)

@@ -53,11 +53,6 @@ def test_the_sampler_is_handed_both_deadlines():
             "guards.min_entropy is 0.1",
             "guards.min_entropy=null",
         ),
-        (
-            "guards.patience=9 trainer.v1.trainer_mode=sync",
-            "guards is set, but trainer.v1.trainer_mode is sync",
-            "trainer.v1.trainer_mode=reinforcepp_sync",
-        ),
     ],
 )
 def test_the_check_refuses_what_the_types_allow(overrides, start, fix):
@@ -73,7 +68,6 @@ def test_the_check_refuses_what_the_types_allow(overrides, start, fix):
         "",
         "guards.max_kl=1 guards.max_update_kl=0.1 guards.min_entropy=0.1 guards.max_entropy=5",
         "guards.max_logprob_gap=null guards.no_signal_steps=null guards.step_deadline_s=null",
-        "trainer.v1.trainer_mode=sync",
     ],
 )
 def test_the_check_accepts(overrides):

@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.runs.console import COLUMNS, header, row
+from reinforcepp_verl.runs.console import COLUMNS, header, row, show_outcome
 from reinforcepp_verl.runs.failure import explain
 from reinforcepp_verl.runs.folder import create
-from reinforcepp_verl.runs.metrics import MetricsFile, MetricsFollower, mean_of_sources, recorded
+from reinforcepp_verl.runs.metrics import MetricsFile, MetricsFollower, flatten, mean_of_sources, recorded
 from reinforcepp_verl.runs.summary import Summary
 from reinforcepp_verl.runs.worker import describe
 
@@ -117,6 +118,58 @@ os.waitpid(child, 0)
 def test_a_closed_terminal_asks_once_and_takes_no_more_rows(tmp_path):
     subprocess.run([sys.executable, "-c", HUNG_UP, tmp_path / "result"], check=True, timeout=60)
     assert (tmp_path / "result").read_text() == "asked 1"
+
+
+NO_HANG_UP = """
+import os, signal
+from reinforcepp_verl.runs.signals import stopping_signals_raise
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with stopping_signals_raise(lambda: print("asked")):
+    os.kill(os.getpid(), signal.SIGHUP)
+"""
+
+
+def test_under_nohup_a_closed_terminal_means_nothing():
+    done = subprocess.run([sys.executable, "-c", NO_HANG_UP], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == ""
+
+
+NO_READER = """
+import os, sys
+from reinforcepp_verl.runs.console import LastingConsole, say
+console = LastingConsole()
+say(console, "first")
+sys.stdin.readline()
+say(console, "second")
+print("third", flush=True)
+open(sys.argv[1], "w").write("went on")
+"""
+
+
+def test_a_run_goes_on_when_its_reader_has_left(tmp_path):
+    command = [sys.executable, "-c", NO_READER, tmp_path / "result"]
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    process = subprocess.Popen(command, **pipes, text=True)
+    assert process.stdout.readline() == "first\n"
+    process.stdout.close()
+    process.stdin.write("\n")
+    process.stdin.close()
+    assert process.wait(60) == 0, process.stderr.read()
+    assert (tmp_path / "result").read_text() == "went on"
+
+
+def test_a_curve_that_cannot_be_drawn_does_not_change_how_a_run_ended(tmp_path, capsys):
+    run = create(tmp_path, "run")
+    run.metrics.write_text('{"step": 1, "critic/score/mean": 0.5}\n')
+    run.curves.mkdir()
+    show_outcome(run, Summary(seed=1, status="finished", steps=1), Console())
+    assert "no curves: " in capsys.readouterr().out
+
+
+def test_a_validation_metric_that_is_nan_is_left_out_of_the_mean():
+    data = {f"val-core/{source}/acc/mean@1": value for source, value in {"a": None, "b": 0.5, "c": 1.0}.items()}
+    record = flatten(json.dumps({"step": 1, "data": data}).encode())
+    assert record["val-core/mean_of_sources/acc/mean@1"] == 0.75
 
 
 def test_an_attempt_without_a_checkpoint_starts_the_record_anew(tmp_path):

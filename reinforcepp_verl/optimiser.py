@@ -1,0 +1,61 @@
+"""The optimiser's settings on a resume: verl's checkpoint brings back the old ones, and a changed learning rate would
+have no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from verl import DataProto
+
+KEPT = "_reinforcepp_settings"
+
+
+@contextmanager
+def configured(groups: Sequence[Any]) -> Iterator[None]:
+    """Have the workers of these groups load a checkpoint inside, and keep the settings of their configuration.
+
+    Moments and the position in the schedule are the checkpoint's; learning rate, weight decay, betas are not.
+    """
+    for group in groups:
+        group.execute_with_func_generator(keep_settings)
+    yield
+    for group in groups:
+        group.execute_with_func_generator(restore_settings)
+
+
+def keep_settings(worker: Any) -> DataProto:
+    """Note what the configuration made of the optimiser and its schedule; runs on a worker."""
+    engine = _engine(worker)
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in _groups(engine)]
+    setattr(worker, KEPT, (settings, list(engine.lr_scheduler.base_lrs)))
+    return _nothing()
+
+
+def restore_settings(worker: Any) -> DataProto:
+    """Put it back, and compute the learning rate of this step from it; runs on a worker."""
+    engine = _engine(worker)
+    settings, base_lrs = getattr(worker, KEPT)
+    schedule = engine.lr_scheduler
+    schedule.base_lrs = base_lrs
+    rates = [base * factor(schedule.last_epoch) for base, factor in zip(base_lrs, schedule.lr_lambdas, strict=True)]
+    for group, kept, rate in zip(_groups(engine), settings, rates, strict=True):
+        group.update(kept)
+        group["lr"] = rate
+    schedule._last_lr = rates
+    return _nothing()
+
+
+def _engine(worker: Any) -> Any:
+    return worker.actor.engine if hasattr(worker, "actor") else worker.engine
+
+
+def _groups(engine: Any) -> list[dict[str, Any]]:
+    return engine.optimizer.param_groups
+
+
+def _nothing() -> DataProto:
+    """Return what verl demands of a function that it runs on workers."""
+    return DataProto.from_single_dict({"done": torch.ones(1)})
