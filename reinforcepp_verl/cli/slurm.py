@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from reinforcepp_verl.cli import hydra_app
-from reinforcepp_verl.cli.train import stop_if_wrong
+from reinforcepp_verl.cli.train import note_missing_model, stop_if_wrong
 
 slurm = typer.Typer(no_args_is_help=True, help="Train as jobs of a Slurm cluster: submit them, and see how they do.")
 
@@ -66,6 +66,7 @@ def submit(
 
     def checked(config: DictConfig) -> None:
         stop_if_wrong(config, elsewhere=True)
+        note_missing_model(config)
         # Imported here, as a refused configuration needs none of it.
         from reinforcepp_verl.slurm.submit import Request, submit
 

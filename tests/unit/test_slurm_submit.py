@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
@@ -181,6 +183,18 @@ def test_the_command_refuses_in_one_line(arguments, says, tmp_path, monkeypatch)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_model_that_is_not_here_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    row = {"data_source": "a", "prompt": [{"role": "user", "content": "1+1?"}], "reward_model": {"ground_truth": "2"}}
+    for file in ("data/dapo_math_17k/train.parquet", "data/aime24/test.parquet"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist([row] * 512), tmp_path / file)
+    command = [Path(sys.executable).with_name("reinforcepp"), "slurm", "submit", *FOUR_NODES, "--dry-run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "# Qwen/Qwen2.5-7B is not on this machine: the start of the training downloads it" in done.stderr
 
 
 def make_run(runs_dir: Path, name: str, job_id: str, **summary: object) -> None:
