@@ -15,6 +15,7 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _NO_SECRET = re.compile(r"(eos|bos|pad|unk|mask|sep|cls|image|video|audio|stop|end|special)_?token$", re.IGNORECASE)
+_VARIABLE = re.compile(r"_(key|pat|pwd|pass|password|credentials)$", re.IGNORECASE)
 _VALUE = re.compile(
     r"hf_[A-Za-z0-9]{30,}|sk-(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16}"
     r"|eyJ[\w-]{20,}\.[\w-]+\.[\w-]+|glpat-[\w-]{20,}|xox[abp]-[\w-]{20,}|AIza[\w-]{30,}|://[^/\s:@]+:[^/\s:@]+@"
@@ -37,8 +38,13 @@ def check(config: DictConfig) -> list[str]:
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether a key or an environment variable is called like a password or a token."""
+    """Tell whether a configuration key is called like a password or a token."""
     return bool(_NAME.search(name) and not _NO_SECRET.search(name))
+
+
+def is_secret_variable(name: str, value: str) -> bool:
+    """Tell whether an environment variable is called like a secret or looks like one; rather one too many."""
+    return is_secret_name(name) or bool(_VARIABLE.search(name) or _VALUE.search(value))
 
 
 def _is_secret(key: str, found: Any) -> bool:

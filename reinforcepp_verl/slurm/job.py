@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reinforcepp_verl.preflight.secrets import is_secret_name
+from reinforcepp_verl.preflight.secrets import is_secret_variable
 from reinforcepp_verl.search_path import config_dir
 from reinforcepp_verl.slurm.resources import Resources
 from reinforcepp_verl.slurm.site import VARIABLE, Site
@@ -84,7 +84,7 @@ def as_typed(command: list[str], variables: Mapping[str, str]) -> str:
 
 def without_secrets(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Split an environment: what a job may inherit through Slurm, and the names of passwords and tokens."""
-    held_back = sorted(name for name in environment if is_secret_name(name))
+    held_back = sorted(name for name, value in environment.items() if is_secret_variable(name, value))
     return {name: value for name, value in environment.items() if name not in held_back}, held_back
 
 

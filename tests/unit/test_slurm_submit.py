@@ -16,6 +16,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl import search_path
+from reinforcepp_verl.preflight import secrets
 from reinforcepp_verl.slurm import job, site, status
 from reinforcepp_verl.slurm.queue import QueuedJob
 from reinforcepp_verl.slurm.resources import Resources, needed
@@ -134,6 +135,20 @@ def test_secrets_are_not_handed_on(sbatch, monkeypatch, capsys):
     output = capsys.readouterr()
     assert "not handed to the job: HF_TOKEN, WANDB_API_KEY; put them into SECRETS_FILE" in output.err
     assert "0123456789" not in output.out + output.err + json.dumps(sbatch())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        *[(f"MY_{end}", "abcdefgh", True) for end in ("KEY", "pat", "PWD", "PASS", "PASSWORD", "CREDENTIALS", "TOKEN")],
+        ("PLAIN", "hf_" + "a" * 34, True),
+        ("https_proxy", "http://user:password@host:80", True),
+        ("https_proxy", "http://host:80", False),
+        *[(name, "/shared/project", False) for name in ("PWD", "OLDPWD", "PATH", "KEYS", "PATIENT", "MONKEY")],
+    ],
+)
+def test_secret_variables(name, value, secret):
+    assert secrets.is_secret_variable(name, value) is secret
 
 
 def test_what_slurm_refuses_leaves_no_run(sbatch, tmp_path):
