@@ -55,6 +55,8 @@ class Job:
 
     def command(self, *, test_only: bool = False) -> list[str]:
         """Return the command: the site's options, then what the run needs, then the script, which takes no argument."""
+        # The run's folder is a variable; sites may have --export=NONE as their default.
+        inherit = "--export=ALL"
         gpus = f"{self.site.gpu_type}:{self.resources.gpus}".removeprefix(":")
         options = {
             "--test-only": test_only,
@@ -68,7 +70,7 @@ class Job:
             f"--output={self.logs}/slurm-{'%A_%a' if self.array else '%j'}.log": True,
         }
         chosen = [option for option, applies in options.items() if applies]
-        return ["sbatch", "--parsable", *self.site.sbatch_args, *chosen, str(script())]
+        return ["sbatch", "--parsable", inherit, *self.site.sbatch_args, *chosen, str(script())]
 
     def variables(self, runs: Mapping[int | None, Path | str]) -> dict[str, str]:
         """Return the environment variables that tell the script where the runs are: of each seed, or of None."""

@@ -179,6 +179,7 @@ def test_site_options(tmp_path, monkeypatch):
     assert (found.sbatch_args, found.gpu_type) == (("--account=a", "--comment=b c"), "h100")
     command = job.Job("x", Resources(1, "cuda", 8, None), found, tmp_path).command()
     assert {"--comment=b c", "--gpus-per-node=h100:8"} <= set(command) and "--exclusive" not in command
+    assert command.index("--export=ALL") < command.index("--account=a"), "the site has the last word"
     monkeypatch.setenv("SITE_ENV", str(tmp_path / "missing.env"))
     with pytest.raises(ValueError, match=r"missing.env: .*No such file.*; repair it"):
         site.read(tmp_path)
