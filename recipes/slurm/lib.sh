@@ -240,16 +240,14 @@ finish() {
 
 # Never by `ray stop`, which would end the Ray of other jobs on the same node too.
 end_steps() {
-    local part seconds
+    local seconds
     [[ ! $FOLLOWED ]] || kill "$FOLLOWED" 2>/dev/null
     echo "$1" >"$ATTEMPT/ray_stop"
     for ((seconds = 0; seconds < 30; seconds++)); do
         kill -0 "${RAY_STEPS[@]}" 2>/dev/null || break
         sleep 1
     done
-    for part in "${RAY_STEPS[@]}"; do
-        kill "$part" 2>/dev/null
-    done
+    kill "${RAY_STEPS[@]}" 2>/dev/null
     (step --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" -- \
         bash "$JOB_FILES/node.sh" leave "$ATTEMPT" "$1")
 }
@@ -258,8 +256,8 @@ end_steps() {
 to_be_requeued() {
     case $1 in
         0 | 2) return 1 ;;
-        75) [[ $REQUEUE ]] || return 1 ;;
-        *) ((REQUEUE_ON_FAILURE)) && [[ ! $STOPPING ]] || return 1 ;;
+        75) [[ $REQUEUE ]] || was_preempted || return 1 ;;
+        *) ((REQUEUE_ON_FAILURE)) && [[ ! $STOPPING ]] || was_preempted || return 1 ;;
     esac
     local file=$RUN/slurm/requeues_without_progress count=0
     if (($(newest_step) == FIRST_STEP)); then
@@ -269,4 +267,11 @@ to_be_requeued() {
     ((count > MAX_REQUEUES_WITHOUT_PROGRESS)) || return 0 # with the 0: in a trap a bare return is that of before
     say "not requeued: $count starts in a row ended without a new checkpoint (MAX_REQUEUES_WITHOUT_PROGRESS)"
     return 1
+}
+
+# With GraceTime the steps get SIGTERM when it begins, and a job that ends before it is over is not requeued by Slurm.
+was_preempted() {
+    local fields
+    fields=$(scontrol --oneliner show job "$JOB")
+    [[ $fields =~ \ StartTime=([^ ]+)\ .*\ PreemptTime=([0-9][^ ]+) && ${BASH_REMATCH[2]} > ${BASH_REMATCH[1]} ]]
 }

@@ -30,7 +30,11 @@ exec "$@"
     "scontrol": """
 case $1 in
     requeue) echo "$2" >> "$CALLS/requeue" ;;
-    *) for task in 1 2; do echo "JobId=7 Command=$FILES/train.sbatch +recipe=x"; done ;;
+    --version) echo "slurm-wlm ${STUB_SLURM:-22.05.8}" ;;
+    *) for task in 1 2; do
+        echo "JobId=7 StartTime=2026-01-02T00:00:00 EndTime=Unknown PreemptEligibleTime=2026-01-02T00:00:00" \
+            "PreemptTime=${STUB_PREEMPTED:-None} Command=$FILES/train.sbatch +recipe=x"
+    done ;;
 esac
 """,
     "reinforcepp": """
@@ -194,6 +198,23 @@ def test_term_stops_the_run_and_leaves_the_requeue_to_slurm(job, interrupt):
     job.driver(STOPPABLE)
     assert interrupt(signal.SIGTERM)[0] == 75
     assert not job.calls("requeue")
+
+
+@pytest.mark.parametrize(
+    ("code", "preempted", "requeued"),
+    [
+        (75, "2026-01-02T00:00:01", True),
+        (1, "2026-01-02T00:00:01", True),
+        (1, "2026-01-01T23:59:59", False),
+        (75, "None", False),
+        (0, "2026-01-02T00:00:01", False),
+        (2, "2026-01-02T00:00:01", False),
+    ],
+)
+def test_a_job_that_ends_within_the_grace_time_of_a_preemption_is_requeued(job, code, preempted, requeued):
+    job.driver(f"exit {code}")
+    assert job.end(STUB_PREEMPTED=preempted)[0] == code
+    assert job.calls("requeue") == ["7"] * requeued
 
 
 def test_a_run_that_is_done_when_it_is_asked_is_not_requeued(job, interrupt):
