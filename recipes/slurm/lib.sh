@@ -135,6 +135,10 @@ read_facts() {
 # ---- before the start -----------------------------------------------------------------------------------------------
 
 check_nodes() {
+    local version oldest=22.05
+    version=$(scontrol --version)
+    # Before, steps that overlap share CPUs but not GPUs and memory: the driver would wait for Ray's steps for ever.
+    [[ $NODES == 1 || ! ${version##* } < $oldest ]] || die "$version: several nodes need $oldest; train on one node" 2
     echo "$JOB" >"$ATTEMPT/canary"
     step --nodes="$NODES" --ntasks="$NODES" --output="$ATTEMPT/preflight-%t.log" -- \
         bash "$JOB_FILES/node.sh" check "$ATTEMPT" "$JOB" "$DEVICE" "$GPUS" &
@@ -167,10 +171,7 @@ start_ray() {
 # Ends the job with the driver's exit code.
 train() {
     local settings=("ray_kwargs.ray_init.num_cpus=$CPUS") log tee code=0
-    if ((NODES > 1)); then
-        settings=("ray_kwargs.ray_init.address=$ADDRESS" "ray_kwargs.ray_init.num_cpus=null"
-            "ray_kwargs.ray_init.num_gpus=null")
-    fi
+    ((NODES == 1)) || settings=(ray_kwargs.ray_init.{"address=$ADDRESS",num_cpus=null,num_gpus=null})
     # The launcher removes a STOP that it finds, so a job that must stop already does not start it.
     [[ ! $STOPPING ]] || exit 75
     exec {log}> >(exec tee "$ATTEMPT/driver.log")

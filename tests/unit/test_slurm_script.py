@@ -354,6 +354,12 @@ def test_two_nodes_make_a_ray_cluster_of_their_own_and_end_it(job):
     assert not any("--ntasks=2" in call and "as_" in call for call in job.calls("srun"))
 
 
+def test_several_nodes_need_steps_that_share_gpus(job):
+    assert job.end(STUB_SLURM="21.08.8")[0] == 0
+    code, output = job.end(SLURM_JOB_NUM_NODES="2", STUB_SLURM="21.08.8")
+    assert code == 2 and "error: slurm-wlm 21.08.8: several nodes need 22.05; train on one node" in output
+
+
 def test_a_part_of_ray_that_ends_ends_the_job_at_once(job):
     install_ray(job, "#!/bin/bash\nexit 1\n")
     code, output = job.end(SLURM_JOB_NUM_NODES="2")
