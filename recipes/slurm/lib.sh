@@ -70,8 +70,9 @@ on_head() { step --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" "$@"; }
 
 # Ray's processes and the driver are in containers of their own: they meet at Ray's sockets in TEMP_ROOT.
 mounts() {
-    local folder mounted=$TEMP_ROOT:$TEMP_ROOT
-    for folder in "$SLURM_SUBMIT_DIR" "$JOB_FILES" "${RUN:-$SLURM_SUBMIT_DIR}" ${CONTAINER_MOUNTS//,/ }; do
+    local folder others mounted=$TEMP_ROOT:$TEMP_ROOT
+    IFS=, read -ra others <<<"$CONTAINER_MOUNTS"
+    for folder in "$SLURM_SUBMIT_DIR" "$JOB_FILES" "${RUN:-$SLURM_SUBMIT_DIR}" "${others[@]}"; do
         mounted+=,$folder:$folder
     done
     echo "$mounted"
@@ -79,36 +80,39 @@ mounts() {
 
 # ---- the run and its folder -----------------------------------------------------------------------------------------
 
-# Sets RUN: what `reinforcepp slurm submit` made, what this job made before it was requeued, or a new run.
+# Sets RUN: that of this job's start before, what `reinforcepp slurm submit` made, or a new run.
 find_run() {
     local task=${SLURM_ARRAY_TASK_ID:-} record made seed=()
     JOB=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${task:+_$task}
     local given=REINFORCEPP_SLURM_RUN${task:+_$task}
     RUN=${!given:-}
-    record=$SLURM_SUBMIT_DIR/slurm_jobs/$JOB
-    if [[ ! $RUN && -e $record ]]; then
+    # The numbers of jobs are a cluster's own, and begin anew when its state is lost.
+    record=$SLURM_SUBMIT_DIR/slurm_jobs/${SLURM_CLUSTER_NAME:+$SLURM_CLUSTER_NAME/}$JOB
+    if is_restart && [[ -e $record ]]; then
         RUN=$(<"$record")
     elif [[ ! $RUN ]]; then
         (($#)) || die "no arguments, and no run: is sbatch called with --export=NONE? name a recipe, +recipe=..." 2
         [[ ! $task ]] || seed=("seed=$task")
         made=$( (on_head -- "$REINFORCEPP" create "$@" "${seed[@]}"))
         RUN=${made##*$'\n'}
-        mkdir -p "${record%/*}"
-        echo "$RUN" >"$record"
     fi
     [[ -d $RUN ]] || die "$RUN: no such run folder on $SLURMD_NODENAME; set runs_dir to a folder that all nodes share" 2
+    RUN=$(realpath "$RUN") # runs/latest may be another one at the next start
+    mkdir -p "${record%/*}"
+    echo "$RUN" >"$record"
 }
+
+is_restart() { ((${SLURM_RESTART_COUNT:-0} > 0)); }
 
 # Sets ATTEMPT, the folder of this start's logs, and FIRST_STEP, from which it continues.
 new_attempt() {
     local number=1
-    while [[ -e $RUN/slurm/attempt_$number ]]; do
-        number=$((number + 1))
-    done
+    while [[ -e $RUN/slurm/attempt_$number ]]; do number=$((number + 1)); done
     ATTEMPT=$RUN/slurm/attempt_$number
     mkdir -p "$ATTEMPT/nodes"
     ln -sfn "attempt_$number" "$RUN/slurm/latest"
     echo "$JOB" >"$RUN/slurm/job_id"
+    is_restart || rm -f "$RUN/slurm/requeues_without_progress" # those of another job
     FIRST_STEP=$(newest_step) FOLLOWED='' RAY_STEPS=()
     say "job $JOB on $SLURM_JOB_NODELIST: start $number of $RUN, newest checkpoint at step $FIRST_STEP"
 }

@@ -39,7 +39,7 @@ def sbatch(slurm, workplace: Path) -> Callable[..., str]:
 
 def run_of(job: str, workplace: Path, within_s: float = START_S) -> Path:
     """Return the folder of a job's run, as the job recorded it."""
-    record = workplace / "slurm_jobs" / job
+    record = workplace / "slurm_jobs" / "throwaway" / job
     wait_until(record.exists, within_s, f"the run folder of job {job}")
     return Path(record.read_text().strip())
 

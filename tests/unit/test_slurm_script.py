@@ -149,12 +149,30 @@ def test_logical_cpus_of_the_configuration_stay(job):
 
 def test_the_second_start_finds_the_run_and_keeps_the_first_ones_logs(job):
     job.driver("echo the driver says this; exit 0")
-    for _ in range(2):
-        assert job.end()[0] == 0
+    for restarts in ("0", "1"):
+        assert job.end(SLURM_RESTART_COUNT=restarts)[0] == 0
     assert [call.split()[0] for call in job.calls("reinforcepp")].count("create") == 1
     for number in (1, 2):
         assert "says this" in (job.run / "slurm" / f"attempt_{number}" / "driver.log").read_text()
     assert os.readlink(job.run / "slurm" / "latest") == "attempt_2"
+
+
+def test_a_record_counts_for_restarts_of_the_same_job_on_the_same_cluster(job):
+    record = job.folder / "slurm_jobs" / "first" / "7"
+    for name in ("a", "b"):
+        (job.runs / name).mkdir(parents=True)
+    (job.runs / "latest").symlink_to("a")
+    assert job.end(SLURM_CLUSTER_NAME="first", REINFORCEPP_SLURM_RUN=str(job.runs / "latest"))[0] == 0
+    assert record.read_text().strip() == str(job.runs / "a")
+    (job.runs / "latest").unlink()
+    (job.runs / "latest").symlink_to("b")
+    again = {"SLURM_RESTART_COUNT": "1", "REINFORCEPP_SLURM_RUN": str(job.runs / "latest")}
+    assert job.end(SLURM_CLUSTER_NAME="first", **again)[0] == 0
+    assert len(list((job.runs / "a" / "slurm").glob("attempt_*"))) == 2, "the link is read once"
+    assert job.end(SLURM_CLUSTER_NAME="second", **again)[0] == 0
+    assert (job.runs / "b" / "slurm" / "attempt_1").exists()
+    assert job.end(SLURM_CLUSTER_NAME="first")[0] == 0
+    assert record.read_text().strip() == str(job.run), "another job with an old number makes a run of its own"
 
 
 def test_the_run_of_submit_is_taken_and_that_of_a_task_by_its_number(job):
@@ -226,13 +244,16 @@ def test_a_run_that_is_done_when_it_is_asked_is_not_requeued(job, interrupt):
 def test_requeues_without_a_new_checkpoint_are_counted_and_end(job, interrupt):
     job.site("MAX_REQUEUES_WITHOUT_PROGRESS=1\n")
     job.driver(STOPPABLE)
+    again = {"SLURM_RESTART_COUNT": "1"}
     interrupt(signal.SIGUSR1)
     _, output = interrupt(signal.SIGUSR1)
     assert job.calls("requeue") == ["7"]
     assert "not requeued: 2 starts in a row ended without a new checkpoint" in output
+    interrupt(signal.SIGUSR1, REINFORCEPP_SLURM_RUN=str(job.run))
+    assert len(job.calls("requeue")) == 2, "another job starts the count anew"
     job.driver(SAVES.format(step=1) + STOPPABLE)
-    interrupt(signal.SIGUSR1)
-    assert len(job.calls("requeue")) == 2, "progress starts the count anew"
+    interrupt(signal.SIGUSR1, **again)
+    assert len(job.calls("requeue")) == 3, "progress starts the count anew"
 
 
 def test_a_step_that_takes_too_long_does_not_cost_the_requeue(job, interrupt):
