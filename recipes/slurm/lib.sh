@@ -18,6 +18,8 @@ activate() { :; } # for site.env to define
 load_site() {
     cd "$SLURM_SUBMIT_DIR" || exit
     local file=${SITE_ENV:-$SLURM_SUBMIT_DIR/site.env}
+    [[ -e $file || ! ${SITE_ENV:-} ]] || die "SITE_ENV $file: no such file; correct or unset SITE_ENV" 2
+    set +u # scripts of modules and of conda use variables that are not set
     # shellcheck source=/dev/null
     if [[ -e $file ]]; then source "$file"; else say "no $file: this cluster needs nothing special"; fi
     : "${REINFORCEPP:=reinforcepp}" "${CONTAINER:=none}" "${CONTAINER_MOUNTS:=}" "${SECRETS_FILE:=}" "${NIC:=}"
@@ -28,19 +30,25 @@ load_site() {
     # Of this job only; short, as Ray makes sockets in it and their paths have 107 bytes.
     export RAY_TMPDIR=$TEMP_ROOT/rpp_$SLURM_JOB_ID
     activate
+    set -u
 }
 
+# The lines are not run as bash, which would take a password's $ or a space for its own.
 load_secrets() {
     [[ $SECRETS_FILE ]] || return 0
+    local line name value number=0
+    local form='^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*[^[:space:]])?[[:space:]]*$'
     [[ -r $SECRETS_FILE ]] || die "SECRETS_FILE $SECRETS_FILE: not readable; write it, or leave SECRETS_FILE empty" 2
-    case $(stat --dereference --format=%a "$SECRETS_FILE") in
-        600 | 400) ;;
-        *) die "SECRETS_FILE $SECRETS_FILE: others may read it; chmod 600 $SECRETS_FILE" 2 ;;
-    esac
-    set -a
-    # shellcheck source=/dev/null
-    source "$SECRETS_FILE"
-    set +a
+    [[ $(stat --dereference --format=%a "$SECRETS_FILE") == [46]00 ]] ||
+        die "SECRETS_FILE $SECRETS_FILE: others may read it; chmod 600 $SECRETS_FILE" 2
+    while IFS= read -r line || [[ $line ]]; do
+        number=$((number + 1))
+        [[ ! $line =~ ^[[:space:]]*(#.*)?$ ]] || continue
+        [[ $line =~ $form ]] || die "SECRETS_FILE $SECRETS_FILE, line $number: it must be NAME=value" 2
+        name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+        [[ ! $value =~ ^\"(.*)\"$|^\'(.*)\'$ ]] || value=${value:1:-1}
+        export "$name=$value"
+    done <"$SECRETS_FILE"
 }
 
 # step [srun options] -- command: one task a node, in the container. Replaces the shell: call it with & or in ( ).

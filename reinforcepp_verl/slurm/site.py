@@ -10,7 +10,7 @@ from pathlib import Path
 NAME = "site.env"
 VARIABLE = "SITE_ENV"
 # NUL-separated, as options may hold anything else; the functions that the file defines are not called.
-_PRINT = 'set -eu; SBATCH_ARGS=() GPU_TYPE=; source "$1" >&2; printf "%s\\0" "$GPU_TYPE" "${SBATCH_ARGS[@]}"'
+_PRINT = 'set -e; SBATCH_ARGS=() GPU_TYPE=; source "$1" >&2; printf "%s\\0" "$GPU_TYPE" "${SBATCH_ARGS[@]}"'
 
 
 @dataclass(frozen=True)

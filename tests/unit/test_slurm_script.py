@@ -290,6 +290,24 @@ def test_a_failure_is_requeued_on_demand(job):
     assert job.calls("requeue") == ["7"], "what is refused once is refused again"
 
 
+def test_scripts_of_the_site_may_use_variables_that_are_not_set(job):
+    job.site('export SEEN=$NOT_SET; activate() { echo "$NOT_SET"; }\n')
+    assert job.end()[0] == 0
+    job.site("activate() { false; }\n")
+    assert job.end()[0] == 1, "errors still end the job"
+
+
+def test_a_site_env_that_is_named_must_be_there(job):
+    code, output = job.end(SITE_ENV=str(job.folder / "other.env"))
+    assert code == 2 and f"error: SITE_ENV {job.folder / 'other.env'}: no such file" in output
+
+
+def test_steps_inherit_the_environment_whatever_the_site_has_chosen(job):
+    job.driver('echo "$SLURM_EXPORT_ENV" > "$CALLS/export"')
+    job.end(SLURM_EXPORT_ENV="NONE")
+    assert job.calls("export") == ["ALL"]
+
+
 def test_nodes_with_other_versions_end_the_job(job):
     stub = job.folder / "bin" / "reinforcepp"
     stub.write_text(stub.read_text().replace("verl 1", "verl $SLURMD_NODENAME"))
@@ -322,13 +340,46 @@ def test_secrets_come_from_a_file_that_only_the_user_may_read(job):
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=b", "b"),
+        ("export A=b  ", "b"),
+        ("A='b c'", "b c"),
+        ('A="b"c"', 'b"c'),
+        ("A=p$HOME$(id)`id`;x y", "p$HOME$(id)`id`;x y"),
+        ("A=\"b'", "\"b'"),
+        ("A=b=c#d\\n", "b=c#d\\n"),
+        ("A=", ""),
+    ],
+)
+def test_secrets_are_taken_as_they_are_written(tmp_path, line, value):
+    done = load_secrets(tmp_path, f"# a comment\n\n  # another\n{line}")
+    assert (done.returncode, done.stdout) == (0, value), done.stderr
+
+
+@pytest.mark.parametrize("line", ["abcdefgh", "A B=abcdefgh", "1A=abcdefgh", "A =abcdefgh", "=abcdefgh"])
+def test_a_malformed_secret_is_not_shown(tmp_path, line):
+    done = load_secrets(tmp_path, f"A=b\n{line}\n")
+    said = f"error: SECRETS_FILE {tmp_path}/secrets, line 2: it must be NAME=value\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+def load_secrets(folder: Path, text: str) -> subprocess.CompletedProcess:
+    """Load a file of this text and print $A."""
+    (folder / "secrets").write_text(text)
+    (folder / "secrets").chmod(0o600)
+    script = f"source {FILES / 'lib.sh'}; SECRETS_FILE={folder / 'secrets'}; load_secrets; printenv A | head -c -1"
+    return subprocess.run(["bash", "-euc", script], capture_output=True, text=True)
+
+
 def test_containers(job):
-    job.site("CONTAINER=pyxis:/images/a.sqsh CONTAINER_MOUNTS=/models,/data\n")
+    job.site("CONTAINER=pyxis:/images/a.sqsh CONTAINER_MOUNTS='/my models,/data'\n")
     job.end()
     pyxis = job.calls("srun")[-1]
     mounts = f"{job.folder}/temp:{job.folder}/temp,{job.folder}:{job.folder},{FILES}:{FILES},{job.run}:{job.run}"
     assert "--container-image=/images/a.sqsh" in pyxis
-    assert f"--container-mounts={mounts},/models:/models,/data:/data" in pyxis
+    assert f"--container-mounts={mounts},/my models:/my models,/data:/data" in pyxis
     apptainer = job.folder / "bin" / "apptainer"
     apptainer.write_text('#!/bin/bash\nuntil [[ $1 == *.sif ]]; do shift; done; shift; exec "$@"\n')
     apptainer.chmod(0o755)

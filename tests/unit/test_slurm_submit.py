@@ -173,7 +173,7 @@ def test_without_sbatch(tmp_path, monkeypatch):
 
 def test_site_options(tmp_path, monkeypatch):
     (tmp_path / "site.env").write_text(
-        "SBATCH_ARGS=(--account=a '--comment=b c')\nGPU_TYPE=h100\nactivate() { exit 1; }\n"
+        "SBATCH_ARGS=(--account=a '--comment=b c')\nGPU_TYPE=h100$NOT_SET\nactivate() { exit 1; }\n"
     )
     found = site.read(tmp_path)
     assert (found.sbatch_args, found.gpu_type) == (("--account=a", "--comment=b c"), "h100")
