@@ -218,8 +218,8 @@ follow() {
 # Before the time limit: the run is to save, and the job is to be requeued in any case while there is time for that.
 time_is_over() {
     local left
-    left=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%L 2>/dev/null || true)
-    LAST_CALL=$((SECONDS + $(seconds "$left") - LAST_CALL_S)) REQUEUE=yes
+    left=$(squeue --noheader --jobs="$JOB" --format=%L 2>/dev/null || true)
+    LAST_CALL=$((SECONDS + $(seconds "${left%%$'\n'*}") - LAST_CALL_S)) REQUEUE=yes
     ask_to_stop USR1
 }
 

@@ -83,8 +83,7 @@ free_ports() {
     ((PORT_LAST < ephemeral)) ||
         echo "warning: ports from $ephemeral on are handed to anybody; lower PORT_LAST=$PORT_LAST if you can" >&2
     for ((try = 0; try < blocks; try++)); do
-        # Half the range apart, as two nodes of a test are one machine.
-        first=$((PORT_FIRST + (SLURM_JOB_ID + SLURM_NODEID * blocks / 2 + try) % blocks * PORTS_A_NODE))
+        first=$((PORT_FIRST + (SLURM_JOB_ID + try) % blocks * PORTS_A_NODE))
         all_free "$first" && echo "$first" && return
     done
     die "no $PORTS_A_NODE free ports from PORT_FIRST=$PORT_FIRST to PORT_LAST=$PORT_LAST"

@@ -76,7 +76,7 @@ class Job:
 
     def start(self, *arguments: str, bare: bool = False, **environment: str) -> subprocess.Popen:
         arguments = arguments if arguments or bare else ("+recipe=x",)
-        slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_ON_NODE": "4", "SLURM_NODEID": "0"}
+        slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_ON_NODE": "4"}
         slurm |= {"SLURMD_NODENAME": "n1", "SLURM_JOB_NODELIST": "n1", "SLURM_SUBMIT_DIR": str(self.folder)}
         own = {"CALLS": str(self.folder / "calls"), "RUNS": str(self.runs), "FILES": str(FILES)}
         clean = {
@@ -246,7 +246,7 @@ def test_requeues_without_a_new_checkpoint_are_counted_and_end(job, interrupt):
     job.driver(STOPPABLE)
     again = {"SLURM_RESTART_COUNT": "1"}
     interrupt(signal.SIGUSR1)
-    _, output = interrupt(signal.SIGUSR1)
+    _, output = interrupt(signal.SIGUSR1, **again)
     assert job.calls("requeue") == ["7"]
     assert "not requeued: 2 starts in a row ended without a new checkpoint" in output
     interrupt(signal.SIGUSR1, REINFORCEPP_SLURM_RUN=str(job.run))
@@ -257,12 +257,14 @@ def test_requeues_without_a_new_checkpoint_are_counted_and_end(job, interrupt):
 
 
 def test_a_step_that_takes_too_long_does_not_cost_the_requeue(job, interrupt):
-    (job.folder / "bin" / "squeue").write_text("#!/bin/bash\necho 0:46\n")
+    stub = '#!/bin/bash\necho "$*" >> "$CALLS/squeue"\nprintf "0:46\\n1-00:00:00\\n"\n'
+    (job.folder / "bin" / "squeue").write_text(stub)
     (job.folder / "bin" / "squeue").chmod(0o755)
-    job.driver('touch "$2/running"; sleep 30')
-    code, output = interrupt(signal.SIGUSR1)
+    job.driver('touch "$2/running"; exec sleep 30')
+    code, output = interrupt(signal.SIGUSR1, SLURM_ARRAY_JOB_ID="6", SLURM_ARRAY_TASK_ID="2")
     assert code == 75 and "takes too long; requeued as it is" in output
-    assert job.calls("requeue") == ["7"]
+    assert job.calls("requeue") == ["6_2"]
+    assert job.calls("squeue") == ["--noheader --jobs=6_2 --format=%L"], "the whole array has other times left"
 
 
 @pytest.mark.parametrize(
