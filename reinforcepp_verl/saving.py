@@ -46,6 +46,9 @@ OF_A_STEP, NOT_A_METRIC = "training/global_step", "_dapo_filtered_reward_counts"
 class SavingTrainer(Base):
     """Mixed into verl's trainers: staged saves, a manifest, pruning by the disk, and the STOP file."""
 
+    before: DictConfig | None = None
+    """What the checkpoint was saved with that the run starts from."""
+
     def __init__(self, config: DictConfig) -> None:
         self.given_config = copy.deepcopy(config)
         self._data = identity.fingerprint(config)
@@ -53,8 +56,6 @@ class SavingTrainer(Base):
         self.keep = config.trainer.max_actor_ckpt_to_keep
         # verl remembers what it saved, forgets it with the process, and may delete before the next save is whole.
         config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
-        self.before: DictConfig | None = None
-        """The configuration that the checkpoint was saved with which the run starts from."""
         self._staged: Path | None = None
         self._committed_step: int | None = None
         self._stopping = False

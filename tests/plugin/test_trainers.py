@@ -123,6 +123,13 @@ def test_running_state_and_an_adaptive_kl_coefficient_come_back(tmp_path, kind, 
     assert after.kl_ctrl_in_reward.value == after.kl_ctrl_in_reward.controller.value == expected
 
 
+def test_an_adaptive_kl_coefficient_that_was_changed_since_the_save_is_the_new_one(tmp_path):
+    after = with_kl(Stub(tmp_path), "adaptive", 0.5)
+    after.given_config, after.before = after.config, OmegaConf.create({"algorithm": {"kl_ctrl": {"type": "fixed"}}})
+    after.load_state({"kl_coef": 0.25})
+    assert after.kl_ctrl_in_reward.value == 0.5
+
+
 def test_a_lack_of_running_state_is_an_error_only_where_it_is_needed(tmp_path):
     state = with_kl(Stub(tmp_path), "fixed", 0.5).save_state()
     for found in ({}, state):

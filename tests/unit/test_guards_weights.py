@@ -29,7 +29,6 @@ def weights(rank):
 
 def save(folder, value):
     """Write both shards as verl does, as DTensors, `value` in the last element of one of the second rank's tensors."""
-    (folder / "actor").mkdir()
     for rank in range(RANKS):
         distributed.init_process_group("fake", rank=rank, world_size=RANKS, store=FakeStore())
         mesh = init_device_mesh("cpu", (RANKS,), mesh_dim_names=("fsdp",))
@@ -37,7 +36,7 @@ def save(folder, value):
         if rank == RANKS - 1:
             local[SICK].view(-1)[-1] = value
         state = {name: DTensor.from_local(tensor, mesh, [Shard(0)], run_check=False) for name, tensor in local.items()}
-        torch.save(state, folder / "actor" / f"model_world_size_{RANKS}_rank_{rank}.pt")
+        torch.save(state, folder / f"model_world_size_{RANKS}_rank_{rank}.pt")
         distributed.destroy_process_group()
 
 
@@ -54,8 +53,7 @@ def test_the_first_bad_parameter_and_its_shard_are_named(tmp_path, value):
 
 
 def test_plain_tensors_such_as_those_of_an_adapter_alone_are_read_too(tmp_path):
-    (tmp_path / "actor").mkdir()
-    file = tmp_path / "actor" / "model_world_size_1_rank_0.pt"
+    file = tmp_path / "model_world_size_1_rank_0.pt"
     adapter = {f"base_model.model.q_proj.lora_{part}.default.weight": torch.zeros(2, 4) for part in "AB"}
     torch.save(adapter, file)
     finite_weights(tmp_path, 1)
