@@ -1,4 +1,4 @@
-"""Step time of the CPU job: ours against stock verl (its estimator, loss and replay buffer), in turn, in one run.
+"""Step time of the CPU job: ours against stock verl (its estimator, loss, replay buffer and agent loops), in turn, in one run.
 
     reinforcepp prepare arithmetic
     python benchmarks/step_time.py
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 COMMAND = [str(Path(sys.executable).with_name("reinforcepp")), "train", "+recipe=math_rlvr/arithmetic_cpu"]
-QUIET = ["trainer.val_before_train=false", "trainer.test_freq=-1"]
+QUIET = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1"]
 VARIANTS = {
     "stock": [
         "algorithm.adv_estimator=reinforce_plus_plus",
@@ -30,6 +30,7 @@ VARIANTS = {
         "actor_rollout_ref.actor.clip_ratio_c=3.0",
         "trainer.v1.sampler.custom_sampler.path=null",
         "trainer.v1.sampler.custom_sampler.name=null",
+        "actor_rollout_ref.rollout.agent.agent_loop_manager_class=null",
     ],
     "ours": [],
 }
