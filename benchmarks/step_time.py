@@ -1,4 +1,4 @@
-"""Step time of the CPU job: ours against stock verl (its estimator, loss, replay buffer and agent loops), in turn, in one run.
+"""Step time of the CPU job: ours against stock verl (its estimator, loss, replay buffer, agent loops), in turn.
 
     reinforcepp prepare arithmetic
     python benchmarks/step_time.py
