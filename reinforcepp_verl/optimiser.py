@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 from verl import DataProto
-
-KEPT = "_reinforcepp_settings"
+from verl.workers.engine_workers import ActorRolloutRefWorker
 
 
 @contextmanager
@@ -30,14 +29,14 @@ def keep_settings(worker: Any) -> DataProto:
     """Note what the configuration made of the optimiser and its schedule; runs on a worker."""
     engine = _engine(worker)
     settings = [{name: value for name, value in group.items() if name != "params"} for group in _groups(engine)]
-    setattr(worker, KEPT, (settings, list(engine.lr_scheduler.base_lrs)))
+    worker.reinforcepp_settings = settings, list(engine.lr_scheduler.base_lrs)
     return _nothing()
 
 
 def restore_settings(worker: Any) -> DataProto:
     """Put it back, and compute the learning rate of this step from it; runs on a worker."""
     engine = _engine(worker)
-    settings, base_lrs = getattr(worker, KEPT)
+    settings, base_lrs = worker.reinforcepp_settings
     schedule = engine.lr_scheduler
     schedule.base_lrs = base_lrs
     rates = [base * factor(schedule.last_epoch) for base, factor in zip(base_lrs, schedule.lr_lambdas, strict=True)]
@@ -49,7 +48,7 @@ def restore_settings(worker: Any) -> DataProto:
 
 
 def _engine(worker: Any) -> Any:
-    return worker.actor.engine if hasattr(worker, "actor") else worker.engine
+    return worker.actor.engine if isinstance(worker, ActorRolloutRefWorker) else worker.engine
 
 
 def _groups(engine: Any) -> list[dict[str, Any]]:

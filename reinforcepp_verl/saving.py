@@ -47,7 +47,7 @@ class SavingTrainer(Base):
     """Mixed into verl's trainers: staged saves, a manifest, pruning by the disk, and the STOP file."""
 
     before: DictConfig | None = None
-    """What the checkpoint was saved with that the run starts from."""
+    """What the checkpoint was saved with that the run starts from; None if another trainer saved it."""
 
     def __init__(self, config: DictConfig) -> None:
         self.given_config = copy.deepcopy(config)
@@ -163,15 +163,17 @@ class SavingTrainer(Base):
         return Path(newest) if newest is not None else None
 
     def changed(self, key: str) -> bool:
-        """Tell whether a key, or what is in it, is not what it was when the checkpoint was saved."""
-        if self.before is None:
-            return False
-        return OmegaConf.select(self.before, key) != OmegaConf.select(self.given_config, key)
+        """Tell whether a key, or what is in it, is not what it was when the checkpoint was saved, as far as is known."""
+        return self.before is None or OmegaConf.select(self.before, key) != OmegaConf.select(self.given_config, key)
 
     def _workers_with_other_settings(self) -> list[Any]:
         """Return the worker groups whose optimiser is to have other settings than the checkpoint brings."""
         groups = [self.actor_rollout_wg] if self.changed("actor_rollout_ref.actor.optim") else []
-        return groups + ([self.critic_wg] if self.use_critic and self.changed("critic.optim") else [])
+        groups += [self.critic_wg] if self.use_critic and self.changed("critic.optim") else []
+        if groups and self.config.model_engine != FSDP:
+            logger.warning("optim was changed, and with %s stays as it was saved", self.config.model_engine)
+            return []
+        return groups
 
     @property
     def _checkpoints(self) -> Path:

@@ -1,7 +1,7 @@
 """verl's trainers with what our estimators need beside verl's own arguments (hook: `register_trainer`).
 
 Registered as `reinforcepp_sync`, `reinforcepp_colocate_async` and `reinforcepp_separate_async`, set by
-`trainer.v1.trainer_mode`. Under an estimator that is not ours they only watch the reward function's errors.
+`trainer.v1.trainer_mode`. Under an estimator that is not ours they save, guard and watch, and leave the numbers alone.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ find_run() {
     fi
     [[ -d $RUN ]] || die "$RUN: no such run folder on $SLURMD_NODENAME; set runs_dir to a folder that all nodes share" 2
     RUN=$(realpath "$RUN") # runs/latest may be another one at the next start
-    mkdir -p "${record%/*}"
-    echo "$RUN" >"$record"
+    # A run of submit is found without it.
+    mkdir -p "${record%/*}" && echo "$RUN" >"$record" || [[ ${!given:-} ]] || die "$record: cannot be written" 2
 }
 
 is_restart() { ((${SLURM_RESTART_COUNT:-0} > 0)); }

@@ -7,6 +7,7 @@ latest_checkpointed_iteration.txt   the newest step, for verl's own `resume_mode
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import shutil
@@ -64,8 +65,8 @@ def newest(root: Path) -> tuple[Saved | None, list[str]]:
 
 def begin(root: Path, attempt: str) -> Path:
     """Return a folder to save into, of this attempt only: a trainer that outlived the one before may still write."""
-    clear_leftovers(root)
     folder = root / SAVING / attempt
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -81,7 +82,10 @@ def commit(staged: Path, root: Path, sealed: Manifest) -> Path:
         durable.rename(final, _free_name(f"{final}.damaged"))
     durable.rename(staged, final)
     durable.write(root / TRACKER, str(sealed.step).encode())
-    clear_leftovers(root)
+    with contextlib.suppress(OSError):
+        # Not empty where another attempt saves.
+        staged.parent.rmdir()
+        (root / SAVING).rmdir()
     return final
 
 
@@ -101,7 +105,7 @@ def prune(root: Path, keep: int | None, newest_step: int) -> list[Path]:
 
 
 def clear_leftovers(root: Path) -> None:
-    """Delete what is left of a save or a deletion that was cut off."""
+    """Delete what is left of a save or a deletion that was cut off; for the start and the end of an attempt."""
     for name in (SAVING, DELETING):
         # A worker on another node may still write into it, and a network file system keeps a file that somebody has
         # open; the next call takes it.

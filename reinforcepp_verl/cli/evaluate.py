@@ -66,13 +66,12 @@ def evaluate(
     Compare:     reinforcepp eval base.jsonl trained.jsonl --k 1,8 --json results.json
     """
     # Imported here, so that other commands need not wait for it.
-    from rich.console import Console
-
     from reinforcepp_verl.evaluation import show
     from reinforcepp_verl.evaluation.generations import read_generations
     from reinforcepp_verl.evaluation.report import Resampling, compare, evaluate
+    from reinforcepp_verl.runs.console import LastingConsole
 
-    console = Console()
+    console = LastingConsole()
     try:
         ks = None if k is None else _parse_ks(k)
         if resamples < 1 or seed < 0:

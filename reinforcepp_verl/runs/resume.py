@@ -63,16 +63,16 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
     saved_config.load(run)
     _enter_directory(run)
     with launch.only_one(run):
-        # What a killed attempt left running on this machine would go on writing, and maybe saving.
-        processes.end_all(str(run.path))
-        if run.stop.exists():
-            say(console, f"{run.stop} was there already: removed")
-            run.stop.unlink(missing_ok=True)
         try:
             with stopping_signals_raise():
+                # What a killed attempt left running on this machine would go on writing, and maybe saving.
+                processes.end_all(str(run.path))
+                if run.stop.exists():
+                    say(console, f"{run.stop} was there already: removed")
+                    run.stop.unlink(missing_ok=True)
                 continuation = prepare(run, overrides)
         except Stopped as stop:
-            say(console, f"stopped by {stop} before it began; nothing has changed")
+            say(console, f"stopped by {stop} before it began")
             return launch.EXIT_STOPPED
         except NothingLeftError as end:
             say(console, str(end))
@@ -152,8 +152,10 @@ def _set_validation(config: DictConfig, records: dict[int, Record], saved: Saved
     if saved is None:
         return
     step, last = saved.manifest.step, trainer.total_training_steps
-    is_last = orjson.loads((saved.path / store.STATE).read_bytes())[store.IS_LAST] if last is None else step >= last
-    due = trainer.test_freq > 0 and (step % trainer.test_freq == 0 or is_last)
+    # A checkpoint of an older version does not say.
+    said = orjson.loads((saved.path / store.STATE).read_bytes()).get(store.IS_LAST)
+    is_last = said if last is None else step >= last
+    due = trainer.test_freq > 0 and bool(step % trainer.test_freq == 0 or is_last)
     trainer.val_before_train = due and validation_key(records.get(step, {})) is None
 
 
@@ -192,7 +194,9 @@ def _summary(run: RunFolder) -> dict[str, Any]:
     try:
         return orjson.loads(run.summary.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"{run.summary}: {error}; delete it, the run goes on without") from error
+        raise ValueError(
+            f"{run.summary}: {error}; delete it (a finished run without checkpoints would then start anew)"
+        ) from error
 
 
 def _close(run: RunFolder, config: DictConfig, records: dict[int, Record]) -> None:

@@ -7,11 +7,12 @@ import json
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from reinforcepp_verl import search_path
+from reinforcepp_verl import optimiser, search_path
 from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.guards import GuardError
 from reinforcepp_verl.runs.folder import ATTEMPT_VARIABLE, create
@@ -25,6 +26,12 @@ class Workers:
     """The FSDP workers, whose weights are the number of updates."""
 
     weights = 0.0
+
+    def __init__(self):
+        self.asked = []
+
+    def execute_with_func_generator(self, func):
+        self.asked.append(func)
 
     def save_checkpoint(self, local_path, remote_path, step, max_ckpt_to_keep):
         assert remote_path is max_ckpt_to_keep is None
@@ -320,6 +327,38 @@ def test_killed_between_the_save_and_the_record_of_its_step_the_save_does_not_co
         attempt(KilledBeforeTheRecord).fit(None)
     assert (folder.checkpoints / store.SAVING / "attempt_1" / "global_step_4").is_dir()
     assert store.newest(folder.checkpoints)[0].manifest.step == 2 and steps_of(folder).keys() == {1, 2, 3}
+
+
+class WithCritic(Loop):
+    def __init__(self, config):
+        super().__init__(config)
+        self.use_critic, self.critic_wg = True, Workers()
+
+
+def test_a_critic_is_saved_and_looked_at_like_the_policy(run):
+    folder, attempt = run
+    trainer = attempt(WithCritic, total_training_steps=4)
+    trainer.critic_wg.weights = float("nan")
+    with pytest.raises(GuardError, match="weight in model_world_size_1_rank_0.pt has NaN"):
+        trainer.fit(None)
+    assert store.steps(folder.checkpoints) == []
+
+
+def test_workers_get_the_settings_of_the_configuration_only_if_they_differ_from_the_checkpoints(run):
+    folder, attempt = run
+    fit(attempt(WithCritic, total_training_steps=2))
+    start = folder.checkpoints / "global_step_2"
+    same = attempt(WithCritic, start=start)
+    assert same.actor_rollout_wg.asked == same.critic_wg.asked == []
+    config = OmegaConf.load(start / store.CONFIG)
+    config.actor_rollout_ref.actor.optim.lr /= 2
+    OmegaConf.save(config, start / store.CONFIG)
+    changed = attempt(WithCritic, start=start)
+    assert changed.actor_rollout_wg.asked == [optimiser.keep_settings, optimiser.restore_settings]
+    assert changed.critic_wg.asked == []
+    (start / store.CONFIG).unlink()
+    of_another_trainer = attempt(WithCritic, start=start)
+    assert len(of_another_trainer.actor_rollout_wg.asked) == len(of_another_trainer.critic_wg.asked) == 2
 
 
 class Broken(Loop):

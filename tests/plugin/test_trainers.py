@@ -118,6 +118,7 @@ def test_running_state_and_an_adaptive_kl_coefficient_come_back(tmp_path, kind, 
     before.memory = Memory(Moments(3.0, 0.5, 0.25), Moments(), [Moments(2.0, 1.0, 0.1)])
     state = json.loads(json.dumps(before.save_state()))
     after = with_kl(Stub(tmp_path, statistics="running"), kind, 0.5)
+    after.given_config = after.before = after.config
     after.load_state(state)
     assert after.memory == before.memory
     assert after.kl_ctrl_in_reward.value == after.kl_ctrl_in_reward.controller.value == expected

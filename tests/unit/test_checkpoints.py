@@ -44,14 +44,16 @@ def test_a_save_has_no_name_before_it_is_sealed(tmp_path):
 
 
 def test_what_a_trainer_that_outlived_its_attempt_writes_is_in_no_other_save(tmp_path):
-    old = staged(tmp_path, 3, attempt="attempt_1")
     new = staged(tmp_path, 3, attempt="attempt_2")
-    assert not old.exists()
-    old.mkdir(parents=True)
+    old = staged(tmp_path, 3, b"others", attempt="attempt_1")
     (old / "shard").touch()
     sealed = Manifest(3, 1, 1, "digest", {}, {}, manifest.describe_files(new))
-    assert not (store.commit(new, tmp_path, sealed) / "shard").exists()
-    assert store.newest(tmp_path)[1] == []
+    store.commit(new, tmp_path, sealed)
+    found, ignored = store.newest(tmp_path)
+    assert found is not None and ignored == [] and old.exists()
+    assert sealed.files.keys() == {"actor/model.pt", "data.pt"} and not (found.path / "shard").exists()
+    store.clear_leftovers(tmp_path)
+    assert not (tmp_path / store.SAVING).exists()
 
 
 def test_the_manifest_holds_size_and_digest_of_every_file(tmp_path):
