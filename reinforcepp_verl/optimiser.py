@@ -48,7 +48,8 @@ def restore_settings(worker: Any) -> DataProto:
 
 
 def _engine(worker: Any) -> Any:
-    return worker.actor.engine if isinstance(worker, ActorRolloutRefWorker) else worker.engine
+    trained: Any = worker.actor if isinstance(worker, ActorRolloutRefWorker) else worker
+    return trained.engine
 
 
 def _groups(engine: Any) -> list[dict[str, Any]]:

@@ -163,7 +163,7 @@ class SavingTrainer(Base):
         return Path(newest) if newest is not None else None
 
     def changed(self, key: str) -> bool:
-        """Tell whether a key, or what is in it, is not what it was when the checkpoint was saved, as far as is known."""
+        """Tell whether a key, or what is in it, is not known to be what it was when the checkpoint was saved."""
         return self.before is None or OmegaConf.select(self.before, key) != OmegaConf.select(self.given_config, key)
 
     def _workers_with_other_settings(self) -> list[Any]:
