@@ -281,6 +281,7 @@ STOPPED = """
 import os, signal, sys, time
 from reinforcepp_verl.runs.signals import SAME_WISH_S, Stopped, stopping_signals_raise
 number, asked = int(sys.argv[1]), sys.argv[2] == "asked"
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with stopping_signals_raise((lambda: print("asked", flush=True)) if asked else None) as ignore_further_signals:
     try:
         os.kill(os.getpid(), number)
