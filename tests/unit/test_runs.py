@@ -16,7 +16,7 @@ from reinforcepp_verl.runs.failure import explain
 from reinforcepp_verl.runs.folder import create
 from reinforcepp_verl.runs.metrics import MetricsFile, MetricsFollower, flatten, mean_of_sources, recorded
 from reinforcepp_verl.runs.summary import Summary
-from reinforcepp_verl.runs.worker import describe
+from reinforcepp_verl.runs.worker import describe, started_in_time
 
 VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
 
@@ -275,6 +275,20 @@ def test_describe_unwraps_to_the_cause():
             raise RuntimeError("wrapper") from error
     except RuntimeError as error:
         assert describe(error) == "KeyError: 'root'"
+
+
+def test_a_slow_start_of_ray_is_tried_again_and_nothing_else():
+    slow = Exception("The current node timed out during startup. This could happen because ...")
+    calls = iter([slow, slow, None])
+
+    def start():
+        if error := next(calls):
+            raise error
+
+    started_in_time(start)
+    calls = iter([slow, ValueError("a mistake"), None])
+    with pytest.raises(ValueError, match="a mistake"):
+        started_in_time(start)
 
 
 STOPPED = """
