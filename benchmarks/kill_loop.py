@@ -27,8 +27,8 @@ import typer
 from rich.console import Console
 
 from reinforcepp_verl.checkpoints import store
+from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.runs.folder import RunFolder
 
 COMMAND = str(Path(sys.executable).with_name("reinforcepp"))
 RECIPE = ["+recipe=math_rlvr/arithmetic_cpu", "trainer.save_freq=2", "trainer.test_freq=3"]

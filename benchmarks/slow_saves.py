@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from reinforcepp_verl.checkpoints import durable, manifest
+from reinforcepp_verl.checkpoints import manifest
+from reinforcepp_verl.common import durable
 
 PAUSE_S = float(os.environ.get("SLOW_SAVES_PAUSE_S", "0.25"))
 

@@ -16,7 +16,7 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from reinforcepp_verl.cpu.detect import accelerator_present, cpu_platform_wanted
+from reinforcepp_verl.common.hardware import accelerator_present, cpu_platform_wanted
 from reinforcepp_verl.probes import NO_ANSWER, POLICY_VARIABLE, plugin_allowed, plugin_policy, probe
 
 DISTRIBUTION = "reinforcepp-verl"

@@ -13,7 +13,7 @@ from typing import Any
 
 import wrapt
 
-from reinforcepp_verl.runs.folder import ATTEMPT_VARIABLE
+from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
 
 TRANSFER = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import wrapt
 
 from reinforcepp_verl import patches, search_path
-from reinforcepp_verl.cpu.detect import cpu_platform_wanted
+from reinforcepp_verl.common.hardware import cpu_platform_wanted
 
 patches.install()
 

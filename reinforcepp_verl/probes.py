@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from reinforcepp_verl.cpu.detect import cpu_platform_wanted
+from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT
 
 PLUGIN = "reinforcepp"

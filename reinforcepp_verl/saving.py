@@ -21,10 +21,11 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
 from reinforcepp_verl import optimiser
-from reinforcepp_verl.checkpoints import durable, identity, manifest, store
+from reinforcepp_verl.checkpoints import identity, manifest, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
+from reinforcepp_verl.common import durable
+from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.guards.weights import finite_weights
-from reinforcepp_verl.runs.folder import Attempt
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta

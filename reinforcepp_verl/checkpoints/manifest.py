@@ -11,7 +11,7 @@ from pathlib import Path
 
 import xxhash
 
-from reinforcepp_verl.checkpoints import durable
+from reinforcepp_verl.common import durable
 
 MANIFEST, COMPLETE = "manifest.json", "COMPLETE"
 CHUNK_BYTES = 16 * 2**20

@@ -14,8 +14,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from reinforcepp_verl.checkpoints import durable, manifest
+from reinforcepp_verl.checkpoints import manifest
 from reinforcepp_verl.checkpoints.manifest import DamagedCheckpointError, Manifest
+from reinforcepp_verl.common import durable
 
 TRACKER = "latest_checkpointed_iteration.txt"
 CONFIG, STATE, METRICS = "config.yaml", "reinforcepp_state.json", "metrics.json"

@@ -12,7 +12,7 @@ import torch
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
-from reinforcepp_verl.cpu.detect import cpu_platform_wanted
+from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT
 
 

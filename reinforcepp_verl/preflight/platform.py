@@ -7,7 +7,7 @@ import os
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from reinforcepp_verl.cpu.detect import PLATFORM_VARIABLE, accelerator_present, cpu_platform_wanted
+from reinforcepp_verl.common.hardware import PLATFORM_VARIABLE, accelerator_present, cpu_platform_wanted
 from reinforcepp_verl.preflight.schema import compose_base
 from reinforcepp_verl.preflight.values import value
 

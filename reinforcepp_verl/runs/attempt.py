@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.console import RunConsole
-from reinforcepp_verl.runs.folder import ATTEMPT_VARIABLE, Attempt
 from reinforcepp_verl.runs.metrics import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.signals import Stopped
 from reinforcepp_verl.runs.summary import Summary

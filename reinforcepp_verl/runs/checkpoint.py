@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reinforcepp_verl.checkpoints import manifest, store
-from reinforcepp_verl.runs.folder import RunFolder
+from reinforcepp_verl.common.run_folder import RunFolder
 
 FSDP_CONFIG = "fsdp_config.json"
 NOT_A_CHECKPOINT = (store.TRACKER, FSDP_CONFIG)

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from reinforcepp_verl.runs.folder import Attempt, RunFolder
+from reinforcepp_verl.common.run_folder import Attempt, RunFolder
 from reinforcepp_verl.runs.history import load_history, validation_key
 from reinforcepp_verl.runs.summary import Summary
 

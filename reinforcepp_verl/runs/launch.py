@@ -11,12 +11,13 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from reinforcepp_verl.checkpoints import durable, store
+from reinforcepp_verl.checkpoints import store
+from reinforcepp_verl.common import durable
+from reinforcepp_verl.common.run_folder import Attempt, RunFolder, create
 from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.console import RunConsole, headline, say, show_outcome
 from reinforcepp_verl.runs.failure import explain
-from reinforcepp_verl.runs.folder import Attempt, RunFolder, create
 from reinforcepp_verl.runs.metrics import MetricsFile, Record, start_step
 from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
 from reinforcepp_verl.runs.summary import Summary

@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from reinforcepp_verl.checkpoints import durable
-from reinforcepp_verl.runs.folder import RunFolder
+from reinforcepp_verl.common import durable
+from reinforcepp_verl.common.run_folder import RunFolder
 
 Record = dict[str, Any]
 

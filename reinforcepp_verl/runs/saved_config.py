@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from reinforcepp_verl import search_path
+from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.preflight.schema import BASE, Tree, as_tree
-from reinforcepp_verl.runs.folder import RunFolder
 
 
 def load(run: RunFolder) -> DictConfig:

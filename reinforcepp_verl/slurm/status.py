@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from reinforcepp_verl.runs.folder import RunFolder
+from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs.history import load_history
 from reinforcepp_verl.slurm import queue
 from reinforcepp_verl.slurm.queue import QueuedJob

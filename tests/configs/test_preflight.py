@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from reinforcepp_verl import search_path
-from reinforcepp_verl.cpu import detect
+from reinforcepp_verl.common import hardware
 from reinforcepp_verl.preflight import batches, names, problems, schema, verl_validation
 
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
@@ -323,7 +323,7 @@ def test_a_divisor_is_suggested_for_every_number():
 def test_device_against_machine(compose, monkeypatch, nodes, platform, overrides, fragment):
     from reinforcepp_verl.preflight.platform import accelerator, check
 
-    monkeypatch.setattr(detect, "DEVICE_NODES", nodes)
+    monkeypatch.setattr(hardware, "DEVICE_NODES", nodes)
     monkeypatch.delenv("VERL_PLATFORM")
     if platform:
         monkeypatch.setenv("VERL_PLATFORM", platform)
@@ -333,7 +333,7 @@ def test_device_against_machine(compose, monkeypatch, nodes, platform, overrides
 
 
 def test_a_configuration_for_another_machine_needs_no_accelerator_here(compose, monkeypatch):
-    monkeypatch.setattr(detect, "DEVICE_NODES", ())
+    monkeypatch.setattr(hardware, "DEVICE_NODES", ())
     monkeypatch.delenv("VERL_PLATFORM")
     config = compose(*TASK, "+cluster=local")
     assert any("no accelerator" in problem for problem in problems(config))

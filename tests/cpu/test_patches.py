@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch.distributed.fsdp import CPUOffloadPolicy
 
+from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.cpu import patches
-from reinforcepp_verl.cpu.detect import cpu_platform_wanted
 from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(not cpu_platform_wanted(), reason="this machine has an accelerator")

@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from reinforcepp_verl.cpu import detect
+from reinforcepp_verl.common import hardware
 from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT, set_defaults
 from reinforcepp_verl.cpu.platform import PlatformCPU
 
@@ -58,16 +58,16 @@ def test_no_op_methods_return(platform):
 
 
 def test_the_users_choice_wins_over_what_is_found(monkeypatch, tmp_path):
-    monkeypatch.setattr(detect, "DEVICE_NODES", (str(tmp_path / "none"),))
+    monkeypatch.setattr(hardware, "DEVICE_NODES", (str(tmp_path / "none"),))
     monkeypatch.delenv("VERL_PLATFORM", raising=False)
-    assert detect.cpu_platform_wanted()
+    assert hardware.cpu_platform_wanted()
     monkeypatch.setenv("VERL_PLATFORM", "nvidia")
-    assert not detect.cpu_platform_wanted()
-    monkeypatch.setattr(detect, "DEVICE_NODES", (str(tmp_path),))
+    assert not hardware.cpu_platform_wanted()
+    monkeypatch.setattr(hardware, "DEVICE_NODES", (str(tmp_path),))
     monkeypatch.setenv("VERL_PLATFORM", "")
-    assert not detect.cpu_platform_wanted()
+    assert not hardware.cpu_platform_wanted()
     monkeypatch.setenv("VERL_PLATFORM", " CPU ")
-    assert detect.cpu_platform_wanted()
+    assert hardware.cpu_platform_wanted()
 
 
 def test_variables_that_the_user_exported_are_kept(monkeypatch):

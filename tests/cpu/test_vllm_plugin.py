@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from reinforcepp_verl.cpu.detect import cpu_platform_wanted
+from reinforcepp_verl.common.hardware import cpu_platform_wanted
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from reinforcepp_verl.checkpoints import store
+from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.runs.folder import RunFolder
 
 pytestmark = pytest.mark.e2e
 

@@ -9,7 +9,7 @@ import sys
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
 
 from reinforcepp_verl import patches
-from reinforcepp_verl.runs.folder import ATTEMPT_VARIABLE
+from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
 
 HANDLE = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
 

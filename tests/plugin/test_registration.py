@@ -15,7 +15,7 @@ from verl.trainer.ppo.core_algos import (
 )
 
 from reinforcepp_verl import adapters, search_path
-from reinforcepp_verl.cpu.detect import cpu_platform_wanted
+from reinforcepp_verl.common.hardware import cpu_platform_wanted
 
 
 @pytest.fixture

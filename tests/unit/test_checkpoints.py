@@ -10,8 +10,9 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from reinforcepp_verl.checkpoints import durable, identity, manifest, store
+from reinforcepp_verl.checkpoints import identity, manifest, store
 from reinforcepp_verl.checkpoints.manifest import DamagedCheckpointError, Manifest
+from reinforcepp_verl.common import durable
 
 
 def staged(root, step, weights=b"weights" * 1000, attempt="attempt_1"):

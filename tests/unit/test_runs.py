@@ -10,10 +10,10 @@ import sys
 import pytest
 from rich.console import Console
 
+from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.console import COLUMNS, header, row, show_outcome
 from reinforcepp_verl.runs.failure import explain
-from reinforcepp_verl.runs.folder import create
 from reinforcepp_verl.runs.metrics import MetricsFile, MetricsFollower, flatten, mean_of_sources, recorded
 from reinforcepp_verl.runs.summary import Summary
 from reinforcepp_verl.runs.worker import describe, started_in_time

@@ -1,0 +1,1 @@
+"""Helpers that every other folder may import. Imports none of them."""
