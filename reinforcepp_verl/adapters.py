@@ -16,7 +16,7 @@ from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.losses import clipped_surrogate, masked_mean
 from reinforcepp_verl.algorithm.normalise import Estimate
 from reinforcepp_verl.algorithm.options import FAMILY
-from reinforcepp_verl.config import read_options
+from reinforcepp_verl.config.nodes import read_options
 
 if TYPE_CHECKING:
     from verl.workers.config import ActorConfig

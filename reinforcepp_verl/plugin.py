@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import wrapt
 
-from reinforcepp_verl import patches, search_path
+from reinforcepp_verl import patches
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
+from reinforcepp_verl.config import search_path
 
 patches.install()
 

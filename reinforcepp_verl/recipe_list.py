@@ -10,11 +10,11 @@ from pathlib import Path
 from hydra import compose, initialize
 from omegaconf import DictConfig
 
-from reinforcepp_verl import search_path
+from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.preflight import memory
 from reinforcepp_verl.preflight.sizing.memory import GIB
 from reinforcepp_verl.preflight.sizing.step import StepPlan
-from reinforcepp_verl.preflight.values import value
 
 FIELDS = ("Hardware", "Memory", "Prepare", "Train", "Sources", "Result")
 COLUMNS = ("recipe", "what", "hardware", "answers a step", "updates", "tokens", "GiB a GPU, estimated")

@@ -23,7 +23,7 @@ from reinforcepp_verl.adapters import ESTIMATORS
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions
-from reinforcepp_verl.config import read_guards, read_options, read_reward_errors
+from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
 from reinforcepp_verl.guards.limits import Guards
 from reinforcepp_verl.reward_watch import RewardWatch, reported, reported_in_validation
 from reinforcepp_verl.saving import SavingTrainer

@@ -11,7 +11,7 @@ import typer
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from reinforcepp_verl import search_path
+from reinforcepp_verl.config import search_path
 
 CONFIG_NAME = "reinforcepp_trainer"
 FULL_ERROR = "HYDRA_FULL_ERROR"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from typing import Any
 
+from reinforcepp_verl.config.reading import did_you_mean
 from reinforcepp_verl.data.loading import Split
 from reinforcepp_verl.data.rows import Message, Row, UnusableRowError
 from reinforcepp_verl.data.sources import Pairs, Questions, Source
 from reinforcepp_verl.data.templates import Template
-from reinforcepp_verl.preflight.values import did_you_mean
 
 
 @dataclass

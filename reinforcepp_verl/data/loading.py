@@ -13,8 +13,8 @@ from typing import Any
 import datasets
 from huggingface_hub.utils import logging as hub_logging
 
+from reinforcepp_verl.config.reading import first_line
 from reinforcepp_verl.data.sources import TEST, TRAIN, Source
-from reinforcepp_verl.preflight.values import first_line
 
 READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 

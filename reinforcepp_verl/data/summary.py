@@ -16,10 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 from transformers import AutoTokenizer
 
+from reinforcepp_verl.config.reading import first_line
 from reinforcepp_verl.data import answers
 from reinforcepp_verl.data.rows import Row
 from reinforcepp_verl.data.sources import TRAIN
-from reinforcepp_verl.preflight.values import first_line
 from reinforcepp_verl.runs.plot import METADATA, PALETTE, STYLE
 
 PREFERENCES = ("chosen is longer", "rejected is longer", "same length")

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reinforcepp_verl.config.guard_options import GUARDS_NODE, GuardOptions
 from reinforcepp_verl.guards import GuardError
-from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions
 
 # Below verl's logger, which has a handler of its own in the trainer: vLLM silences the root logger up to ERROR.
 logger = logging.getLogger(f"verl.{__name__}")

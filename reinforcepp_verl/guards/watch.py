@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import ray
 from ray.exceptions import RayError
 
-from reinforcepp_verl.guards.options import GUARDS_NODE
+from reinforcepp_verl.config.guard_options import GUARDS_NODE
 from reinforcepp_verl.guards.parts import Part, ask, find_parts
 
 # Below verl's logger, which has a handler of its own in the trainer: vLLM silences the root logger up to ERROR.

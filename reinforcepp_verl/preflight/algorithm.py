@@ -5,8 +5,8 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from reinforcepp_verl.algorithm.options import FAMILY, NODE, ReinforceppOptions, unread_options
-from reinforcepp_verl.config import read_options
-from reinforcepp_verl.preflight.values import OUR_TRAINERS, is_number, value
+from reinforcepp_verl.config.nodes import read_options
+from reinforcepp_verl.config.reading import OUR_TRAINERS, is_number, value
 
 ACTOR = "actor_rollout_ref.actor"
 MODE = "trainer.v1.trainer_mode"

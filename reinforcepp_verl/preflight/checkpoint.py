@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from reinforcepp_verl.checkpoints import identity, manifest
 from reinforcepp_verl.checkpoints.manifest import DamagedCheckpointError
 from reinforcepp_verl.checkpoints.store import Saved
-from reinforcepp_verl.preflight.values import value
+from reinforcepp_verl.config.reading import value
 
 MODE, PATH = "trainer.resume_mode", "trainer.resume_from_path"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config.reading import is_count, is_number, trainer_mode, value
 from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout
 from reinforcepp_verl.preflight.sizing.memory import BYTES, FSDP, RANKS
-from reinforcepp_verl.preflight.values import is_count, is_number, trainer_mode, value
 
 JUDGE = "reward.reward_model"
 SERVERS = ("vllm", "sglang")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from reinforcepp_verl.algorithm.options import FAMILY
-from reinforcepp_verl.config import read_guards
-from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions
-from reinforcepp_verl.preflight.values import value
+from reinforcepp_verl.config.guard_options import GUARDS_NODE, GuardOptions
+from reinforcepp_verl.config.nodes import read_guards
+from reinforcepp_verl.config.reading import value
 
 KL_IN_REWARD, KL_LOSS = "algorithm.use_kl_in_reward", "actor_rollout_ref.actor.use_kl_loss"
 BYPASS = "algorithm.rollout_correction.bypass_mode"

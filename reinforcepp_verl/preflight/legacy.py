@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.preflight.values import value
+from reinforcepp_verl.config.reading import value
 
 NODES = ("reward_model", "custom_reward_function", "sandbox_fusion")
 RENAMED = {

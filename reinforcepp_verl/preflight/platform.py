@@ -8,8 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reinforcepp_verl.common.hardware import PLATFORM_VARIABLE, accelerator_present, cpu_platform_wanted
-from reinforcepp_verl.preflight.schema import compose_base
-from reinforcepp_verl.preflight.values import value
+from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.config.schema import compose_base
 
 MACHINE = ("trainer.device", "trainer.nnodes", "trainer.n_gpus_per_node", "hardware.gpu_memory_gib")
 ROLLOUT = "actor_rollout_ref.rollout"

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.preflight.values import value
+from reinforcepp_verl.config.reading import value
 
 GROUP, NAME, MODULE = "verl.plugins", "reinforcepp", "reinforcepp_verl.plugin"
 VARIABLE = "VERL_USE_EXTERNAL_PLUGINS"

@@ -7,8 +7,8 @@ import re
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from reinforcepp_verl.preflight.schema import as_tree, texts
-from reinforcepp_verl.preflight.values import first_line
+from reinforcepp_verl.config.reading import first_line
+from reinforcepp_verl.config.schema import as_tree, texts
 
 _NOT_FOUND = re.compile(r"Interpolation key '(.+)' not found")
 

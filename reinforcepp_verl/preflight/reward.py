@@ -10,9 +10,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.algorithm.options import FAMILY
-from reinforcepp_verl.config import ERRORS_NODE, RewardErrorOptions, read_reward_errors
-from reinforcepp_verl.preflight.values import did_you_mean, value
-from reinforcepp_verl.rewards.options import MathRewardOptions
+from reinforcepp_verl.config.math_reward_options import MathRewardOptions
+from reinforcepp_verl.config.nodes import ERRORS_NODE, RewardErrorOptions, read_reward_errors
+from reinforcepp_verl.config.reading import did_you_mean, value
 
 NODE = "reward.custom_reward_function"
 KWARGS = f"{NODE}.reward_kwargs"

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.preflight.schema import as_tree, texts
+from reinforcepp_verl.config.schema import as_tree, texts
 
 _NAME = re.compile(
     r"(^|[._-])(api_?key|access_?key|private_?key|wandb_?key|secret|secret_?key|password|passwd|passphrase|authorization"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.preflight.schema import as_tree, known_keys
-from reinforcepp_verl.preflight.values import is_count, is_number, value
+from reinforcepp_verl.config.reading import is_count, is_number, value
+from reinforcepp_verl.config.schema import as_tree, known_keys
 
 EPOCHS, STEPS = "trainer.total_epochs", "trainer.total_training_steps"
 NAMES = {"runs_dir": "runs", "trainer.experiment_name": "my_run"}

@@ -9,8 +9,8 @@ import warnings
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config.reading import first_line, value
 from reinforcepp_verl.preflight.sizing.models import model_folder
-from reinforcepp_verl.preflight.values import first_line, value
 
 CORRECTION = "algorithm.rollout_correction"
 

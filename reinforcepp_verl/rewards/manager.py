@@ -17,7 +17,7 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
-from reinforcepp_verl.config import read_reward_errors
+from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.rewards.failures import FailureTolerant
 
 NAME = "reinforcepp"

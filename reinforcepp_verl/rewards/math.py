@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from reinforcepp_verl.config.math_reward_options import NODE, SCALES, MathRewardOptions
 from reinforcepp_verl.rewards import verifier
 from reinforcepp_verl.rewards.extraction import extract_answer
 from reinforcepp_verl.rewards.failures import NO_TRUTH
-from reinforcepp_verl.rewards.options import NODE, SCALES, MathRewardOptions
 from reinforcepp_verl.rewards.pool import shared_pool
 
 PRED_CHARS = 300

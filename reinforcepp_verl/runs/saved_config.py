@@ -8,9 +8,9 @@ from hydra import compose, initialize
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from reinforcepp_verl import search_path
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.preflight.schema import BASE, Tree, as_tree
+from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config.schema import BASE, Tree, as_tree
 
 
 def load(run: RunFolder) -> DictConfig:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from reinforcepp_verl.config.search_path import config_dir
 from reinforcepp_verl.preflight.secrets import is_secret_variable
-from reinforcepp_verl.search_path import config_dir
 from reinforcepp_verl.slurm.resources import Resources
 from reinforcepp_verl.slurm.site import VARIABLE, Site
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.preflight.values import trainer_mode, value
+from reinforcepp_verl.config.reading import trainer_mode, value
 
 NODES = "trainer.nnodes"
 CPUS = "ray_kwargs.ray_init.num_cpus"

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl import search_path
+from reinforcepp_verl.config import search_path
 
 GROUPS = ("+recipe=", "+method=", "+cluster=", "+preset=")
 

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
-from reinforcepp_verl import search_path
 from reinforcepp_verl.common import hardware
-from reinforcepp_verl.preflight import batches, names, problems, schema, verl_validation
+from reinforcepp_verl.config import schema, search_path
+from reinforcepp_verl.preflight import batches, names, problems, verl_validation
 
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"

@@ -7,9 +7,9 @@ import pytest
 from omegaconf import OmegaConf
 from verl.utils.config import omega_conf_to_dataclass
 
-from reinforcepp_verl import search_path
 from reinforcepp_verl.algorithm.options import PRESETS
-from reinforcepp_verl.config import read_options
+from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.preflight import problems
 
 FOLDER = search_path.config_dir() / "preset"

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig
 
-from reinforcepp_verl import recipe_list, search_path
+from reinforcepp_verl import recipe_list
+from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import problems
 from reinforcepp_verl.preflight.data import PREPARED
 

@@ -10,12 +10,12 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from verl.trainer.ppo.reward import get_custom_reward_fn, resolve_reward_manager_cls
 
-from reinforcepp_verl import search_path
-from reinforcepp_verl.config import RewardErrorOptions, read_reward_errors
+from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config.math_reward_options import MathRewardOptions
+from reinforcepp_verl.config.nodes import RewardErrorOptions, read_reward_errors
 from reinforcepp_verl.preflight import keys, reward
 from reinforcepp_verl.preflight.composition import explain
 from reinforcepp_verl.rewards.manager import ReinforceppRewardManager
-from reinforcepp_verl.rewards.options import MathRewardOptions
 
 ARITHMETIC, MATH = "+recipe=math_rlvr/arithmetic_cpu", "+reward_function=math"
 NODE = "reward.custom_reward_function"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl import search_path
+from reinforcepp_verl.config import search_path
 
 ROOT = search_path.config_dir().parent
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"

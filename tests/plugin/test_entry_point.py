@@ -53,6 +53,6 @@ def test_it_can_be_named_and_left_out():
 
 
 def test_importing_the_package_does_not_import_verl():
-    code = "import sys, reinforcepp_verl, reinforcepp_verl.search_path, reinforcepp_verl.cli\n"
+    code = "import sys, reinforcepp_verl, reinforcepp_verl.config.search_path, reinforcepp_verl.cli\n"
     code += "assert not {'verl', 'ray', 'torch', 'matplotlib'} & set(sys.modules), 'heavy'"
     subprocess.run([sys.executable, "-c", code], check=True)

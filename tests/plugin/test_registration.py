@@ -14,8 +14,9 @@ from verl.trainer.ppo.core_algos import (
     get_policy_loss_fn,
 )
 
-from reinforcepp_verl import adapters, search_path
+from reinforcepp_verl import adapters
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
+from reinforcepp_verl.config import search_path
 
 
 @pytest.fixture

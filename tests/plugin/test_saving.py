@@ -12,9 +12,10 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from reinforcepp_verl import optimiser, search_path
+from reinforcepp_verl import optimiser
 from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, create
+from reinforcepp_verl.config import search_path
 from reinforcepp_verl.guards import GuardError
 from reinforcepp_verl.runs.metrics import flatten, recorded
 from reinforcepp_verl.saving import SavingTrainer

@@ -17,7 +17,7 @@ from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.estimators import reinforcepp
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.config import RewardErrorOptions
+from reinforcepp_verl.config.nodes import RewardErrorOptions
 from reinforcepp_verl.reward_watch import RewardFailureError, RewardWatch
 from reinforcepp_verl.step import UndilutedKL
 

@@ -16,7 +16,7 @@ from reinforcepp_verl import trainer
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory, Moments
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.config import RewardErrorOptions
+from reinforcepp_verl.config.nodes import RewardErrorOptions
 from reinforcepp_verl.reward_watch import RewardWatch
 from reinforcepp_verl.sampler import ReinforceppReplayBuffer
 from reinforcepp_verl.step import UndilutedKL
@@ -37,7 +37,7 @@ def test_each_of_verls_trainers_has_one_of_ours_that_keeps_its_mode(mode):
 def test_a_trainers_options_are_found_under_our_name_too(mode):
     from hydra import compose, initialize_config_dir
 
-    from reinforcepp_verl import search_path
+    from reinforcepp_verl.config import search_path
 
     search_path.register()
     with initialize_config_dir(config_dir=str(search_path.config_dir()), version_base=None):

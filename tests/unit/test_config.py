@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf, open_dict
 
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.config import read_options
+from reinforcepp_verl.config.nodes import read_options
 
 
 @pytest.mark.parametrize("node", [None, {}, OmegaConf.create({}), OmegaConf.structured(ReinforceppOptions)])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from reinforcepp_verl.config import read_guards
-from reinforcepp_verl.guards.options import GuardOptions
+from reinforcepp_verl.config.guard_options import GuardOptions
+from reinforcepp_verl.config.nodes import read_guards
+from reinforcepp_verl.config.schema import compose_base
 from reinforcepp_verl.preflight import guards, keys
-from reinforcepp_verl.preflight.schema import compose_base
 
 SAMPLER = "trainer.v1.sampler.sampler_kwargs"
 

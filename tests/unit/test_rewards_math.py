@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.rewards.math import compute_score
-from reinforcepp_verl.rewards.options import MathRewardOptions
 from reinforcepp_verl.rewards.verifier import Verdict, compare
 
 SOURCE = "math"

@@ -11,7 +11,7 @@ from verl.trainer.ppo.v1 import replay_buffer
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from reinforcepp_verl import reward_watch
-from reinforcepp_verl.config import RewardErrorOptions
+from reinforcepp_verl.config.nodes import RewardErrorOptions
 from reinforcepp_verl.sampler import FailedRolloutError, ReinforceppReplayBuffer, StalledRolloutError
 
 

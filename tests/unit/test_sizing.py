@@ -6,7 +6,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
-from reinforcepp_verl import search_path
+from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import memory
 from reinforcepp_verl.preflight.sizing.memory import ENGINE_WORKSPACE, GIB, OVERHEAD, estimate
 from reinforcepp_verl.preflight.sizing.models import KNOWN, ModelSize, model_folder, model_size

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl import search_path
+from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import secrets
 from reinforcepp_verl.slurm import job, site, status
 from reinforcepp_verl.slurm.queue import QueuedJob

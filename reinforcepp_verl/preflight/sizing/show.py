@@ -6,11 +6,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from reinforcepp_verl.config.reading import did_you_mean, value
 from reinforcepp_verl.preflight import memory
 from reinforcepp_verl.preflight.sizing.memory import GIB, MemoryEstimate
 from reinforcepp_verl.preflight.sizing.models import KNOWN
 from reinforcepp_verl.preflight.sizing.step import StepPlan, normalised_over
-from reinforcepp_verl.preflight.values import did_you_mean, value
 
 
 def show_plan(config: DictConfig, console: Console) -> None:

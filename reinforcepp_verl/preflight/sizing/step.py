@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config.reading import trainer_mode, value
 from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
-from reinforcepp_verl.preflight.values import trainer_mode, value
 
 
 @dataclass(frozen=True)

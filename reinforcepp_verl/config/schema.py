@@ -13,7 +13,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 
-from reinforcepp_verl import search_path
+from reinforcepp_verl.config import search_path
 
 Tree = dict[str, Any]
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions, option_types
-from reinforcepp_verl.guards.options import GUARDS_NODE, GuardOptions
+from reinforcepp_verl.config.guard_options import GUARDS_NODE, GuardOptions
 
 Options = TypeVar("Options")
 

@@ -11,9 +11,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from reinforcepp_verl.algorithm.options import PRESETS
-from reinforcepp_verl.config import RewardErrorOptions, SamplerOptions
-from reinforcepp_verl.guards.options import GuardOptions
-from reinforcepp_verl.rewards.options import MathRewardOptions
+from reinforcepp_verl.config.guard_options import GuardOptions
+from reinforcepp_verl.config.math_reward_options import MathRewardOptions
+from reinforcepp_verl.config.nodes import RewardErrorOptions, SamplerOptions
 
 PROVIDER = "reinforcepp-verl"
 
