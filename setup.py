@@ -58,7 +58,7 @@ setup(
     entry_points={
         # A module, not module:function: verl loads the entry point and calls nothing, so the import must register.
         "verl.plugins": ["reinforcepp = reinforcepp_verl.plugin"],
-        "vllm.general_plugins": ["reinforcepp_cpu = reinforcepp_verl.cpu.vllm_plugin:register"],
+        "vllm.general_plugins": ["reinforcepp_cpu = reinforcepp_verl.integration.cpu.vllm_plugin:register"],
         "console_scripts": ["reinforcepp = reinforcepp_verl.cli:main"],
     },
     classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3.11"],

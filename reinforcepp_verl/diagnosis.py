@@ -124,7 +124,7 @@ def check_instruction_set(machine: str, flags: frozenset[str], kind: str) -> Fin
 
 def check_entry_points() -> Finding:
     values = {e.value for group in ("verl.plugins", "vllm.general_plugins") for e in metadata.entry_points(group=group)}
-    missing = {"reinforcepp_verl.plugin", "reinforcepp_verl.cpu.vllm_plugin:register"} - values
+    missing = {"reinforcepp_verl.plugin", "reinforcepp_verl.integration.cpu.vllm_plugin:register"} - values
     if missing:
         return Finding("entry points", "fail", f"missing: {', '.join(sorted(missing))}", INSTALL_SELF)
     return Finding("entry points", "ok", "verl.plugins, vllm.general_plugins")

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import wrapt
 
-from reinforcepp_verl import patches
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.config import search_path
+from reinforcepp_verl.integration import verl_patches
 
-patches.install()
+verl_patches.install()
 
 if cpu_platform_wanted():
     # Before verl asks for its platform for the first time, which the import of core_algos below does.
-    from reinforcepp_verl.cpu import environment, vllm_alias
-    from reinforcepp_verl.cpu import patches as cpu_patches
+    from reinforcepp_verl.integration.cpu import cpu_patches, environment, vllm_alias
 
     environment.set_defaults()
     vllm_alias.install()
-    from reinforcepp_verl.cpu import platform  # noqa: F401  (importing registers the platform)
+    from reinforcepp_verl.integration.cpu import platform  # noqa: F401  (importing registers the platform)
 
     cpu_patches.install()
 
 from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, register_adv_est, register_policy_loss  # noqa: E402
 
-from reinforcepp_verl.adapters import ESTIMATORS, reinforcepp_policy_loss  # noqa: E402
+from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss  # noqa: E402
 
 POLICY_LOSS = "reinforcepp"
 
@@ -42,11 +41,11 @@ search_path.register()
 
 
 def _register_trainers(_module: object) -> None:
-    from reinforcepp_verl import trainer  # noqa: F401  (importing registers them)
+    from reinforcepp_verl.integration import trainers  # noqa: F401  (importing registers them)
 
 
 def _register_reward_manager(_module: object) -> None:
-    from reinforcepp_verl.rewards import manager  # noqa: F401  (importing registers it)
+    from reinforcepp_verl.integration import reward_manager  # noqa: F401  (importing registers it)
 
 
 # Few processes import verl's trainers and reward managers; the others are spared the seconds it takes.

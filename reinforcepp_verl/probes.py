@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
-from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 PLUGIN = "reinforcepp"
 POLICY_VARIABLE = "VERL_USE_EXTERNAL_PLUGINS"

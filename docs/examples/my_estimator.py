@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from reinforcepp_verl.adapters import ESTIMATORS, register_estimator
 from reinforcepp_verl.algorithm.batch import RewardBatch, read
 from reinforcepp_verl.algorithm.moments import Memory, Moments
 from reinforcepp_verl.algorithm.normalise import Estimate, Returns, normalised, rewards_to_go
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.algorithm.samples import rows_without_rival
+from reinforcepp_verl.integration.adapters import ESTIMATORS, register_estimator
 
 
 def group_returns(

@@ -154,9 +154,9 @@ def training_place() -> tuple[str, ...]:
     places = []
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module == "reinforcepp_verl.sampler":
+        if module == "reinforcepp_verl.integration.replay_buffer":
             return ()
-        if module.startswith(("verl.trainer.ppo", "reinforcepp_verl.trainer")):
+        if module.startswith(("verl.trainer.ppo", "reinforcepp_verl.integration.trainers")):
             places.append(f"{frame.f_code.co_name} ({module.rpartition('.')[2]}.py:{frame.f_lineno})")
         frame = frame.f_back
     return tuple(places)

@@ -13,9 +13,9 @@ from verl.trainer.ppo.reward import get_custom_reward_fn, resolve_reward_manager
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.nodes import RewardErrorOptions, read_reward_errors
+from reinforcepp_verl.integration.reward_manager import ReinforceppRewardManager
 from reinforcepp_verl.preflight import keys, reward
 from reinforcepp_verl.preflight.composition import explain
-from reinforcepp_verl.rewards.manager import ReinforceppRewardManager
 
 ARITHMETIC, MATH = "+recipe=math_rlvr/arithmetic_cpu", "+reward_function=math"
 NODE = "reward.custom_reward_function"

@@ -17,8 +17,8 @@ import torch
 from torch.distributed.fsdp import CPUOffloadPolicy
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
-from reinforcepp_verl.cpu import patches
-from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT
+from reinforcepp_verl.integration.cpu import cpu_patches
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(not cpu_platform_wanted(), reason="this machine has an accelerator")
 
@@ -42,7 +42,7 @@ def module(name: str) -> ModuleType:
 
 
 def test_every_patch_is_applied_when_verl_imports_its_module():
-    for name in patches.PATCHES:
+    for name in cpu_patches.PATCHES:
         module(name)
     distributed = module("verl.utils.distributed")
     assert distributed.initialize_global_process_group_ray.__wrapped__.__module__ == "verl.utils.distributed"
@@ -75,7 +75,7 @@ def test_a_backend_that_the_caller_names_is_kept():
     received: dict[str, object] = {}
     fake = ModuleType("fake")
     fake.initialize_global_process_group_ray = lambda **kwargs: received.update(kwargs)
-    patches.use_one_gloo_backend(fake)
+    cpu_patches.use_one_gloo_backend(fake)
     fake.initialize_global_process_group_ray(backend="gloo")
     assert received == {"timeout_second": None, "backend": "gloo"}
 

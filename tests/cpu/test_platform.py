@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from reinforcepp_verl.common import hardware
-from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT, set_defaults
-from reinforcepp_verl.cpu.platform import PlatformCPU
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT, set_defaults
+from reinforcepp_verl.integration.cpu.platform import PlatformCPU
 
 
 @pytest.fixture

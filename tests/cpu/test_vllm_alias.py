@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reinforcepp_verl.cpu import vllm_alias
+from reinforcepp_verl.integration.cpu import vllm_alias
 
 
 @pytest.fixture

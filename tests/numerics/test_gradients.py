@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from verl.trainer.ppo.core_algos import agg_loss, kl_penalty
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl import step as steps
-from reinforcepp_verl.adapters import ESTIMATORS, reinforcepp_policy_loss
 from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
 
 ROWS, LENGTH, VOCABULARY = 8, 12, 7
 MODES = ["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl.adapters import ESTIMATORS as BY_NAME
-from reinforcepp_verl.adapters import reinforcepp_policy_loss
+from reinforcepp_verl.integration.adapters import ESTIMATORS as BY_NAME
+from reinforcepp_verl.integration.adapters import reinforcepp_policy_loss
 
 ROWS, LENGTH, FEATURES = 8, 12, 5
 MODES = ["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]

@@ -7,12 +7,12 @@ from omegaconf import OmegaConf
 from verl.trainer.ppo.core_algos import compute_rloo_outcome_advantage, kl_penalty
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl import step as steps
-from reinforcepp_verl.adapters import ESTIMATORS, reinforcepp_policy_loss
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.estimators import reinforcepp_baseline
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import PRESETS
+from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
 
 VERL = {"unbiased_variance": True, "reward_clip": None}
 

@@ -18,11 +18,11 @@ from verl.trainer.ppo.core_algos import (
 )
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl.adapters import reinforcepp_policy_loss
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.estimators import reinforcepp, reinforcepp_baseline
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.config.search_path import config_dir
+from reinforcepp_verl.integration.adapters import reinforcepp_policy_loss
 
 property_test = settings(max_examples=60, deadline=None, derandomize=True)
 OURS = {"reinforce": reinforcepp, "reinforce_baseline": reinforcepp_baseline}

@@ -17,11 +17,11 @@ from verl.trainer.ppo.core_algos import (
     compute_reinforce_plus_plus_outcome_advantage,
 )
 
-from reinforcepp_verl import step as steps
-from reinforcepp_verl.adapters import ESTIMATORS
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import PRESETS
+from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration.adapters import ESTIMATORS
 
 BOTH = ["reinforcepp", "reinforcepp_baseline"]
 every_preset = pytest.mark.parametrize("preset", PRESETS)

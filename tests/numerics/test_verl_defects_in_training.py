@@ -17,10 +17,10 @@ from verl.trainer.ppo.core_algos import (
 from verl.trainer.ppo.ray_trainer import apply_kl_penalty
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl import step as steps
-from reinforcepp_verl import trainer
-from reinforcepp_verl.adapters import ESTIMATORS, reinforcepp_policy_loss
 from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration import trainers
+from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
 
 OLD = torch.tensor([[0.5, 0.5, 0.5, 0.1]]).log()
 NEW = torch.tensor([[0.7, 0.3, 0.55, 0.9]]).log()
@@ -100,8 +100,8 @@ def test_b13_rejected_tokens_stay_in_the_denominator_of_the_token_mean(monkeypat
         assert (keys, partition_id) == (batch.keys, "train")
         queue.update({name: fields[name] for name in fields.keys()})
 
-    monkeypatch.setattr(trainer.tq, "kv_batch_get", get)
-    monkeypatch.setattr(trainer.tq, "kv_batch_put", put)
+    monkeypatch.setattr(trainers.tq, "kv_batch_get", get)
+    monkeypatch.setattr(trainers.tq, "kv_batch_put", put)
 
     token_loss = torch.tensor([[1.0, 9.0, 9.0, 2.0], [9.0, 9.0, 0.0, 0.0], [3.0, 4.0, 5.0, 0.0]])
     accepted = queue["response_mask"].to_padded_tensor(0)
@@ -113,7 +113,7 @@ def test_b13_rejected_tokens_stay_in_the_denominator_of_the_token_mean(monkeypat
 
     assert token_mean() == pytest.approx(15 / 9)
     mask_before = queue["loss_mask"].to_padded_tensor(0)
-    rejected = trainer._count_rejections(batch, mask_before)
+    rejected = trainers._count_rejections(batch, mask_before)
     assert rejected == pytest.approx(4 / 9)
     assert token_mean() == pytest.approx(15 / 5)
     assert torch.equal(queue["loss_mask"].values(), torch.cat(after))

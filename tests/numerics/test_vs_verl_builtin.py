@@ -16,9 +16,9 @@ from verl.trainer.ppo.core_algos import (
 )
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl import step as steps
-from reinforcepp_verl.adapters import ESTIMATORS, reinforcepp_policy_loss
 from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
 
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
 UIDS = np.array(["p", "q", "p", "q", "r", "r"], dtype=object)

@@ -34,13 +34,13 @@ def test_entry_point_is_a_module_because_verl_calls_nothing():
 
 def test_vllm_entry_point_is_a_function_because_vllm_calls_it():
     [entry_point] = metadata.entry_points(group="vllm.general_plugins", name="reinforcepp_cpu")
-    assert entry_point.value == "reinforcepp_verl.cpu.vllm_plugin:register"
+    assert entry_point.value == "reinforcepp_verl.integration.cpu.vllm_plugin:register"
     assert callable(entry_point.load())
 
 
 @pytest.mark.parametrize(
     "code",
-    ["import verl", "import reinforcepp_verl.plugin", "import reinforcepp_verl.sampler"],
+    ["import verl", "import reinforcepp_verl.plugin", "import reinforcepp_verl.integration.replay_buffer"],
     ids=["verl first", "plugin first", "sampler first"],
 )
 def test_it_is_registered_whatever_is_imported_first(code):

@@ -8,8 +8,8 @@ import sys
 
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
 
-from reinforcepp_verl import patches
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
+from reinforcepp_verl.integration import verl_patches
 
 HANDLE = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
 
@@ -23,7 +23,7 @@ def handles(monkeypatch, raylet, attempt):
 
 def test_both_ends_of_a_run_meet_and_no_other_run_does(monkeypatch):
     ours = handles(monkeypatch, "17", "/runs/a/attempt_1")
-    assert ours[0] == ours[1] == patches.own_socket(HANDLE) != HANDLE
+    assert ours[0] == ours[1] == verl_patches.own_socket(HANDLE) != HANDLE
     others = {handles(monkeypatch, *other)[0] for other in (("18", "/runs/a/attempt_1"), ("17", "/runs/b/attempt_1"))}
     assert len(others) == 2 and ours[0] not in others
     # The longest path of a socket has 107 bytes.

@@ -14,9 +14,9 @@ from verl.trainer.ppo.core_algos import (
     get_policy_loss_fn,
 )
 
-from reinforcepp_verl import adapters
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.config import search_path
+from reinforcepp_verl.integration import adapters
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_verls_own_functions_stay_as_they_are():
 
 @pytest.mark.skipif(not cpu_platform_wanted(), reason="this machine has an accelerator")
 def test_the_cpu_platform_is_registered_where_it_is_wanted():
-    assert PlatformRegistry.get("cpu").__module__ == "reinforcepp_verl.cpu.platform"
+    assert PlatformRegistry.get("cpu").__module__ == "reinforcepp_verl.integration.cpu.platform"
 
 
 def test_registering_twice_is_harmless(run_plugin_again):

@@ -20,7 +20,7 @@ from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.v1 import trainer_base
 
 from reinforcepp_verl.data.arithmetic import build_tokenizer
-from reinforcepp_verl.rewards.manager import NAME, ReinforceppRewardManager
+from reinforcepp_verl.integration.reward_manager import NAME, ReinforceppRewardManager
 
 TOKENIZER = build_tokenizer()
 EOS = TOKENIZER.eos_token_id

@@ -7,8 +7,8 @@ import inspect
 from verl.experimental.agent_loop.agent_loop import AgentLoopManager, AgentLoopWorker
 from verl.workers.rollout.vllm_rollout import vllm_async_server
 
-from reinforcepp_verl.rollout_seeds import SeededAgentLoopWorker, answer_seed
-from reinforcepp_verl.sampler import _row_order
+from reinforcepp_verl.integration.replay_buffer import _row_order
+from reinforcepp_verl.integration.rollout_seeds import SeededAgentLoopWorker, answer_seed
 
 
 def test_seeds_differ_by_run_step_prompt_answer_and_kind_and_stay_the_same():

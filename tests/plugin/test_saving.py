@@ -12,13 +12,13 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from reinforcepp_verl import optimiser
 from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, create
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.guards import GuardError
+from reinforcepp_verl.integration import optimizer_settings
+from reinforcepp_verl.integration.checkpointing import SavingTrainer
 from reinforcepp_verl.runs.metrics import flatten, recorded
-from reinforcepp_verl.saving import SavingTrainer
 
 VAL = "val-core/task/acc/mean@1"
 
@@ -355,7 +355,7 @@ def test_workers_get_the_settings_of_the_configuration_only_if_they_differ_from_
     config.actor_rollout_ref.actor.optim.lr /= 2
     OmegaConf.save(config, start / store.CONFIG)
     changed = attempt(WithCritic, start=start)
-    assert changed.actor_rollout_wg.asked == [optimiser.keep_settings, optimiser.restore_settings]
+    assert changed.actor_rollout_wg.asked == [optimizer_settings.keep_settings, optimizer_settings.restore_settings]
     assert changed.critic_wg.asked == []
     (start / store.CONFIG).unlink()
     of_another_trainer = attempt(WithCritic, start=start)

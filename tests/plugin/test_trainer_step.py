@@ -12,14 +12,14 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.core_algos import AdaptiveKLController
 from verl.trainer.ppo.v1 import trainer_base
 
-from reinforcepp_verl import reward_watch, trainer
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.estimators import reinforcepp
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config.nodes import RewardErrorOptions
-from reinforcepp_verl.reward_watch import RewardFailureError, RewardWatch
-from reinforcepp_verl.step import UndilutedKL
+from reinforcepp_verl.integration import reward_errors, trainers
+from reinforcepp_verl.integration.batch_context import UndilutedKL
+from reinforcepp_verl.integration.reward_errors import RewardFailureError, RewardWatch
 
 # A session of two rows, one of one row, an answer to another prompt, and a filler row.
 KEYS = ["a_0_0", "a_0_1", "a_1_0", "b_0_0", "padf_0_0"]
@@ -76,14 +76,14 @@ def queue(monkeypatch):
             "rollout_log_probs": ragged(-1.0),
         }
     )
-    for module in (trainer_base, trainer, reward_watch):
+    for module in (trainer_base, trainers, reward_errors):
         monkeypatch.setattr(module, "tq", made)
     return made
 
 
 def compute(queue, **algorithm):
     """Run one step's advantage computation; return the trainer and the metrics."""
-    ours = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+    ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
     node = {
         "adv_estimator": "reinforcepp",
         "gamma": 1.0,
@@ -160,14 +160,14 @@ def test_rates_are_over_answers_not_rows(queue):
 
 def test_too_many_errors_stop_the_step_under_any_estimator(queue):
     for ours in (True, False):
-        stopped = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+        stopped = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
         stopped.ours, stopped.reward_watch = ours, RewardWatch(RewardErrorOptions(min_count=1))
         with pytest.raises(RewardFailureError, match="1 of 3 answers could not be scored.*the first: E: boom; correct"):
             stopped._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {})
 
 
 def test_too_many_errors_stop_a_validation_too(queue):
-    stopped = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+    stopped = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
     stopped.validation_watch = RewardWatch(RewardErrorOptions(min_count=2))
     columns = {"reward": [0.0, 0.0, 1.0], "reward_error": [1.0, 1.0, 0.0], "error": ["error: E: boom", "timeout", None]}
     with pytest.raises(RewardFailureError, match="2 of 3 answers"):
@@ -178,7 +178,7 @@ def test_too_many_errors_stop_a_validation_too(queue):
 
 
 def test_a_validation_without_errors_does_not_excuse_those_of_training(queue):
-    ours = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+    ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
     ours.reward_watch, ours.validation_watch = (RewardWatch(RewardErrorOptions(min_count=2)) for _ in range(2))
     fine = {"reward": [1.0], "reward_error": [0.0], "error": [None]}
     ours.reward_watch.look([FAILED, FINE])
@@ -189,7 +189,7 @@ def test_a_validation_without_errors_does_not_excuse_those_of_training(queue):
 
 
 def test_an_estimator_that_is_not_ours_is_left_to_verl(queue):
-    ours = trainer.ReinforceppSync.__new__(trainer.ReinforceppSync)
+    ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
     node = {"adv_estimator": "rloo", "gamma": 1.0, "lam": 1.0, "use_kl_in_reward": False, "rollout_correction": None}
     ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
     ours.ours, metrics = False, {}

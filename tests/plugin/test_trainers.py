@@ -12,14 +12,14 @@ from verl.trainer.ppo.core_algos import AdaptiveKLController, FixedKLController
 from verl.trainer.ppo.v1 import PPOTrainer, get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
-from reinforcepp_verl import trainer
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory, Moments
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config.nodes import RewardErrorOptions
-from reinforcepp_verl.reward_watch import RewardWatch
-from reinforcepp_verl.sampler import ReinforceppReplayBuffer
-from reinforcepp_verl.step import UndilutedKL
+from reinforcepp_verl.integration import trainers
+from reinforcepp_verl.integration.batch_context import UndilutedKL
+from reinforcepp_verl.integration.replay_buffer import ReinforceppReplayBuffer
+from reinforcepp_verl.integration.reward_errors import RewardWatch
 
 MODES = ["sync", "colocate_async", "separate_async"]
 
@@ -73,14 +73,14 @@ def test_verls_methods_that_we_extend_are_still_there(method, parameters):
 
 def test_verl_reads_the_fields_that_we_read_and_sets_loss_mask_once():
     source = inspect.getsource(PPOTrainer._compute_advantage)
-    for name in ("uid", *trainer.READ):
+    for name in ("uid", *trainers.READ):
         assert f'"{name}"' in source
     assert '"loss_mask"' not in source, "verl updates loss_mask itself: ours need not"
     save = inspect.getsource(PPOTrainer._save_checkpoint)
     assert "global_step_{self.global_steps}" in save
 
 
-class Stub(trainer.ReinforceppTrainer):
+class Stub(trainers.ReinforceppTrainer):
     """The mixin alone, with as much of a trainer as its methods touch."""
 
     def __init__(self, folder, **options):
@@ -144,7 +144,7 @@ class Queue:
 
     def __init__(self, monkeypatch):
         self.put = {}
-        monkeypatch.setattr(trainer.tq, "kv_batch_put", lambda keys, partition_id, fields: self.put.update(fields))
+        monkeypatch.setattr(trainers.tq, "kv_batch_put", lambda keys, partition_id, fields: self.put.update(fields))
         self.batch = type("Batch", (), {"keys": ["a_0_0", "a_1_0"], "partition_id": "train", "__len__": lambda _: 2})()
 
 

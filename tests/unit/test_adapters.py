@@ -8,12 +8,12 @@ import torch
 from omegaconf import OmegaConf
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl.adapters import ESTIMATORS, reinforcepp_policy_loss
 from reinforcepp_verl.algorithm import estimators
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import OPENRLHF
-from reinforcepp_verl.step import Step, active, current
+from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
+from reinforcepp_verl.integration.batch_context import Step, active, current
 
 NAN = float("nan")
 REWARDS = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.5, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, 0.0]])

@@ -112,8 +112,8 @@ def test_step_scores_of_an_agent_loop_reach_the_estimator(sketches, monkeypatch)
     from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
     from verl.trainer.ppo.v1 import agent_loop_tq
 
-    from reinforcepp_verl import step as steps
-    from reinforcepp_verl.adapters import ESTIMATORS
+    from reinforcepp_verl.integration import batch_context as steps
+    from reinforcepp_verl.integration.adapters import ESTIMATORS
 
     answer, written = "a=1\nso\nb", {}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from reinforcepp_verl.config.nodes import RewardErrorOptions
-from reinforcepp_verl.reward_watch import RewardFailureError, RewardWatch, reported_in_validation
+from reinforcepp_verl.integration.reward_errors import RewardFailureError, RewardWatch, reported_in_validation
 
 FINE = {"reward_error": 0.0, "reward_timeout": 0.0}
 FAILED = {"reward_error": 1.0, "reward_timeout": 0.0, "error": "error: KeyError: 'verdict'"}

@@ -10,9 +10,9 @@ from tensordict.tensorclass import NonTensorStack
 from verl.trainer.ppo.v1 import replay_buffer
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
-from reinforcepp_verl import reward_watch
 from reinforcepp_verl.config.nodes import RewardErrorOptions
-from reinforcepp_verl.sampler import FailedRolloutError, ReinforceppReplayBuffer, StalledRolloutError
+from reinforcepp_verl.integration import reward_errors
+from reinforcepp_verl.integration.replay_buffer import FailedRolloutError, ReinforceppReplayBuffer, StalledRolloutError
 
 
 def build(trainer_mode="sync", **options):
@@ -59,7 +59,7 @@ def test_no_progress_within_the_deadline_raises_and_progress_resets_it():
 def test_time_in_which_nobody_waits_does_not_count(monkeypatch):
     buffer = build(poll_interval_s=0.0, stall_deadline_s=60)
     clock = iter([0.0, 1.0, 500.0, 501.0])
-    monkeypatch.setattr("reinforcepp_verl.sampler.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("reinforcepp_verl.integration.replay_buffer.time.monotonic", lambda: next(clock))
     for _ in range(4):  # 499 s of training lie between the second look and the third
         buffer._check_progress("train")
 
@@ -101,10 +101,10 @@ class Queue:
 def filtering(monkeypatch, broken, trainer_mode="sync"):
     """Build a buffer that filters groups of two answers out, watched as our trainer does it."""
     queue = Queue(broken)
-    for module in (replay_buffer, reward_watch):
+    for module in (replay_buffer, reward_errors):
         monkeypatch.setattr(module, "tq", queue)
     buffer = build(trainer_mode, filter_groups=True, filter_groups_metric="acc", train_batch_size=2)
-    buffer.filtered_watch = reward_watch.RewardWatch(RewardErrorOptions())
+    buffer.filtered_watch = reward_errors.RewardWatch(RewardErrorOptions())
     return buffer
 
 
@@ -121,7 +121,7 @@ def evict(buffer, uid):
 def test_groups_filtered_out_since_nothing_can_be_scored_stop_the_run(monkeypatch, trainer_mode):
     buffer = filtering(monkeypatch, broken="ab", trainer_mode=trainer_mode)
     evict(buffer, "a")
-    with pytest.raises(reward_watch.RewardFailureError, match="6 of 6 answers could not be scored.*boom"):
+    with pytest.raises(reward_errors.RewardFailureError, match="6 of 6 answers could not be scored.*boom"):
         evict(buffer, "b")
 
 

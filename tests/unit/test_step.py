@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
-from reinforcepp_verl.step import UndilutedKL, measure, non_finite_rows, session_index
+from reinforcepp_verl.integration.batch_context import UndilutedKL, measure, non_finite_rows, session_index
 
 NAN, INF = float("nan"), float("inf")
 

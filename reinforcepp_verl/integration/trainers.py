@@ -18,16 +18,16 @@ from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_to_nested
 
-from reinforcepp_verl import step as steps
-from reinforcepp_verl.adapters import ESTIMATORS
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
 from reinforcepp_verl.guards.limits import Guards
-from reinforcepp_verl.reward_watch import RewardWatch, reported, reported_in_validation
-from reinforcepp_verl.saving import SavingTrainer
-from reinforcepp_verl.step import UndilutedKL, measure, non_finite_rows
+from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration.adapters import ESTIMATORS
+from reinforcepp_verl.integration.batch_context import UndilutedKL, measure, non_finite_rows
+from reinforcepp_verl.integration.checkpointing import SavingTrainer
+from reinforcepp_verl.integration.reward_errors import RewardWatch, reported, reported_in_validation
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
@@ -74,7 +74,9 @@ class ReinforceppTrainer(SavingTrainer):
         self.guards.verdict()
 
     def _build_replay_buffer(self) -> ReplayBuffer:
-        from reinforcepp_verl.sampler import WatchedReplayBuffer  # who imports it first imports this module with it
+        from reinforcepp_verl.integration.replay_buffer import (
+            WatchedReplayBuffer,  # who imports it first imports this module with it
+        )
 
         buffer = super()._build_replay_buffer()
         if isinstance(buffer, WatchedReplayBuffer):

@@ -10,13 +10,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from reinforcepp_verl import step as steps
 from reinforcepp_verl.algorithm import estimators
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.losses import clipped_surrogate, masked_mean
 from reinforcepp_verl.algorithm.normalise import Estimate
 from reinforcepp_verl.algorithm.options import FAMILY
 from reinforcepp_verl.config.nodes import read_options
+from reinforcepp_verl.integration import batch_context as steps
 
 if TYPE_CHECKING:
     from verl.workers.config import ActorConfig

@@ -13,7 +13,7 @@ from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
-from reinforcepp_verl.cpu.environment import CPU_ENVIRONMENT
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:

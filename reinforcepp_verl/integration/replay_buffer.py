@@ -17,7 +17,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from reinforcepp_verl.config.nodes import SamplerOptions
 from reinforcepp_verl.guards.watch import Watch
-from reinforcepp_verl.reward_watch import RewardWatch, reported
+from reinforcepp_verl.integration.reward_errors import RewardWatch, reported
 
 # Longer than any pause between two looks for the same batch, shorter than a training step that matters.
 PAUSE_S = 5.0

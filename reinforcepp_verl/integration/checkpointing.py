@@ -20,12 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
-from reinforcepp_verl import optimiser
 from reinforcepp_verl.checkpoints import identity, manifest, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.guards.weights import finite_weights
+from reinforcepp_verl.integration import optimizer_settings
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
@@ -150,7 +150,7 @@ class SavingTrainer(Base):
             return
         if (source / store.CONFIG).is_file():
             self.before = cast(DictConfig, OmegaConf.load(source / store.CONFIG))
-        with optimiser.configured(self._workers_with_other_settings()):
+        with optimizer_settings.configured(self._workers_with_other_settings()):
             super()._load_checkpoint()
         state = source / store.STATE
         self.load_state(json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {})
