@@ -24,7 +24,7 @@ from reinforcepp_verl.checkpoints import identity, manifest, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
-from reinforcepp_verl.guards.weights import finite_weights
+from reinforcepp_verl.guards.finite_weights import finite_weights
 from reinforcepp_verl.integration import optimizer_settings
 
 if TYPE_CHECKING:

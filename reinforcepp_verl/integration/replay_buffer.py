@@ -16,7 +16,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from reinforcepp_verl.config.nodes import SamplerOptions
-from reinforcepp_verl.guards.watch import Watch
+from reinforcepp_verl.guards.watchdog import Watch
 from reinforcepp_verl.integration.reward_errors import RewardWatch, reported
 
 # Longer than any pause between two looks for the same batch, shorter than a training step that matters.

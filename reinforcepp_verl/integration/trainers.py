@@ -22,7 +22,7 @@ from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
-from reinforcepp_verl.guards.limits import Guards
+from reinforcepp_verl.guards.metric_guards import Guards
 from reinforcepp_verl.integration import batch_context as steps
 from reinforcepp_verl.integration.adapters import ESTIMATORS
 from reinforcepp_verl.integration.batch_context import UndilutedKL, measure, non_finite_rows

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from reinforcepp_verl.common.run_folder import Attempt
-from reinforcepp_verl.guards.names import ENGINE, TRAINER, title_of
+from reinforcepp_verl.guards.process_names import ENGINE, TRAINER, title_of
 
 LINES_SHOWN = 2
 LINE_LENGTH = 400

@@ -11,7 +11,7 @@ import pytest
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.guards import GuardError
-from reinforcepp_verl.guards.limits import Guards
+from reinforcepp_verl.guards.metric_guards import Guards
 
 NAN, INFINITE = math.nan, math.inf
 FINE = {"actor/grad_norm": 0.3, "actor/loss": -0.1, "actor/entropy": 1.0, "training/rollout_probs_diff_mean": 1e-4}

@@ -14,10 +14,10 @@ from collections.abc import Callable
 import pytest
 import ray
 
-from reinforcepp_verl.guards import watch
-from reinforcepp_verl.guards.names import TITLES, title_of
-from reinforcepp_verl.guards.parts import find_parts
-from reinforcepp_verl.guards.watch import Watch, training_place
+from reinforcepp_verl.guards import watchdog
+from reinforcepp_verl.guards.actors import find_parts
+from reinforcepp_verl.guards.process_names import TITLES, title_of
+from reinforcepp_verl.guards.watchdog import Watch, training_place
 
 DEADLINE_S = 1.0
 LONG_S = 30.0
@@ -133,7 +133,7 @@ def test_an_engine_may_take_its_time_to_load_and_then_must_answer(watched, start
     assert wait_until(watched.look, 2 * DEADLINE_S) is None
     ray.get(server.become.remote("hung"))
     assert "vLLM engine vllm_server_0_0 (pid" in (trouble := wait_until(watched.look, LONG_S)) and "hangs" in trouble
-    monkeypatch.setattr(watch, "SILENT_S", DEADLINE_S)
+    monkeypatch.setattr(watchdog, "SILENT_S", DEADLINE_S)
     assert ["vLLM engine vllm_server_0_0 (pid" in silent for silent in watched.silent()] == [True]
 
 
@@ -150,7 +150,7 @@ def test_a_job_that_was_stopped_as_a_whole_is_forgiven(watched, start, monkeypat
     assert wait_until(watched.look, DEADLINE_S) is None
     os.kill(pid, signal.SIGSTOP)
     time.sleep(2 * DEADLINE_S)
-    monkeypatch.setattr(watch, "PAUSE_S", DEADLINE_S)
+    monkeypatch.setattr(watchdog, "PAUSE_S", DEADLINE_S)
     trouble = watched.look()
     os.kill(pid, signal.SIGCONT)
     assert trouble is None

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from reinforcepp_verl.guards import GuardError
-from reinforcepp_verl.guards.weights import finite_weights
+from reinforcepp_verl.guards.finite_weights import finite_weights
 
 RANKS = 2
 SICK = "model.layers.1.mlp.down_proj.weight"

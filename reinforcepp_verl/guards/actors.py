@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray._private.state import state as ray_state
 
-from reinforcepp_verl.guards.names import CONTROLLER, ENGINE, FSDP_WORKER, title_of
+from reinforcepp_verl.guards.process_names import CONTROLLER, ENGINE, FSDP_WORKER, title_of
 
 TRANSFER_QUEUE = "transfer_queue"
 """The namespace of its controller."""

@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from reinforcepp_verl.config.guard_options import GUARDS_NODE
-from reinforcepp_verl.guards.parts import Part, ask, find_parts
+from reinforcepp_verl.guards.actors import Part, ask, find_parts
 
 # Below verl's logger, which has a handler of its own in the trainer: vLLM silences the root logger up to ERROR.
 logger = logging.getLogger(f"verl.{__name__}")
