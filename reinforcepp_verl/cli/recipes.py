@@ -18,7 +18,7 @@ def recipes(
 
     Example:  reinforcepp recipes
     """
-    from reinforcepp_verl import recipe_list
+    from reinforcepp_verl.sizing import recipe_list
 
     listed = recipe_list.recipes()
     if markdown:

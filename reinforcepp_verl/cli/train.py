@@ -64,7 +64,7 @@ def _train(config: DictConfig) -> None:
 def _check(config: DictConfig) -> None:
     stop_if_wrong(config, elsewhere=True)
     from reinforcepp_verl.preflight import platform
-    from reinforcepp_verl.preflight.sizing.show import show_plan
+    from reinforcepp_verl.sizing.show_plan import show_plan
 
     typer.echo(OmegaConf.to_yaml(config, resolve=True))
     show_plan(config, Console(stderr=True))
@@ -76,7 +76,7 @@ def _check(config: DictConfig) -> None:
 
 def note_missing_model(config: DictConfig) -> None:
     """Say that the start of the training has to download the model, if it has."""
-    from reinforcepp_verl.preflight.sizing.models import model_folder
+    from reinforcepp_verl.sizing.model_size import model_folder
 
     if (name := config.actor_rollout_ref.model.path) and model_folder(name) is None:
         typer.echo(f"# {name} is not on this machine: the start of the training downloads it", err=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config.reading import is_count, trainer_mode, value
-from reinforcepp_verl.preflight.sizing.layout import Layout, longest, needs_reference
+from reinforcepp_verl.sizing.layout import Layout, longest, needs_reference
 
 ROOT = "actor_rollout_ref"
 ACTOR, REF, ROLLOUT = f"{ROOT}.actor", f"{ROOT}.ref", f"{ROOT}.rollout"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config.reading import is_count, is_number, trainer_mode, value
-from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout
-from reinforcepp_verl.preflight.sizing.memory import BYTES, FSDP, RANKS
+from reinforcepp_verl.sizing.layout import ACTOR, ROLLOUT, Layout
+from reinforcepp_verl.sizing.memory_estimate import BYTES, FSDP, RANKS
 
 JUDGE = "reward.reward_model"
 SERVERS = ("vllm", "sglang")

@@ -8,8 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config.reading import first_line, is_count, value
-from reinforcepp_verl.preflight.sizing.layout import ROLLOUT, Layout, longest
-from reinforcepp_verl.preflight.sizing.models import ModelSize, model_folder, model_size
+from reinforcepp_verl.sizing.layout import ROLLOUT, Layout, longest
+from reinforcepp_verl.sizing.model_size import ModelSize, model_folder, model_size
 
 MODEL = "actor_rollout_ref.model"
 LENGTHS = "data.max_prompt_length + data.max_response_length"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.config.reading import is_number, value
-from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
-from reinforcepp_verl.preflight.sizing.memory import FSDP, GIB, MemoryEstimate, estimate
-from reinforcepp_verl.preflight.sizing.models import ModelSize, model_size
+from reinforcepp_verl.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
+from reinforcepp_verl.sizing.memory_estimate import FSDP, GIB, MemoryEstimate, estimate
+from reinforcepp_verl.sizing.model_size import ModelSize, model_size
 
 GPU = "hardware.gpu_memory_gib"
 MODEL = "actor_rollout_ref.model.path"

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.preflight.data import PREPARED
-from reinforcepp_verl.preflight.sizing.models import model_folder
+from reinforcepp_verl.sizing.model_size import model_folder
 
 ACTOR, CRITIC, JUDGE = "actor_rollout_ref.model", "critic.model", "reward.reward_model"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")

@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config.reading import first_line, value
-from reinforcepp_verl.preflight.sizing.models import model_folder
+from reinforcepp_verl.sizing.model_size import model_folder
 
 CORRECTION = "algorithm.rollout_correction"
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig
 
-from reinforcepp_verl import recipe_list
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import problems
 from reinforcepp_verl.preflight.data import PREPARED
+from reinforcepp_verl.sizing import recipe_list
 
 ROOT = Path(__file__).parents[2]
 RECIPES = search_path.recipe_names()

@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import memory
-from reinforcepp_verl.preflight.sizing.memory import ENGINE_WORKSPACE, GIB, OVERHEAD, estimate
-from reinforcepp_verl.preflight.sizing.models import KNOWN, ModelSize, model_folder, model_size
-from reinforcepp_verl.preflight.sizing.step import StepPlan, normalised_over
+from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE, GIB, OVERHEAD, estimate
+from reinforcepp_verl.sizing.model_size import KNOWN, ModelSize, model_folder, model_size
+from reinforcepp_verl.sizing.step_plan import StepPlan, normalised_over
 
 # One layer of 100 parameters, 50 outside it; everything else is small enough to multiply in one's head.
 TINY = ModelSize(

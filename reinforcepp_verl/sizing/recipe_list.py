@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.preflight import memory
-from reinforcepp_verl.preflight.sizing.memory import GIB
-from reinforcepp_verl.preflight.sizing.step import StepPlan
+from reinforcepp_verl.sizing.memory_estimate import GIB
+from reinforcepp_verl.sizing.step_plan import StepPlan
 
 FIELDS = ("Hardware", "Memory", "Prepare", "Train", "Sources", "Result")
 COLUMNS = ("recipe", "what", "hardware", "answers a step", "updates", "tokens", "GiB a GPU, estimated")

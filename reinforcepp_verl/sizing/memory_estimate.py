@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.preflight.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
-from reinforcepp_verl.preflight.sizing.models import ModelSize
+from reinforcepp_verl.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
+from reinforcepp_verl.sizing.model_size import ModelSize
 
 GIB = 2**30
 # auto: the data type in config.json, which is of 16 bits in what is trained today.

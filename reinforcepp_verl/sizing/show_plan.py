@@ -8,9 +8,9 @@ from rich.table import Table
 
 from reinforcepp_verl.config.reading import did_you_mean, value
 from reinforcepp_verl.preflight import memory
-from reinforcepp_verl.preflight.sizing.memory import GIB, MemoryEstimate
-from reinforcepp_verl.preflight.sizing.models import KNOWN
-from reinforcepp_verl.preflight.sizing.step import StepPlan, normalised_over
+from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate
+from reinforcepp_verl.sizing.model_size import KNOWN
+from reinforcepp_verl.sizing.step_plan import StepPlan, normalised_over
 
 
 def show_plan(config: DictConfig, console: Console) -> None:
