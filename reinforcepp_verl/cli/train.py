@@ -63,14 +63,14 @@ def _train(config: DictConfig) -> None:
 
 def _check(config: DictConfig) -> None:
     stop_if_wrong(config, elsewhere=True)
-    from reinforcepp_verl.preflight import platform
+    from reinforcepp_verl.preflight import machine
     from reinforcepp_verl.sizing.show_plan import show_plan
 
     typer.echo(OmegaConf.to_yaml(config, resolve=True))
     show_plan(config, Console(stderr=True))
     typer.echo("# configuration is sound", err=True)
     note_missing_model(config)
-    for problem in platform.accelerator(config):
+    for problem in machine.accelerator(config):
         typer.echo(f"# it cannot train here: {problem}", err=True)
 
 

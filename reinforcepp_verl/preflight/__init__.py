@@ -10,24 +10,24 @@ from collections.abc import Callable
 from omegaconf import DictConfig
 
 from reinforcepp_verl.preflight import (
-    algorithm,
-    batches,
-    checkpoint,
-    data,
+    algorithm_settings,
+    batch_sizes,
+    data_files,
     engines,
-    guards,
-    keys,
-    legacy,
-    lengths,
-    memory,
-    model,
-    names,
-    platform,
-    plugin,
+    gpu_memory,
+    guard_limits,
+    legacy_keys,
+    machine,
+    model_files,
+    plugin_installed,
     references,
-    reward,
+    registered_names,
+    reward_function,
+    run_settings,
     secrets,
-    trainer,
+    sequence_lengths,
+    start_checkpoint,
+    unknown_keys,
     verl_validation,
 )
 
@@ -37,16 +37,16 @@ Check = Callable[[DictConfig], list[str]]
 # that default would only hide the cause. Sizes of the model import transformers, the last two stages verl: seconds.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
-    (keys.check, legacy.check, secrets.check),
+    (unknown_keys.check, legacy_keys.check, secrets.check),
     (
-        *(algorithm.check, batches.check, trainer.check, platform.check, platform.accelerator),
-        *(plugin.check, data.check, model.check, reward.check, guards.check),
+        *(algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check, machine.accelerator),
+        *(plugin_installed.check, data_files.check, model_files.check, reward_function.check, guard_limits.check),
     ),
     (engines.check,),
-    (checkpoint.check,),
-    (lengths.check,),
-    (memory.check,),
-    (names.check,),
+    (start_checkpoint.check,),
+    (sequence_lengths.check,),
+    (gpu_memory.check,),
+    (registered_names.check,),
     (verl_validation.check,),
 )
 
@@ -57,7 +57,7 @@ def problems(config: DictConfig, *, elsewhere: bool = False) -> list[str]:
     `elsewhere`: the configuration is for another machine, so this one needs no accelerator.
     """
     for stage in STAGES:
-        checks = [check for check in stage if not (elsewhere and check is platform.accelerator)]
+        checks = [check for check in stage if not (elsewhere and check is machine.accelerator)]
         found = [problem for check in checks for problem in check(config)]
         if found:
             return found

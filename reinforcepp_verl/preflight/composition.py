@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from reinforcepp_verl.algorithm.options import NODE, option_types
 from reinforcepp_verl.config.reading import did_you_mean, first_line
 from reinforcepp_verl.config.schema import known_keys
-from reinforcepp_verl.preflight.keys import GROUPS, group_names, unknown_key
+from reinforcepp_verl.preflight.unknown_keys import GROUPS, group_names, unknown_key
 
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append to your config")
 

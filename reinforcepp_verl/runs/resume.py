@@ -19,7 +19,7 @@ from reinforcepp_verl.checkpoints import identity, store
 from reinforcepp_verl.checkpoints.store import Saved
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.preflight import problems
-from reinforcepp_verl.preflight.trainer import CHECKPOINTS
+from reinforcepp_verl.preflight.run_settings import CHECKPOINTS
 from reinforcepp_verl.runs import launch, processes, saved_config
 from reinforcepp_verl.runs.console import say
 from reinforcepp_verl.runs.history import validation_key

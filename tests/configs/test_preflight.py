@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from reinforcepp_verl.common import hardware
 from reinforcepp_verl.config import schema, search_path
-from reinforcepp_verl.preflight import batches, names, problems, verl_validation
+from reinforcepp_verl.preflight import batch_sizes, problems, registered_names, verl_validation
 
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -298,7 +298,7 @@ def test_verl_source_gives_the_fields_of_its_dataclasses():
 
 
 def test_a_divisor_is_suggested_for_every_number():
-    assert [batches._largest_divisor(number, 48) for number in (64, 7, 0)] == [32, 7, 1]
+    assert [batch_sizes._largest_divisor(number, 48) for number in (64, 7, 0)] == [32, 7, 1]
 
 
 # --- the machine
@@ -321,7 +321,7 @@ def test_a_divisor_is_suggested_for_every_number():
     ],
 )
 def test_device_against_machine(compose, monkeypatch, nodes, platform, overrides, fragment):
-    from reinforcepp_verl.preflight.platform import accelerator, check
+    from reinforcepp_verl.preflight.machine import accelerator, check
 
     monkeypatch.setattr(hardware, "DEVICE_NODES", nodes)
     monkeypatch.delenv("VERL_PLATFORM")
@@ -353,7 +353,7 @@ def test_a_switched_off_plugin(compose, monkeypatch, policy):
 
 @pytest.mark.parametrize("policy", ["auto", "reinforcepp", "other, Reinforcepp"])
 def test_a_plugin_that_is_switched_on(compose, monkeypatch, policy):
-    from reinforcepp_verl.preflight.plugin import check
+    from reinforcepp_verl.preflight.plugin_installed import check
 
     monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", policy)
     assert check(compose(RECIPE)) == []
@@ -366,7 +366,7 @@ def test_a_switch_in_the_workers_environment(compose):
 
 
 def test_a_plugin_that_is_not_installed(compose, monkeypatch):
-    monkeypatch.setattr("reinforcepp_verl.preflight.plugin.entry_points", lambda **_: ())
+    monkeypatch.setattr("reinforcepp_verl.preflight.plugin_installed.entry_points", lambda **_: ())
     [problem] = problems(compose(RECIPE))
     assert "verl.plugins: no installed package offers reinforcepp" in problem and "pip install -e ." in problem
 
@@ -382,7 +382,7 @@ def test_a_plugin_that_fails_to_import(compose, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "reinforcepp_verl.plugin", None)
     monkeypatch.delattr("reinforcepp_verl.plugin", raising=False)
-    [problem] = names.check(compose(RECIPE))
+    [problem] = registered_names.check(compose(RECIPE))
     assert problem.startswith("reinforcepp_verl.plugin: the import fails with ModuleNotFoundError")
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import problems
-from reinforcepp_verl.preflight.data import PREPARED
+from reinforcepp_verl.preflight.data_files import PREPARED
 from reinforcepp_verl.sizing import recipe_list
 
 ROOT = Path(__file__).parents[2]

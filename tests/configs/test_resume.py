@@ -20,7 +20,7 @@ from reinforcepp_verl.checkpoints import identity, manifest, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.preflight import checkpoint as preflight
+from reinforcepp_verl.preflight import start_checkpoint as preflight
 from reinforcepp_verl.runs import launch, resume
 from reinforcepp_verl.runs.resume import NothingLeftError, prepare
 

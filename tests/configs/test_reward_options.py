@@ -14,7 +14,7 @@ from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.nodes import RewardErrorOptions, read_reward_errors
 from reinforcepp_verl.integration.reward_manager import ReinforceppRewardManager
-from reinforcepp_verl.preflight import keys, reward
+from reinforcepp_verl.preflight import reward_function, unknown_keys
 from reinforcepp_verl.preflight.composition import explain
 
 ARITHMETIC, MATH = "+recipe=math_rlvr/arithmetic_cpu", "+reward_function=math"
@@ -32,7 +32,7 @@ def compose(*overrides: str):
 def test_the_math_reward_is_chosen_by_one_word_and_its_options_need_no_plus():
     config = compose(ARITHMETIC, MATH, f"{KWARGS}.score_scale=plus_minus_one")
     assert "reward_function" not in config, "Hydra took +reward_function= for a plain key"
-    assert reward.check(config) == keys.check(config) == []
+    assert reward_function.check(config) == unknown_keys.check(config) == []
     expected = MathRewardOptions(score_scale="plus_minus_one")
     assert OmegaConf.to_object(config.reward.custom_reward_function.reward_kwargs) == expected
     score = get_custom_reward_fn(config)
@@ -104,7 +104,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("overrides", "start", "fix"), BROKEN, ids=[case[0] for case in BROKEN])
 def test_the_preflight_refuses_what_the_types_allow(overrides, start, fix):
-    [problem] = reward.check(compose(ARITHMETIC, *overrides.split()))
+    [problem] = reward_function.check(compose(ARITHMETIC, *overrides.split()))
     assert "\n" not in problem
     assert problem.startswith(start)
     assert fix in problem
@@ -121,7 +121,7 @@ def test_the_preflight_refuses_what_the_types_allow(overrides, start, fix):
 )
 def test_the_preflight_accepts(overrides):
     config = compose(ARITHMETIC, *overrides.split())
-    assert reward.check(config) == keys.check(config) == []
+    assert reward_function.check(config) == unknown_keys.check(config) == []
 
 
 def test_the_node_is_read_as_written_and_without_one_the_defaults_hold():

@@ -21,7 +21,7 @@ from reinforcepp_verl.data.arithmetic import build_tokenizer
 from reinforcepp_verl.data.folder import CONTENTS
 from reinforcepp_verl.data.loading import checksum
 from reinforcepp_verl.data.sources import SOURCES
-from reinforcepp_verl.preflight import data as preflight
+from reinforcepp_verl.preflight import data_files as preflight
 
 FIXTURES = Path(__file__).parents[1] / "data"
 ROWS = {

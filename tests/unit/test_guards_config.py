@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.config.nodes import read_guards
 from reinforcepp_verl.config.schema import compose_base
-from reinforcepp_verl.preflight import guards, keys
+from reinforcepp_verl.preflight import guard_limits, unknown_keys
 
 SAMPLER = "trainer.v1.sampler.sampler_kwargs"
 
@@ -56,7 +56,7 @@ def test_the_sampler_is_handed_both_deadlines():
     ],
 )
 def test_the_check_refuses_what_the_types_allow(overrides, start, fix):
-    [problem] = guards.check(compose(*overrides.split()))
+    [problem] = guard_limits.check(compose(*overrides.split()))
     assert "\n" not in problem
     assert problem.startswith(start)
     assert fix in problem
@@ -72,5 +72,5 @@ def test_the_check_refuses_what_the_types_allow(overrides, start, fix):
 )
 def test_the_check_accepts(overrides):
     config = compose(*overrides.split())
-    assert guards.check(config) == []
-    assert not [problem for problem in keys.check(config) if "guards" in problem]
+    assert guard_limits.check(config) == []
+    assert not [problem for problem in unknown_keys.check(config) if "guards" in problem]

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import search_path
-from reinforcepp_verl.preflight import memory
+from reinforcepp_verl.preflight import gpu_memory
 from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE, GIB, OVERHEAD, estimate
 from reinforcepp_verl.sizing.model_size import KNOWN, ModelSize, model_folder, model_size
 from reinforcepp_verl.sizing.step_plan import StepPlan, normalised_over
@@ -176,15 +176,15 @@ def test_micro_batches_by_rows_hold_whole_sequences():
 
 def test_the_advice_makes_it_fit():
     config = compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=h100")
-    (problem,) = memory.check(config)
+    (problem,) = gpu_memory.check(config)
     change = problem.rpartition("; set ")[2].split()
-    assert memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=h100", *change)) == []
+    assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=h100", *change)) == []
 
 
 def test_nothing_is_judged_on_the_cpu_or_without_a_size():
-    assert memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=cpu")) == []
+    assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=cpu")) == []
     unknown = "actor_rollout_ref.model.path=nobody/nothing"
-    assert memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", unknown)) == []
+    assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", unknown)) == []
 
 
 def test_plan_of_a_step_by_hand():

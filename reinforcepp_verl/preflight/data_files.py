@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.config.reading import did_you_mean, is_count, value
 from reinforcepp_verl.data.sources import SOURCES
-from reinforcepp_verl.preflight.table import Table, UnreadableTableError, read
+from reinforcepp_verl.preflight.data_table import Table, UnreadableTableError, read
 
 TRAIN, VAL = "data.train_files", "data.val_files"
 PREPARED = ("arithmetic", "word_problems", *SOURCES)

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.preflight.data import PREPARED
+from reinforcepp_verl.preflight.data_files import PREPARED
 from reinforcepp_verl.sizing.model_size import model_folder
 
 ACTOR, CRITIC, JUDGE = "actor_rollout_ref.model", "critic.model", "reward.reward_model"
