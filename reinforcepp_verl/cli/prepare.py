@@ -125,16 +125,16 @@ def _refuse(task: Task, names: list[str]) -> None:
 def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
     # Imported here, as torch and transformers take seconds that `--help` need not wait for.
     if task is Task.arithmetic:
-        from reinforcepp_verl.data.arithmetic import prepare_arithmetic_command
+        from reinforcepp_verl.tasks.arithmetic_task import prepare_arithmetic_command
 
         prepare_arithmetic_command(out, seed, force)
     else:
-        from reinforcepp_verl.data.word_problems import prepare_word_problems_command
+        from reinforcepp_verl.tasks.word_problems import prepare_word_problems_command
 
         prepare_word_problems_command(out, seed, force)
 
 
 def _prepare_source(task: Task, out: Path, force: bool, options: dict[str, Any]) -> None:
-    from reinforcepp_verl.data.prepare import prepare_command
+    from reinforcepp_verl.data.prepare_source import prepare_command
 
     prepare_command(task.value, out, force=force, **options)

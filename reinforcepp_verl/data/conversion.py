@@ -12,9 +12,9 @@ from typing import Any
 
 from reinforcepp_verl.config.reading import did_you_mean
 from reinforcepp_verl.data.loading import Split
+from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Message, Row, UnusableRowError
 from reinforcepp_verl.data.sources import Pairs, Questions, Source
-from reinforcepp_verl.data.templates import Template
 
 
 @dataclass

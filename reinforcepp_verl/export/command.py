@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from reinforcepp_verl.data.folder import replaced
+from reinforcepp_verl.data.prepared_folder import replaced
 from reinforcepp_verl.export.check import TOLERANCE, Findings, check, empty_model
 from reinforcepp_verl.export.folder import MANIFEST, refuse_unless_free, write_manifest
 from reinforcepp_verl.export.shards import Shards, open_shards

@@ -39,8 +39,8 @@ def compose() -> Callable[..., DictConfig]:
 @pytest.fixture(scope="session")
 def arithmetic(tmp_path_factory) -> Path:
     """A folder with data/arithmetic in it: real questions and tokenizer, untrained model."""
-    from reinforcepp_verl.data import arithmetic as task
-    from reinforcepp_verl.data.warm_start import WarmStart, build_model
+    from reinforcepp_verl.tasks import arithmetic_task as task
+    from reinforcepp_verl.tasks.warm_start import WarmStart, build_model
 
     root = tmp_path_factory.mktemp("arithmetic")
     folder = root / "data" / "arithmetic"

@@ -11,11 +11,11 @@ from statistics import fmean
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from reinforcepp_verl.data import templates
-from reinforcepp_verl.data.word_problems import TEMPLATE
-from reinforcepp_verl.data.word_templates import FORMATS
+from reinforcepp_verl.data import prompt_templates
 from reinforcepp_verl.rewards.verifier import compare_plain, normal_form
 from reinforcepp_verl.runs import processes
+from reinforcepp_verl.tasks.word_problems import TEMPLATE
+from reinforcepp_verl.tasks.word_templates import FORMATS
 
 pytestmark = pytest.mark.e2e
 
@@ -97,7 +97,7 @@ def test_prepared_formats_train_evaluate_and_export(reinforcepp, workplace, tmp_
     reinforcepp("export", "runs/latest", "--out", str(tmp_path / "model"), "--dtype", "float32")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    chat = templates.find(TEMPLATE).chat("Ada has 3 eggs and buys 4 more. How many eggs does Ada have?")
+    chat = prompt_templates.find(TEMPLATE).chat("Ada has 3 eggs and buys 4 more. How many eggs does Ada have?")
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     text = tokenizer.decode(model.generate(**prompt, max_new_tokens=32, do_sample=False)[0], skip_special_tokens=True)
     assert r"\boxed{" in text

@@ -19,8 +19,8 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.v1 import trainer_base
 
-from reinforcepp_verl.data.arithmetic import build_tokenizer
 from reinforcepp_verl.integration.reward_manager import NAME, ReinforceppRewardManager
+from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
 TOKENIZER = build_tokenizer()
 EOS = TOKENIZER.eos_token_id

@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from verl.utils import hf_tokenizer
 from verl.utils.tokenizer import normalize_token_ids
 
-from reinforcepp_verl.data import arithmetic, arithmetic_model
-from reinforcepp_verl.data.arithmetic import Question, build_tokenizer, prepare, split_questions, write_parquet
-from reinforcepp_verl.data.arithmetic_model import AdditionWarmStart, measure, noisy_sums, train
-from reinforcepp_verl.data.warm_start import build_model
 from reinforcepp_verl.rewards.arithmetic import compute_score
+from reinforcepp_verl.tasks import arithmetic_model, arithmetic_task
+from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart, measure, noisy_sums, train
+from reinforcepp_verl.tasks.arithmetic_task import Question, build_tokenizer, prepare, split_questions, write_parquet
+from reinforcepp_verl.tasks.warm_start import build_model
 
 TINY = AdditionWarmStart(hidden_size=32, layers=1, careful_steps=3, sloppy_steps=2, batch_size=8)
 
@@ -82,7 +82,7 @@ def test_answers_decode_to_the_ground_truth(tokenizer):
     for ids, question in zip(encoded, questions, strict=True):
         assert tokenizer.decode(ids).startswith(question.answer + "<eos>")
         text = tokenizer.decode(ids, skip_special_tokens=True)
-        assert compute_score(arithmetic.DATA_SOURCE, text, question.answer)["score"] == 1.0
+        assert compute_score(arithmetic_task.DATA_SOURCE, text, question.answer)["score"] == 1.0
 
 
 def test_model_is_small_and_in_fp32(tokenizer):
@@ -147,7 +147,7 @@ def test_saved_model_reloads_with_identical_logits(product, tokenizer):
 
 
 def test_prepare_writes_a_complete_product_and_leaves_nothing_beside_it(product):
-    assert {path.name for path in product.iterdir()} == arithmetic.CONTENTS
+    assert {path.name for path in product.iterdir()} == arithmetic_task.CONTENTS
     assert [path.name for path in product.parent.iterdir()] == [product.name]
     manifest = json.loads((product / "manifest.json").read_text())
     assert (manifest["train_questions"], manifest["val_questions"]) == (7588, 512)
@@ -172,7 +172,7 @@ def test_prepare_makes_an_incomplete_product_again(tmp_path):
     prepare(tmp_path, settings=TINY)
     (tmp_path / "val.parquet").unlink()
     prepare(tmp_path, settings=TINY)
-    assert {path.name for path in tmp_path.iterdir()} == arithmetic.CONTENTS
+    assert {path.name for path in tmp_path.iterdir()} == arithmetic_task.CONTENTS
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_failed_prepare_leaves_the_old_product_alone(tmp_path):
 
 
 def test_command_closes_with_a_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(arithmetic, "AdditionWarmStart", lambda: TINY)
-    arithmetic.prepare_arithmetic_command(tmp_path / "out")
+    monkeypatch.setattr(arithmetic_task, "AdditionWarmStart", lambda: TINY)
+    arithmetic_task.prepare_arithmetic_command(tmp_path / "out")
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("7588", "512", "sampled", "greedy", "seconds"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reinforcepp_verl.data import answers, templates
+from reinforcepp_verl.data import answers, prompt_templates
 from reinforcepp_verl.data.conversion import Conversion
 from reinforcepp_verl.data.loading import Split
 from reinforcepp_verl.data.overlap import Sieve, normalise, question_key
@@ -13,7 +13,7 @@ from reinforcepp_verl.data.sources import SOURCES
 
 
 def convert(name: str, *raw: dict) -> tuple[list[dict], Conversion]:
-    conversion = Conversion(SOURCES[name], "train", templates.find("bare"))
+    conversion = Conversion(SOURCES[name], "train", prompt_templates.find("bare"))
     return list(conversion.rows(Split("some.jsonl", table=raw))), conversion
 
 

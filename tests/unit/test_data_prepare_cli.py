@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from reinforcepp_verl.cli import app
-from reinforcepp_verl.data.arithmetic import build_tokenizer
-from reinforcepp_verl.data.folder import CONTENTS
 from reinforcepp_verl.data.loading import checksum
+from reinforcepp_verl.data.prepared_folder import CONTENTS
 from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.preflight import data_files as preflight
+from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
 FIXTURES = Path(__file__).parents[1] / "data"
 ROWS = {

@@ -11,8 +11,8 @@ import pytest
 from verl.utils.reward_score import default_compute_score
 
 from reinforcepp_verl.cli.prepare import Task
-from reinforcepp_verl.data import loading, templates
-from reinforcepp_verl.data.prepare import prepare, request
+from reinforcepp_verl.data import loading, prompt_templates
+from reinforcepp_verl.data.prepare_source import prepare, request
 from reinforcepp_verl.data.rows import QUESTIONS
 from reinforcepp_verl.data.sources import SOURCES, Questions
 
@@ -60,14 +60,14 @@ def test_verls_own_scorer_accepts_the_ground_truth_in_the_form_that_the_prompt_a
 
 def test_templates_fill_in_the_question_and_leave_latex_alone():
     question = r"What is $\frac{1}{2} + \text{question}$?"
-    assert templates.find("boxed").chat(question) == [
+    assert prompt_templates.find("boxed").chat(question) == [
         {
             "role": "user",
             "content": f"{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}.",
         }
     ]
-    assert [message["role"] for message in templates.find("boxed_system").chat(question)] == ["system", "user"]
-    assert templates.find("bare").chat(question)[0]["content"] == question
+    assert [message["role"] for message in prompt_templates.find("boxed_system").chat(question)] == ["system", "user"]
+    assert prompt_templates.find("bare").chat(question)[0]["content"] == question
 
 
 def test_answer_line_is_the_prompt_that_dapo_came_with(tmp_path):
@@ -81,7 +81,7 @@ def test_answer_line_is_the_prompt_that_dapo_came_with(tmp_path):
 def test_template_of_a_users_own(tmp_path):
     file = tmp_path / "pirate.yaml"
     file.write_text('system: Talk like a pirate.\nuser: "Arr: {question}"\n')
-    template = templates.find(str(file))
+    template = prompt_templates.find(str(file))
     assert (template.name, template.chat("1+1?")[1]["content"]) == ("pirate", "Arr: 1+1?")
 
 
@@ -101,7 +101,7 @@ def test_template_that_cannot_be_used(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=f"^--template: .*{message}"):
-        templates.find(str(tmp_path / name) if name.endswith("yaml") else name)
+        prompt_templates.find(str(tmp_path / name) if name.endswith("yaml") else name)
 
 
 @pytest.mark.parametrize(("name", "subset"), [("gsm8k", "main"), ("math", "data")])

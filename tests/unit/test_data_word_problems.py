@@ -16,10 +16,12 @@ from verl.utils import hf_tokenizer
 from verl.utils.tokenizer import normalize_token_ids
 
 from reinforcepp_verl.cli import app
-from reinforcepp_verl.data import templates, word_model, word_problems
+from reinforcepp_verl.data import prompt_templates
 from reinforcepp_verl.data.answers import after_hashes, last_boxed
-from reinforcepp_verl.data.warm_start import build_model
-from reinforcepp_verl.data.word_model import (
+from reinforcepp_verl.rewards.math import compute_score
+from reinforcepp_verl.tasks import word_model, word_problems
+from reinforcepp_verl.tasks.warm_start import build_model
+from reinforcepp_verl.tasks.word_model import (
     MAX_ANSWER_TOKENS,
     MAX_PROMPT_TOKENS,
     WordProblemWarmStart,
@@ -27,9 +29,8 @@ from reinforcepp_verl.data.word_model import (
     build_tokenizer,
     texts,
 )
-from reinforcepp_verl.data.word_problems import TEMPLATE, prepare
-from reinforcepp_verl.data.word_templates import FORMATS, problems, row
-from reinforcepp_verl.rewards.math import compute_score
+from reinforcepp_verl.tasks.word_problems import TEMPLATE, prepare
+from reinforcepp_verl.tasks.word_templates import FORMATS, problems, row
 
 TINY = WordProblemWarmStart(hidden_size=32, layers=1, careful_steps=2, sloppy_steps=2, batch_size=8)
 FRACTION = r"\$\\frac\{(\d+)\}\{(\d+)\}\$"
@@ -56,7 +57,7 @@ EVERY = [problem for found in ALL.values() for problem in found]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer(texts(EVERY, templates.find(TEMPLATE)))
+    return build_tokenizer(texts(EVERY, prompt_templates.find(TEMPLATE)))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_rows_have_the_columns_of_their_sources():
 
 
 def test_tokenizer_knows_every_text_and_gives_it_back(tokenizer):
-    template = templates.find(TEMPLATE)
+    template = prompt_templates.find(TEMPLATE)
     for problem in EVERY:
         prompt = word_model.prompt_text(tokenizer, template.chat(problem.question))
         answers = [answer_text(w, boxed=b) for w in (*problem.right, *problem.wrong) for b in (True, False)]
@@ -150,7 +151,7 @@ def test_tokenizer_knows_every_text_and_gives_it_back(tokenizer):
 
 def test_chat_has_roles_and_ends_where_the_assistant_begins(product):
     loaded = hf_tokenizer(str(product[0] / "model"))
-    chat = templates.find(TEMPLATE).chat("Ada has 3 eggs and buys 4 more.")
+    chat = prompt_templates.find(TEMPLATE).chat("Ada has 3 eggs and buys 4 more.")
     ids = normalize_token_ids(loaded.apply_chat_template(chat, add_generation_prompt=True, tokenize=True))
     assert loaded.decode(ids) == (
         "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
@@ -210,7 +211,7 @@ def test_model_is_small_in_fp32_and_loads(product, tokenizer):
 
 def test_sloppy_teacher_errs_as_often_as_it_should(tokenizer):
     settings = WordProblemWarmStart(wrong=1.0, unboxed=1.0, batch_size=32)
-    rows = [{"prompt": templates.find(TEMPLATE).chat(problem.question)} for problem in EVERY]
+    rows = [{"prompt": prompt_templates.find(TEMPLATE).chat(problem.question)} for problem in EVERY]
     demonstrations = word_model._Demonstrations(EVERY, rows, tokenizer, settings)
     for sloppy in (False, True):
         generator = torch.Generator().manual_seed(0)

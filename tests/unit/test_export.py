@@ -28,10 +28,10 @@ from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 
 from reinforcepp_verl.checkpoints import manifest, store
 from reinforcepp_verl.cli import app
-from reinforcepp_verl.data.arithmetic import build_tokenizer
 from reinforcepp_verl.export import check, command, merge
 from reinforcepp_verl.export.shards import Shards, open_shards
 from reinforcepp_verl.runs.checkpoint import find
+from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
 RANKS = 2
 STEP = 7

@@ -11,14 +11,15 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reinforcepp_verl.data import prepare as sources
-from reinforcepp_verl.data import templates, word_model
+from reinforcepp_verl.data import prepare_source as sources
+from reinforcepp_verl.data import prompt_templates
 from reinforcepp_verl.data.rows import Row
 from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN
-from reinforcepp_verl.data.toy import Manifest, make_once, show
-from reinforcepp_verl.data.warm_start import Progress
-from reinforcepp_verl.data.word_model import WordProblemWarmStart
-from reinforcepp_verl.data.word_templates import FORMATS, Problem, problems, row
+from reinforcepp_verl.tasks import word_model
+from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show
+from reinforcepp_verl.tasks.warm_start import Progress
+from reinforcepp_verl.tasks.word_model import WordProblemWarmStart
+from reinforcepp_verl.tasks.word_templates import FORMATS, Problem, problems, row
 
 PRODUCT, VERSION = "reinforcepp-word-problems", 1
 CONTENTS = frozenset({"raw", *FORMATS, "train.parquet", "val.parquet", "model", "manifest.json"})
@@ -70,7 +71,7 @@ def _make(folder: Path, seed: int, settings: WordProblemWarmStart, progress: Pro
     train, val = _together(folder, TRAIN, "train.parquet"), _together(folder, TEST, "val.parquet")
     asked = {problem.question: problem for found in made.values() for problem in found}
     taught = [asked[row["extra_info"]["question"]] for row in train]
-    tokenizer = word_model.build_tokenizer(word_model.texts(asked.values(), templates.find(TEMPLATE)))
+    tokenizer = word_model.build_tokenizer(word_model.texts(asked.values(), prompt_templates.find(TEMPLATE)))
     model = word_model.train(taught, train, tokenizer, seed=seed, settings=settings, progress=progress)
     tokenizer.save_pretrained(folder / "model")
     model.save_pretrained(folder / "model")

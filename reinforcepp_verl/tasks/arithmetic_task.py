@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from reinforcepp_verl.data import arithmetic_model
-from reinforcepp_verl.data.arithmetic_model import AdditionWarmStart
-from reinforcepp_verl.data.toy import Manifest, make_once, show
-from reinforcepp_verl.data.warm_start import Progress
+from reinforcepp_verl.tasks import arithmetic_model
+from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart
+from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show
+from reinforcepp_verl.tasks.warm_start import Progress
 
 DATA_SOURCE = "reinforcepp/arithmetic"
 VALIDATION_QUESTIONS = 512

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from reinforcepp_verl.data import warm_start
+from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Message, Row
-from reinforcepp_verl.data.templates import Template
-from reinforcepp_verl.data.warm_start import Accuracy, Progress, WarmStart, reproducible
-from reinforcepp_verl.data.word_templates import Problem, Working
 from reinforcepp_verl.rewards.math import compute_score
+from reinforcepp_verl.tasks import warm_start
+from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, reproducible
+from reinforcepp_verl.tasks.word_templates import Problem, Working
 
 MAX_PROMPT_TOKENS, MAX_ANSWER_TOKENS = 64, 32
 SPECIAL_TOKENS = {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "unk_token": "<|unk|>"}

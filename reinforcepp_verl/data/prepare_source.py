@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
-from reinforcepp_verl.data import loading, overlap, summary, templates
+from reinforcepp_verl.data import data_summary, loading, overlap, prompt_templates
 from reinforcepp_verl.data.conversion import Conversion
-from reinforcepp_verl.data.folder import PICTURE, PRODUCT, existing_manifest, replaced, write_manifest
 from reinforcepp_verl.data.loading import Split
 from reinforcepp_verl.data.overlap import Sieve
+from reinforcepp_verl.data.prepared_folder import PICTURE, PRODUCT, existing_manifest, replaced, write_manifest
+from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Row
 from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN, Questions, Source
-from reinforcepp_verl.data.templates import Template
 
 VERSION = 1
 MAX_UNUSABLE = 0.01
@@ -84,10 +84,10 @@ def request(
         raise ValueError(f"--max-unusable is {max_unusable}: give a share between 0 and 1")
     if (against or keep_overlap) and TRAIN not in entry.splits:
         raise ValueError(f"{task} is an evaluation without rows to train on: leave out --against and --keep-overlap")
-    default = entry.template if isinstance(entry, Questions) else templates.BARE
+    default = entry.template if isinstance(entry, Questions) else prompt_templates.BARE
     if template is not None and not isinstance(entry, Questions):
         raise ValueError(f"--template: {task} holds whole chats, which go into no template; leave it out")
-    filled = templates.find(template or default)
+    filled = prompt_templates.find(template or default)
     return Request(entry, source, filled, tuple(against), keep_overlap, max_unusable, tokenizer)
 
 
@@ -100,7 +100,7 @@ def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, An
     out = out.resolve()
     present = existing_manifest(out)
     asked = frozenset[bytes]().union(*(overlap.questions_of(path) for path in request.against))
-    ruler = summary.tokens(request.tokenizer) if request.tokenizer else summary.characters
+    ruler = data_summary.tokens(request.tokenizer) if request.tokenizer else data_summary.characters
     identity = request.identity()
     if present is not None and not force:
         if differing := [key for key, value in identity.items() if present.get(key) != value]:
@@ -120,7 +120,7 @@ def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any
     console = Console()
     with console.status(f"preparing {task}"):
         manifest = prepare(request(task, **options), out, force=force)
-    console.print(summary.table(manifest, out))
+    console.print(data_summary.table(manifest, out))
     for split, numbers in manifest["splits"].items():
         if numbers["overlap"]:
             example = repr(numbers["first_overlap"])
@@ -131,7 +131,7 @@ def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any
 
 
 def _make(
-    folder: Path, request: Request, identity: dict[str, Any], asked: frozenset[bytes], ruler: summary.Ruler
+    folder: Path, request: Request, identity: dict[str, Any], asked: frozenset[bytes], ruler: data_summary.Ruler
 ) -> dict[str, Any]:
     """Write everything into the new folder; the manifest comes last."""
     splits, profiles = {}, {}
@@ -142,10 +142,10 @@ def _make(
         asked |= sieve.questions if name == TEST else frozenset()
         table = pa.Table.from_pylist(rows, schema=request.source.schema)
         pq.write_table(table, folder / f"{name}.parquet", **WRITER)
-        profiles[name] = summary.profile(rows, ruler)
+        profiles[name] = data_summary.profile(rows, ruler)
         splits[name] = counts | profiles[name].numbers()
     order = [name for name in (TRAIN, TEST) if name in splits]
-    summary.plot({name: profiles[name] for name in order}, request.source.name, request.unit, folder / PICTURE)
+    data_summary.plot({name: profiles[name] for name in order}, request.source.name, request.unit, folder / PICTURE)
     files = {file.name: loading.checksum(file) for file in sorted(folder.iterdir())}
     manifest = {**identity, "splits": {name: splits[name] for name in order}, "files": files}
     write_manifest(folder, manifest)

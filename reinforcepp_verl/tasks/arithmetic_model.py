@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from reinforcepp_verl.data import warm_start
-from reinforcepp_verl.data.warm_start import Accuracy, Progress, WarmStart
+from reinforcepp_verl.tasks import warm_start
+from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart
 
 if TYPE_CHECKING:
-    from reinforcepp_verl.data.arithmetic import Question
+    from reinforcepp_verl.tasks.arithmetic_task import Question
 
 MAX_ANSWER_TOKENS = 4  # three digits and the end of sequence
 _PROBE_QUESTIONS = 512

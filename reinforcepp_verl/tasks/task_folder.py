@@ -13,8 +13,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
-from reinforcepp_verl.data.folder import owned_manifest, replaced, write_manifest
-from reinforcepp_verl.data.warm_start import Progress
+from reinforcepp_verl.data.prepared_folder import owned_manifest, replaced, write_manifest
+from reinforcepp_verl.tasks.warm_start import Progress
 
 Manifest = dict[str, Any]
 
