@@ -14,7 +14,7 @@ from reinforcepp_verl.config.math_reward_options import NODE, SCALES, MathReward
 from reinforcepp_verl.rewards import verifier
 from reinforcepp_verl.rewards.extraction import extract_answer
 from reinforcepp_verl.rewards.failures import NO_TRUTH
-from reinforcepp_verl.rewards.pool import shared_pool
+from reinforcepp_verl.rewards.worker_pool import shared_pool
 
 PRED_CHARS = 300
 """How much of an answer is kept in the rollout dumps."""

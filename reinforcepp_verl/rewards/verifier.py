@@ -8,10 +8,10 @@ from fractions import Fraction
 from functools import cache
 from typing import Any, NamedTuple
 
+from reinforcepp_verl.rewards.answer_words import words_differ
+from reinforcepp_verl.rewards.expression_limits import MAX_DIGITS, too_large, unbalanced
 from reinforcepp_verl.rewards.extraction import extract_answer
 from reinforcepp_verl.rewards.failures import NO_TRUTH
-from reinforcepp_verl.rewards.guards import MAX_DIGITS, too_large, unbalanced
-from reinforcepp_verl.rewards.words import words_differ
 
 
 class Verdict(NamedTuple):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reinforcepp_verl.rewards.pool import Outcome, WorkerPool, shared_pool
+from reinforcepp_verl.rewards.worker_pool import Outcome, WorkerPool, shared_pool
 
 
 @pytest.fixture
