@@ -69,7 +69,7 @@ def evaluate(
     from reinforcepp_verl.evaluation import show
     from reinforcepp_verl.evaluation.generations import read_generations
     from reinforcepp_verl.evaluation.report import Resampling, compare, evaluate
-    from reinforcepp_verl.runs.console import LastingConsole
+    from reinforcepp_verl.runs.run_console import LastingConsole
 
     console = LastingConsole()
     try:
@@ -129,8 +129,8 @@ def _parse_ks(text: str) -> list[int]:
 
 def _files(sources: list[Path], step: int | None, settings: list[str], console: Console) -> dict[Path, Path]:
     """Return the file of each source; answers of checkpoints are generated once all sources are known to be sound."""
+    from reinforcepp_verl.checkpoints.fsdp_checkpoint import is_checkpoint
     from reinforcepp_verl.evaluation.locate import locate
-    from reinforcepp_verl.runs.checkpoint import is_checkpoint
 
     checkpoints = [source for source in sources if is_checkpoint(source)]
     if settings and not checkpoints:
@@ -147,9 +147,9 @@ def _files(sources: list[Path], step: int | None, settings: list[str], console: 
 
 
 def _generate(checkpoints: list[Path], settings: list[str], console: Console) -> dict[Path, Path]:
+    from reinforcepp_verl.checkpoints.fsdp_checkpoint import find
     from reinforcepp_verl.evaluation.generate import prepare
     from reinforcepp_verl.evaluation.locate import locate
-    from reinforcepp_verl.runs.checkpoint import find
 
     ready = {source: prepare(find(source), settings) for source in checkpoints}
     files = {}

@@ -59,8 +59,8 @@ def export(
     """
     from rich.console import Console
 
-    from reinforcepp_verl.runs.checkpoint import find
-    from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
+    from reinforcepp_verl.checkpoints.fsdp_checkpoint import find
+    from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
 
     console = Console(file=sys.stdout)  # the one there is before verl's output is held back
     try:

@@ -45,8 +45,8 @@ def plot(
     Compare:  reinforcepp plot runs/rpp_seed1 runs/rpp_seed2 runs/grpo -o compare.svg
     """
     # Imported here because matplotlib would slow down every other command.
-    from reinforcepp_verl.runs.history import load_history
-    from reinforcepp_verl.runs.plot import plot_runs
+    from reinforcepp_verl.report.curves import plot_runs
+    from reinforcepp_verl.report.history import load_history
 
     folders = {run.resolve(): run for run in runs}  # once each, even if runs/latest names one of the others
     target = out or (runs[0].resolve() / "curves.png" if len(folders) == 1 else Path("comparison.png"))

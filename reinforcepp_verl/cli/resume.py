@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.cli.train import stop_if_wrong
-from reinforcepp_verl.runs.console import LastingConsole
+from reinforcepp_verl.runs.run_console import LastingConsole
 
 
 def create(context: typer.Context) -> None:
@@ -44,7 +44,7 @@ def resume(
 
     Stop one:     touch runs/latest/STOP
     """
-    from reinforcepp_verl.runs import resume as resuming
+    from reinforcepp_verl.runs import resume_run as resuming
 
     try:
         exit_code = resuming.resume(run, overrides or [], LastingConsole())

@@ -13,10 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
+from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.preflight import problems
 from reinforcepp_verl.runs import launch, saved_config
-from reinforcepp_verl.runs.checkpoint import Checkpoint
 
 EVALUATIONS = "evaluations"
 """Folder in the run; `runs/latest` goes on to mean the run itself."""

@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from reinforcepp_verl.checkpoints.fsdp_checkpoint import refuse_part
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.runs.checkpoint import refuse_part
 
 KEY = "trainer.validation_data_dir"
 FIX = "train with trainer.test_freq=N or trainer.val_before_train=true, which validate, or give a checkpoint of it"

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.data.prepared_folder import replaced
 from reinforcepp_verl.export.check import TOLERANCE, Findings, check, empty_model
 from reinforcepp_verl.export.folder import MANIFEST, refuse_unless_free, write_manifest
 from reinforcepp_verl.export.shards import Shards, open_shards
-from reinforcepp_verl.runs.checkpoint import Checkpoint
 
 SPARE_BYTES = 100 * 2**20
 """Room for tokenizer and configuration beside the weights."""

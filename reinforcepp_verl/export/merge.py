@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from verl.model_merger.base_model_merger import ModelMergerConfig
 from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
-from reinforcepp_verl.runs.checkpoint import Checkpoint
+from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 
 ADAPTER = "lora_adapter"
 

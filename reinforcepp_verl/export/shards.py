@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
-from reinforcepp_verl.runs.checkpoint import Checkpoint
-from reinforcepp_verl.runs.signals import Stopped
+from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
+from reinforcepp_verl.runs.stop_signals import Stopped
 
 LORA, BASE_LAYER, PEFT_PREFIX = "lora_", ".base_layer.", "base_model.model."
 """Parts of the names that PEFT gives to the weights of a model with an adapter."""

@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.runs.console import RunConsole
-from reinforcepp_verl.runs.metrics import MetricsFile, MetricsFollower
-from reinforcepp_verl.runs.signals import Stopped
-from reinforcepp_verl.runs.summary import Summary
+from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
+from reinforcepp_verl.runs.run_console import RunConsole
+from reinforcepp_verl.runs.run_summary import Summary
+from reinforcepp_verl.runs.stop_signals import Stopped
 
 LOOK_EVERY_S = 0.2
 STOP_GRACE_S = 10.0
@@ -97,7 +97,7 @@ def _environment(config: DictConfig, attempt: Attempt) -> dict[str, str]:
 @contextmanager
 def _training_process(attempt: Attempt, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
     """Start the worker in a session of its own, so that Ctrl-C reaches only us and we decide how it ends."""
-    command = [sys.executable, "-m", "reinforcepp_verl.runs.worker", str(attempt.path), str(os.getpid())]
+    command = [sys.executable, "-m", "reinforcepp_verl.runs.training_process", str(attempt.path), str(os.getpid())]
     with attempt.log.open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True

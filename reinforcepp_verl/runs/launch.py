@@ -16,11 +16,11 @@ from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt, RunFolder, create
 from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.runs.console import RunConsole, headline, say, show_outcome
-from reinforcepp_verl.runs.failure import explain
-from reinforcepp_verl.runs.metrics import MetricsFile, Record, start_step
-from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
-from reinforcepp_verl.runs.summary import Summary
+from reinforcepp_verl.runs.failure_cause import explain
+from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, start_step
+from reinforcepp_verl.runs.run_console import RunConsole, headline, say, show_outcome
+from reinforcepp_verl.runs.run_summary import Summary
+from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75

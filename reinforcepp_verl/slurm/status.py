@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.runs.history import load_history
+from reinforcepp_verl.report.history import load_history
 from reinforcepp_verl.slurm import queue
 from reinforcepp_verl.slurm.queue import QueuedJob
 from reinforcepp_verl.slurm.submit import JOB_ID

@@ -9,11 +9,11 @@ import pytest
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
+from reinforcepp_verl.checkpoints.fsdp_checkpoint import find
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.evaluation.generate import prepare
 from reinforcepp_verl.runs import launch
-from reinforcepp_verl.runs.checkpoint import find
 
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
 ROLLOUT = "actor_rollout_ref.rollout"

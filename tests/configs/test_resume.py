@@ -21,8 +21,8 @@ from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.preflight import start_checkpoint as preflight
-from reinforcepp_verl.runs import launch, resume
-from reinforcepp_verl.runs.resume import NothingLeftError, prepare
+from reinforcepp_verl.runs import launch, resume_run
+from reinforcepp_verl.runs.resume_run import NothingLeftError, prepare
 
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
 VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
@@ -138,15 +138,15 @@ def test_the_validation_of_the_last_step_is_made_up_for_where_epochs_decide_whic
 
 
 def test_a_signal_during_the_look_at_the_checkpoint_stops_the_run_like_any_other(run, monkeypatch):
-    monkeypatch.setattr(resume, "prepare", lambda run, overrides: os.kill(os.getpid(), signal.SIGUSR1))
-    assert resume.resume(run.path, [], Console(file=io.StringIO())) == 75
+    monkeypatch.setattr(resume_run, "prepare", lambda run, overrides: os.kill(os.getpid(), signal.SIGUSR1))
+    assert resume_run.resume(run.path, [], Console(file=io.StringIO())) == 75
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "summary.json"])
 def test_a_garbled_file_of_the_run_is_named(run, name):
     (run.path / name).write_text("{a: [")
     with pytest.raises(ValueError, match=f"{name}: "):
-        resume.resume(run.path, [], Console(file=io.StringIO()))
+        resume_run.resume(run.path, [], Console(file=io.StringIO()))
 
 
 def test_what_a_kill_behind_the_last_step_left_out_is_recorded(run):

@@ -18,7 +18,7 @@ from reinforcepp_verl.config import search_path
 from reinforcepp_verl.guards import GuardError
 from reinforcepp_verl.integration import optimizer_settings
 from reinforcepp_verl.integration.checkpointing import SavingTrainer
-from reinforcepp_verl.runs.metrics import flatten, recorded
+from reinforcepp_verl.runs.metrics_file import flatten, recorded
 
 VAL = "val-core/task/acc/mean@1"
 

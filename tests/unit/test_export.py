@@ -27,10 +27,10 @@ from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 
 from reinforcepp_verl.checkpoints import manifest, store
+from reinforcepp_verl.checkpoints.fsdp_checkpoint import find
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.export import check, command, merge
 from reinforcepp_verl.export.shards import Shards, open_shards
-from reinforcepp_verl.runs.checkpoint import find
 from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
 RANKS = 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reinforcepp_verl.runs.history import load_history, validation_key
+from reinforcepp_verl.report.history import load_history, validation_key
 
 ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 REWARD = "critic/score/mean"

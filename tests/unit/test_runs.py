@@ -12,11 +12,11 @@ from rich.console import Console
 
 from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.runs.console import COLUMNS, header, row, show_outcome
-from reinforcepp_verl.runs.failure import explain
-from reinforcepp_verl.runs.metrics import MetricsFile, MetricsFollower, flatten, mean_of_sources, recorded
-from reinforcepp_verl.runs.summary import Summary
-from reinforcepp_verl.runs.worker import describe, started_in_time
+from reinforcepp_verl.runs.failure_cause import explain
+from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower, flatten, mean_of_sources, recorded
+from reinforcepp_verl.runs.run_console import COLUMNS, header, row, show_outcome
+from reinforcepp_verl.runs.run_summary import Summary
+from reinforcepp_verl.runs.training_process import describe, started_in_time
 
 VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
 

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
-from reinforcepp_verl.runs.history import Curve, History, validation_key
+from reinforcepp_verl.report.history import Curve, History, validation_key
 
 # What each suffix writes as file metadata: no date and no version, so that the same runs give the same bytes.
 METADATA: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}

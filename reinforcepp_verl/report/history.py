@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from reinforcepp_verl.runs.metrics import MEAN_OF_SOURCES
+from reinforcepp_verl.runs.metrics_file import MEAN_OF_SOURCES
 
 Curve = tuple[np.ndarray, np.ndarray]
 

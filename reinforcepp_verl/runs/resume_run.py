@@ -20,12 +20,12 @@ from reinforcepp_verl.checkpoints.store import Saved
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.preflight import problems
 from reinforcepp_verl.preflight.run_settings import CHECKPOINTS
+from reinforcepp_verl.report.history import validation_key
 from reinforcepp_verl.runs import launch, processes, saved_config
-from reinforcepp_verl.runs.console import say
-from reinforcepp_verl.runs.history import validation_key
-from reinforcepp_verl.runs.metrics import MetricsFile, Record, flatten, recorded, start_step
-from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
-from reinforcepp_verl.runs.summary import Summary
+from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, flatten, recorded, start_step
+from reinforcepp_verl.runs.run_console import say
+from reinforcepp_verl.runs.run_summary import Summary
+from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
 
 SET_BY_RESUME = ("trainer.resume_mode", "trainer.resume_from_path", "trainer.val_before_train", "trainer.val_only")
 THIS_ATTEMPT_ONLY = "ray_kwargs"

@@ -1,6 +1,7 @@
 """The training process of a run: stock verl on the run's resolved configuration, and a note of why it failed.
 
-Started by `reinforcepp` as `python -m reinforcepp_verl.runs.worker ATTEMPT PID`, all output going to the attempt's log.
+Started by `reinforcepp` as `python -m reinforcepp_verl.runs.training_process ATTEMPT PID`;
+all output goes to the log of the attempt.
 """
 
 from __future__ import annotations

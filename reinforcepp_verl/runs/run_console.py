@@ -22,8 +22,8 @@ from rich.progress import (
 from rich.text import Text
 
 from reinforcepp_verl.common.run_folder import Attempt, RunFolder
-from reinforcepp_verl.runs.history import load_history, validation_key
-from reinforcepp_verl.runs.summary import Summary
+from reinforcepp_verl.report.history import load_history, validation_key
+from reinforcepp_verl.runs.run_summary import Summary
 
 # Heading, width, format and the verl metrics that may hold the value (the first that the record has is shown).
 COLUMNS = (
@@ -140,7 +140,7 @@ def show_outcome(folder: RunFolder, summary: Summary, console: Console) -> None:
         say(console, f"{summary.status}: {summary.steps} steps in {summary.seconds:.0f} s{_validation(summary)}")
     if summary.steps > 0:
         # Imported here: matplotlib takes a second that a run which fails at its start need not wait for.
-        from reinforcepp_verl.runs.plot import plot_runs
+        from reinforcepp_verl.report.curves import plot_runs
 
         try:
             plot_runs([load_history(folder.path)], folder.curves)
