@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from reinforcepp_verl import diagnosis
+from reinforcepp_verl.doctor import machine_checks
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -32,7 +32,7 @@ def doctor(
     """
     console = Console()
     with console.status("looking at this machine"):
-        findings = diagnosis.examine(ray=ray)
+        findings = machine_checks.examine(ray=ray)
     table = Table(box=None, pad_edge=False)
     for heading in ("check", "", "found"):
         table.add_column(heading, overflow="fold")

@@ -66,9 +66,9 @@ def evaluate(
     Compare:     reinforcepp eval base.jsonl trained.jsonl --k 1,8 --json results.json
     """
     # Imported here, so that other commands need not wait for it.
-    from reinforcepp_verl.evaluation import show
+    from reinforcepp_verl.evaluation import show_accuracy
+    from reinforcepp_verl.evaluation.accuracy_report import Resampling, compare, evaluate
     from reinforcepp_verl.evaluation.generations import read_generations
-    from reinforcepp_verl.evaluation.report import Resampling, compare, evaluate
     from reinforcepp_verl.runs.run_console import LastingConsole
 
     console = LastingConsole()
@@ -85,13 +85,13 @@ def evaluate(
     except (ValueError, OSError) as error:
         raise _refused(error) from error
     for report in reports:
-        show.print_report(report, console)
+        show_accuracy.print_report(report, console)
     for comparison in comparisons:
-        show.print_comparison(comparison, console)
-    show.print_legend(bool(comparisons), resampling, console)
+        show_accuracy.print_comparison(comparison, console)
+    show_accuracy.print_legend(bool(comparisons), resampling, console)
     if json_file is not None:
         try:
-            _write_json(json_file, show.as_json(reports, comparisons, resampling))
+            _write_json(json_file, show_accuracy.as_json(reports, comparisons, resampling))
         except ValueError as error:
             raise _refused(error) from error
 

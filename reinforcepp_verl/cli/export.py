@@ -16,7 +16,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reinforcepp_verl.export.command import Export
+    from reinforcepp_verl.export.export_checkpoint import Export
 
 
 class Dtype(str, Enum):
@@ -67,9 +67,9 @@ def export(
         with stopping_signals_raise(), console.status("looking at the checkpoint") as status:
             checkpoint = find(source)
             with _quiet():
-                from reinforcepp_verl.export import command
+                from reinforcepp_verl.export import export_checkpoint
 
-                done = command.export(checkpoint, out, dtype.value, force, status.update)
+                done = export_checkpoint.export(checkpoint, out, dtype.value, force, status.update)
     except Stopped as stop:
         typer.echo(f"error: stopped by {stop}", err=True)
         raise typer.Exit(stop.exit_code) from stop
@@ -91,8 +91,8 @@ def _show(done: Export, out: Path, dtype: str, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from reinforcepp_verl.evaluation.show import widen_pipe
-    from reinforcepp_verl.export.check import TOLERANCE
+    from reinforcepp_verl.evaluation.show_accuracy import widen_pipe
+    from reinforcepp_verl.export.verify_export import TOLERANCE
 
     checkpoint, findings = done.checkpoint, done.findings
     table = Table(box=None, pad_edge=False, show_header=False)

@@ -68,7 +68,7 @@ def submit(
         stop_if_wrong(config, elsewhere=True)
         note_missing_model(config)
         # Imported here, as a refused configuration needs none of it.
-        from reinforcepp_verl.slurm.submit import Request, submit
+        from reinforcepp_verl.slurm.submit_job import Request, submit
 
         with _errors_in_one_line():
             submit(config, Request(nodes=nodes, time=time, array=array, dry_run=dry_run, test_only=test_only))
@@ -86,7 +86,7 @@ def status(
 
     Example:  reinforcepp slurm status runs
     """
-    from reinforcepp_verl.slurm import status as listing
+    from reinforcepp_verl.slurm import job_status as listing
 
     with _errors_in_one_line():
         listing.show(runs_dir, Console(highlight=False))
@@ -95,27 +95,27 @@ def status(
 @slurm.command(hidden=True)
 def facts(run: Path, nodes: int) -> None:
     """Say what each of so many nodes needs for a run: DEVICE GPUS CPUS. For recipes/slurm/train.sbatch."""
-    from reinforcepp_verl.slurm import inside
+    from reinforcepp_verl.slurm import in_job
 
     with _errors_in_one_line():
-        typer.echo(inside.facts(run, nodes))
+        typer.echo(in_job.facts(run, nodes))
 
 
 @slurm.command(hidden=True)
 def versions() -> None:
     """Say which versions are installed on this node, in one line. For recipes/slurm/node.sh."""
-    from reinforcepp_verl.slurm import inside
+    from reinforcepp_verl.slurm import in_job
 
-    typer.echo(inside.versions())
+    typer.echo(in_job.versions())
 
 
 @slurm.command(hidden=True)
 def ready(address_file: Path, nodes: int, gpus: int, deadline_s: float) -> None:
     """Wait until the nodes of a job have joined its Ray cluster. For recipes/slurm/train.sbatch."""
-    from reinforcepp_verl.slurm import inside
+    from reinforcepp_verl.slurm import in_job
 
     try:
-        typer.echo(f"Ray at {inside.wait_for_ray(address_file, nodes, gpus, deadline_s)} is complete")
+        typer.echo(f"Ray at {in_job.wait_for_ray(address_file, nodes, gpus, deadline_s)} is complete")
     except TimeoutError as error:
         typer.echo(f"error: after {deadline_s:g} s: {error}", err=True)
         raise typer.Exit(1) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reinforcepp_verl.diagnosis import examine
+from reinforcepp_verl.doctor.machine_checks import examine
 
 
 @pytest.mark.e2e

@@ -6,10 +6,10 @@ import typer
 from packaging.specifiers import SpecifierSet
 from typer.testing import CliRunner
 
-from reinforcepp_verl import diagnosis
 from reinforcepp_verl.cli.doctor import doctor
-from reinforcepp_verl.diagnosis import Finding
-from reinforcepp_verl.probes import NO_ANSWER
+from reinforcepp_verl.doctor import machine_checks
+from reinforcepp_verl.doctor.machine_checks import Finding
+from reinforcepp_verl.doctor.subprocess_probes import NO_ANSWER
 
 app = typer.Typer()
 app.command()(doctor)
@@ -19,59 +19,59 @@ REGISTERED = {"advantage": True, "loss": True, "platform": "cpu"}
 
 def test_a_version_outside_the_requirement_fails_and_an_untried_one_warns():
     required, tested = SpecifierSet(">=2.11"), SpecifierSet("==2.13.0")
-    assert diagnosis.check_version("torch", "2.13.0+cpu", required, tested).status == "ok"
-    untried = diagnosis.check_version("torch", "2.12.0", required, tested)
+    assert machine_checks.check_version("torch", "2.13.0+cpu", required, tested).status == "ok"
+    untried = machine_checks.check_version("torch", "2.12.0", required, tested)
     assert (untried.status, untried.fix) == ("warn", "pip install torch==2.13.0")
-    assert diagnosis.check_version("torch", "2.10.0", required, tested).status == "fail"
+    assert machine_checks.check_version("torch", "2.10.0", required, tested).status == "fail"
 
 
 def test_a_missing_package_fails_but_for_the_optional_one():
-    assert diagnosis.check_version("ray", None, SpecifierSet(), SpecifierSet()).status == "fail"
-    flash = diagnosis.check_version("flash-attn", None, SpecifierSet(), SpecifierSet("==2.8.3"))
+    assert machine_checks.check_version("ray", None, SpecifierSet(), SpecifierSet()).status == "fail"
+    flash = machine_checks.check_version("flash-attn", None, SpecifierSet(), SpecifierSet("==2.8.3"))
     assert (flash.status, flash.fix) == ("warn", "pip install flash-attn==2.8.3")
 
 
 def test_pins_are_read_from_our_metadata_and_from_verls():
-    findings = {finding.name: finding.detail for finding in diagnosis.packages("cpu")}
+    findings = {finding.name: finding.detail for finding in machine_checks.packages("cpu")}
     assert "==0.9.1" in findings["verl"]
     assert "==2.13.0" in findings["torch"]
     assert "<=0.10.0" in findings["tensordict"]
     assert "flash-attn" not in findings
-    assert "flash-attn" in {finding.name for finding in diagnosis.packages("gpu")}
+    assert "flash-attn" in {finding.name for finding in machine_checks.packages("gpu")}
 
 
 def test_only_python_3_11_is_accepted():
-    assert [diagnosis.check_python(v).status for v in [(3, 10), (3, 11), (3, 12)]] == ["fail", "ok", "fail"]
+    assert [machine_checks.check_python(v).status for v in [(3, 10), (3, 11), (3, 12)]] == ["fail", "ok", "fail"]
 
 
 def test_accelerator_decides_the_cluster_file():
-    assert "+cluster=local" in diagnosis.check_accelerator(True, "").detail
-    assert "+cluster=cpu" in diagnosis.check_accelerator(True, "cpu").detail
-    assert "+cluster=cpu" in diagnosis.check_accelerator(False, "").detail
-    assert diagnosis.check_accelerator(False, "nvidia").status == "fail"
+    assert "+cluster=local" in machine_checks.check_accelerator(True, "").detail
+    assert "+cluster=cpu" in machine_checks.check_accelerator(True, "cpu").detail
+    assert "+cluster=cpu" in machine_checks.check_accelerator(False, "").detail
+    assert machine_checks.check_accelerator(False, "nvidia").status == "fail"
 
 
 def test_too_little_of_something_warns_with_a_fix():
-    little = diagnosis.check_amount("/dev/shm", 0.0625, 0.5, "GiB free", "enlarge it")
+    little = machine_checks.check_amount("/dev/shm", 0.0625, 0.5, "GiB free", "enlarge it")
     assert little == Finding("/dev/shm", "warn", "0.1 GiB free", "enlarge it")
-    assert diagnosis.check_amount("CPU cores", 2, 2, "", "more").status == "ok"
+    assert machine_checks.check_amount("CPU cores", 2, 2, "", "more").status == "ok"
 
 
 def test_instruction_set_matters_on_an_x86_cpu_only():
-    assert diagnosis.check_instruction_set("x86_64", frozenset({"sse4_2"}), "cpu").status == "fail"
-    assert diagnosis.check_instruction_set("x86_64", frozenset({"avx2", "avx512f"}), "cpu").detail == "avx2, avx512f"
-    assert diagnosis.check_instruction_set("x86_64", frozenset(), "gpu").status == "ok"
-    assert diagnosis.check_instruction_set("aarch64", frozenset(), "cpu").status == "ok"
+    assert machine_checks.check_instruction_set("x86_64", frozenset({"sse4_2"}), "cpu").status == "fail"
+    assert machine_checks.check_instruction_set("x86_64", frozenset({"avx2", "avx512f"}), "cpu").detail == "avx2, avx512f"
+    assert machine_checks.check_instruction_set("x86_64", frozenset(), "gpu").status == "ok"
+    assert machine_checks.check_instruction_set("aarch64", frozenset(), "cpu").status == "ok"
 
 
 def test_facts_of_this_machine_can_be_read():
-    assert diagnosis.memory_limit() > 0
-    assert diagnosis.check_entry_points().status == "ok"
+    assert machine_checks.memory_limit() > 0
+    assert machine_checks.check_entry_points().status == "ok"
 
 
 def test_registration_is_judged():
     def status(kind="cpu", **changes):
-        return diagnosis.check_registration("plugin", {**REGISTERED, **changes}, kind).status
+        return machine_checks.check_registration("plugin", {**REGISTERED, **changes}, kind).status
 
     assert status() == "ok"
     assert status(loss=False) == status(advantage=False) == status(error="ImportError: x") == "fail"
@@ -82,14 +82,14 @@ def test_registration_is_judged():
 
 def test_vllm_is_judged():
     cpu, none = {"platform": "CpuPlatform", "device": "cpu"}, {"platform": "UnspecifiedPlatform", "device": ""}
-    assert "community build" in diagnosis.check_vllm(cpu, "cpu").detail
-    assert "VLLM_TARGET_DEVICE" in diagnosis.check_vllm(none, "cpu").fix
-    assert diagnosis.check_vllm(none, "gpu").status == "fail"
-    assert diagnosis.check_vllm({"error": "ImportError: libx"}, "cpu").status == "fail"
+    assert "community build" in machine_checks.check_vllm(cpu, "cpu").detail
+    assert "VLLM_TARGET_DEVICE" in machine_checks.check_vllm(none, "cpu").fix
+    assert machine_checks.check_vllm(none, "gpu").status == "fail"
+    assert machine_checks.check_vllm({"error": "ImportError: libx"}, "cpu").status == "fail"
 
 
 def run_doctor(monkeypatch, *findings: Finding):
-    monkeypatch.setattr(diagnosis, "examine", lambda *, ray: [*findings, Finding("ray", "ok", str(ray))])
+    monkeypatch.setattr(machine_checks, "examine", lambda *, ray: [*findings, Finding("ray", "ok", str(ray))])
     return CliRunner().invoke(app, ["--no-ray"], env={"COLUMNS": "120"})
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reinforcepp_verl.cli import app
-from reinforcepp_verl.evaluation.report import default_ks
+from reinforcepp_verl.evaluation.accuracy_report import default_ks
 
 
 def write(path, correct, *, source="math", answers=True, **extra):

@@ -29,7 +29,7 @@ from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 from reinforcepp_verl.checkpoints import manifest, store
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import find
 from reinforcepp_verl.cli import app
-from reinforcepp_verl.export import check, command, merge
+from reinforcepp_verl.export import export_checkpoint, merge_shards, verify_export
 from reinforcepp_verl.export.shards import Shards, open_shards
 from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
@@ -92,10 +92,10 @@ def saved(tmp_path_factory):
     processes = []
     try:
         for rank in range(RANKS):
-            command = [sys.executable, __file__, str(rank), str(folder)]
+            export_checkpoint = [sys.executable, __file__, str(rank), str(folder)]
             with (folder / f"{rank}.log").open("w") as log:
                 environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+                processes.append(subprocess.Popen(export_checkpoint, env=environment, stdout=log, stderr=log))
         for process in processes:
             process.wait(timeout=120)
     finally:
@@ -180,7 +180,7 @@ def test_shards_are_read_as_they_were_before_they_were_sharded(saved):
 
 def test_verls_merger_itself_rounds_to_bfloat16(saved, tmp_path):
     checkpoint = find(saved / "plain")
-    merge._merge(checkpoint, tmp_path / "ours", torch.float32)
+    merge_shards._merge(checkpoint, tmp_path / "ours", torch.float32)
     options = {"local_dir": str(checkpoint.actor), "hf_model_config_path": str(checkpoint.model_config)}
     config = ModelMergerConfig(operation="merge", backend="fsdp", target_dir=str(tmp_path / "verls"), **options)
     FSDPModelMerger(config).merge_and_save()
@@ -234,21 +234,21 @@ def test_the_check_finds_what_is_wrong_with_a_folder(saved, exported, tmp_path, 
     checkpoint, out = find(saved / "plain"), shutil.copytree(exported, tmp_path / "out")
     damage(out)
     with pytest.raises(ValueError, match=re.escape(message)):
-        check.check(out, checkpoint.model_config, Shards(checkpoint.shards), torch.bfloat16)
+        verify_export.check(out, checkpoint.model_config, Shards(checkpoint.shards), torch.bfloat16)
 
 
 def test_shards_in_the_wrong_order_are_found(saved, exported):
     checkpoint = find(saved / "plain")
     swapped = Shards(checkpoint.shards[::-1])
     with pytest.raises(ValueError, match="the exported weight is not the checkpoint's"):
-        check.check(exported, checkpoint.model_config, swapped, torch.bfloat16)
+        verify_export.check(exported, checkpoint.model_config, swapped, torch.bfloat16)
 
 
 def test_other_log_probs_are_refused_even_if_all_else_is_equal(saved, exported, monkeypatch):
     checkpoint = find(saved / "plain")
-    monkeypatch.setattr(check, "TOLERANCE", -1.0)
+    monkeypatch.setattr(verify_export, "TOLERANCE", -1.0)
     with pytest.raises(ValueError, match="log-probs of the exported model differ by 0"):
-        check.check(exported, checkpoint.model_config, Shards(checkpoint.shards), torch.bfloat16)
+        verify_export.check(exported, checkpoint.model_config, Shards(checkpoint.shards), torch.bfloat16)
 
 
 def test_force_replaces_an_earlier_export_and_nothing_else(run, tmp_path):
@@ -302,7 +302,7 @@ def test_a_stop_is_said_in_one_line_and_leaves_nothing_behind(saved, tmp_path, m
     def stop(*_):
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(command, "check", stop)
+    monkeypatch.setattr(export_checkpoint, "check", stop)
     result = invoke(saved / "plain", "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (128 + signal.SIGTERM, "error: stopped by SIGTERM\n")
     assert not list(tmp_path.iterdir())

@@ -17,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import secrets
-from reinforcepp_verl.slurm import job, site, status
+from reinforcepp_verl.slurm import job, job_status, site
 from reinforcepp_verl.slurm.queue import QueuedJob
 from reinforcepp_verl.slurm.resources import Resources, needed
-from reinforcepp_verl.slurm.submit import Request, submit
+from reinforcepp_verl.slurm.submit_job import Request, submit
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).with_name("slurm_4x8_gpus.txt")
@@ -227,7 +227,7 @@ def test_status_has_a_row_for_each_run_of_a_job(tmp_path):
     (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 7, "critic/score/mean": 0.5}\n')
     (tmp_path / "by_hand").mkdir()
     (tmp_path / "latest").symlink_to("b")
-    rows = status.rows(tmp_path, {"11": QueuedJob("RUNNING", "1:00:00"), "12": QueuedJob("PENDING", "", "Priority")})
+    rows = job_status.rows(tmp_path, {"11": QueuedJob("RUNNING", "1:00:00"), "12": QueuedJob("PENDING", "", "Priority")})
     assert [tuple(vars(row).values()) for row in rows] == [
         ("a", "11", "RUNNING", "7/60", "0.500", "1:00:00", "1", "running"),
         ("b", "12_3", "failed", "2/60", "-", "-", "1", "ValueError: no"),
@@ -239,12 +239,12 @@ def test_status_without_squeue_shows_the_files(tmp_path, monkeypatch, capsys):
 
     make_run(tmp_path, "a", "11", status="stopped", steps=7)
     monkeypatch.setenv("PATH", str(tmp_path))
-    status.show(tmp_path, Console(width=120))
+    job_status.show(tmp_path, Console(width=120))
     output = " ".join(capsys.readouterr().out.split())
     assert "squeue is not on PATH here: the states are those that the runs wrote" in output
     assert "a 11 stopped 7/60" in output
     with pytest.raises(ValueError, match="no run in it was given to Slurm"):
-        status.show(tmp_path / "a", Console())
+        job_status.show(tmp_path / "a", Console())
 
 
 @pytest.mark.parametrize("file", SHELL_FILES, ids=lambda file: file.name)

@@ -12,8 +12,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from reinforcepp_verl.evaluation.accuracy_report import (
+    MEAN,
+    Comparison,
+    Report,
+    Resampling,
+    SourceComparison,
+    SourceReport,
+)
 from reinforcepp_verl.evaluation.estimates import CONFIDENCE, Difference, Estimate
-from reinforcepp_verl.evaluation.report import MEAN, Comparison, Report, Resampling, SourceComparison, SourceReport
 
 SIGNIFICANT = 1 - CONFIDENCE
 FEW = 10

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.data.prepared_folder import replaced
-from reinforcepp_verl.export.check import TOLERANCE, Findings, check, empty_model
-from reinforcepp_verl.export.folder import MANIFEST, refuse_unless_free, write_manifest
+from reinforcepp_verl.export.export_folder import MANIFEST, refuse_unless_free, write_manifest
 from reinforcepp_verl.export.shards import Shards, open_shards
+from reinforcepp_verl.export.verify_export import TOLERANCE, Findings, check, empty_model
 
 SPARE_BYTES = 100 * 2**20
 """Room for tokenizer and configuration beside the weights."""
@@ -68,7 +68,7 @@ def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say:
 
 def _merge(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
     # verl takes seconds to import, which a refusal above need not wait for.
-    from reinforcepp_verl.export.merge import merge
+    from reinforcepp_verl.export.merge_shards import merge
 
     try:
         merge(checkpoint, folder, dtype)

@@ -15,7 +15,7 @@ from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.report.history import load_history
 from reinforcepp_verl.slurm import queue
 from reinforcepp_verl.slurm.queue import QueuedJob
-from reinforcepp_verl.slurm.submit import JOB_ID
+from reinforcepp_verl.slurm.submit_job import JOB_ID
 
 HEADINGS = ("run", "job", "state", "step", "reward", "time left", "starts", "reason")
 REWARD = "critic/score/mean"

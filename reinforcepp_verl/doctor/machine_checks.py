@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from reinforcepp_verl.common.hardware import accelerator_present, cpu_platform_wanted
-from reinforcepp_verl.probes import NO_ANSWER, POLICY_VARIABLE, plugin_allowed, plugin_policy, probe
+from reinforcepp_verl.doctor.subprocess_probes import NO_ANSWER, POLICY_VARIABLE, plugin_allowed, plugin_policy, probe
 
 DISTRIBUTION = "reinforcepp-verl"
 PACKAGES = ("torch", "verl", "ray", "hydra-core", "omegaconf", "transformers", "tensordict", "TransferQueue")
