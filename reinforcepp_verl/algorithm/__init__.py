@@ -1,1 +1,1 @@
-"""The algorithm as pure functions of tensors, importing only torch; docs/algorithm.md follows its data through them."""
+"""REINFORCE++ as pure functions of tensors. Imports only torch; docs/algorithm.md follows the data through it."""

@@ -1,1 +1,4 @@
-"""Checkpoints that are whole or are not there: writing, finding, checking and pruning them, by looking at the disk."""
+"""Atomic checkpoints: write, find, verify and prune them, always by looking at the disk.
+
+Imports `common` and `config`.
+"""

@@ -66,10 +66,10 @@ def evaluate(
     Compare:     reinforcepp eval base.jsonl trained.jsonl --k 1,8 --json results.json
     """
     # Imported here, so that other commands need not wait for it.
+    from reinforcepp_verl.common.terminal import LastingConsole
     from reinforcepp_verl.evaluation import show_accuracy
     from reinforcepp_verl.evaluation.accuracy_report import Resampling, compare, evaluate
     from reinforcepp_verl.evaluation.generations import read_generations
-    from reinforcepp_verl.runs.run_console import LastingConsole
 
     console = LastingConsole()
     try:

@@ -91,7 +91,7 @@ def _show(done: Export, out: Path, dtype: str, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from reinforcepp_verl.evaluation.show_accuracy import widen_pipe
+    from reinforcepp_verl.common.terminal import widen_pipe
     from reinforcepp_verl.export.verify_export import TOLERANCE
 
     checkpoint, findings = done.checkpoint, done.findings

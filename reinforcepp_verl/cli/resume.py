@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.cli.train import stop_if_wrong
-from reinforcepp_verl.runs.run_console import LastingConsole
+from reinforcepp_verl.common.terminal import LastingConsole
 
 
 def create(context: typer.Context) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from reinforcepp_verl.cli import hydra_app
-from reinforcepp_verl.runs.run_console import LastingConsole
+from reinforcepp_verl.common.terminal import LastingConsole
 
 
 def train(context: typer.Context) -> None:

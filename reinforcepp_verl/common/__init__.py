@@ -1,1 +1,4 @@
-"""Helpers that every other folder may import. Imports none of them."""
+"""Helpers that any folder may import: atomic writes, paths of a run, terminal output, plot style.
+
+Imports none of them.
+"""

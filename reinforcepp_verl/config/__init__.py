@@ -1,1 +1,4 @@
-"""x"""
+"""Everything this package adds to verl's configuration, verl's key names, and Hydra's search path.
+
+Imports `common` and the options of `algorithm`.
+"""

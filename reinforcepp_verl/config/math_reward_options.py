@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from reinforcepp_verl.rewards.extraction import SEARCHED_CHARS
-
 NODE = "reward.custom_reward_function.reward_kwargs"
 SCALES = {"zero_one": (0.0, 1.0), "plus_minus_one": (-1.0, 1.0)}
 
@@ -25,7 +23,7 @@ class MathRewardOptions:
     last_number: bool = False
     """Take the last number of a text that marks no answer."""
 
-    searched_chars: int = SEARCHED_CHARS
+    searched_chars: int = 16_000
     """How much of the end of a text is searched for its answer."""
 
     overlong_max_tokens: int | None = None

@@ -13,7 +13,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
-from reinforcepp_verl.config.nodes import RewardErrorOptions, SamplerOptions
+from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
+from reinforcepp_verl.config.sampler_options import SamplerOptions
 
 PROVIDER = "reinforcepp-verl"
 

@@ -1,1 +1,1 @@
-"""Data sets and warm-started models of the shipped tasks, made on the spot from a seed."""
+"""Real data sets: load, convert, deduplicate and describe them. Imports `common`."""

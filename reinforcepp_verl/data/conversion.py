@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from typing import Any
 
-from reinforcepp_verl.config.reading import did_you_mean
+from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.data.loading import Split
 from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Message, Row, UnusableRowError

@@ -16,11 +16,11 @@ from rich.markup import escape
 from rich.table import Table
 from transformers import AutoTokenizer
 
-from reinforcepp_verl.config.reading import first_line
+from reinforcepp_verl.common.plot_style import METADATA, PALETTE, STYLE
+from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.data import answers
 from reinforcepp_verl.data.rows import Row
 from reinforcepp_verl.data.sources import TRAIN
-from reinforcepp_verl.report.curves import METADATA, PALETTE, STYLE
 
 PREFERENCES = ("chosen is longer", "rejected is longer", "same length")
 Ruler = Callable[[Sequence[Row]], list[int]]

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 from huggingface_hub.utils import logging as hub_logging
 
-from reinforcepp_verl.config.reading import first_line
+from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.data.sources import TEST, TRAIN, Source
 
 READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}

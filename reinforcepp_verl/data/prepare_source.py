@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
+from reinforcepp_verl.common.replaced_folder import replaced
 from reinforcepp_verl.data import data_summary, loading, overlap, prompt_templates
 from reinforcepp_verl.data.conversion import Conversion
 from reinforcepp_verl.data.loading import Split
 from reinforcepp_verl.data.overlap import Sieve
-from reinforcepp_verl.data.prepared_folder import PICTURE, PRODUCT, existing_manifest, replaced, write_manifest
+from reinforcepp_verl.data.prepared_folder import PICTURE, PRODUCT, existing_manifest, write_manifest
 from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Row
 from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN, Questions, Source

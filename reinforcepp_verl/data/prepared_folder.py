@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Set
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 PRODUCT = "reinforcepp-data"
@@ -34,25 +32,6 @@ def owned_manifest(out: Path, product: str, contents: Set[str]) -> dict[str, Any
         strange = ", ".join(sorted(names - contents)) or "files without our manifest.json"
         raise ValueError(f"{out} holds {strange}: choose a folder that is new, empty or made by this command")
     return manifest
-
-
-@contextmanager
-def replaced(out: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; at the end it becomes `out`, unless there was an error: then `out` is as before."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        made, old = Path(scratch, "made"), Path(scratch, "old")
-        made.mkdir()
-        yield made
-        try:
-            if out.exists():
-                out.rename(old)
-            made.rename(out)
-        except BaseException:
-            # Even a signal: what stays in the scratch folder is deleted.
-            if old.exists() and not out.exists():
-                old.rename(out)
-            raise
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from reinforcepp_verl.config.reading import did_you_mean
+from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.data.rows import Message
 from reinforcepp_verl.data.sources import DAPO_HEAD, DAPO_TAIL
 

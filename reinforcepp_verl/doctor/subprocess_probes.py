@@ -36,7 +36,7 @@ def plugin_allowed() -> bool:
 def probe(function: str) -> dict[str, Any]:
     """Call a `print_*` function below in a process of its own and return what it printed last."""
     with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
-        code = f"from reinforcepp_verl import probes; probes.{function}({scratch!r})"
+        code = f"from reinforcepp_verl.doctor import subprocess_probes; subprocess_probes.{function}({scratch!r})"
         try:
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS)
         except subprocess.TimeoutExpired:

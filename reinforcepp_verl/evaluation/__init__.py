@@ -1,1 +1,1 @@
-"""Accuracy of generated answers: what a file of generations says, and how sure that is."""
+"""pass@k, majority@k, intervals, and comparisons of runs. Imports `runs` and what is below it."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, JustifyMethod
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from reinforcepp_verl.common.terminal import widen_pipe
 from reinforcepp_verl.evaluation.accuracy_report import (
     MEAN,
     Comparison,
@@ -25,7 +25,6 @@ from reinforcepp_verl.evaluation.estimates import CONFIDENCE, Difference, Estima
 SIGNIFICANT = 1 - CONFIDENCE
 FEW = 10
 """Questions below which a bootstrap is known to be too sure of itself."""
-WIDEST = 1000
 
 
 def as_json(reports: Sequence[Report], comparisons: Sequence[Comparison], resampling: Resampling) -> dict[str, Any]:
@@ -97,12 +96,6 @@ def print_legend(compared: bool, resampling: Resampling, console: Console) -> No
     if compared:
         text += f" Bold: p < {SIGNIFICANT:.2f} by the paired bootstrap, not corrected for the number of comparisons."
     console.print(text, style="dim", highlight=False, soft_wrap=True)
-
-
-def widen_pipe(console: Console, table: Table) -> None:
-    """Have `table` printed in full where the output is a file or a pipe: those have no width to fit into."""
-    if not console.is_terminal:
-        console.width = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
 
 
 def _source(source: SourceReport) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""A checkpoint of verl as a Hugging Face folder, and the proof that it holds the same model."""
+"""A checkpoint as a Hugging Face folder, verified against its shards. Imports `checkpoints` and `common`."""

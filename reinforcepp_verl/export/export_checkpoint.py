@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
-from reinforcepp_verl.data.prepared_folder import replaced
+from reinforcepp_verl.common.replaced_folder import replaced
 from reinforcepp_verl.export.export_folder import MANIFEST, refuse_unless_free, write_manifest
 from reinforcepp_verl.export.shards import Shards, open_shards
 from reinforcepp_verl.export.verify_export import TOLERANCE, Findings, check, empty_model

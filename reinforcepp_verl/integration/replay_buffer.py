@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
-from reinforcepp_verl.config.nodes import SamplerOptions
+from reinforcepp_verl.config.sampler_options import SamplerOptions
 from reinforcepp_verl.guards.watchdog import Watch
 from reinforcepp_verl.integration.reward_errors import RewardWatch, reported
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import transfer_queue as tq
 
-from reinforcepp_verl.config.nodes import ERRORS_NODE, RewardErrorOptions
+from reinforcepp_verl.config.reward_error_options import ERRORS_NODE, RewardErrorOptions
 from reinforcepp_verl.rewards.failures import ERROR, NAMED_FAILURE, NO_ANSWER, TIMEOUT, is_faulty_truth
 
 if TYPE_CHECKING:

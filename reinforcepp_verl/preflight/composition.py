@@ -8,7 +8,7 @@ from hydra.errors import CompactHydraException, MissingConfigException, Override
 from omegaconf.errors import OmegaConfBaseException
 
 from reinforcepp_verl.algorithm.options import NODE, option_types
-from reinforcepp_verl.config.reading import did_you_mean, first_line
+from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config.schema import known_keys
 from reinforcepp_verl.preflight.unknown_keys import GROUPS, group_names, unknown_key
 

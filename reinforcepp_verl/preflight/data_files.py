@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.config.reading import did_you_mean, is_count, value
+from reinforcepp_verl.common.wording import did_you_mean
+from reinforcepp_verl.config.reading import is_count, value
 from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.preflight.data_table import Table, UnreadableTableError, read
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.config.reading import is_number, value
+from reinforcepp_verl.sizing.gpu import GPU, MODEL, sized
 from reinforcepp_verl.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
 from reinforcepp_verl.sizing.memory_estimate import FSDP, GIB, MemoryEstimate, estimate
-from reinforcepp_verl.sizing.model_size import ModelSize, model_size
+from reinforcepp_verl.sizing.model_size import ModelSize
 
-GPU = "hardware.gpu_memory_gib"
-MODEL = "actor_rollout_ref.model.path"
 REFERENCE = "actor_rollout_ref.ref"
 UTILIZATION = f"{ROLLOUT}.gpu_memory_utilization"
 Change = dict[str, object]
@@ -26,35 +23,12 @@ def check(config: DictConfig) -> list[str]:
     given = value(config, GPU)
     if given is not None and not (is_number(given) and given > 0):
         return [f"{GPU} is {given!r}: set it to the memory of one GPU in GiB, or to null to ask this machine's"]
-    sized = _sized(config)
-    if sized is None:
+    known = sized(config)
+    if known is None:
         return []
-    model, gpu_gib = sized
+    model, gpu_gib = known
     found = estimate(config, model, gpu_gib)
     return [] if found.fits else [_misfit(config, found, model, gpu_gib)]
-
-
-def memory_of(config: DictConfig) -> MemoryEstimate | None:
-    """Return the estimate for a configuration, None where the GPU's or the model's size is not known here."""
-    sized = _sized(config)
-    return estimate(config, *sized) if sized else None
-
-
-def _sized(config: DictConfig) -> tuple[ModelSize, float] | None:
-    if value(config, "trainer.device") == "cpu" or value(config, f"{ACTOR}.strategy") not in ("fsdp", "fsdp2"):
-        return None
-    model, gpu_gib = model_size(value(config, MODEL)), value(config, GPU) or _this_machines_gpu()
-    return (model, gpu_gib) if model and gpu_gib else None
-
-
-def _this_machines_gpu() -> float | None:
-    """Ask the driver for the memory of the first GPU: torch would hold some of it for as long as this process lives."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    first = answer.stdout.strip().splitlines()[:1]
-    return int(first[0]) / 1024 if answer.returncode == 0 and first and first[0].isdecimal() else None
 
 
 def _misfit(config: DictConfig, found: MemoryEstimate, model: ModelSize, gpu_gib: float) -> str:

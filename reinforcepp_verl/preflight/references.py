@@ -7,7 +7,7 @@ import re
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from reinforcepp_verl.config.reading import first_line
+from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.config.schema import as_tree, texts
 
 _NOT_FOUND = re.compile(r"Interpolation key '(.+)' not found")

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.config.reading import did_you_mean, first_line, value
+from reinforcepp_verl.common.wording import did_you_mean, first_line
+from reinforcepp_verl.config.reading import value
 
 ESTIMATOR, LOSS = "algorithm.adv_estimator", "actor_rollout_ref.actor.policy_loss.loss_mode"
 IMPORT_ERRORS = (ImportError, AttributeError, AssertionError, LookupError, TypeError, ValueError, RuntimeError, OSError)

@@ -10,9 +10,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.algorithm.options import FAMILY
+from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
-from reinforcepp_verl.config.nodes import ERRORS_NODE, RewardErrorOptions, read_reward_errors
-from reinforcepp_verl.config.reading import did_you_mean, value
+from reinforcepp_verl.config.nodes import read_reward_errors
+from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.config.reward_error_options import ERRORS_NODE, RewardErrorOptions
 
 NODE = "reward.custom_reward_function"
 KWARGS = f"{NODE}.reward_kwargs"

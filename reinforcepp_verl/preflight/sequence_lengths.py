@@ -7,7 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.config.reading import first_line, is_count, value
+from reinforcepp_verl.common.wording import first_line
+from reinforcepp_verl.config.reading import is_count, value
 from reinforcepp_verl.sizing.layout import ROLLOUT, Layout, longest
 from reinforcepp_verl.sizing.model_size import ModelSize, model_folder, model_size
 

@@ -10,9 +10,10 @@ from fnmatch import fnmatch
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.algorithm.options import NODE
+from reinforcepp_verl.common.wording import nearest
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.nodes import read_options
-from reinforcepp_verl.config.reading import nearest, value
+from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
 
 GROUPS = ("recipe", "method", "cluster", "preset", "reward_function")

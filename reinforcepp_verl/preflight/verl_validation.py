@@ -9,7 +9,8 @@ import warnings
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from reinforcepp_verl.config.reading import first_line, value
+from reinforcepp_verl.common.wording import first_line
+from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing.model_size import model_folder
 
 CORRECTION = "algorithm.rollout_correction"

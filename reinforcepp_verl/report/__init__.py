@@ -1,1 +1,1 @@
-"""x"""
+"""A run's recorded metrics as arrays and as plots. Imports `common`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
-
-from reinforcepp_verl.runs.metrics_file import MEAN_OF_SOURCES
 
 Curve = tuple[np.ndarray, np.ndarray]
 
@@ -36,15 +33,6 @@ def load_history(run: Path) -> History:
     if not metrics.is_file():
         raise ValueError(f"{run}: no metrics.jsonl in it; give the folder of a run that has started training")
     return History(folder, _experiment_name(folder), _seed(folder), _series(_read_records(metrics)))
-
-
-def validation_key(names: Iterable[str]) -> str | None:
-    """Pick the headline validation metric (val-core/<data source>/.../mean@k) among `names`.
-
-    Accuracy comes before rewards, and the mean over several data sources before a single one.
-    """
-    found = [name for name in names if name.startswith("val-core/") and "/mean@" in name]
-    return min(found, key=lambda name: ("/acc/mean@" not in name, MEAN_OF_SOURCES not in name, name), default=None)
 
 
 def _read_records(path: Path) -> dict[int, dict[str, float]]:

@@ -1,1 +1,4 @@
-"""Rule-based rewards of the shipped tasks."""
+"""Reward functions: what an answer is worth, scored in worker processes that can be killed.
+
+Imports `common` and `config`.
+"""

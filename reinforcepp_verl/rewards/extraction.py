@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-SEARCHED_CHARS = 16_000
+from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 
 # A box that went through JSON may have its backslash doubled. `\{` and the like are text, not braces.
 _BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
         return self.form in ("boxed", "hashes")
 
 
-def extract_answer(solution: str, last_number: bool = False, searched_chars: int = SEARCHED_CHARS) -> Answer:
+def extract_answer(solution: str, last_number: bool = False, searched_chars: int = MathRewardOptions.searched_chars) -> Answer:
     r"""Find the answer in the last `searched_chars` characters, in time linear in them.
 
     A `\boxed{` that never closes is no answer, so the last one that does counts; of nested boxes, the outermost.

@@ -1,1 +1,4 @@
-"""Finished and running runs on disk: read their metrics, draw their curves."""
+"""One run: launch it, follow it, stop it, resume it.
+
+Imports everything but `evaluation`, `export`, `slurm`, `doctor` and `cli`.
+"""

@@ -14,11 +14,12 @@ from rich.console import Console
 from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt, RunFolder, create
+from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.failure_cause import explain
 from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, start_step
-from reinforcepp_verl.runs.run_console import RunConsole, headline, say, show_outcome
+from reinforcepp_verl.runs.run_console import RunConsole, headline, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
 from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
 

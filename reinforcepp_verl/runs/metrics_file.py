@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.report.validation_metric import MEAN_OF_SOURCES
 
 Record = dict[str, Any]
 
-MEAN_OF_SOURCES = "mean_of_sources"
 _BY_SOURCE = re.compile(r"val-core/.+/((?:acc|reward)/mean@\d+)")
 
 

@@ -18,12 +18,12 @@ from yaml import YAMLError
 from reinforcepp_verl.checkpoints import identity, store
 from reinforcepp_verl.checkpoints.store import Saved
 from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.preflight import problems
 from reinforcepp_verl.preflight.run_settings import CHECKPOINTS
-from reinforcepp_verl.report.history import validation_key
+from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs import launch, processes, saved_config
 from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, flatten, recorded, start_step
-from reinforcepp_verl.runs.run_console import say
 from reinforcepp_verl.runs.run_summary import Summary
 from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +20,9 @@ from rich.progress import (
 from rich.text import Text
 
 from reinforcepp_verl.common.run_folder import Attempt, RunFolder
-from reinforcepp_verl.report.history import load_history, validation_key
+from reinforcepp_verl.common.terminal import say
+from reinforcepp_verl.report.history import load_history
+from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs.run_summary import Summary
 
 # Heading, width, format and the verl metrics that may hold the value (the first that the record has is shown).
@@ -37,17 +37,6 @@ COLUMNS = (
     ("grad", 7, ".3f", ("actor/grad_norm",)),
     ("seconds", 8, ".2f", ("timing_s/step",)),
 )
-
-
-class LastingConsole(Console):
-    """A console whose reader may leave, as `tee` does on Ctrl-C: the run goes on, and its files tell of it."""
-
-    def on_broken_pipe(self) -> None:
-        """Write to nowhere from now on; rich would end the program."""
-        self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 class StepsLeftColumn(ProgressColumn):
@@ -156,8 +145,3 @@ def _validation(summary: Summary) -> str:
         return ""
     before = "" if summary.initial_val is None else f"{summary.initial_val:.3f} -> "
     return f", validation {before}{summary.final_val:.3f}"
-
-
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print text as it is: paths and messages of others may hold what rich takes for markup."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

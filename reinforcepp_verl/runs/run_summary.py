@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reinforcepp_verl.common import durable
-from reinforcepp_verl.report.history import validation_key
+from reinforcepp_verl.report.validation_metric import validation_key
 
 
 @dataclass

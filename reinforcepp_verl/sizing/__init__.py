@@ -1,1 +1,4 @@
-"""What a configuration will cost, worked out without a GPU: the work of one step, and the memory of one GPU."""
+"""What a configuration costs, computed without a GPU: the work of one step, the memory of one GPU.
+
+Imports `common`, `config`.
+"""

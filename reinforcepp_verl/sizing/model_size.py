@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reinforcepp_verl.config.reading import first_line
+from reinforcepp_verl.common.wording import first_line
 
 _QWEN25_15B = {
     "model_type": "qwen2",

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.preflight import gpu_memory
+from reinforcepp_verl.sizing import gpu
 from reinforcepp_verl.sizing.memory_estimate import GIB
 from reinforcepp_verl.sizing.step_plan import StepPlan
 
@@ -33,7 +33,7 @@ class Recipe:
     @property
     def memory_gib(self) -> float | None:
         """The largest phase on one GPU, None on the CPU."""
-        estimate = gpu_memory.memory_of(self.config)
+        estimate = gpu.memory_of(self.config)
         return max(phase.bytes for phase in estimate.phases) / GIB if estimate else None
 
     @property
@@ -47,7 +47,7 @@ class Recipe:
             f"{plan.prompts} x {plan.answers_per_prompt}",
             str(plan.updates),
             f"{value(self.config, 'data.max_prompt_length')} + {plan.longest_answer}",
-            "-" if gib is None else f"{gib:.0f} of {value(self.config, gpu_memory.GPU):.0f}",
+            "-" if gib is None else f"{gib:.0f} of {value(self.config, gpu.GPU):.0f}",
         )
 
 

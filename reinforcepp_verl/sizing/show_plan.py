@@ -6,8 +6,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from reinforcepp_verl.config.reading import did_you_mean, value
-from reinforcepp_verl.preflight import gpu_memory
+from reinforcepp_verl.common.wording import did_you_mean
+from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.sizing import gpu
 from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate
 from reinforcepp_verl.sizing.model_size import KNOWN
 from reinforcepp_verl.sizing.step_plan import StepPlan, normalised_over
@@ -18,11 +19,11 @@ def show_plan(config: DictConfig, console: Console) -> None:
     console.print(_step(config, StepPlan.of(config)))
     if value(config, "trainer.device") == "cpu":
         return
-    estimate, name = gpu_memory.memory_of(config), value(config, gpu_memory.MODEL)
+    estimate, name = gpu.memory_of(config), value(config, gpu.MODEL)
     if estimate is None:
         console.print(
             f"memory: not estimated, because the size of {name}{did_you_mean(name, KNOWN)} or of the GPU is not known "
-            f"here; download the model, and name the machine with +cluster= or {gpu_memory.GPU}",
+            f"here; download the model, and name the machine with +cluster= or {gpu.GPU}",
             markup=False,
             soft_wrap=True,
         )

@@ -1,1 +1,1 @@
-"""Runs as Slurm jobs: what `reinforcepp slurm` does around recipes/slurm/train.sbatch."""
+"""What `reinforcepp slurm` does around recipes/slurm/train.sbatch. Imports `runs` and what is below it."""

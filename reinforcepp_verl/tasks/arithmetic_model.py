@@ -19,7 +19,7 @@ from reinforcepp_verl.tasks import warm_start
 from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart
 
 if TYPE_CHECKING:
-    from reinforcepp_verl.tasks.arithmetic_task import Question
+    from reinforcepp_verl.tasks.arithmetic_question import Question
 
 MAX_ANSWER_TOKENS = 4  # three digits and the end of sequence
 _PROBE_QUESTIONS = 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from reinforcepp_verl.tasks import arithmetic_model
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart
+from reinforcepp_verl.tasks.arithmetic_question import Question
 from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show
 from reinforcepp_verl.tasks.warm_start import Progress
 
@@ -23,24 +24,6 @@ PRODUCT, VERSION = "reinforcepp-arithmetic", 1
 CONTENTS = frozenset({"train.parquet", "val.parquet", "model", "manifest.json"})
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
 CHAT_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
-
-
-@dataclass(frozen=True, order=True)
-class Question:
-    """One question, both operands in 10..99."""
-
-    left: int
-    right: int
-
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        """The question as a chat of one message."""
-        return [{"role": "user", "content": f"{self.left}+{self.right}="}]
-
-    @property
-    def answer(self) -> str:
-        """The right answer."""
-        return str(self.left + self.right)
 
 
 def split_questions(seed: int) -> tuple[list[Question], list[Question]]:

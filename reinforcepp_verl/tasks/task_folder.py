@@ -13,7 +13,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
-from reinforcepp_verl.data.prepared_folder import owned_manifest, replaced, write_manifest
+from reinforcepp_verl.common.replaced_folder import replaced
+from reinforcepp_verl.data.prepared_folder import owned_manifest, write_manifest
 from reinforcepp_verl.tasks.warm_start import Progress
 
 Manifest = dict[str, Any]

@@ -12,7 +12,8 @@ from verl.trainer.ppo.reward import get_custom_reward_fn, resolve_reward_manager
 
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
-from reinforcepp_verl.config.nodes import RewardErrorOptions, read_reward_errors
+from reinforcepp_verl.config.nodes import read_reward_errors
+from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.integration.reward_manager import ReinforceppRewardManager
 from reinforcepp_verl.preflight import reward_function, unknown_keys
 from reinforcepp_verl.preflight.composition import explain

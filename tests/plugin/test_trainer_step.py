@@ -16,7 +16,7 @@ from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.estimators import reinforcepp
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.config.nodes import RewardErrorOptions
+from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.integration import reward_errors, trainers
 from reinforcepp_verl.integration.batch_context import UndilutedKL
 from reinforcepp_verl.integration.reward_errors import RewardFailureError, RewardWatch

@@ -15,7 +15,7 @@ from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory, Moments
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.config.nodes import RewardErrorOptions
+from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.integration import trainers
 from reinforcepp_verl.integration.batch_context import UndilutedKL
 from reinforcepp_verl.integration.replay_buffer import ReinforceppReplayBuffer

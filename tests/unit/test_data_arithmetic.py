@@ -14,7 +14,8 @@ from verl.utils.tokenizer import normalize_token_ids
 from reinforcepp_verl.rewards.arithmetic import compute_score
 from reinforcepp_verl.tasks import arithmetic_model, arithmetic_task
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart, measure, noisy_sums, train
-from reinforcepp_verl.tasks.arithmetic_task import Question, build_tokenizer, prepare, split_questions, write_parquet
+from reinforcepp_verl.tasks.arithmetic_question import Question
+from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer, prepare, split_questions, write_parquet
 from reinforcepp_verl.tasks.warm_start import build_model
 
 TINY = AdditionWarmStart(hidden_size=32, layers=1, careful_steps=3, sloppy_steps=2, batch_size=8)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reinforcepp_verl.data.prepared_folder import replaced
+from reinforcepp_verl.common.replaced_folder import replaced
 
 RENAME = Path.rename
 

@@ -59,7 +59,9 @@ def test_too_little_of_something_warns_with_a_fix():
 
 def test_instruction_set_matters_on_an_x86_cpu_only():
     assert machine_checks.check_instruction_set("x86_64", frozenset({"sse4_2"}), "cpu").status == "fail"
-    assert machine_checks.check_instruction_set("x86_64", frozenset({"avx2", "avx512f"}), "cpu").detail == "avx2, avx512f"
+    assert (
+        machine_checks.check_instruction_set("x86_64", frozenset({"avx2", "avx512f"}), "cpu").detail == "avx2, avx512f"
+    )
     assert machine_checks.check_instruction_set("x86_64", frozenset(), "gpu").status == "ok"
     assert machine_checks.check_instruction_set("aarch64", frozenset(), "cpu").status == "ok"
 

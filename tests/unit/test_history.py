@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reinforcepp_verl.report.history import load_history, validation_key
+from reinforcepp_verl.report.history import load_history
+from reinforcepp_verl.report.validation_metric import validation_key
 
 ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 REWARD = "critic/score/mean"

@@ -11,7 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from reinforcepp_verl.cli.plot import plot
-from reinforcepp_verl.report.curves import PALETTE, PANELS, _tick, build_figure, group_runs, plot_runs
+from reinforcepp_verl.common.plot_style import PALETTE
+from reinforcepp_verl.report.curves import PANELS, _tick, build_figure, group_runs, plot_runs
 from reinforcepp_verl.report.history import History
 
 ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reinforcepp_verl.config.nodes import RewardErrorOptions
+from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.integration.reward_errors import RewardFailureError, RewardWatch, reported_in_validation
 
 FINE = {"reward_error": 0.0, "reward_timeout": 0.0}

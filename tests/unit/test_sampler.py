@@ -10,7 +10,7 @@ from tensordict.tensorclass import NonTensorStack
 from verl.trainer.ppo.v1 import replay_buffer
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
-from reinforcepp_verl.config.nodes import RewardErrorOptions
+from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.integration import reward_errors
 from reinforcepp_verl.integration.replay_buffer import FailedRolloutError, ReinforceppReplayBuffer, StalledRolloutError
 

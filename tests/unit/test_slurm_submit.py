@@ -227,7 +227,9 @@ def test_status_has_a_row_for_each_run_of_a_job(tmp_path):
     (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 7, "critic/score/mean": 0.5}\n')
     (tmp_path / "by_hand").mkdir()
     (tmp_path / "latest").symlink_to("b")
-    rows = job_status.rows(tmp_path, {"11": QueuedJob("RUNNING", "1:00:00"), "12": QueuedJob("PENDING", "", "Priority")})
+    rows = job_status.rows(
+        tmp_path, {"11": QueuedJob("RUNNING", "1:00:00"), "12": QueuedJob("PENDING", "", "Priority")}
+    )
     assert [tuple(vars(row).values()) for row in rows] == [
         ("a", "11", "RUNNING", "7/60", "0.500", "1:00:00", "1", "running"),
         ("b", "12_3", "failed", "2/60", "-", "-", "1", "ValueError: no"),

@@ -1,1 +1,1 @@
-"""What verl 0.9.1 and vLLM need to run on a machine without an accelerator; inert on every other machine."""
+"""What verl 0.9.1 and vLLM need on a machine without an accelerator; has no effect on any other machine."""
