@@ -21,7 +21,7 @@ PROVIDER = "reinforcepp-verl"
 
 def config_dir() -> Path:
     """Return hydra_configs/: inside the package when installed from a wheel, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     candidates = (package / "hydra_configs", package.parent / "hydra_configs")
     for candidate in candidates:
         if candidate.is_dir():

@@ -1,6 +1,6 @@
 """Corrections of verl 0.9.1 that every platform needs; those for the CPU alone are in cpu/patches.py.
 
-Each has a test in tests/plugin/test_patches.py that fails when verl no longer needs it.
+Each has a test in tests/integration/test_verl_patches.py that fails when verl no longer needs it.
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ class Answer(NamedTuple):
         return self.form in ("boxed", "hashes")
 
 
-def extract_answer(solution: str, last_number: bool = False, searched_chars: int = MathRewardOptions.searched_chars) -> Answer:
+def extract_answer(
+    solution: str, last_number: bool = False, searched_chars: int = MathRewardOptions.searched_chars
+) -> Answer:
     r"""Find the answer in the last `searched_chars` characters, in time linear in them.
 
     A `\boxed{` that never closes is no answer, so the last one that does counts; of nested boxes, the outermost.

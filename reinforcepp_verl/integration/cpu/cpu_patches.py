@@ -1,7 +1,7 @@
 """The places where verl 0.9.1 offers no hook for a machine without an accelerator; applied on the CPU only.
 
 Each patch waits until verl imports the module it changes, so importing the plugin stays cheap.
-`tests/cpu/test_patches.py` fails when one of them is no longer needed.
+`tests/integration/cpu/test_cpu_patches.py` fails when one of them is no longer needed.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.preflight import data_files as preflight
 from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
-FIXTURES = Path(__file__).parents[1] / "data"
+FIXTURES = Path(__file__).parents[1] / "samples"
 ROWS = {
     "gsm8k": {"train": 3, "test": 2},
     "math": {"train": 4, "test": 2},

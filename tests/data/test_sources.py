@@ -16,7 +16,7 @@ from reinforcepp_verl.data.prepare_source import prepare, request
 from reinforcepp_verl.data.rows import QUESTIONS
 from reinforcepp_verl.data.sources import SOURCES, Questions
 
-FIXTURES = Path(__file__).parents[1] / "data"
+FIXTURES = Path(__file__).parents[1] / "samples"
 QUESTION_SOURCES = [source.name for source in SOURCES.values() if isinstance(source, Questions)]
 GSM8K = SOURCES["gsm8k"]
 

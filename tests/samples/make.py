@@ -1,6 +1,6 @@
 """Writes the fixtures beside it: a few rows of our own in the files, columns and types that each source has on the hub.
 
-python tests/data/make.py
+python tests/samples/make.py
 """
 
 from __future__ import annotations
