@@ -113,7 +113,7 @@ def test_one_shared_pool_for_all_threads_of_one_size():
 
 SCRIPT = """
 import os, sys, threading, time
-from reinforcepp_verl.rewards.pool import shared_pool
+from reinforcepp_verl.rewards.worker_pool import shared_pool
 pool = shared_pool(1, 512)
 print("main", flush=True)
 print(pool.run(os.getpid, time_limit_s=5).value, flush=True)

@@ -96,7 +96,7 @@ child, terminal = pty.fork()
 if child == 0:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     from rich.console import Console
-    from reinforcepp_verl.runs.signals import Stopped, stopping_signals_raise
+    from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
     console, asked, result = Console(), [], sys.argv[1]
     with stopping_signals_raise(lambda: asked.append(1)):
         print("ready", flush=True)
@@ -122,7 +122,7 @@ def test_a_closed_terminal_asks_once_and_takes_no_more_rows(tmp_path):
 
 NO_HANG_UP = """
 import os, signal
-from reinforcepp_verl.runs.signals import stopping_signals_raise
+from reinforcepp_verl.runs.stop_signals import stopping_signals_raise
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 with stopping_signals_raise(lambda: print("asked")):
     os.kill(os.getpid(), signal.SIGHUP)
@@ -136,7 +136,7 @@ def test_under_nohup_a_closed_terminal_means_nothing():
 
 NO_READER = """
 import os, sys
-from reinforcepp_verl.runs.console import LastingConsole, say
+from reinforcepp_verl.common.terminal import LastingConsole, say
 console = LastingConsole()
 say(console, "first")
 sys.stdin.readline()
@@ -293,7 +293,7 @@ def test_a_slow_start_of_ray_is_tried_again_and_nothing_else():
 
 STOPPED = """
 import os, signal, sys, time
-from reinforcepp_verl.runs.signals import SAME_WISH_S, Stopped, stopping_signals_raise
+from reinforcepp_verl.runs.stop_signals import SAME_WISH_S, Stopped, stopping_signals_raise
 number, asked = int(sys.argv[1]), sys.argv[2] == "asked"
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with stopping_signals_raise((lambda: print("asked", flush=True)) if asked else None) as ignore_further_signals:

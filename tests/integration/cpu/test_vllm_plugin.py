@@ -25,7 +25,7 @@ from vllm.distributed import init_distributed_environment, initialize_model_para
 from vllm.model_executor.layers.linear import ColumnParallelLinear
 
 if sys.argv[1] == "with":
-    from reinforcepp_verl.cpu.vllm_plugin import register
+    from reinforcepp_verl.integration.cpu.vllm_plugin import register
     register()
 
 def load(layer, weight):
