@@ -1,4 +1,4 @@
-"""The `doctor` command: what this machine can run, and what to do about what is wrong."""
+"""The `doctor` command: what this machine can run, and how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 def doctor(
     ray: Annotated[
-        bool, typer.Option("--ray/--no-ray", help="Also start Ray (one CPU, about 10 s) and ask one of its workers.")
+        bool, typer.Option("--ray/--no-ray", help="Also start Ray (one CPU, about 10 s) and check one of its workers.")
     ] = True,
 ) -> None:
-    """Examine this machine and installation: versions, memory, vLLM, and whether verl finds the plugin.
+    """Check this machine and installation: versions, memory, vLLM, and whether verl finds the plugin.
 
-    verl says nothing when a plugin fails to load and trains without it. This command loads verl here and in a Ray
-    worker, as a training run would, and looks. Nothing is changed and nothing keeps running.
+    If a plugin fails to load, verl silently trains without it. This command loads verl here and in a Ray worker, as a
+    training run would, and checks that the plugin is there. It changes nothing and leaves no process running.
 
-    ok: fine. warn: it may run, but slower, or with versions that nobody tried. fail: training cannot work.
-    Exits with 1 after a fail, with 0 otherwise. Takes less than a minute.
+    ok: fine. warn: it may run, but slower, or with untested versions. fail: training cannot work.
+    Exits with 1 if a check fails, otherwise with 0. Takes less than a minute.
 
-    Everything:  reinforcepp doctor
+    All checks:  reinforcepp doctor
 
-    In a hurry:  reinforcepp doctor --no-ray
+    Faster:      reinforcepp doctor --no-ray
     """
     console = Console()
-    with console.status("looking at this machine"):
+    with console.status("checking this machine"):
         findings = machine_checks.examine(ray=ray)
     table = Table(box=None, pad_edge=False)
     for heading in ("check", "", "found"):

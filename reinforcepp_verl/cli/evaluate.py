@@ -19,42 +19,42 @@ def evaluate(
         typer.Argument(
             metavar="SOURCE...",
             show_default=False,
-            help="JSONL of judged answers, folder of verl's dumps (STEP.jsonl), run that made them, or checkpoint.",
+            help="A JSONL file of scored answers, a folder of verl's dumps (STEP.jsonl), a run, or a checkpoint.",
         ),
     ],
     k: Annotated[
         Optional[str],  # noqa: UP045  (typer reads the annotation at run time)
-        typer.Option("--k", show_default="2, 4, 8, ... up to the samples there are", help="For example 1,4,8."),
+        typer.Option("--k", show_default="2, 4, 8, ... up to the number of samples", help="For example 1,4,8."),
     ] = None,
     step: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--step", show_default="the newest", help="Training step whose dump counts."),
+        typer.Option("--step", show_default="the newest", help="Training step whose dump is evaluated."),
     ] = None,
     settings: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            "--set", metavar="KEY=VALUE", show_default=False, help="For checkpoints: change the run's setting."
+            "--set", metavar="KEY=VALUE", show_default=False, help="For checkpoints: override a setting of the run."
         ),
     ] = None,
     json_file: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--json", show_default=False, help="Also write everything to this file, unrounded."),
+        typer.Option("--json", show_default=False, help="Also write all results to this file, unrounded."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstraps.")] = 1,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 10_000,
 ) -> None:
-    """Say how accurate generated answers are, per data source: mean, pass@k and majority@k with 95% intervals.
+    """Report the accuracy of generated answers per data source: mean, pass@k and majority@k with 95% intervals.
 
-    pass@k is the unbiased estimate from all samples of a question, maj@k the exact chance that the most frequent
-    answer of k samples is right (ties shared). Intervals come from a bootstrap over questions.
+    pass@k is the unbiased estimate from all samples of a question, maj@k the exact probability that the most frequent
+    answer of k samples is correct (ties shared). Intervals come from a bootstrap over questions.
 
-    With several sources, each is compared with the first one on the questions that both hold, by paired bootstrap.
+    With several sources, each is compared with the first one on their shared questions, by paired bootstrap.
 
     A line of a file has question (or input), acc (or correct, or score) and, for maj@k, pred (or answer); data_source
     and ground_truth (or gts) are optional. verl writes such files with trainer.validation_data_dir=DIR.
 
-    For a checkpoint (RUN/checkpoints/global_step_N) answers are generated anew: verl's validation, as the run's own
-    config.yaml describes it but for what --set changes. They are kept in RUN/evaluations. Start it where you trained.
+    For a checkpoint (RUN/checkpoints/global_step_N), verl's validation generates new answers, using the run's
+    config.yaml with the changes of --set. They are kept in RUN/evaluations. Run it from the folder where you trained.
 
     A run:       reinforcepp eval runs/latest
 
@@ -65,7 +65,7 @@ def evaluate(
 
     Compare:     reinforcepp eval base.jsonl trained.jsonl --k 1,8 --json results.json
     """
-    # Imported here, so that other commands need not wait for it.
+    # Imported here to keep other commands fast.
     from reinforcepp_verl.common.terminal import LastingConsole
     from reinforcepp_verl.evaluation import show_accuracy
     from reinforcepp_verl.evaluation.accuracy_report import Resampling, compare, evaluate
@@ -103,7 +103,7 @@ def _refused(error: Exception) -> typer.Exit:
 
 
 def _check_json(file: Path) -> None:
-    """Refuse what cannot be written, before answers are generated for it; its folder is made."""
+    """Create the file's folder, and refuse a file that cannot be written before any answer is generated."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,20 +128,22 @@ def _parse_ks(text: str) -> list[int]:
 
 
 def _files(sources: list[Path], step: int | None, settings: list[str], console: Console) -> dict[Path, Path]:
-    """Return the file of each source; answers of checkpoints are generated once all sources are known to be sound."""
+    """Return the file of each source; generate the answers of checkpoints only after all sources were checked."""
     from reinforcepp_verl.checkpoints.fsdp_checkpoint import is_checkpoint
     from reinforcepp_verl.evaluation.locate import locate
 
     checkpoints = [source for source in sources if is_checkpoint(source)]
     if settings and not checkpoints:
-        raise ValueError(f"--set {settings[0]}: changes how a checkpoint answers, and no source is a checkpoint")
+        raise ValueError(f"--set {settings[0]}: applies to checkpoints only, and no source is a checkpoint; remove it")
     if checkpoints and step is not None:
-        raise ValueError(f"{checkpoints[0]}: --step chooses from a folder of dumps, and this is a checkpoint")
+        raise ValueError(
+            f"{checkpoints[0]}: --step chooses from a folder of dumps, and this is a checkpoint; remove it"
+        )
     known: dict[Path, Path] = {}
     for source in sources:
         file = source if source in checkpoints else locate(source, step)
         if (other := known.setdefault(file.resolve(), source)) is not source:
-            raise ValueError(f"{other} and {source} mean the same: {file}")
+            raise ValueError(f"{other} and {source} are the same file: {file}; remove one")
     generated = _generate(checkpoints, settings, console) if checkpoints else {}
     return {source: generated[source] if source in generated else file for file, source in known.items()}
 

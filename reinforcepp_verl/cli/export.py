@@ -1,4 +1,4 @@
-"""The `export` command: a checkpoint of verl as a Hugging Face folder."""
+"""The `export` command: write a verl checkpoint as a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def export(
         typer.Argument(
             metavar="RUN|CHECKPOINT",
             show_default=False,
-            help="A run, for its newest complete checkpoint, or one of its RUN/checkpoints/global_step_N.",
+            help="A run (its newest complete checkpoint is used) or a checkpoint, RUN/checkpoints/global_step_N.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", show_default=False, help="Folder to write; new or empty.")],
     dtype: Annotated[
-        Dtype, typer.Option(help="Of the weights: float32 keeps what was trained, bfloat16 is half as large.")
+        Dtype, typer.Option(help="Data type of the weights: float32 keeps them exactly, bfloat16 is half the size.")
     ] = Dtype.bfloat16,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in that folder.")] = False,
 ) -> None:
-    """Write the trained model as a Hugging Face folder, and prove that it is the same model.
+    """Write the trained model as a Hugging Face folder and verify that it is the same model.
 
-    verl's checkpoints are shards for resuming a training. This merges them with verl.model_merger, loads the result as
-    anybody would (AutoModelForCausalLM and AutoTokenizer) and compares it with the shards: every weight bit for bit,
-    tokens and chat template, and the log-probs of a few prompts. A folder that fails is not kept.
+    verl's checkpoints are shards for resuming. This command merges them with verl.model_merger, loads the result with
+    plain AutoModelForCausalLM and AutoTokenizer, and compares it with the shards: every weight bit for bit, tokens and
+    chat template, and the log-probs of a few prompts. A folder that fails the check is deleted.
 
-    Takes no GPU. While the shards are merged, all of them are in memory: docs/evaluation.md has the numbers.
+    Needs no GPU. While the shards are merged, all of them are in memory: docs/evaluation.md has the numbers.
 
-    Checkpoints are made by training with trainer.save_freq=N. FSDP only.
+    Training writes checkpoints if trainer.save_freq=N is set. FSDP only.
 
     Newest:  reinforcepp export runs/latest --out models/mine
 
@@ -62,9 +62,9 @@ def export(
     from reinforcepp_verl.checkpoints.fsdp_checkpoint import find
     from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
 
-    console = Console(file=sys.stdout)  # the one there is before verl's output is held back
+    console = Console(file=sys.stdout)  # stdout as it is before _quiet() redirects it
     try:
-        with stopping_signals_raise(), console.status("looking at the checkpoint") as status:
+        with stopping_signals_raise(), console.status("reading the checkpoint") as status:
             checkpoint = find(source)
             with _quiet():
                 from reinforcepp_verl.export import export_checkpoint
@@ -81,7 +81,7 @@ def export(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what verl, transformers and torch print while they load and save."""
+    """Suppress the output of verl, transformers and torch while they load and save."""
     logging.getLogger("torch.distributed.device_mesh").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield

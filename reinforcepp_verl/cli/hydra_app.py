@@ -29,7 +29,7 @@ def run(task: Callable[[DictConfig], None], arguments: list[str], program: str) 
         os.environ.pop(FULL_ERROR, None)
         task(config)
 
-    # Hydra's switch to let an exception through, which it would print itself. It is for the composition only.
+    # Makes Hydra raise composition errors instead of printing them itself; the task runs without it.
     os.environ[FULL_ERROR] = "1"
     try:
         hydra.main(config_path=None, config_name=CONFIG_NAME, version_base="1.3")(compose_succeeded)()

@@ -1,4 +1,4 @@
-"""The `plot` command: curves of one or more runs as a PNG or SVG file."""
+"""The `plot` command: draw the curves of one or more runs as a PNG or SVG file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def plot(
         typer.Argument(
             metavar="RUN...",
             show_default=False,
-            help="Run folders (each holds a metrics.jsonl). runs/latest is the newest run.",
+            help="Run folders (each with a metrics.jsonl). runs/latest is the newest run.",
         ),
     ],
     out: Annotated[
@@ -33,27 +33,25 @@ def plot(
 ) -> None:
     """Draw the curves of runs: reward, accuracy, KL, loss, length, entropy, tokens.
 
-    Several runs are laid over each other, one colour each. Runs with the same
-    trainer.experiment_name and different seeds become one line: their mean, with
-    a band from the lowest to the highest seed.
+    Several runs are overlaid in different colors. Runs with the same trainer.experiment_name and different seeds become
+    one line: their mean, with a band from the lowest to the highest seed.
 
-    A run that is still training can be drawn too. A panel whose metric the run
-    does not record says "not recorded".
+    A run that is still training can be plotted too. A panel whose metric is missing shows "not recorded".
 
     One run:  reinforcepp plot runs/latest
 
     Compare:  reinforcepp plot runs/rpp_seed1 runs/rpp_seed2 runs/grpo -o compare.svg
     """
-    # Imported here because matplotlib would slow down every other command.
+    # Imported here to keep other commands fast: matplotlib is slow to import.
     from reinforcepp_verl.report.curves import plot_runs
     from reinforcepp_verl.report.history import load_history
 
-    folders = {run.resolve(): run for run in runs}  # once each, even if runs/latest names one of the others
+    folders = {run.resolve(): run for run in runs}  # no duplicates: runs/latest may be one of the others
     target = out or (runs[0].resolve() / "curves.png" if len(folders) == 1 else Path("comparison.png"))
     try:
         histories = [load_history(run) for run in folders.values()]
         if not any(history.series for history in histories):
-            _fail(f"{runs[0]}: no step recorded yet; wait for the first step to end")
+            _fail(f"{runs[0]}: no step recorded yet; wait for the first step")
         plot_runs(histories, target, title=title)
     except (ValueError, OSError) as error:
         _fail(str(error))

@@ -1,4 +1,4 @@
-"""The `prepare` command: make the data of a task, and for a toy task its model."""
+"""The `prepare` command: write the data of a task, and for a toy task its model."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def prepare(
         typer.Option(
             "--source",
             metavar="PATH|ID[@REVISION]",
-            show_default="the task's own id on the hub",
-            help="Where the rows are: a .parquet, .json or .jsonl file, a folder of them, or an id on the hub.",
+            show_default="the task's id on the Hugging Face hub",
+            help="Source of the rows: a .parquet, .json or .jsonl file, a folder of them, or an id on the hub.",
         ),
     ] = None,
     template: Annotated[
@@ -48,42 +48,41 @@ def prepare(
     ] = None,
     tokenizer: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(show_default="count characters", help="Folder of a model or tokenizer, to count tokens with."),
+        typer.Option(show_default="count characters", help="Folder of a model or tokenizer; counts tokens."),
     ] = None,
     against: Annotated[
         Optional[list[Path]],  # noqa: UP045
         typer.Option(
             show_default="the task's own test split",
-            help="A prepared evaluation whose questions must not be trained on. Can be repeated.",
+            help="A prepared evaluation set whose questions are removed from training. Can be repeated.",
         ),
     ] = None,
     keep_overlap: Annotated[
-        bool, typer.Option("--keep-overlap", help="Keep training rows that an evaluation asks too; they are counted.")
+        bool, typer.Option("--keep-overlap", help="Keep (and count) training rows that are also in an evaluation set.")
     ] = False,
     max_unusable: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(show_default="0.01", help="Largest share of rows that may lack a question or an answer."),
+        typer.Option(show_default="0.01", help="Largest allowed share of rows without question or answer."),
     ] = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(show_default="1", help="Of arithmetic and word_problems: same seed, same bytes."),
+        typer.Option(show_default="1", help="For arithmetic and word_problems: same seed, same bytes."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Make it again even if the folder holds it already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Prepare again even if the data exists already.")] = False,
 ) -> None:
-    """Make the data of a task: parquet files for verl, a manifest with checksums and a picture of what is in them.
+    """Write the data of a task: parquet files for verl, a manifest with checksums, and a plot of the data.
 
-    **arithmetic**: two-digit additions, a character tokenizer and a Llama of under one million parameters that was
-    trained on demonstrations with many wrong answers, so that there is something to learn. Under a minute; nothing is
-    downloaded.
+    **arithmetic**: two-digit additions, a character tokenizer and a Llama model with under one million parameters,
+    trained on demonstrations with many wrong answers so that there is something to learn. Under a minute, no downloads.
 
-    **word_problems**: one-line problems in the formats of GSM8K and MATH, converted as these are, and a Llama that was
-    trained likewise. Under two minutes; nothing is downloaded.
+    **word_problems**: one-line problems in the formats of GSM8K and MATH, converted the same way, and a Llama model
+    trained similarly. Under two minutes, no downloads.
 
-    **gsm8k, math**: a training and a test split. **dapo_math_17k, deepscaler**: questions to train on. **math500,
-    aime24, aime25**: questions to evaluate with. **preferences**: pairs of chats for a Bradley-Terry reward model.
+    **gsm8k, math**: a training and a test split. **dapo_math_17k, deepscaler**: training questions. **math500, aime24,
+    aime25**: evaluation questions. **preferences**: pairs of chats for a Bradley-Terry reward model.
 
-    Duplicates, and training questions that an evaluation asks too, are counted and left out. The same input gives the
-    same bytes.
+    Duplicates, and training questions that are also in an evaluation set, are counted and removed. The same input gives
+    the same bytes.
 
     Example:  reinforcepp prepare arithmetic
 
@@ -116,14 +115,14 @@ def prepare(
 
 
 def _refuse(task: Task, names: list[str]) -> None:
-    """Refuse options that would not be read."""
+    """Refuse options that the task does not read."""
     if names:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        raise ValueError(f"{task.value} has no use for {options}; leave it out")
+        raise ValueError(f"{task.value} does not use {options}; remove it")
 
 
 def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
-    # Imported here, as torch and transformers take seconds that `--help` need not wait for.
+    # Imported here to keep --help fast: torch and transformers take seconds to import.
     if task is Task.arithmetic:
         from reinforcepp_verl.tasks.arithmetic_task import prepare_arithmetic_command
 

@@ -1,4 +1,4 @@
-"""The `recipes` command: what is shipped."""
+"""The `recipes` command: list the shipped recipes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rich.console import Console
 
 
 def recipes(
-    markdown: Annotated[bool, typer.Option("--markdown", help="As the table in recipes/README.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of recipes/README.md.")] = False,
 ) -> None:
-    """List the shipped recipes: what each trains, on which machine, how much work a step is and what a GPU needs.
+    """List the shipped recipes: what each trains, on which machine, the work per step and the memory per GPU.
 
-    The memory is an estimate (`reinforcepp check +recipe=NAME` shows its parts). A recipe's file says where each of its
-    hyper-parameters comes from.
+    The memory is an estimate (`reinforcepp check +recipe=NAME` shows its parts). Each recipe file gives the source of
+    its hyperparameters.
 
     Example:  reinforcepp recipes
     """
@@ -28,5 +28,5 @@ def recipes(
     for recipe in listed:
         _, about, hardware, answers, updates, tokens, gib = recipe.cells
         console.print(f"[bold]{recipe.name}[/]  {about}", soft_wrap=True)
-        work = f"answers a step {answers}, updates {updates}, tokens {tokens}"
-        console.print(f"    {hardware}; {work}, GiB a GPU {gib}", soft_wrap=True)
+        work = f"answers per step {answers}, updates {updates}, tokens {tokens}"
+        console.print(f"    {hardware}; {work}, GiB per GPU {gib}", soft_wrap=True)

@@ -15,9 +15,9 @@ from reinforcepp_verl.common.terminal import LastingConsole
 
 
 def create(context: typer.Context) -> None:
-    """Check a configuration and make the folder of its run, without starting it; takes the same arguments as train.
+    """Check a configuration and create its run folder without starting the run; takes the same arguments as train.
 
-    Prints the folder. `reinforcepp resume` starts the run, here or on another machine that sees the folder.
+    Prints the folder. `reinforcepp resume` starts the run, on this or another machine that sees the folder.
 
     Example:  reinforcepp create +recipe=math_rlvr/arithmetic_cpu seed=2
     """
@@ -25,24 +25,24 @@ def create(context: typer.Context) -> None:
 
 
 def resume(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, as for train.")] = None,
 ) -> None:
-    """Continue a run where it stopped, until it is done; start it, if it has saved nothing yet.
+    """Resume a run and train it to the end; start it if nothing is saved yet.
 
-    Goes on from the newest whole checkpoint in the run's folder: weights, optimiser, data position, random numbers,
-    running statistics, KL coefficient. A save that was cut off is ignored. The folder is all that it needs;
-    metrics.jsonl holds every step once, whatever happened in between. key=value changes the configuration from here
-    on, except ray_kwargs, which holds for this attempt.
+    Resumes from the newest complete checkpoint in the run folder: weights, optimizer, data position, random number
+    generators, running statistics, KL coefficient. An interrupted save is ignored. Nothing else than the folder is
+    needed, and metrics.jsonl has every step exactly once. key=value changes the configuration from here on; ray_kwargs
+    apply to this attempt only.
 
     Exit codes: 0 all steps are done, 1 failed, 2 refused, 75 stopped on request after saving (a signal, or a file STOP
     in the folder), 128+n ended at once by a second signal n.
 
     Example:      reinforcepp resume runs/latest
 
-    Go further:   reinforcepp resume runs/latest trainer.total_training_steps=200
+    Train longer: reinforcepp resume runs/latest trainer.total_training_steps=200
 
-    Stop one:     touch runs/latest/STOP
+    Stop a run:   touch runs/latest/STOP
     """
     from reinforcepp_verl.runs import resume_run as resuming
 

@@ -1,4 +1,4 @@
-"""The `slurm` commands: submit a run as a job, look at one's jobs, and what the job's script asks."""
+"""The `slurm` commands: submit a run as a job, list your jobs, and helpers that the job's script calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.cli.train import note_missing_model, stop_if_wrong
 
-slurm = typer.Typer(no_args_is_help=True, help="Train as jobs of a Slurm cluster: submit them, and see how they do.")
+slurm = typer.Typer(no_args_is_help=True, help="Train on a Slurm cluster: submit jobs and show their status.")
 
 SWEEPS = {"--multirun", "-m"}
 
@@ -29,28 +29,28 @@ def submit(
     ] = None,
     time: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--time", show_default="the partition's", help="Time limit, as in 1-12:00:00; see below."),
+        typer.Option("--time", show_default="the partition's", help="Time limit, such as 1-12:00:00."),
     ] = None,
     array: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--array", metavar="SEEDS", show_default=False, help="A run for each seed: 1,2,3 or 1-8%2."),
+        typer.Option("--array", metavar="SEEDS", show_default=False, help="One run per seed: 1,2,3 or 1-8%2."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print command, script and configuration; do nothing.")
     ] = False,
     test_only: Annotated[
-        bool, typer.Option("--test-only", help="Have Slurm check the job and say when it would start.")
+        bool, typer.Option("--test-only", help="Let Slurm check the job and estimate its start time.")
     ] = False,
 ) -> None:
-    """Submit a training run as a job; everything that is not an option is Hydra's syntax, as for train.
+    """Submit a training run as a job; all other arguments are Hydra overrides, as for train.
 
-    The configuration is checked here, the run's folder is made here, and the job runs recipes/slurm/train.sbatch. It
-    asks for the nodes and GPUs that the configuration needs; account, partition and whatever else your cluster wants
-    stand in site.env, in this folder: copy recipes/slurm/site.env.example.
+    This command checks the configuration and creates the run folder; the job runs recipes/slurm/train.sbatch. It
+    requests the nodes and GPUs that the configuration needs. Account, partition and other cluster-specific options are
+    in site.env in the current folder: copy recipes/slurm/site.env.example.
 
-    When the job's time is over the run saves, the job is requeued, and continues: --time may be shorter than the run.
+    Before the time limit the run saves, and the job is requeued and resumes. --time may be shorter than the run.
 
-    Look first:  reinforcepp slurm submit +recipe=math_rlvr/qwen25_7b_dapo_4nodes --dry-run
+    Dry run:     reinforcepp slurm submit +recipe=math_rlvr/qwen25_7b_dapo_4nodes --dry-run
 
     Submit:      reinforcepp slurm submit +recipe=math_rlvr/qwen25_7b_dapo_4nodes --time 12:00:00
 
@@ -59,15 +59,15 @@ def submit(
     with _errors_in_one_line():
         if found := SWEEPS.intersection(context.args):
             raise ValueError(
-                f"{found.pop()}: a sweep of jobs is --array 1,2,3, or hydra/launcher=submitit_slurm of train"
+                f"{found.pop()}: not available here; use --array 1,2,3, or `train` with hydra/launcher=submitit_slurm"
             )
         if array is not None and (given := [part for part in context.args if part.startswith("seed=")]):
-            raise ValueError(f"{given[0]}: --array {array} sets it; leave one of them out")
+            raise ValueError(f"{given[0]}: --array {array} sets the seed; remove one of them")
 
     def checked(config: DictConfig) -> None:
         stop_if_wrong(config, elsewhere=True)
         note_missing_model(config)
-        # Imported here, as a refused configuration needs none of it.
+        # Imported here so that a configuration is refused without waiting for it.
         from reinforcepp_verl.slurm.submit_job import Request, submit
 
         with _errors_in_one_line():
@@ -78,11 +78,11 @@ def submit(
 
 @slurm.command()
 def status(
-    runs_dir: Annotated[Path, typer.Argument(help="The folder of the runs.")] = Path("runs"),
+    runs_dir: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs"),
 ) -> None:
-    """List the runs that were given to Slurm: job, state, steps, reward, time left, starts, and why it waits or failed.
+    """List the runs submitted to Slurm: job, state, steps, reward, time left, starts, and why a job waits or failed.
 
-    Without squeue on this machine it shows what the runs' own files say.
+    Without squeue on this machine, only the information in the run folders is shown.
 
     Example:  reinforcepp slurm status runs
     """
@@ -94,7 +94,7 @@ def status(
 
 @slurm.command(hidden=True)
 def facts(run: Path, nodes: int) -> None:
-    """Say what each of so many nodes needs for a run: DEVICE GPUS CPUS. For recipes/slurm/train.sbatch."""
+    """Print what each of the nodes needs for a run: DEVICE GPUS CPUS. For recipes/slurm/train.sbatch."""
     from reinforcepp_verl.slurm import in_job
 
     with _errors_in_one_line():
@@ -103,7 +103,7 @@ def facts(run: Path, nodes: int) -> None:
 
 @slurm.command(hidden=True)
 def versions() -> None:
-    """Say which versions are installed on this node, in one line. For recipes/slurm/node.sh."""
+    """Print the versions installed on this node, in one line. For recipes/slurm/node.sh."""
     from reinforcepp_verl.slurm import in_job
 
     typer.echo(in_job.versions())

@@ -13,12 +13,12 @@ from reinforcepp_verl.common.terminal import LastingConsole
 
 
 def train(context: typer.Context) -> None:
-    """Train a model; everything after the command is Hydra's syntax.
+    """Train a model; the arguments are Hydra overrides.
 
-    A recipe is an overlay of settings, chosen with +recipe=; after it come the algorithm with +method= (reinforcepp,
-    reinforcepp_baseline, reinforce, reinforce_reward_to_go, raft, grpo, rloo, ppo) and the machine with +cluster=.
-    Single settings are key=value.
-    The configuration is checked before anything starts, and every run gets a folder of its own under runs/.
+    +recipe= selects a recipe, a set of overrides. After it, +method= selects the algorithm (reinforcepp,
+    reinforcepp_baseline, reinforce, reinforce_reward_to_go, raft, grpo, rloo, ppo) and +cluster= the machine.
+    key=value changes a single setting.
+    The configuration is checked before anything starts, and every run gets its own folder under runs/.
 
     Train:      reinforcepp train +recipe=math_rlvr/arithmetic_cpu
 
@@ -34,11 +34,11 @@ def train(context: typer.Context) -> None:
 
 
 def check(context: typer.Context) -> None:
-    """Check a configuration without starting anything; print it resolved, and the plan of one step.
+    """Check a configuration without starting anything; print the resolved configuration and the plan of one step.
 
-    Works without a GPU and without a network, also for a machine that is not this one: the plan says how many answers,
-    tokens, updates and passes a step has, and what one GPU of the named +cluster= needs.
-    Exits non-zero with the key and the fix when something is wrong; takes the same arguments as train.
+    Works without a GPU or network, also for another machine. The plan shows the answers, tokens, updates and passes per
+    step, and the memory per GPU of the selected +cluster=.
+    If something is wrong, prints the key and the fix, and exits with a nonzero code. Takes the same arguments as train.
 
     Example:        reinforcepp check +recipe=math_rlvr/arithmetic_cpu trainer.n_gpus_per_node=2
 
@@ -49,7 +49,7 @@ def check(context: typer.Context) -> None:
 
 def _train(config: DictConfig) -> None:
     stop_if_wrong(config)
-    # Imported here, as `reinforcepp check` and a refused configuration need none of it.
+    # Imported here to keep `reinforcepp check` and a refused configuration fast.
     from reinforcepp_verl.runs import launch
 
     try:
@@ -68,18 +68,18 @@ def _check(config: DictConfig) -> None:
 
     typer.echo(OmegaConf.to_yaml(config, resolve=True))
     show_plan(config, Console(stderr=True))
-    typer.echo("# configuration is sound", err=True)
+    typer.echo("# configuration is valid", err=True)
     note_missing_model(config)
     for problem in machine.accelerator(config):
-        typer.echo(f"# it cannot train here: {problem}", err=True)
+        typer.echo(f"# cannot train on this machine: {problem}", err=True)
 
 
 def note_missing_model(config: DictConfig) -> None:
-    """Say that the start of the training has to download the model, if it has."""
+    """Report a model that the start of training has to download."""
     from reinforcepp_verl.sizing.model_size import model_folder
 
     if (name := config.actor_rollout_ref.model.path) and model_folder(name) is None:
-        typer.echo(f"# {name} is not on this machine: the start of the training downloads it", err=True)
+        typer.echo(f"# {name} is not on this machine: it is downloaded when training starts", err=True)
 
 
 def stop_if_wrong(config: DictConfig, *, elsewhere: bool = False) -> None:

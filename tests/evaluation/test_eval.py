@@ -188,7 +188,7 @@ def test_metrics_that_only_one_file_has_are_not_compared(tmp_path):
         (["{tmp}/a.jsonl", "--k", "0"], "'0' is not a whole number from 1 on"),
         (["{tmp}/a.jsonl", "--resamples", "0"], "at least 1 resample"),
         (["{tmp}/a.jsonl", "--seed", "-1"], "a seed from 0 on"),
-        (["{tmp}/a.jsonl", "{tmp}/empty/../a.jsonl"], "mean the same: "),
+        (["{tmp}/a.jsonl", "{tmp}/empty/../a.jsonl"], "are the same file: "),
         (["{tmp}/a.jsonl", "{tmp}/other.jsonl"], "have no question in common"),
         (["{tmp}/a.jsonl", "--json", "{tmp}/bad.jsonl/x.json"], "bad.jsonl/x.json: File exists; choose another file"),
         (["{tmp}/nope", "--json", "{tmp}"], ": cannot be written; choose another file"),

@@ -188,8 +188,8 @@ def test_site_options(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--multirun", "seed=1,2"), "error: --multirun: a sweep of jobs is --array 1,2,3"),
-        (("--array", "1,2", "seed=1"), "error: seed=1: --array 1,2 sets it"),
+        (("--multirun", "seed=1,2"), "error: --multirun: not available here; use --array 1,2,3"),
+        (("--array", "1,2", "seed=1"), "error: seed=1: --array 1,2 sets the seed"),
         (("algorithm.gama=1",), "did you mean algorithm.gamma?"),
     ],
 )
@@ -210,7 +210,7 @@ def test_a_model_that_is_not_here_is_named(tmp_path, monkeypatch):
         pq.write_table(pa.Table.from_pylist([row] * 512), tmp_path / file)
     command = [Path(sys.executable).with_name("reinforcepp"), "slurm", "submit", *FOUR_NODES, "--dry-run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "# Qwen/Qwen2.5-7B is not on this machine: the start of the training downloads it" in done.stderr
+    assert "# Qwen/Qwen2.5-7B is not on this machine: it is downloaded when training starts" in done.stderr
 
 
 def make_run(runs_dir: Path, name: str, job_id: str, **summary: object) -> None:
