@@ -1,4 +1,4 @@
-"""A checkpoint that verl's FSDP backend wrote: which one is meant, and whether it is whole."""
+"""A checkpoint of verl's FSDP backend: finds it and checks that it is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reinforcepp_verl.common.run_folder import RunFolder
 
 FSDP_CONFIG = "fsdp_config.json"
 NOT_A_CHECKPOINT = (store.TRACKER, FSDP_CONFIG)
-"""What verl leaves in the folder of checkpoints and in that of a checkpoint's model."""
+"""Files that verl writes to the folder of all checkpoints and to the model folder of one checkpoint."""
 MODEL_FILE = re.compile(r"actor/(?!optim_|extra_state_)")
 MEGATRON_FOLDERS = ("model", "dist_ckpt")
 MERGE_MEGATRON = "python -m verl.model_merger merge --backend megatron --local_dir {actor} --target_dir DIR"
@@ -21,7 +21,7 @@ MERGE_MEGATRON = "python -m verl.model_merger merge --backend megatron --local_d
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint, RUN/checkpoints/global_step_N; `world_size` is the number of its shards."""
+    """A complete checkpoint, RUN/checkpoints/global_step_N; `world_size` is the number of its shards."""
 
     path: Path
     step: int
@@ -39,12 +39,12 @@ class Checkpoint:
 
     @property
     def shards(self) -> list[Path]:
-        """The files of the weights, by rank."""
+        """The weight files, by rank."""
         return [self.actor / f"model_world_size_{self.world_size}_rank_{rank}.pt" for rank in range(self.world_size)]
 
     @property
     def lora(self) -> Path:
-        """Rank and alpha of the adapter; there is no such file without LoRA."""
+        """Rank and alpha of the adapter; the file exists only with LoRA."""
         return self.actor / "lora_train_meta.json"
 
     @property
@@ -54,26 +54,26 @@ class Checkpoint:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Tell by its name whether a folder is one checkpoint, whole or not."""
+    """Return True if the name of a folder is that of a checkpoint, complete or not."""
     return folder.is_dir() and store.NAME.fullmatch(folder.resolve().name) is not None
 
 
 def refuse_part(folder: Path) -> None:
-    """Raise ValueError if `folder` is the one with all checkpoints, or one inside a checkpoint."""
+    """Raise ValueError if `folder` holds all checkpoints, or is inside a checkpoint."""
     if any((folder / name).exists() for name in NOT_A_CHECKPOINT):
         raise ValueError(
-            f"{folder}: part of a checkpoint, or several; give the checkpoint, RUN/checkpoints/global_step_N"
+            f"{folder}: part of a checkpoint, or several checkpoints; give one, RUN/checkpoints/global_step_N"
         )
 
 
 def find(source: Path) -> Checkpoint:
-    """Return the checkpoint that `source` is, or the newest one of the run `source`.
+    """Return the checkpoint `source`, or the newest one of the run `source`.
 
-    What its manifest says of the model is compared with the files. Only a checkpoint that is named itself may lack a
-    manifest: another trainer wrote it.
+    The model files are compared with the manifest. Only an explicitly named checkpoint may lack a manifest, because it
+    may come from another trainer.
 
     Raises:
-        ValueError: there is none, it is not whole, or another backend than FSDP wrote it
+        ValueError: there is none, it is incomplete, or its backend is not FSDP
     """
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder; give a run or RUN/checkpoints/global_step_N")
@@ -96,7 +96,7 @@ def _newest(source: Path, run: RunFolder) -> Path:
 
 
 def _verify_model(folder: Path) -> None:
-    """Compare the weights and what belongs to them; the optimiser, which is larger, is not needed."""
+    """Verify the weights and their configuration, but not the optimizer state, which is larger and not needed."""
     try:
         written = manifest.read(folder)
         files = {name: entry for name, entry in written.files.items() if MODEL_FILE.match(name)}
@@ -109,24 +109,24 @@ def _read(folder: Path) -> Checkpoint:
     actor = folder / "actor"
     if any((actor / name).is_dir() for name in MEGATRON_FOLDERS):
         raise ValueError(
-            f"{folder}: a Megatron checkpoint, and only FSDP's are supported; use {MERGE_MEGATRON.format(actor=actor)}"
+            f"{folder}: a Megatron checkpoint, and only FSDP is supported; use {MERGE_MEGATRON.format(actor=actor)}"
         )
     checkpoint = Checkpoint(folder, int(folder.name.rpartition("_")[2]), _world_size(actor / FSDP_CONFIG))
     for file in (checkpoint.model_config / "config.json", *checkpoint.shards):
         if not file.is_file():
-            raise ValueError(f"{file} is missing: the checkpoint is not whole; choose another one")
+            raise ValueError(f"{file} is missing: the checkpoint is incomplete; choose another one")
         if file.suffix == ".pt" and not zipfile.is_zipfile(file):
-            raise ValueError(f"{file} is cut off: the checkpoint is not whole; choose another one")
+            raise ValueError(f"{file} is truncated: the checkpoint is incomplete; choose another one")
     return checkpoint
 
 
 def _world_size(file: Path) -> int:
     if not file.is_file():
-        raise ValueError(f"{file} is missing: not an FSDP checkpoint, or not whole; choose another one")
+        raise ValueError(f"{file} is missing: not an FSDP checkpoint, or incomplete; choose another one")
     try:
         world_size = int(json.loads(file.read_text(encoding="utf-8"))["world_size"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} names no world_size: the checkpoint is not whole; choose another one") from error
+        raise ValueError(f"{file} has no world_size: the checkpoint is incomplete; choose another one") from error
     if world_size < 1:
-        raise ValueError(f"{file}: world_size is {world_size}, not 1 or more; choose another checkpoint")
+        raise ValueError(f"{file}: world_size is {world_size}, must be 1 or more; choose another checkpoint")
     return world_size

@@ -1,4 +1,4 @@
-"""manifest.json and COMPLETE: what a checkpoint consists of, and the proof that all of it was written."""
+"""manifest.json and COMPLETE: the contents of a checkpoint, and the proof that all of it was written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READERS = min(8, os.cpu_count() or 1)
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint that is not whole, or not as it was written; the message says which file and why."""
+    """A checkpoint that is incomplete or has changed since it was written; the message names the file and why."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,23 @@ class Manifest:
     """The fields of manifest.json."""
 
     step: int
-    """Training steps done."""
+    """Number of training steps done."""
     world_size: int
-    """FSDP workers, and shards."""
+    """Number of FSDP workers and of shards."""
     seed: int | None
     """The configured `seed`."""
     config_digest: str
     """XXH3-128 of the checkpoint's config.yaml."""
     data: dict[str, str]
-    """Each training file with the XXH3-128 of its content."""
+    """XXH3-128 of the content of each training file."""
     versions: dict[str, str]
-    """The packages that wrote it."""
+    """Versions of the packages that wrote it."""
     files: dict[str, dict[str, int | str]]
-    """Each file by its path in the checkpoint: `bytes` and `xxh3_128`."""
+    """`bytes` and `xxh3_128` of each file, by its path in the checkpoint."""
 
 
 def digest(path: Path) -> str:
-    """Return the XXH3-128 of a file: it finds damage, it does not keep out forgers."""
+    """Return the XXH3-128 of a file; it detects damage but does not protect against tampering."""
     state = xxhash.xxh3_128()
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
@@ -52,13 +52,13 @@ def digest(path: Path) -> str:
 
 
 def digests(paths: Iterable[Path]) -> list[str]:
-    """Return the digests of several files, which are read side by side."""
+    """Return the digests of several files, read in parallel."""
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(digest, paths))
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, int | str]]:
-    """Sync every file under `folder` to the disk and describe it; a manifest and its marker do not count."""
+    """Sync every file under `folder` to disk and describe it, except a manifest and its marker."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, COMPLETE))
     for path in [*files, *(path for path in folder.rglob("*") if path.is_dir()), folder]:
         durable.sync(path)
@@ -69,7 +69,7 @@ def describe_files(folder: Path) -> dict[str, dict[str, int | str]]:
 
 
 def seal(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest and then, last of all, the marker, which holds the manifest's digest."""
+    """Write the manifest and then the marker, which contains the manifest's digest."""
     durable.write(folder / MANIFEST, (json.dumps(asdict(manifest), indent=1) + "\n").encode())
     durable.write(folder / COMPLETE, (digest(folder / MANIFEST) + "\n").encode())
 
@@ -82,9 +82,9 @@ def read(folder: Path) -> Manifest:
     """
     marker, path = folder / COMPLETE, folder / MANIFEST
     if not marker.is_file() or not path.is_file():
-        raise DamagedCheckpointError(f"{folder}: no {COMPLETE} marker, so it was not saved to the end")
+        raise DamagedCheckpointError(f"{folder}: no {COMPLETE} marker, so the save did not finish")
     if marker.read_bytes().strip() != digest(path).encode():
-        raise DamagedCheckpointError(f"{path} is not the one that {COMPLETE} was written for")
+        raise DamagedCheckpointError(f"{path} has changed since {COMPLETE} was written")
     try:
         return Manifest(**json.loads(path.read_bytes()))
     except (ValueError, TypeError) as error:
@@ -92,10 +92,10 @@ def read(folder: Path) -> Manifest:
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Compare every file with the manifest, the sizes first because that is quick.
+    """Compare every file with the manifest, sizes first because that is fast.
 
     Raises:
-        DamagedCheckpointError: a file is missing, has another size or another content
+        DamagedCheckpointError: a file is missing, or its size or content differs
     """
     paths = {folder / name: entry for name, entry in manifest.files.items()}
     for path, entry in paths.items():

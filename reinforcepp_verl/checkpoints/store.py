@@ -1,7 +1,7 @@
-"""The folder of a run's checkpoints. What is in it is found by looking at the disk, never remembered.
+"""The folder of a run's checkpoints. Its state is always read from disk, never kept in memory.
 
-global_step_N/              a whole checkpoint; it appears by one rename
-.saving/attempt_K/global_step_N/    a save under way, or what a kill left of one
+global_step_N/              a complete checkpoint; it appears by an atomic rename
+.saving/attempt_K/global_step_N/    a save in progress, or the remains of an interrupted one
 latest_checkpointed_iteration.txt   the newest step, for verl's own `resume_mode=auto` and tools
 """
 
@@ -20,29 +20,29 @@ from reinforcepp_verl.common import durable
 
 TRACKER = "latest_checkpointed_iteration.txt"
 CONFIG, STATE, METRICS = "config.yaml", "reinforcepp_state.json", "metrics.json"
-"""In a checkpoint, beside verl's files: the configuration, what our trainers remember, a step's metrics if it was saved
-before its validation."""
+"""Files of a checkpoint that are not verl's: the configuration, the state of our trainers, and the step's metrics if it
+was saved before its validation."""
 IS_LAST = "is_last_step"
-"""In STATE: true after the last step of what was then configured."""
+"""Key in STATE: true if this was the last step of the configuration at that time."""
 SAVING, DELETING = ".saving", ".deleting"
 NAME = re.compile(r"global_step_(\d+)")
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A whole checkpoint."""
+    """A complete checkpoint."""
 
     path: Path
     manifest: Manifest
 
 
 def folder_name(step: int) -> str:
-    """Return verl's name of the folder of one checkpoint."""
+    """Return verl's name for the folder of a checkpoint."""
     return f"global_step_{step}"
 
 
 def steps(root: Path) -> list[int]:
-    """Return the steps of the folders named like checkpoints, whole or not, newest first."""
+    """Return the steps of all folders named like checkpoints, complete or not, newest first."""
     if not root.is_dir():
         return []
     found = (NAME.fullmatch(path.name) for path in root.iterdir() if path.is_dir())
@@ -50,7 +50,7 @@ def steps(root: Path) -> list[int]:
 
 
 def newest(root: Path) -> tuple[Saved | None, list[str]]:
-    """Return the newest checkpoint whose files are all as they were written, and why newer ones are not taken."""
+    """Return the newest checkpoint whose files are all unchanged, and why newer ones are ignored."""
     ignored = []
     for step in steps(root):
         folder = root / folder_name(step)
@@ -65,7 +65,7 @@ def newest(root: Path) -> tuple[Saved | None, list[str]]:
 
 
 def begin(root: Path, attempt: str) -> Path:
-    """Return a folder to save into, of this attempt only: a trainer that outlived the one before may still write."""
+    """Return a folder to save into, for this attempt only: a trainer of the previous attempt may still be writing."""
     folder = root / SAVING / attempt
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,9 +73,9 @@ def begin(root: Path, attempt: str) -> Path:
 
 
 def commit(staged: Path, root: Path, sealed: Manifest) -> Path:
-    """Seal a save and give it its name.
+    """Seal a save and rename it to its final name.
 
-    A folder that has this name already is damaged, or the run would have gone on from it; it is kept under another one.
+    An existing folder of that name is damaged, otherwise the run would have resumed from it; it is renamed and kept.
     """
     manifest.seal(staged, sealed)
     final = root / folder_name(sealed.step)
@@ -84,17 +84,17 @@ def commit(staged: Path, root: Path, sealed: Manifest) -> Path:
     durable.rename(staged, final)
     durable.write(root / TRACKER, str(sealed.step).encode())
     with contextlib.suppress(OSError):
-        # Not empty where another attempt saves.
+        # Not empty while another attempt is saving.
         staged.parent.rmdir()
         (root / SAVING).rmdir()
     return final
 
 
 def prune(root: Path, keep: int | None, newest_step: int) -> list[Path]:
-    """Delete all but the `keep` newest checkpoints up to `newest_step` and return what is gone; None or 0 keeps all.
+    """Delete all but the `keep` newest checkpoints up to `newest_step`; return the deleted ones. None or 0 keeps all.
 
-    `newest_step` was just committed, so that it is whole. What lies behind it was ignored when the run started, and a
-    folder that is not sealed may be somebody else's: neither is counted or touched.
+    `newest_step` was just committed, so it is complete. Later steps were ignored when the run started, and an unsealed
+    folder may have another origin: neither is counted or deleted.
     """
     if not keep or keep < 0:
         return []
@@ -106,10 +106,10 @@ def prune(root: Path, keep: int | None, newest_step: int) -> list[Path]:
 
 
 def clear_leftovers(root: Path) -> None:
-    """Delete what is left of a save or a deletion that was cut off; for the start and the end of an attempt."""
+    """Delete the remains of interrupted saves and deletions; called at the start and the end of an attempt."""
     for name in (SAVING, DELETING):
-        # A worker on another node may still write into it, and a network file system keeps a file that somebody has
-        # open; the next call takes it.
+        # Errors are ignored: a worker on another node may still be writing, and a network file system keeps open files.
+        # The next call deletes the rest.
         shutil.rmtree(root / name, ignore_errors=True)
 
 
@@ -127,7 +127,7 @@ def _is_sealed(folder: Path) -> bool:
 
 
 def _delete(folder: Path) -> None:
-    """Take the name away first, so that a kill leaves no half-deleted checkpoint under it."""
+    """Rename the folder before deleting it, so that a kill never leaves a half-deleted checkpoint under its name."""
     trash = folder.parent / DELETING
     trash.mkdir(exist_ok=True)
     durable.rename(folder, _free_name(str(trash / folder.name)))

@@ -1,4 +1,4 @@
 """Helpers that any folder may import: atomic writes, paths of a run, terminal output, plot style.
 
-Imports none of them.
+Imports no other folder.
 """

@@ -1,4 +1,4 @@
-"""Files that survive a crash of the machine: written under another name, synced, renamed."""
+"""Atomic, crash-safe file writes: written under a temporary name, synced, renamed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes) -> None:
-    """Give `path` this content, whole or not at all."""
+    """Write `content` to `path` atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(content)
     sync(temporary)
@@ -24,7 +24,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the operating system put a file, or the names in a folder, on the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,22 +1,22 @@
-"""Whether this machine has an accelerator, asked of the machine and not of the current process."""
+"""Detects an accelerator of the machine, whatever is visible to the current process."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-# Device nodes of NVIDIA, AMD and Ascend drivers. Ray hides GPUs from actors that asked for none (torch then sees no
-# device there), so a process on a GPU machine must look at the machine itself before it calls the machine a CPU one.
+# Device nodes of NVIDIA, AMD and Ascend drivers. Ray hides GPUs from actors that did not request any (torch then sees
+# no device), so a process has to check the machine itself before it falls back to the CPU.
 DEVICE_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/davinci_manager")
 PLATFORM_VARIABLE = "VERL_PLATFORM"
 
 
 def accelerator_present() -> bool:
-    """Return True when the driver of an accelerator that verl supports is loaded on this machine."""
+    """Return True if the driver of an accelerator supported by verl is loaded on this machine."""
     return any(Path(node).exists() for node in DEVICE_NODES)
 
 
 def cpu_platform_wanted() -> bool:
-    """Return True when verl should run on the CPU: asked for by VERL_PLATFORM=cpu, or nothing else is there."""
+    """Return True if verl should run on the CPU: VERL_PLATFORM=cpu, or unset and no accelerator is present."""
     chosen = os.environ.get(PLATFORM_VARIABLE, "").strip().lower()
     return chosen == "cpu" if chosen else not accelerator_present()

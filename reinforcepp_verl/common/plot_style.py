@@ -1,21 +1,21 @@
-"""The look of every picture."""
+"""Style shared by all plots."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# What each suffix writes as file metadata: no date and no version, so that the same runs give the same bytes.
+# File metadata per suffix: no date and no version, so that the same runs give the same bytes.
 METADATA: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 
 
-# Okabe and Ito's palette, safe for the common forms of colour blindness; yellow is left out (too faint on white).
+# Okabe and Ito's palette, safe for the common forms of color blindness, without yellow (too faint on white).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 GREY = "#666666"
 
 
-STYLE: Any = {  # Any: matplotlib types the keys of rc_context as one Literal of all its settings
+STYLE: Any = {  # Any: matplotlib types the keys of rc_context as a Literal of all settings
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 11,

@@ -1,4 +1,4 @@
-"""A folder that is replaced as a whole, or stays as it was."""
+"""Atomic replacement of a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 @contextmanager
 def replaced(out: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; at the end it becomes `out`, unless there was an error: then `out` is as before."""
+    """Yield an empty folder to fill; it replaces `out` at the end. On an error `out` stays unchanged."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         made, old = Path(scratch, "made"), Path(scratch, "old")
@@ -21,7 +21,7 @@ def replaced(out: Path) -> Iterator[Path]:
                 out.rename(old)
             made.rename(out)
         except BaseException:
-            # Even a signal: what stays in the scratch folder is deleted.
+            # Also on a signal: the scratch folder is deleted with everything in it.
             if old.exists() and not out.exists():
                 old.rename(out)
             raise

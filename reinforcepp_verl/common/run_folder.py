@@ -1,4 +1,4 @@
-"""The folder of one run and those of its attempts: their files, names that are never used twice, the `latest` link."""
+"""The folder of a run and of its attempts: paths of their files, unique names, the `latest` link."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 LATEST = "latest"
 ATTEMPT_VARIABLE = "REINFORCEPP_ATTEMPT"
-"""Environment variable with the folder of the attempt, in every process of a run."""
+"""Environment variable with the attempt's folder, set in every process of a run."""
 _ATTEMPT = re.compile(r"attempt_(\d+)")
 
 
@@ -22,17 +22,17 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration that the next attempt runs with."""
+        """The resolved configuration of the next attempt."""
         return self.path / "config.yaml"
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a step: `step`, then verl's metric names."""
+        """One JSON object per step: `step`, then verl's metric names."""
         return self.path / "metrics.jsonl"
 
     @property
     def log(self) -> Path:
-        """Link to the newest attempt's output."""
+        """Link to the output of the newest attempt."""
         return self.path / "train.log"
 
     @property
@@ -41,7 +41,7 @@ class RunFolder:
 
     @property
     def validation(self) -> Path:
-        """The answers of each validation, one JSONL a step."""
+        """The answers of each validation, one JSONL file per step."""
         return self.path / "validation"
 
     @property
@@ -54,7 +54,7 @@ class RunFolder:
 
     @property
     def stop(self) -> Path:
-        """A file by this name asks the run to finish its step, save and end."""
+        """If this file exists, the run finishes its step, saves and ends."""
         return self.path / "STOP"
 
     @property
@@ -63,13 +63,13 @@ class RunFolder:
         return self.path / ".lock"
 
     def attempts(self) -> list[Attempt]:
-        """Return the attempts so far, oldest first."""
+        """Return all attempts, oldest first."""
         found = (_ATTEMPT.fullmatch(path.name) for path in self.path.iterdir() if path.is_dir())
         numbers = sorted(int(name[1]) for name in found if name)
         return [Attempt(self.path / f"attempt_{number}") for number in numbers]
 
     def new_attempt(self) -> Attempt:
-        """Make the folder of the next attempt and point train.log to its output."""
+        """Create the folder of the next attempt and point train.log to its output."""
         past = self.attempts()
         attempt = Attempt(self.path / f"attempt_{past[-1].number + 1 if past else 1}")
         attempt.path.mkdir()
@@ -80,13 +80,13 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Paths of the files of one attempt: a start of the run, from nothing or from a checkpoint."""
+    """Paths of the files of one attempt, that is, one start of the run, from scratch or from a checkpoint."""
 
     path: Path
 
     @classmethod
     def of_this_process(cls) -> Attempt | None:
-        """Return the attempt that this process belongs to; None where `reinforcepp` did not start it."""
+        """Return the attempt that this process belongs to; None if `reinforcepp` did not start it."""
         path = os.environ.get(ATTEMPT_VARIABLE)
         return cls(Path(path)) if path else None
 
@@ -100,7 +100,7 @@ class Attempt:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration that this attempt runs with."""
+        """The resolved configuration of this attempt."""
         return self.path / "config.yaml"
 
     @property
@@ -110,7 +110,7 @@ class Attempt:
 
     @property
     def tracker(self) -> Path:
-        """What verl's `file` logger writes; the run's metrics.jsonl is made from it."""
+        """Output of verl's `file` logger, from which the run's metrics.jsonl is written."""
         return self.path / "verl_metrics.jsonl"
 
     @property
@@ -120,23 +120,23 @@ class Attempt:
 
     @property
     def training(self) -> Path:
-        """Exists when the start is over and there is a step to finish."""
+        """Exists once the startup is over and there is a step to finish."""
         return self.path / "training"
 
     @property
     def stopped(self) -> Path:
-        """Exists when the training ended because it was asked to."""
+        """Exists if the training ended on request."""
         return self.path / "stopped"
 
     def stop_requested(self) -> bool:
-        """Tell whether somebody has asked the run to stop."""
+        """Return True if the run was requested to stop."""
         return self.run.stop.exists()
 
 
 def create(root: Path, name: str) -> RunFolder:
-    """Make a new folder under `root` and point `root/latest` to it.
+    """Create a new folder under `root` and point `root/latest` to it.
 
-    Two runs that start in the same second get different folders: `mkdir` decides, not a look beforehand.
+    Two runs that start in the same second get different folders, because `mkdir` fails for the second one.
     """
     root = root.expanduser().resolve()
     root.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def create(root: Path, name: str) -> RunFolder:
 
 
 def _point(link: Path, target: Path) -> None:
-    """Make `link` a symbolic link to `target`, in one step; what is there may only be a link or a file."""
+    """Make `link` a symbolic link to `target`, atomically; an existing link or file is replaced."""
     temporary = link.parent / f".{link.name}-{os.getpid()}-{target.name}"
     temporary.symlink_to(target)
     os.replace(temporary, link)

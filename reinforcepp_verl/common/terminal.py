@@ -1,4 +1,4 @@
-"""Output on a terminal: text as it is, tables in full, and readers that leave."""
+"""Console output: literal text, tables at full width, and closed pipes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.table import Table
 
 
 class LastingConsole(Console):
-    """A console whose reader may leave, as `tee` does on Ctrl-C: the run goes on, and its files tell of it."""
+    """A console that survives a closed pipe (such as `tee` ended by Ctrl-C), so that the run continues."""
 
     def on_broken_pipe(self) -> None:
-        """Write to nowhere from now on; rich would end the program."""
+        """Discard further output; by default rich would end the program."""
         self.quiet = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -22,7 +22,7 @@ class LastingConsole(Console):
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print text as it is: paths and messages of others may hold what rich takes for markup."""
+    """Print text literally: paths and foreign messages may contain what rich interprets as markup."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -30,6 +30,6 @@ WIDEST = 1000
 
 
 def widen_pipe(console: Console, table: Table) -> None:
-    """Have `table` printed in full where the output is a file or a pipe: those have no width to fit into."""
+    """Print `table` at full width if the output is a file or a pipe, which have no width limit."""
     if not console.is_terminal:
         console.width = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum

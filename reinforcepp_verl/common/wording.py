@@ -1,4 +1,4 @@
-"""Wording that messages share: near names, and the first line of an exception."""
+"""Text shared by messages: name suggestions, and the first line of an exception."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """Return the known name that is spelt most like `name`, None when none is near."""
+    """Return the known name with the most similar spelling to `name`; None if none is similar."""
     return next(iter(difflib.get_close_matches(str(name), list(known), n=1)), None)
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return " (did you mean X?)" for the nearest known name, or nothing when none is near."""
+    """Return " (did you mean X?)" for the most similar known name, or "" if none is similar."""
     near = nearest(name, known)
     return f" (did you mean {near}?)" if near else ""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message that says something, or its type."""
+    """Return the first nonempty line of an exception's message, or its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,1 +1,1 @@
-"""A checkpoint as a Hugging Face folder, verified against its shards. Imports `checkpoints` and `common`."""
+"""Exports a checkpoint as a Hugging Face folder, verified against its shards. Imports `checkpoints` and `common`."""

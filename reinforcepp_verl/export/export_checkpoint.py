@@ -18,7 +18,7 @@ from reinforcepp_verl.export.shards import Shards, open_shards
 from reinforcepp_verl.export.verify_export import TOLERANCE, Findings, check, empty_model
 
 SPARE_BYTES = 100 * 2**20
-"""Room for tokenizer and configuration beside the weights."""
+"""Space for tokenizer and configuration, in addition to the weights."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Export:
 
 
 def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say: Callable[[str], None]) -> Export:
-    """Write `checkpoint` to the folder `out` and check it there; an error leaves `out` as it was.
+    """Write `checkpoint` to the folder `out` and check it there; on an error `out` stays unchanged.
 
     Raises:
-        ValueError: `out` is taken, the checkpoint cannot be exported, or the exported model is another one
-        OSError: it cannot be written
+        ValueError: `out` is in use, the checkpoint cannot be exported, or the exported model differs
+        OSError: the folder cannot be written
     """
     refuse_unless_free(out, force)
     dtype: torch.dtype = getattr(torch, dtype_name)
     shards = open_shards(checkpoint)
-    # Not the shards' elements: they hold tied embeddings twice.
+    # Not counted in the shards, which hold tied embeddings twice.
     parameters = empty_model(checkpoint.model_config).num_parameters()
     with replaced(out.resolve()) as folder:
         _refuse_full_disk(folder, out, parameters * _bytes(checkpoint, dtype))
@@ -60,14 +60,14 @@ def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say:
         }
         write_manifest(folder, facts)
         for file in folder.glob("*.safetensors"):
-            # safetensors lets only the user read what it writes; the other files follow the user's umask.
+            # safetensors makes its files readable only by the user; the other files follow the umask.
             shutil.copymode(folder / MANIFEST, file)
         size = sum(path.stat().st_size for path in folder.iterdir())
     return Export(checkpoint, parameters, _trained_dtype(shards), size, findings)
 
 
 def _merge(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
-    # verl takes seconds to import, which a refusal above need not wait for.
+    # Imported here so that a refusal above does not wait for it: verl takes seconds to import.
     from reinforcepp_verl.export.merge_shards import merge
 
     try:
@@ -77,14 +77,14 @@ def _merge(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
 
 
 def _origin(checkpoint: Checkpoint) -> dict[str, str]:
-    """Name the run; a checkpoint that lies outside a run's folder, as verl's own default has it, has only a path."""
+    """Return the run's name, or the path of a checkpoint outside a run folder (verl's own default)."""
     if checkpoint.path.parent == checkpoint.run.checkpoints:
         return {"run": checkpoint.run.path.name}
     return {"checkpoint": str(checkpoint.path)}
 
 
 def _bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
-    """Return what a parameter takes on the disk; an adapter is folded into a copy in float32."""
+    """Return the bytes per parameter on disk; an adapter is merged in a float32 copy."""
     return dtype.itemsize + (torch.float32.itemsize if checkpoint.lora.is_file() else 0)
 
 

@@ -1,4 +1,4 @@
-"""The exported folder: when it may be written, and the note in it that says what it is."""
+"""The exported folder: when it may be written, and its export.json."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MANIFEST = "export.json"
 
 
 def refuse_unless_free(out: Path, force: bool) -> None:
-    """Let an export be written to `out` only if nothing is there, or with `force` an earlier export and no more.
+    """Allow writing to `out` only if it is new or empty or, with `force`, holds only an earlier export.
 
     Raises:
-        ValueError: something else is there
+        ValueError: `out` has other contents
     """
     if not out.exists():
         return
@@ -25,13 +25,13 @@ def refuse_unless_free(out: Path, force: bool) -> None:
         return
     strange = sorted(names - _exported(out / MANIFEST))
     if strange:
-        raise ValueError(f"{out} holds what no export wrote ({strange[0]}): choose a folder that is new or empty")
+        raise ValueError(f"{out} has files of other origin ({strange[0]}): choose a folder that is new or empty")
     if not force:
         raise ValueError(f"{out} holds an earlier export: replace it with --force, or choose another folder")
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Write export.json: `facts`, and the names of the files beside it."""
+    """Write export.json: `facts`, and the names of the other files."""
     manifest = {"product": PRODUCT, **facts, "files": sorted({*_files(folder), MANIFEST})}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -41,7 +41,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def _exported(manifest: Path) -> set[str]:
-    """Return the files that an export's note names; none where there is no such note."""
+    """Return the files listed in an export.json; empty if there is none."""
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""verl's own merger of FSDP shards, with a choice of the data type."""
+"""verl's merger for FSDP shards, with a selectable data type."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADAPTER = "lora_adapter"
 
 
 class CastTo(TorchFunctionMode):
-    """Has `tensor.bfloat16()`, which verl's merger calls on every shard, give `dtype`."""
+    """Makes `tensor.bfloat16()`, which verl's merger calls on every shard, return `dtype` instead."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -34,26 +34,26 @@ class CastTo(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call `func`, or cast."""
+        """Cast in place of `Tensor.bfloat16`; call any other `func`."""
         if func is Tensor.bfloat16:
             return args[0].to(self.dtype)
         return func(*args, **(kwargs or {}))
 
 
 class Merger(FSDPModelMerger):
-    """verl's merger, whose empty model takes no memory and says `dtype` in config.json."""
+    """verl's merger, with an empty model that needs no memory and has `dtype` in its config.json."""
 
     def __init__(self, config: ModelMergerConfig, dtype: torch.dtype) -> None:
         super().__init__(config)
         self.dtype = dtype
 
     def patch_model_generation_config(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Set what verl sets; the weights come from the shards, so the model's own are only shapes."""
+        """Do what verl does, then drop the model's weights, because the real ones come from the shards."""
         return super().patch_model_generation_config(model).to("meta").to(self.dtype)
 
 
 def merge(checkpoint: Checkpoint, target: Path, dtype: torch.dtype) -> None:
-    """Write the model, its configuration and tokenizer into the folder `target`; a LoRA adapter is folded in.
+    """Write the model, its configuration and tokenizer to the folder `target`, with a LoRA adapter merged in.
 
     Raises:
         ValueError: verl's merger refuses the checkpoint
@@ -67,7 +67,7 @@ def merge(checkpoint: Checkpoint, target: Path, dtype: torch.dtype) -> None:
 
 
 def _fold(merged: Path, target: Path, dtype: torch.dtype) -> None:
-    """Add the adapter to the base model, which verl's merger writes side by side, and save as one model."""
+    """Merge the adapter into the base model (verl's merger writes them separately) and save one model."""
     model: Any = AutoModelForCausalLM.from_pretrained(merged)
     folded = PeftModel.from_pretrained(model, merged / ADAPTER, torch_device="cpu").merge_and_unload()
     folded.to(dtype).save_pretrained(target)

@@ -1,4 +1,4 @@
-"""The weights in the shards of an FSDP checkpoint, read without verl's merger, which they are to check."""
+"""The weights in the shards of an FSDP checkpoint, read without verl's merger in order to check it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.runs.stop_signals import Stopped
 
 LORA, BASE_LAYER, PEFT_PREFIX = "lora_", ".base_layer.", "base_model.model."
-"""Parts of the names that PEFT gives to the weights of a model with an adapter."""
+"""Parts of PEFT's weight names in a model with an adapter."""
 
 
 class Shards:
-    """The files of all ranks, mapped into memory: a tensor is read from the disk when it is asked for."""
+    """The files of all ranks, memory-mapped: a tensor is read from disk on access."""
 
     def __init__(self, files: list[Path]) -> None:
         self._ranks = [_load(file) for file in files]
         self.names = list(self._ranks[0])
         for file, rank in zip(files, self._ranks, strict=True):
             if rank.keys() != self._ranks[0].keys():
-                raise ValueError(f"{file} holds other tensors than {files[0].name}; choose another checkpoint")
+                raise ValueError(f"{file} has different tensors than {files[0].name}; choose another checkpoint")
 
     def __getitem__(self, name: str) -> Tensor:
-        """Return a whole tensor, in the data type that was trained."""
+        """Return a full tensor, in the data type of training."""
         pieces = [rank[name] for rank in self._ranks]
         return _joined(name, pieces) if isinstance(pieces[0], DTensor) else _agreed(name, pieces)
 
@@ -39,7 +39,7 @@ class Shards:
 
 
 class FoldedShards(Shards):
-    """The shards of a LoRA checkpoint with the adapter added to the weights: W + alpha / r * B A, in float32."""
+    """The shards of a LoRA checkpoint with the adapter merged into the weights: W + alpha / r * B A, in float32."""
 
     def __init__(self, files: list[Path], meta: Path) -> None:
         super().__init__(files)
@@ -49,10 +49,10 @@ class FoldedShards(Shards):
         self._stored = {name.removeprefix(PEFT_PREFIX).replace(BASE_LAYER, "."): name for name in stored}
         self.names = list(self._stored)
         if not self.names:
-            raise ValueError(f"{files[0].parent} holds the adapter only: train without checkpoint.save_lora_only")
+            raise ValueError(f"{files[0].parent} has only the adapter: train without checkpoint.save_lora_only")
 
     def __getitem__(self, name: str) -> Tensor:
-        """Return a whole tensor with what the adapter adds."""
+        """Return a full tensor with the adapter merged in."""
         stored = self._stored[name]
         module, layer, _ = stored.rpartition(BASE_LAYER)
         if not layer or not name.endswith(".weight"):
@@ -81,16 +81,16 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _joined(name: str, pieces: list[DTensor]) -> Tensor:
-    """Concatenate the pieces of the ranks over which FSDP divides; with replicas, those of the first one."""
+    """Concatenate the pieces of the ranks that FSDP shards over; with replicas, of the first replica."""
     mesh, placement = pieces[0].device_mesh.mesh, pieces[0].placements[-1]
     local = [pieces[rank].to_local() for rank in mesh.reshape(-1, mesh.shape[-1])[0].tolist()]
     whole = torch.cat(local, placement.dim) if isinstance(placement, Shard) else local[0]
     if whole.shape != pieces[0].shape:
-        raise ValueError(f"{name}: the shards make {tuple(whole.shape)}, not {tuple(pieces[0].shape)}")
+        raise ValueError(f"{name}: the shards combine to {tuple(whole.shape)}, not {tuple(pieces[0].shape)}")
     return whole
 
 
 def _agreed(name: str, copies: list[Tensor]) -> Tensor:
     if not all(torch.equal(copy, copies[0]) for copy in copies):
-        raise ValueError(f"{name}: every rank should hold the same tensor, and they differ")
+        raise ValueError(f"{name}: the ranks have different copies of a replicated tensor")
     return copies[0]

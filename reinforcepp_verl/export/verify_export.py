@@ -1,6 +1,6 @@
-"""Whether an exported folder holds the checkpoint's model: configuration, tokens, weights bit for bit, log-probs.
+"""Verifies that an exported folder has the checkpoint's model: configuration, tokens, weights bit for bit, log-probs.
 
-The other side of every comparison is read from the checkpoint itself: shards, configuration, tokenizer.
+The reference of every comparison is read from the checkpoint itself: shards, configuration, tokenizer.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from reinforcepp_verl.export.shards import Shards
 
 PROMPTS = ("12+34=", "What is 12 + 34?", "Name three primes, then stop.")
 TOLERANCE = 1e-4
-"""Largest difference of a log-prob between the exported model and the rounded shards, both computed in float32."""
+"""Largest allowed log-prob difference between exported model and rounded shards, both computed in float32."""
 NOT_THE_MODELS = ("_name_or_path", "dtype", "transformers_version")
-"""Settings that differ for good reasons."""
+"""Settings that are expected to differ."""
 TOKENIZER_FACTS = ("chat_template", "bos_token_id", "eos_token_id", "pad_token_id", "vocab_size")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was compared; both differences are the largest of any log-prob, in nats."""
+    """Results of the comparison; both differences are the largest over all log-probs, in nats."""
 
     tensors: int
     tokens: int
     from_export: float
-    """Exported model against the shards rounded to its data type: 0 but for the order of additions."""
+    """Exported model against the shards rounded to its data type: 0 up to the order of additions."""
     from_rounding: float
-    """Exported model against the shards as trained: what the data type costs."""
+    """Exported model against the shards as trained: the cost of the data type."""
 
 
 def check(exported: Path, original: Path, shards: Shards, dtype: torch.dtype) -> Findings:
     """Compare the folder `exported` with the checkpoint's `shards` and its folder `original`; one model at a time.
 
     Raises:
-        ValueError: they are not the same model; the message names the first difference
+        ValueError: the models differ; the message names the first difference
     """
     _same_config(exported, original)
     prompts = _same_tokens(exported, original)
@@ -58,17 +58,17 @@ def check(exported: Path, original: Path, shards: Shards, dtype: torch.dtype) ->
 
 
 def empty_model(original: Path) -> PreTrainedModel:
-    """Return the model that the folder `original` describes, in float32 and without memory for its weights."""
+    """Return the model described by the folder `original`, in float32 and without allocating its weights."""
     with init_empty_weights():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(original), dtype=torch.float32
         )
-    model.tie_weights()  # accelerate gives every name a weight of its own
+    model.tie_weights()  # accelerate gives every name a separate weight
     return model
 
 
 def _same_config(exported: Path, original: Path) -> None:
-    """Compare all settings: transformers ties or unties embeddings by the weights, other libraries by the setting."""
+    """Compare all settings: transformers ties embeddings by the weights, but other libraries by the setting."""
     ours, theirs = (AutoConfig.from_pretrained(folder).to_dict() for folder in (exported, original))
     for key in sorted(ours.keys() | theirs.keys()):
         pair = ours.get(key), theirs.get(key)
@@ -77,12 +77,12 @@ def _same_config(exported: Path, original: Path) -> None:
 
 
 def _same_tokens(exported: Path, original: Path) -> list[Tensor]:
-    """Return the prompts' ids, each (1, T), after both tokenizers agreed on them."""
+    """Check that both tokenizers agree, and return the token ids of the prompts, each (1, T)."""
     ours, theirs = (AutoTokenizer.from_pretrained(folder) for folder in (exported, original))
     for fact in TOKENIZER_FACTS:
         if getattr(ours, fact) != getattr(theirs, fact):
             raise ValueError(
-                f"the exported tokenizer has another {fact} than the checkpoint's: {getattr(ours, fact)!r}"
+                f"the exported tokenizer has a different {fact} than the checkpoint's: {getattr(ours, fact)!r}"
             )
     prompts = []
     for question in PROMPTS:
@@ -91,7 +91,7 @@ def _same_tokens(exported: Path, original: Path) -> list[Tensor]:
             text = theirs.apply_chat_template([{"role": "user", "content": question}], tokenize=False)
         ids = ours(text, add_special_tokens=False)["input_ids"]
         if ids != theirs(text, add_special_tokens=False)["input_ids"]:
-            raise ValueError(f"the exported tokenizer splits {text!r} into other tokens than the checkpoint's")
+            raise ValueError(f"the exported tokenizer splits {text!r} into different tokens than the checkpoint's")
         prompts.append(torch.tensor([ids]))
     return prompts
 
@@ -110,7 +110,7 @@ def _reference_log_probs(
 
 
 def _load(exported: Path) -> PreTrainedModel:
-    """Load as anybody would; a weight that the files lack would be made up."""
+    """Load with plain transformers, which would initialize missing weights at random, so refuse those."""
     loaded: Any = AutoModelForCausalLM.from_pretrained(exported, output_loading_info=True)
     model, told = loaded
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -134,14 +134,14 @@ def _same_weights(model: PreTrainedModel, shards: Shards, dtype: torch.dtype) ->
 def _same_names(model: PreTrainedModel, shards: Shards, whose: str) -> None:
     names = model.state_dict().keys()
     for missing in sorted(names - set(shards.names)):
-        raise ValueError(f"{missing}: the shards lack this weight of {whose}")
+        raise ValueError(f"{missing}: this weight of {whose} is not in the shards")
     for strange in sorted(set(shards.names) - names):
-        raise ValueError(f"{strange}: {whose} lacks this weight of the shards")
+        raise ValueError(f"{strange}: this weight of the shards is not in {whose}")
 
 
 @torch.inference_mode()
 def _log_probs(model: PreTrainedModel, prompts: list[Tensor]) -> Tensor:
-    """Return the log-prob of every token but the first of each prompt, all in one row."""
+    """Return the log-prob of every token except the first of each prompt, concatenated."""
     model.eval()
     found = []
     for ids in prompts:

@@ -79,10 +79,10 @@ def flip(path):
 @pytest.mark.parametrize(
     ("file", "damage", "reason"),
     [
-        ("COMPLETE", os.unlink, "not saved to the end"),
-        ("COMPLETE", lambda path: path.write_bytes(b"\xff\x00"), "not the one that COMPLETE was written for"),
-        ("manifest.json", os.unlink, "not saved to the end"),
-        ("manifest.json", flip, "not the one that COMPLETE was written for"),
+        ("COMPLETE", os.unlink, "the save did not finish"),
+        ("COMPLETE", lambda path: path.write_bytes(b"\xff\x00"), "has changed since COMPLETE was written"),
+        ("manifest.json", os.unlink, "the save did not finish"),
+        ("manifest.json", flip, "has changed since COMPLETE was written"),
         ("data.pt", os.unlink, "is missing"),
         ("actor/model.pt", cut, "has 6999 bytes, not 7000"),
         ("actor/model.pt", flip, "has changed since it was written"),
@@ -144,7 +144,8 @@ def test_what_a_cut_off_save_or_deletion_left_is_cleared(tmp_path):
 SAVE_AND_DIE = """
 import os, sys
 from pathlib import Path
-from reinforcepp_verl.checkpoints import durable, manifest, store
+from reinforcepp_verl.checkpoints import manifest, store
+from reinforcepp_verl.common import durable
 root, moment = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
 def die_at_moment(function):

@@ -177,8 +177,11 @@ def test_metrics_that_only_one_file_has_are_not_compared(tmp_path):
     [
         (["{tmp}/nope"], "nope: no such file or folder; give a JSONL"),
         (["{tmp}/empty"], "empty: no STEP.jsonl in it"),
-        (["{tmp}/global_step_5"], "fsdp_config.json is missing: not an FSDP checkpoint, or not whole"),
-        (["{tmp}/checkpoints"], "part of a checkpoint, or several; give the checkpoint, RUN/checkpoints/global_step_N"),
+        (["{tmp}/global_step_5"], "fsdp_config.json is missing: not an FSDP checkpoint, or incomplete"),
+        (
+            ["{tmp}/checkpoints"],
+            "part of a checkpoint, or several checkpoints; give one, RUN/checkpoints/global_step_N",
+        ),
         (["{tmp}/broken"], "config.yaml: not a readable config"),
         (["{tmp}/list"], "list: the run kept no generations"),
         (["{tmp}/bad.jsonl"], "bad.jsonl, line 1: not valid JSON"),

@@ -225,9 +225,9 @@ def other_characters(out):
         (edit_json("config.json", rms_norm_eps=0.1), "rms_norm_eps is 0.1 in the exported config.json and 1e-06 in"),
         (edit_json("config.json", tie_word_embeddings=True), "tie_word_embeddings is True in the exported config.json"),
         (edit_json("config.json", dtype="float32"), "loads as torch.float32, not as torch.bfloat16"),
-        (other_characters, "into other tokens than the checkpoint's"),
-        (edit_json("tokenizer_config.json", eos_token="="), "another eos_token_id than the checkpoint's"),
-        (lambda out: (out / "chat_template.jinja").unlink(), "another chat_template than the checkpoint's"),
+        (other_characters, "into different tokens than the checkpoint's"),
+        (edit_json("tokenizer_config.json", eos_token="="), "a different eos_token_id than the checkpoint's"),
+        (lambda out: (out / "chat_template.jinja").unlink(), "a different chat_template than the checkpoint's"),
     ],
 )
 def test_the_check_finds_what_is_wrong_with_a_folder(saved, exported, tmp_path, damage, message):
@@ -258,10 +258,10 @@ def test_force_replaces_an_earlier_export_and_nothing_else(run, tmp_path):
     export(source, "--out", out, "--force", "--dtype", "float32")
     assert json.loads((out / "export.json").read_text())["dtype"] == "float32"
     (out / "notes.txt").write_text("mine")
-    assert "out holds what no export wrote (notes.txt)" in refused(source, "--out", out, "--force")
+    assert "out has files of other origin (notes.txt)" in refused(source, "--out", out, "--force")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "config.json").write_text("{}")
-    assert "holds what no export wrote (config.json)" in refused(source, "--out", tmp_path / "taken", "--force")
+    assert "has files of other origin (config.json)" in refused(source, "--out", tmp_path / "taken", "--force")
     (tmp_path / "file").write_text("")
     assert "is a file" in refused(source, "--out", tmp_path / "file")
     (tmp_path / "empty").mkdir()
@@ -289,13 +289,13 @@ def test_a_checkpoint_outside_a_runs_folder_is_named_by_its_path(saved, tmp_path
 @pytest.mark.parametrize("files", [{}, {"files": 3}])
 def test_a_note_that_names_no_files_makes_a_folder_a_strangers(saved, tmp_path, files):
     (tmp_path / "export.json").write_text(json.dumps({"product": "reinforcepp-export", **files}))
-    assert "holds what no export wrote (export.json)" in refused(saved / "plain", "--out", tmp_path, "--force")
+    assert "has files of other origin (export.json)" in refused(saved / "plain", "--out", tmp_path, "--force")
 
 
 @pytest.mark.parametrize("part", ["checkpoints", f"checkpoints/global_step_{STEP}/actor"])
 def test_part_of_a_checkpoint_is_no_source(saved, tmp_path, part):
     text = refused(saved / "plain" / part, "--out", tmp_path / "out")
-    assert "part of a checkpoint, or several; give the checkpoint, RUN/checkpoints/global_step_N" in text
+    assert "part of a checkpoint, or several checkpoints; give one, RUN/checkpoints/global_step_N" in text
 
 
 def test_a_stop_is_said_in_one_line_and_leaves_nothing_behind(saved, tmp_path, monkeypatch):
@@ -330,7 +330,7 @@ def cut(name):
     ("damage", "message"),
     [
         (remove("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is missing"),
-        (cut("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is cut off"),
+        (cut("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is truncated"),
         (garble(SHARD, b""), f"{SHARD} is damaged; choose another checkpoint"),
         (garble(SHARD, b"\x80\x02X\x01\x00\x00\x00\xff."), f"{SHARD} is damaged"),  # not UTF-8
         (garble(SHARD, b"\x80\x02h\x07."), f"{SHARD} is damaged"),  # refers to what was never stored
@@ -338,12 +338,12 @@ def cut(name):
         (garble(SHARD, b"\x80\x02}."), f"{SHARD} is damaged"),  # no tensor in it
         (
             lambda run: (checkpoint_of(run) / "actor/fsdp_config.json").write_text('{"world_size": 0}'),
-            "fsdp_config.json: world_size is 0, not 1 or more",
+            "fsdp_config.json: world_size is 0, must be 1 or more",
         ),
-        (remove("actor/fsdp_config.json"), "fsdp_config.json is missing: not an FSDP checkpoint, or not whole"),
-        (lambda run: (checkpoint_of(run) / "actor/fsdp_config.json").write_text("{}"), "names no world_size"),
+        (remove("actor/fsdp_config.json"), "fsdp_config.json is missing: not an FSDP checkpoint, or incomplete"),
+        (lambda run: (checkpoint_of(run) / "actor/fsdp_config.json").write_text("{}"), "has no world_size"),
         (remove("actor/huggingface/config.json"), "config.json is missing"),
-        (lambda run: (checkpoint_of(run) / "actor/dist_ckpt").mkdir(), "a Megatron checkpoint, and only FSDP's"),
+        (lambda run: (checkpoint_of(run) / "actor/dist_ckpt").mkdir(), "a Megatron checkpoint, and only FSDP"),
     ],
 )
 def test_checkpoints_that_are_not_whole_are_refused_in_one_line(run, tmp_path, damage, message):
@@ -372,7 +372,10 @@ def flip(name):
     ("damage", "message"),
     [
         (lambda run: shutil.rmtree(run / "checkpoints"), "no complete checkpoint in it; train with trainer.save_freq"),
-        (remove(manifest.COMPLETE), "no COMPLETE marker, so it was not saved to the end; choose another checkpoint of"),
+        (
+            remove(manifest.COMPLETE),
+            "no COMPLETE marker, so the save did not finish; choose another checkpoint of",
+        ),
         (lambda run: (run / "checkpoints" / "global_step_9").mkdir(), "global_step_9: no COMPLETE marker"),
         (flip(f"actor/{SHARD}"), f"{SHARD} has changed since it was written; choose another checkpoint of"),
         (remove("actor/huggingface/config.json"), "config.json is missing; choose another checkpoint of"),
@@ -396,7 +399,7 @@ def test_an_adapter_without_its_model_is_refused(run, tmp_path):
         weights = torch.load(shard)
         torch.save({name: tensor for name, tensor in weights.items() if "lora_" in name}, shard)
     (checkpoint.path / manifest.COMPLETE).unlink()
-    message = "holds the adapter only: train without checkpoint.save_lora_only"
+    message = "has only the adapter: train without checkpoint.save_lora_only"
     assert message in refused(checkpoint.path, "--out", tmp_path / "x")
 
 
