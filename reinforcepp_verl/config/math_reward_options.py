@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-NODE = "reward.custom_reward_function.reward_kwargs"
+from reinforcepp_verl.config import keys
+
 SCALES = {"zero_one": (0.0, 1.0), "plus_minus_one": (-1.0, 1.0)}
 
 
@@ -57,19 +58,23 @@ class MathRewardOptions:
 
     def __post_init__(self) -> None:
         if self.score_scale not in SCALES:
-            raise ValueError(f"{NODE}.score_scale is {self.score_scale!r}: it must be one of {', '.join(SCALES)}")
+            raise ValueError(
+                f"{keys.REWARD_KWARGS}.score_scale is {self.score_scale!r}: it must be one of {', '.join(SCALES)}"
+            )
         for name in ("searched_chars", "time_limit_s", "memory_limit_mb", "workers", "max_answer_chars"):
             if not (given := vars(self)[name]) > 0:
-                raise ValueError(f"{NODE}.{name} is {given}: it must be > 0")
+                raise ValueError(f"{keys.REWARD_KWARGS}.{name} is {given}: it must be > 0")
         if self.max_exponent < 0:
-            raise ValueError(f"{NODE}.max_exponent is {self.max_exponent}: it must be 0 or more")
+            raise ValueError(f"{keys.REWARD_KWARGS}.max_exponent is {self.max_exponent}: it must be 0 or more")
         if self.overlong_max_tokens is not None and not 0 < self.overlong_buffer_tokens <= self.overlong_max_tokens:
             raise ValueError(
-                f"{NODE}.overlong_buffer_tokens is {self.overlong_buffer_tokens}: with overlong_max_tokens="
-                f"{self.overlong_max_tokens} it must be above 0 and at most that"
+                f"{keys.REWARD_KWARGS}.overlong_buffer_tokens is {self.overlong_buffer_tokens}: with "
+                f"overlong_max_tokens={self.overlong_max_tokens} it must be above 0 and at most that"
             )
         if self.truncated_penalty is not None and self.truncated_penalty > 1:
-            raise ValueError(f"{NODE}.truncated_penalty is {self.truncated_penalty}: it must be at most 1")
+            raise ValueError(
+                f"{keys.REWARD_KWARGS}.truncated_penalty is {self.truncated_penalty}: it must be at most 1"
+            )
 
     @property
     def needs_length(self) -> bool:
@@ -81,5 +86,5 @@ class MathRewardOptions:
         """Read the options from a mapping, refusing names that are none."""
         names = [option.name for option in fields(cls)]
         if unknown := sorted(set(given) - set(names)):
-            raise ValueError(f"{NODE}.{unknown[0]} is not an option. The options are: {', '.join(names)}")
+            raise ValueError(f"{keys.REWARD_KWARGS}.{unknown[0]} is not an option. The options are: {', '.join(names)}")
         return cls(**given)

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions, option_types
-from reinforcepp_verl.config.guard_options import GUARDS_NODE, GuardOptions
-from reinforcepp_verl.config.reward_error_options import ERRORS_NODE, RewardErrorOptions
+from reinforcepp_verl.algorithm.options import ReinforceppOptions, option_types
+from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.guard_options import GuardOptions
+from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 
 Options = TypeVar("Options")
 
@@ -26,25 +27,27 @@ def read_options(node: DictConfig | Mapping[str, Any] | None) -> ReinforceppOpti
     if given is None:
         return ReinforceppOptions()
     if not isinstance(given, Mapping):
-        raise ValueError(f"{NODE} is {given!r}: it must be a mapping with the keys {', '.join(option_types())}")
+        raise ValueError(
+            f"{keys.REINFORCEPP} is {given!r}: it must be a mapping with the keys {', '.join(option_types())}"
+        )
     try:
         typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReinforceppOptions), dict(given)))
     except OmegaConfBaseException as error:
         reason, key, valid = str(error).splitlines()[0], str(error.full_key), option_types()
         wanted = f"it must be a {valid[key]}" if key in valid else f"valid keys: {', '.join(valid)}"
-        raise ValueError(f"{NODE}.{key}: {reason}; {wanted}") from None
+        raise ValueError(f"{keys.REINFORCEPP}.{key}: {reason}; {wanted}") from None
     assert isinstance(typed, ReinforceppOptions)
     return typed
 
 
 def read_reward_errors(config: DictConfig) -> RewardErrorOptions:
     """Return the node `reward_errors`; see `_read`."""
-    return _read(config, ERRORS_NODE, RewardErrorOptions)
+    return _read(config, keys.REWARD_ERRORS, RewardErrorOptions)
 
 
 def read_guards(config: DictConfig) -> GuardOptions:
     """Return the node `guards`; see `_read`."""
-    return _read(config, GUARDS_NODE, GuardOptions)
+    return _read(config, keys.GUARDS, GuardOptions)
 
 
 def _read(config: DictConfig, node: str, options: type[Options]) -> Options:

@@ -6,6 +6,8 @@ from typing import Any, TypeGuard
 
 from omegaconf import DictConfig, OmegaConf
 
+from reinforcepp_verl.config import keys
+
 OUR_TRAINERS = "reinforcepp_"
 
 
@@ -16,7 +18,7 @@ def value(config: DictConfig, key: str) -> Any:
 
 def trainer_mode(config: DictConfig) -> str:
     """Return the mode of verl's trainer, of which ours are extensions."""
-    return str(value(config, "trainer.v1.trainer_mode")).removeprefix(OUR_TRAINERS)
+    return str(value(config, keys.TRAINER_MODE)).removeprefix(OUR_TRAINERS)
 
 
 def is_count(candidate: Any) -> TypeGuard[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-ERRORS_NODE = "reward_errors"
+from reinforcepp_verl.config import keys
 
 
 @dataclass
@@ -23,8 +23,10 @@ class RewardErrorOptions:
 
     def __post_init__(self) -> None:
         if math.isinf(self.score):
-            raise ValueError(f"{ERRORS_NODE}.score is {self.score}: it must be a finite number, or nan")
+            raise ValueError(f"{keys.REWARD_ERRORS}.score is {self.score}: it must be a finite number, or nan")
         if not 0 <= self.max_rate <= 1:
-            raise ValueError(f"{ERRORS_NODE}.max_rate is {self.max_rate}: it must be from 0 to 1, where 1 never stops")
+            raise ValueError(
+                f"{keys.REWARD_ERRORS}.max_rate is {self.max_rate}: it must be from 0 to 1, where 1 never stops"
+            )
         if self.min_count < 1:
-            raise ValueError(f"{ERRORS_NODE}.min_count is {self.min_count}: it must be 1 or more")
+            raise ValueError(f"{keys.REWARD_ERRORS}.min_count is {self.min_count}: it must be 1 or more")

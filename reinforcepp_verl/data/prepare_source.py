@@ -14,6 +14,7 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from reinforcepp_verl.common.replaced_folder import replaced
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.data import data_summary, loading, overlap, prompt_templates
 from reinforcepp_verl.data.conversion import Conversion
 from reinforcepp_verl.data.loading import Split
@@ -126,9 +127,9 @@ def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any
         if numbers["overlap"]:
             example = repr(numbers["first_overlap"])
             console.print(f"{split} asks what an evaluation asks, such as {example}", markup=False, soft_wrap=True)
-    keys = {TRAIN: "data.train_files", TEST: "data.val_files"}
-    settings = " ".join(f"{keys[split]}={out / split}.parquet" for split in manifest["splits"])
-    console.print(f"picture: {out / PICTURE}\nuse with: {settings}", markup=False, soft_wrap=True)
+    settings = {TRAIN: keys.TRAIN_FILES, TEST: keys.VAL_FILES}
+    overrides = " ".join(f"{settings[split]}={out / split}.parquet" for split in manifest["splits"])
+    console.print(f"picture: {out / PICTURE}\nuse with: {overrides}", markup=False, soft_wrap=True)
 
 
 def _make(

@@ -15,12 +15,13 @@ from yaml import YAMLError
 
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.common.run_folder import create
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.preflight import problems
 from reinforcepp_verl.runs import launch, saved_config
 
 EVALUATIONS = "evaluations"
 """Folder in the run; `runs/latest` goes on to mean the run itself."""
-LOAD = ("actor_rollout_ref.actor.checkpoint.load_contents", "critic.checkpoint.load_contents")
+LOAD = (keys.ACTOR_LOAD_CONTENTS, keys.CRITIC_LOAD_CONTENTS)
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,16 @@ def prepare(checkpoint: Checkpoint, overrides: Sequence[str]) -> Generation:
 def _fixed(checkpoint: Checkpoint, saved: DictConfig) -> dict[str, Any]:
     """Return what makes a training configuration validate one checkpoint and nothing else."""
     return {
-        "trainer.val_only": True,
-        "trainer.val_before_train": True,
-        "trainer.resume_mode": "resume_path",
-        "trainer.resume_from_path": str(checkpoint.path),
+        keys.VAL_ONLY: True,
+        keys.VAL_BEFORE_TRAIN: True,
+        keys.RESUME_MODE: "resume_path",
+        keys.RESUME_FROM_PATH: str(checkpoint.path),
         **{key: ["model"] for key in LOAD},
         # Chooses the files that the configuration is composed of.
-        "model_engine": saved.model_engine,
+        keys.MODEL_ENGINE: saved.model_engine,
         # The run's own folders, which must not be written to.
-        "trainer.default_local_dir": None,
-        "trainer.validation_data_dir": None,
+        keys.DEFAULT_LOCAL_DIR: None,
+        keys.VALIDATION_DATA_DIR: None,
     }
 
 
@@ -82,6 +83,6 @@ def _other_workers(config: DictConfig, checkpoint: Checkpoint) -> list[str]:
     if workers == checkpoint.world_size:
         return []
     return [
-        f"trainer.nnodes x trainer.n_gpus_per_node is {workers}: {checkpoint.path} has {checkpoint.world_size} shards, "
+        f"{keys.NNODES} x {keys.N_GPUS_PER_NODE} is {workers}: {checkpoint.path} has {checkpoint.world_size} shards, "
         "which takes as many workers; leave both as they were"
     ]

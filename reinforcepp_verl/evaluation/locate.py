@@ -10,9 +10,9 @@ from yaml import YAMLError
 
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import refuse_part
 from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.config import keys
 
-KEY = "trainer.validation_data_dir"
-FIX = "train with trainer.test_freq=N or trainer.val_before_train=true, which validate, or give a checkpoint of it"
+FIX = f"train with {keys.TEST_FREQ}=N or {keys.VAL_BEFORE_TRAIN}=true, which validate, or give a checkpoint of it"
 
 
 def locate(source: Path, step: int | None = None) -> Path:
@@ -57,14 +57,16 @@ def _dumps_of_run(source: Path, run: RunFolder) -> Path:
     if found is not None:
         return found
     if given:
-        raise ValueError(f"{source}: {KEY} is {given}, where no STEP.jsonl lies; give the folder it is in now")
+        raise ValueError(
+            f"{source}: {keys.VALIDATION_DATA_DIR} is {given}, where no STEP.jsonl lies; give the folder it is in now"
+        )
     raise ValueError(f"{source}: the run kept no generations; {FIX}")
 
 
 def _configured(path: Path) -> str | None:
     try:
         config = OmegaConf.load(path)
-        value = OmegaConf.select(config, KEY) if isinstance(config, DictConfig) else None
+        value = OmegaConf.select(config, keys.VALIDATION_DATA_DIR) if isinstance(config, DictConfig) else None
     except (YAMLError, OmegaConfBaseException, OSError) as error:
         raise ValueError(f"{path}: not a readable config ({str(error).splitlines()[0]})") from error
     return value if isinstance(value, str) else None

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reinforcepp_verl.config.guard_options import GUARDS_NODE, GuardOptions
+from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.guards import GuardError
 
 # Below verl's logger, which has a handler of its own in the trainer: vLLM silences the root logger up to ERROR.
@@ -36,7 +37,7 @@ class Limit:
     def describe(self, limit: float, value: float) -> str:
         """Say that `value` is beyond `limit`."""
         side = "below" if self.is_floor else "above"
-        return f"{self.metric} is {value:.4g}, {side} {GUARDS_NODE}.{self.option}={limit:g}"
+        return f"{self.metric} is {value:.4g}, {side} {keys.GUARDS}.{self.option}={limit:g}"
 
 
 LIMITS = (
@@ -84,7 +85,7 @@ class Guards:
             self._warn_or_stop(
                 self._skipped_in_a_row,
                 self.options.max_skipped_updates,
-                f"{bad[0]} ({GUARDS_NODE}.max_skipped_updates={self.options.max_skipped_updates})",
+                f"{bad[0]} ({keys.GUARDS}.max_skipped_updates={self.options.max_skipped_updates})",
                 "verl skipped an update; look at the rewards and log-probabilities, or lower the learning rate",
             )
         for limit in self._limits:
@@ -111,10 +112,10 @@ class Guards:
             self._warn_or_stop(
                 self._silent_in_a_row,
                 self.options.no_signal_steps,
-                f"all answers score alike, or no advantage differs from 0 ({GUARDS_NODE}.no_signal_steps="
+                f"all answers score alike, or no advantage differs from 0 ({keys.GUARDS}.no_signal_steps="
                 f"{self.options.no_signal_steps})",
                 "the task is solved, too hard, or the reward function is wrong: look at the answers, change data or "
-                "rollout.n, or filter such groups (algorithm.filter_groups)",
+                f"rollout.n, or filter such groups ({keys.FILTER_GROUPS})",
             )
 
     def _judge(self, limit: Limit, metrics: Mapping[str, float]) -> None:
@@ -123,8 +124,8 @@ class Guards:
             # Without an update, as in a warm-up of the critic, there is less to report.
             if limit.always_reported and UPDATE in metrics:
                 raise GuardError(
-                    f"{GUARDS_NODE}.{limit.option} is {allowed:g}, but the step reports no {limit.metric}; "
-                    f"set {GUARDS_NODE}.{limit.option}=null"
+                    f"{keys.GUARDS}.{limit.option} is {allowed:g}, but the step reports no {limit.metric}; "
+                    f"set {keys.GUARDS}.{limit.option}=null"
                 )
             return
         value = metrics[limit.metric]
@@ -133,7 +134,7 @@ class Guards:
             self._warn_or_stop(
                 self._beyond[limit],
                 self.options.patience,
-                f"{limit.describe(allowed, value)} ({GUARDS_NODE}.patience={self.options.patience})",
+                f"{limit.describe(allowed, value)} ({keys.GUARDS}.patience={self.options.patience})",
                 limit.remedy,
             )
 

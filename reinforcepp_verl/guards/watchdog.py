@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import ray
 from ray.exceptions import RayError
 
-from reinforcepp_verl.config.guard_options import GUARDS_NODE
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.guards.actors import Part, ask, find_parts
 
 # Below verl's logger, which has a handler of its own in the trainer: vLLM silences the root logger up to ERROR.
@@ -125,7 +125,7 @@ class Watch(threading.Thread):
             return f"{part} hangs: no answer for {now - talk.begun_at:.0f} s since it was started"
         silence = 0.0 if talk.answered_at is None else now - talk.answered_at
         if silence > self._hang_deadline_s:
-            return f"{part} hangs: no answer for {silence:.0f} s ({GUARDS_NODE}.hang_deadline_s)"
+            return f"{part} hangs: no answer for {silence:.0f} s ({keys.GUARDS}.hang_deadline_s)"
         return None
 
     def _stuck(self) -> str | None:
@@ -134,7 +134,7 @@ class Watch(threading.Thread):
             self._place, self._placed_at = place, now
         elif deadline is not None and now - self._placed_at > deadline:
             return (
-                f"the training loop hangs: {deadline:.0f} s in {place[0]} ({GUARDS_NODE}.step_deadline_s); an FSDP "
+                f"the training loop hangs: {deadline:.0f} s in {place[0]} ({keys.GUARDS}.step_deadline_s); an FSDP "
                 "worker may hang"
             )
         return None

@@ -24,6 +24,7 @@ from reinforcepp_verl.checkpoints import identity, manifest, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.guards.finite_weights import finite_weights
 from reinforcepp_verl.integration import optimizer_settings
 
@@ -169,8 +170,8 @@ class SavingTrainer(Base):
 
     def _workers_with_other_settings(self) -> list[Any]:
         """Return the worker groups whose optimiser is to have other settings than the checkpoint brings."""
-        groups = [self.actor_rollout_wg] if self.changed("actor_rollout_ref.actor.optim") else []
-        groups += [self.critic_wg] if self.use_critic and self.changed("critic.optim") else []
+        groups = [self.actor_rollout_wg] if self.changed(keys.ACTOR_OPTIM) else []
+        groups += [self.critic_wg] if self.use_critic and self.changed(keys.CRITIC_OPTIM) else []
         if groups and self.config.model_engine != FSDP:
             logger.warning("optim was changed, and with %s stays as it was saved", self.config.model_engine)
             return []
@@ -214,7 +215,7 @@ class SavingTrainer(Base):
         return Manifest(
             step=self.global_steps,
             world_size=workers,
-            seed=OmegaConf.select(self.given_config, "seed"),
+            seed=OmegaConf.select(self.given_config, keys.SEED),
             config_digest=str(files[store.CONFIG]["xxh3_128"]),
             data=self._data,
             versions=identity.versions(),

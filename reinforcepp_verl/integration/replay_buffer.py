@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.sampler_options import SamplerOptions
 from reinforcepp_verl.guards.watchdog import Watch
 from reinforcepp_verl.integration.reward_errors import RewardWatch, reported
@@ -57,7 +58,7 @@ class _Deadline(ReplayBuffer):
         elif now - self._last_progress_at > self.stall_deadline_s:
             raise StalledRolloutError(
                 f"no rollout has finished for {self.stall_deadline_s:.0f} s "
-                f"(trainer.v1.sampler.sampler_kwargs.stall_deadline_s): {pending} groups pending, {running} running. "
+                f"({keys.STALL_DEADLINE_S}): {pending} groups pending, {running} running. "
                 f"{self._suspects()}"
             )
 
@@ -130,7 +131,7 @@ class SyncReplayBuffer(WatchedReplayBuffer):
         if not self.sync_refill_failed_groups and failed > self.max_failed_fraction * groups:
             raise FailedRolloutError(
                 f"{failed} of {groups} prompt groups failed in a rollout or in the reward function "
-                f"(trainer.v1.sampler.sampler_kwargs.max_failed_fraction={self.max_failed_fraction})"
+                f"({keys.MAX_FAILED_FRACTION}={self.max_failed_fraction})"
             )
 
 

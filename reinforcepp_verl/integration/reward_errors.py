@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import transfer_queue as tq
 
-from reinforcepp_verl.config.reward_error_options import ERRORS_NODE, RewardErrorOptions
+from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.rewards.failures import ERROR, NAMED_FAILURE, NO_ANSWER, TIMEOUT, is_faulty_truth
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class RewardWatch:
         self._errors_above_limit = self._errors_above_limit + len(failed) if above else 0
         if above and self._errors_above_limit >= self.options.min_count:
             raise RewardFailureError(
-                f"{len(failed)} of {answers} answers could not be scored, more than {ERRORS_NODE}.max_rate="
+                f"{len(failed)} of {answers} answers could not be scored, more than {keys.REWARD_ERRORS}.max_rate="
                 f"{self.options.max_rate} allows; the first: {failed[0]['error'].removeprefix(NAMED_FAILURE)}; "
                 f"{_remedy(failed[0]['error'])}"
             )
@@ -52,10 +53,10 @@ class RewardWatch:
 def _remedy(error: str) -> str:
     """Say what to correct: an exception, a faulty ground truth and a limit of ours have different causes."""
     if error.startswith(NAMED_FAILURE):
-        return "correct the reward function (reward.custom_reward_function); the log holds the first tracebacks"
+        return f"correct the reward function ({keys.CUSTOM_REWARD_FUNCTION}); the log holds the first tracebacks"
     if is_faulty_truth(error):
         return "correct the column reward_model.ground_truth of the data"
-    return "the reward function gave such answers up: see its limits (reward.custom_reward_function.reward_kwargs)"
+    return f"the reward function gave such answers up: see its limits ({keys.REWARD_KWARGS})"
 
 
 def reported(batch: KVBatchMeta) -> list[dict[str, Any]]:

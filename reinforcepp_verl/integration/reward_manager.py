@@ -17,6 +17,7 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.rewards.failures import FailureTolerant
 
@@ -55,7 +56,7 @@ class ReinforceppRewardManager(NaiveRewardManager):
 
 def _filtered_by(config: DictConfig) -> list[str]:
     """Return the key by which verl filters groups, which every row must then have; `reward` is the score itself."""
-    if not OmegaConf.select(config, "algorithm.filter_groups.enable"):
+    if not OmegaConf.select(config, keys.FILTER_GROUPS_ENABLE):
         return []
     metric = config.algorithm.filter_groups.metric
     return [] if metric == "reward" else [metric]

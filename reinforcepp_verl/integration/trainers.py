@@ -20,7 +20,8 @@ from verl.workers.utils.padding import response_to_nested
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
-from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions
+from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
 from reinforcepp_verl.guards.metric_guards import Guards
 from reinforcepp_verl.integration import batch_context as steps
@@ -42,7 +43,7 @@ class ReinforceppTrainer(SavingTrainer):
     """Mixed into verl's trainers: non-finite rows, sessions, scores without KL, running state, metrics."""
 
     def __init__(self, config: DictConfig) -> None:
-        self.options: ReinforceppOptions = read_options(OmegaConf.select(config, NODE))
+        self.options: ReinforceppOptions = read_options(OmegaConf.select(config, keys.REINFORCEPP))
         self.ours = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
         self.guards = Guards(read_guards(config))
@@ -106,7 +107,7 @@ class ReinforceppTrainer(SavingTrainer):
         if VERLS_KL in metrics and real_rows:
             metrics[VERLS_KL] *= len(batch) / real_rows
         metrics["reinforcepp/dropped_rows/sum"] = float(dropped.sum())
-        if OmegaConf.select(self.config, "algorithm.rollout_correction.rollout_rs") is not None:
+        if OmegaConf.select(self.config, keys.ROLLOUT_RS) is not None:
             metrics["reinforcepp/rejected_tokens"] = _count_rejections(batch, rows["response_mask"])
         return batch
 
@@ -121,7 +122,7 @@ class ReinforceppTrainer(SavingTrainer):
                 names = [key for key, is_bad in zip(batch.keys, bad.tolist(), strict=True) if is_bad]
                 raise NonFiniteRewardError(
                     f"{len(names)} of {len(bad)} answers have a NaN or infinite score or log-probability, the first is "
-                    f"{names[0]}: look at the reward function, or drop them with {NODE}.nonfinite=drop"
+                    f"{names[0]}: look at the reward function, or drop them with {keys.NONFINITE}=drop"
                 )
             for values in rows.values():
                 values[bad] = 0
@@ -148,13 +149,13 @@ class ReinforceppTrainer(SavingTrainer):
             if memory == Memory():
                 raise ValueError(
                     "the checkpoint was saved without running statistics; resume it with the options it was trained "
-                    f"with ({NODE}: statistics, reward_norm, baseline)"
+                    f"with ({keys.REINFORCEPP}: statistics, reward_norm, baseline)"
                 )
             self.memory = memory
         algorithm = self.config.algorithm
         # A fixed coefficient is the configuration's, and so is one that was changed since then.
         adapted = algorithm.use_kl_in_reward and algorithm.kl_ctrl.type == "adaptive"
-        if adapted and state.get("kl_coef") is not None and not self.changed("algorithm.kl_ctrl"):
+        if adapted and state.get("kl_coef") is not None and not self.changed(keys.KL_CTRL):
             self.kl_ctrl_in_reward.value = state["kl_coef"]
 
 

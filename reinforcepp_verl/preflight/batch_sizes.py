@@ -9,25 +9,24 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, trainer_mode, value
 from reinforcepp_verl.sizing.layout import Layout, longest, needs_reference
 
-ROOT = "actor_rollout_ref"
-ACTOR, REF, ROLLOUT = f"{ROOT}.actor", f"{ROOT}.ref", f"{ROOT}.rollout"
-TRAIN = "data.train_batch_size"
 COUNTS = (
-    TRAIN,
-    "data.max_prompt_length",
-    "data.max_response_length",
-    f"{ACTOR}.ppo_mini_batch_size",
-    f"{ACTOR}.ppo_epochs",
-    f"{ROLLOUT}.n",
-    f"{ROLLOUT}.tensor_model_parallel_size",
-    f"{ROLLOUT}.data_parallel_size",
-    f"{ROLLOUT}.pipeline_model_parallel_size",
-    "trainer.nnodes",
-    "trainer.n_gpus_per_node",
+    keys.TRAIN_BATCH_SIZE,
+    keys.MAX_PROMPT_LENGTH,
+    keys.MAX_RESPONSE_LENGTH,
+    keys.ACTOR_PPO_MINI_BATCH_SIZE,
+    keys.ACTOR_PPO_EPOCHS,
+    keys.ROLLOUT_N,
+    keys.TENSOR_MODEL_PARALLEL_SIZE,
+    keys.DATA_PARALLEL_SIZE,
+    keys.PIPELINE_MODEL_PARALLEL_SIZE,
+    keys.NNODES,
+    keys.N_GPUS_PER_NODE,
 )
+LOG_PROB_SIZES = (keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU, keys.REF_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU)
 
 
 def check(config: DictConfig) -> list[str]:
@@ -37,72 +36,72 @@ def check(config: DictConfig) -> list[str]:
     if wrong:
         return [f"{key} is {value(config, key)!r}: set {key} to an integer >= 1" for key in wrong]
     found = [*_separate_async(config), *_workers(config)]
-    if found or value(config, f"{ACTOR}.strategy") not in ("fsdp", "fsdp2"):
+    if found or value(config, keys.ACTOR_STRATEGY) not in ("fsdp", "fsdp2"):
         return found
-    return [*_mini_batches(config, ACTOR), *_critic(config), *_log_probs(config), *_token_budgets(config)]
+    return [*_mini_batches(config, keys.ACTOR), *_critic(config), *_log_probs(config), *_token_budgets(config)]
 
 
 def _micro_batch_keys(config: DictConfig) -> Iterator[str]:
     """Yield the micro-batch sizes that verl will use; their forms without `_per_gpu` are dead."""
-    if not value(config, f"{ACTOR}.use_dynamic_bsz"):
-        yield f"{ACTOR}.ppo_micro_batch_size_per_gpu"
-    if not value(config, f"{ROLLOUT}.log_prob_use_dynamic_bsz"):
-        yield f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu"
-    if needs_reference(config) and not value(config, f"{REF}.log_prob_use_dynamic_bsz"):
-        yield f"{REF}.log_prob_micro_batch_size_per_gpu"
-    if value(config, "critic.enable"):
-        yield "critic.ppo_mini_batch_size"
-        if not value(config, "critic.use_dynamic_bsz"):
-            yield "critic.ppo_micro_batch_size_per_gpu"
+    if not value(config, keys.ACTOR_USE_DYNAMIC_BSZ):
+        yield keys.ACTOR_PPO_MICRO_BATCH_SIZE_PER_GPU
+    if not value(config, keys.ROLLOUT_LOG_PROB_USE_DYNAMIC_BSZ):
+        yield keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU
+    if needs_reference(config) and not value(config, keys.REF_LOG_PROB_USE_DYNAMIC_BSZ):
+        yield keys.REF_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU
+    if value(config, keys.CRITIC_ENABLE):
+        yield keys.CRITIC_PPO_MINI_BATCH_SIZE
+        if not value(config, keys.CRITIC_USE_DYNAMIC_BSZ):
+            yield keys.CRITIC_PPO_MICRO_BATCH_SIZE_PER_GPU
 
 
 def _update_batch(config: DictConfig) -> int:
     """Return how many prompts one round of updates gets: separate_async cuts the batch into parts."""
     mode = trainer_mode(config)
-    parts = value(config, f"trainer.v1.{mode}.parameter_sync_step") or 1
-    return value(config, TRAIN) // parts
+    parts = value(config, f"{keys.TRAINER_V1}.{mode}.parameter_sync_step") or 1
+    return value(config, keys.TRAIN_BATCH_SIZE) // parts
 
 
 def _separate_async(config: DictConfig) -> list[str]:
     if trainer_mode(config) != "separate_async":
         return []
     found = []
-    step_key, mini_key = "trainer.v1.separate_async.parameter_sync_step", f"{ACTOR}.ppo_mini_batch_size"
-    batch, step, mini = value(config, TRAIN), value(config, step_key), value(config, mini_key)
+    step_key, mini_key = keys.PARAMETER_SYNC_STEP, keys.ACTOR_PPO_MINI_BATCH_SIZE
+    batch, step, mini = value(config, keys.TRAIN_BATCH_SIZE), value(config, step_key), value(config, mini_key)
     if not is_count(step) or batch != step * mini:
         found.append(
-            f"{TRAIN} is {batch}: separate_async needs {step_key} ({step}) x {mini_key} ({mini}); "
-            f"set {TRAIN}={step * mini if is_count(step) else mini}"
+            f"{keys.TRAIN_BATCH_SIZE} is {batch}: separate_async needs {step_key} ({step}) x {mini_key} ({mini}); "
+            f"set {keys.TRAIN_BATCH_SIZE}={step * mini if is_count(step) else mini}"
         )
-    if not is_count(value(config, f"{ROLLOUT}.nnodes")):
-        found.append(f"{ROLLOUT}.nnodes is {value(config, f'{ROLLOUT}.nnodes')}: separate_async needs 1 or more")
-    if value(config, f"{ROLLOUT}.checkpoint_engine.backend") == "naive":
-        found.append(f"{ROLLOUT}.checkpoint_engine.backend is naive: separate_async needs another; set it to nccl")
+    if not is_count(value(config, keys.ROLLOUT_NNODES)):
+        found.append(f"{keys.ROLLOUT_NNODES} is {value(config, keys.ROLLOUT_NNODES)}: separate_async needs 1 or more")
+    if value(config, keys.CHECKPOINT_ENGINE_BACKEND) == "naive":
+        found.append(f"{keys.CHECKPOINT_ENGINE_BACKEND} is naive: separate_async needs another; set it to nccl")
     return found
 
 
 def _workers(config: DictConfig) -> list[str]:
     found = []
-    layout, tensor_key = Layout.of(config), f"{ROLLOUT}.tensor_model_parallel_size"
+    layout, tensor_key = Layout.of(config), keys.TENSOR_MODEL_PARALLEL_SIZE
     gpus, engine, parallel = layout.gpus, layout.engine, layout.sequence_parallel
     if gpus % engine and trainer_mode(config) != "separate_async":
         found.append(
             f"{tensor_key} is {value(config, tensor_key)}: an engine takes {engine} GPUs, which does not divide the "
-            f"{gpus} of trainer.nnodes x trainer.n_gpus_per_node; set {tensor_key}=1 or a divisor of {gpus}"
+            f"{gpus} of {keys.NNODES} x {keys.N_GPUS_PER_NODE}; set {tensor_key}=1 or a divisor of {gpus}"
         )
     if gpus % parallel:
-        key = f"{ACTOR}.ulysses_sequence_parallel_size"
+        key = keys.ULYSSES_SEQUENCE_PARALLEL_SIZE
         found.append(
             f"{key} is {parallel}: so many workers share a sequence, and there are {gpus}; "
             f"set {key}={_largest_divisor(gpus, parallel)}"
         )
-    rows = value(config, TRAIN) * value(config, f"{ROLLOUT}.n")
+    rows = value(config, keys.TRAIN_BATCH_SIZE) * value(config, keys.ROLLOUT_N)
     if rows % gpus:
         found.append(
-            f"{TRAIN} is {value(config, TRAIN)}: x {ROLLOUT}.n that makes {rows} answers, which {gpus} workers cannot "
-            f"share evenly; set {TRAIN} to a multiple of {gpus}"
+            f"{keys.TRAIN_BATCH_SIZE} is {value(config, keys.TRAIN_BATCH_SIZE)}: x {keys.ROLLOUT_N} that makes {rows} "
+            f"answers, which {gpus} workers cannot share evenly; set {keys.TRAIN_BATCH_SIZE} to a multiple of {gpus}"
         )
-    actor, rollout = f"{ACTOR}.use_dynamic_bsz", f"{ROLLOUT}.log_prob_use_dynamic_bsz"
+    actor, rollout = keys.ACTOR_USE_DYNAMIC_BSZ, keys.ROLLOUT_LOG_PROB_USE_DYNAMIC_BSZ
     if bool(value(config, actor)) != bool(value(config, rollout)):
         found.append(f"{rollout} is {value(config, rollout)}: verl needs it equal to {actor}; set both or neither")
     return found
@@ -114,25 +113,25 @@ def _mini_batches(config: DictConfig, node: str) -> list[str]:
     mini, batch, ranks = value(config, key), _update_batch(config), Layout.of(config).data_parallel
     if batch % mini:
         return [
-            f"{key} is {mini}: it must divide {TRAIN} ({batch}), or verl fills the last mini-batch with empty answers; "
-            f"set {key}={_largest_divisor(batch, mini)}"
+            f"{key} is {mini}: it must divide {keys.TRAIN_BATCH_SIZE} ({batch}), or verl fills the last mini-batch "
+            f"with empty answers; set {key}={_largest_divisor(batch, mini)}"
         ]
-    rows = mini * value(config, f"{ROLLOUT}.n")
+    rows = mini * value(config, keys.ROLLOUT_N)
     if rows % ranks:
-        return [f"{key} is {mini}: x {ROLLOUT}.n that is {rows}, which must be a multiple of the {ranks} workers"]
+        return [f"{key} is {mini}: x {keys.ROLLOUT_N} that is {rows}, which must be a multiple of the {ranks} workers"]
     return [] if value(config, f"{node}.use_dynamic_bsz") else _micro_batches(config, micro_key, rows // ranks)
 
 
 def _critic(config: DictConfig) -> list[str]:
-    return _mini_batches(config, "critic") if value(config, "critic.enable") else []
+    return _mini_batches(config, keys.CRITIC) if value(config, keys.CRITIC_ENABLE) else []
 
 
 def _log_probs(config: DictConfig) -> list[str]:
-    rows, ranks = _update_batch(config) * value(config, f"{ROLLOUT}.n"), Layout.of(config).data_parallel
+    rows, ranks = _update_batch(config) * value(config, keys.ROLLOUT_N), Layout.of(config).data_parallel
     if rows % ranks:
         return []
-    keys = [key for key in _micro_batch_keys(config) if key.endswith("log_prob_micro_batch_size_per_gpu")]
-    return [problem for key in keys for problem in _micro_batches(config, key, rows // ranks)]
+    sizes = [key for key in _micro_batch_keys(config) if key in LOG_PROB_SIZES]
+    return [problem for key in sizes for problem in _micro_batches(config, key, rows // ranks)]
 
 
 def _micro_batches(config: DictConfig, key: str, rows: int) -> list[str]:
@@ -149,13 +148,13 @@ def _token_budgets(config: DictConfig) -> list[str]:
     """Check micro-batches by tokens: the longest possible sequence must fit into one."""
     per_gpu = -(-longest(config) // Layout.of(config).sequence_parallel)
     switches = {
-        f"{ACTOR}.ppo_max_token_len_per_gpu": f"{ACTOR}.use_dynamic_bsz",
-        f"{ROLLOUT}.log_prob_max_token_len_per_gpu": f"{ROLLOUT}.log_prob_use_dynamic_bsz",
+        keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU: keys.ACTOR_USE_DYNAMIC_BSZ,
+        keys.ROLLOUT_LOG_PROB_MAX_TOKEN_LEN_PER_GPU: keys.ROLLOUT_LOG_PROB_USE_DYNAMIC_BSZ,
     }
     if needs_reference(config):
-        switches[f"{REF}.log_prob_max_token_len_per_gpu"] = f"{REF}.log_prob_use_dynamic_bsz"
+        switches[keys.REF_LOG_PROB_MAX_TOKEN_LEN_PER_GPU] = keys.REF_LOG_PROB_USE_DYNAMIC_BSZ
     return [
-        f"{key} is {budget}: data.max_prompt_length + data.max_response_length is {longest(config)}; "
+        f"{key} is {budget}: {keys.MAX_PROMPT_LENGTH} + {keys.MAX_RESPONSE_LENGTH} is {longest(config)}; "
         f"set {key} to {per_gpu} or more"
         for key, switch in switches.items()
         if value(config, switch) and not (is_count(budget := value(config, key)) and budget >= per_gpu)

@@ -7,8 +7,9 @@ import re
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from reinforcepp_verl.algorithm.options import NODE, option_types
+from reinforcepp_verl.algorithm.options import option_types
 from reinforcepp_verl.common.wording import did_you_mean, first_line
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.schema import known_keys
 from reinforcepp_verl.preflight.unknown_keys import GROUPS, group_names, unknown_key
 
@@ -25,7 +26,7 @@ def explain(error: CompactHydraException) -> str:
         return f"{error.override}: {first_line(error)}; correct the brackets or quotes of this argument"
     if isinstance(error.__cause__, OmegaConfBaseException):
         key = str(error.__cause__.full_key)
-        wanted = option_types().get(key.removeprefix(f"{NODE}."))
+        wanted = option_types().get(key.removeprefix(f"{keys.REINFORCEPP}."))
         return f"{key}: {first_line(error.__cause__)}" + (f"; it must be a {wanted}" if wanted else "")
     message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return f"{message}; write it with one plus" if "force-add of config groups" in message else message

@@ -10,19 +10,18 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.common.wording import did_you_mean
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, value
 from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.preflight.data_table import Table, UnreadableTableError, read
 
-TRAIN, VAL = "data.train_files", "data.val_files"
 PREPARED = ("arithmetic", "word_problems", *SOURCES)
-STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
 
 
 def check(config: DictConfig) -> list[str]:
     """Check the files of both splits, then whether the training rows fill one batch and all steps."""
-    train_problems, train_rows = _split(config, TRAIN)
-    val_problems, _ = _split(config, VAL)
+    train_problems, train_rows = _split(config, keys.TRAIN_FILES)
+    val_problems, _ = _split(config, keys.VAL_FILES)
     return train_problems + val_problems + ([] if train_problems else _enough_rows(config, train_rows))
 
 
@@ -60,10 +59,10 @@ def _how_to_make(file: str, key: str) -> str:
 def _content(config: DictConfig, file: str, table: Table) -> list[str]:
     if table.rows == 0:
         return [f"{file} holds no rows; write it again"]
-    if value(config, "data.custom_cls.path"):
+    if value(config, keys.CUSTOM_CLS_PATH):
         return []
-    prompt_key, source_key = value(config, "data.prompt_key"), value(config, "data.reward_fn_key")
-    settings = {"data.prompt_key": prompt_key, "data.reward_fn_key": source_key}
+    prompt_key, source_key = value(config, keys.PROMPT_KEY), value(config, keys.REWARD_FN_KEY)
+    settings = {keys.PROMPT_KEY: prompt_key, keys.REWARD_FN_KEY: source_key}
     missing = [
         f"{file} has no column {column}{did_you_mean(column, table.columns)}; "
         f"add it, or set {setting} to one of {', '.join(table.columns)}"
@@ -80,7 +79,7 @@ def _prompts(file: str, column: str, rows: Sequence[dict[str, Any]]) -> list[str
         messages = row[column]
         if not (isinstance(messages, list) and messages and all(_is_message(message) for message in messages)):
             return [
-                f"{file}, row {number}: data.prompt_key={column} holds {str(messages)[:60]!r}; "
+                f"{file}, row {number}: {keys.PROMPT_KEY}={column} holds {str(messages)[:60]!r}; "
                 "it must be a list of {role, content}"
             ]
     return []
@@ -92,8 +91,8 @@ def _is_message(message: Any) -> bool:
 
 def _scored_by_function(config: DictConfig) -> bool:
     """Return True when the reward is a function of the answer and the ground truth."""
-    built_in = value(config, "reward.reward_manager.source") == "register"
-    return built_in and not value(config, "reward.reward_model.enable")
+    built_in = value(config, keys.REWARD_MANAGER_SOURCE) == "register"
+    return built_in and not value(config, keys.REWARD_MODEL_ENABLE)
 
 
 def _ground_truth(file: str, table: Table) -> list[str]:
@@ -105,27 +104,27 @@ def _ground_truth(file: str, table: Table) -> list[str]:
 
 
 def _enough_rows(config: DictConfig, rows: int | None) -> list[str]:
-    batch, limit = value(config, "data.train_batch_size"), value(config, "data.train_max_samples")
+    batch, limit = value(config, keys.TRAIN_BATCH_SIZE), value(config, keys.TRAIN_MAX_SAMPLES)
     if rows is None or not is_count(batch):
         return []
     rows = min(rows, limit) if is_count(limit) else rows
     if rows >= batch:
         return _enough_epochs(config, rows // batch)
     return [
-        f"data.train_batch_size is {batch}, but {TRAIN} holds {rows} rows, so there would be no step at all; "
-        f"set data.train_batch_size to {rows} or less"
+        f"{keys.TRAIN_BATCH_SIZE} is {batch}, but {keys.TRAIN_FILES} holds {rows} rows, so there would be no step at "
+        f"all; set {keys.TRAIN_BATCH_SIZE} to {rows} or less"
     ]
 
 
 def _enough_epochs(config: DictConfig, steps_per_epoch: int) -> list[str]:
     """Check that the epochs do not end before the steps: verl would stop early, without a last validation."""
-    steps, epochs = value(config, STEPS), value(config, EPOCHS)
+    steps, epochs = value(config, keys.TOTAL_TRAINING_STEPS), value(config, keys.TOTAL_EPOCHS)
     if not (is_count(steps) and is_count(epochs)) or epochs * steps_per_epoch >= steps:
         return []
     # A user's own dataset may have another number of rows than its files.
-    if value(config, "trainer.val_only") or value(config, "data.custom_cls.path"):
+    if value(config, keys.VAL_ONLY) or value(config, keys.CUSTOM_CLS_PATH):
         return []
     return [
-        f"{STEPS} is {steps}, but {EPOCHS}={epochs} of {steps_per_epoch} steps each end at step "
-        f"{epochs * steps_per_epoch}; set {EPOCHS}={-(-steps // steps_per_epoch)}"
+        f"{keys.TOTAL_TRAINING_STEPS} is {steps}, but {keys.TOTAL_EPOCHS}={epochs} of {steps_per_epoch} steps each end "
+        f"at step {epochs * steps_per_epoch}; set {keys.TOTAL_EPOCHS}={-(-steps // steps_per_epoch)}"
     ]

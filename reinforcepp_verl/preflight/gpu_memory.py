@@ -6,23 +6,25 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_number, value
-from reinforcepp_verl.sizing.gpu import GPU, MODEL, sized
-from reinforcepp_verl.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
-from reinforcepp_verl.sizing.memory_estimate import FSDP, GIB, MemoryEstimate, estimate
+from reinforcepp_verl.sizing.gpu import sized
+from reinforcepp_verl.sizing.layout import Layout, longest, needs_reference
+from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate, estimate
 from reinforcepp_verl.sizing.model_size import ModelSize
 
-REFERENCE = "actor_rollout_ref.ref"
-UTILIZATION = f"{ROLLOUT}.gpu_memory_utilization"
 Change = dict[str, object]
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
 def check(config: DictConfig) -> list[str]:
     """Refuse what cannot fit; a GPU or a model whose size is unknown here is not judged."""
-    given = value(config, GPU)
+    given = value(config, keys.GPU_MEMORY_GIB)
     if given is not None and not (is_number(given) and given > 0):
-        return [f"{GPU} is {given!r}: set it to the memory of one GPU in GiB, or to null to ask this machine's"]
+        return [
+            f"{keys.GPU_MEMORY_GIB} is {given!r}: set it to the memory of one GPU in GiB, or to null to ask this "
+            "machine's"
+        ]
     known = sized(config)
     if known is None:
         return []
@@ -38,26 +40,26 @@ def _misfit(config: DictConfig, found: MemoryEstimate, model: ModelSize, gpu_gib
         what = f"the phase {worst.name} needs about {worst.bytes / GIB:.0f} GiB a GPU ({parts})"
     else:
         what = (
-            f"{UTILIZATION}={value(config, UTILIZATION)} leaves room for {found.kv_tokens} tokens of KV cache, and one "
-            f"sequence may have {found.longest_sequence}"
+            f"{keys.GPU_MEMORY_UTILIZATION}={value(config, keys.GPU_MEMORY_UTILIZATION)} leaves room for "
+            f"{found.kv_tokens} tokens of KV cache, and one sequence may have {found.longest_sequence}"
         )
     change = _what_fits(config, model, gpu_gib)
     fix = (
         "set " + " ".join(f"{key}={new}" for key, new in change.items())
         if change
-        else "no setting makes it fit: use more GPUs (trainer.n_gpus_per_node, trainer.nnodes), adapters "
-        "(actor_rollout_ref.model.lora_rank=32) or a larger GPU"
+        else f"no setting makes it fit: use more GPUs ({keys.N_GPUS_PER_NODE}, {keys.NNODES}), adapters "
+        f"({keys.LORA_RANK}=32) or a larger GPU"
     )
-    return f"{GPU} is {gpu_gib:.0f}: {value(config, MODEL)} does not fit: {what}; {fix}"
+    return f"{keys.GPU_MEMORY_GIB} is {gpu_gib:.0f}: {value(config, keys.MODEL_PATH)} does not fit: {what}; {fix}"
 
 
 def _what_fits(config: DictConfig, model: ModelSize, gpu_gib: float) -> Change:
     """Return the first change that makes it fit, the cheapest in speed first, with the engine's share that it needs."""
-    given = value(config, UTILIZATION)
+    given = value(config, keys.GPU_MEMORY_UTILIZATION)
     shares = [given, *(share for share in SHARES if share != given)]
     for change in _changes(config):
         for share in shares:
-            tried = {**change, **({} if share == given else {UTILIZATION: share})}
+            tried = {**change, **({} if share == given else {keys.GPU_MEMORY_UTILIZATION: share})}
             trial = config.copy()
             for key, new in tried.items():
                 OmegaConf.update(trial, key, new, force_add=True)
@@ -68,8 +70,8 @@ def _what_fits(config: DictConfig, model: ModelSize, gpu_gib: float) -> Change:
 
 def _changes(config: DictConfig) -> Iterator[Change]:
     """Yield the settings that one would try before buying a larger GPU."""
-    offloaded: Change = {f"{FSDP}.param_offload": True, f"{FSDP}.optimizer_offload": True}
-    streamed: Change = {f"{ACTOR}.strategy": "fsdp2", f"{FSDP}.offload_policy": True}
+    offloaded: Change = {keys.PARAM_OFFLOAD: True, keys.OPTIMIZER_OFFLOAD: True}
+    streamed: Change = {keys.ACTOR_STRATEGY: "fsdp2", keys.OFFLOAD_POLICY: True}
     smaller = list(_smaller_micro_batches(config))
     yield {}
     yield from smaller
@@ -79,13 +81,13 @@ def _changes(config: DictConfig) -> Iterator[Change]:
 
 
 def _smaller_micro_batches(config: DictConfig) -> Iterator[Change]:
-    passes = [ROLLOUT, *([REFERENCE] if needs_reference(config) else [])]
-    if not value(config, f"{ACTOR}.use_dynamic_bsz"):
-        keys = [f"{ACTOR}.ppo_micro_batch_size_per_gpu", *(f"{p}.log_prob_micro_batch_size_per_gpu" for p in passes)]
-        yield dict.fromkeys(keys, 1)
+    passes = [keys.ROLLOUT, *([keys.REF] if needs_reference(config) else [])]
+    if not value(config, keys.ACTOR_USE_DYNAMIC_BSZ):
+        sizes = [keys.ACTOR_PPO_MICRO_BATCH_SIZE_PER_GPU, *(f"{p}.log_prob_micro_batch_size_per_gpu" for p in passes)]
+        yield dict.fromkeys(sizes, 1)
         return
-    keys = [f"{ACTOR}.ppo_max_token_len_per_gpu", *(f"{node}.log_prob_max_token_len_per_gpu" for node in passes)]
-    given = {key: value(config, key) for key in keys}
+    budgets = [keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU, *(f"{node}.log_prob_max_token_len_per_gpu" for node in passes)]
+    given = {key: value(config, key) for key in budgets}
     least, tokens = -(-longest(config) // Layout.of(config).sequence_parallel), max(given.values())
     while (tokens := tokens // 2) >= least:
-        yield {key: tokens for key in keys if given[key] > tokens}
+        yield {key: tokens for key in budgets if given[key] > tokens}

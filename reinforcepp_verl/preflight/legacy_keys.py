@@ -7,16 +7,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 
 NODES = ("reward_model", "custom_reward_function", "sandbox_fusion")
 RENAMED = {
-    "reward_model.num_workers": "reward.num_workers",
-    "reward_model.reward_manager": "reward.reward_manager.name",
-    "reward_model.reward_loop_source": "reward.reward_manager.source",
-    "reward_model.reward_loop_module_path": "reward.reward_manager.module.path",
-    "reward_model.reward_loop_class_name": "reward.reward_manager.module.name",
-    "reward_model.model.path": "reward.reward_model.model_path",
+    "reward_model.num_workers": keys.REWARD_NUM_WORKERS,
+    "reward_model.reward_manager": keys.REWARD_MANAGER_NAME,
+    "reward_model.reward_loop_source": keys.REWARD_MANAGER_SOURCE,
+    "reward_model.reward_loop_module_path": keys.REWARD_MANAGER_MODULE_PATH,
+    "reward_model.reward_loop_class_name": keys.REWARD_MANAGER_MODULE_NAME,
+    "reward_model.model.path": keys.REWARD_MODEL_PATH,
 }
 
 

@@ -8,34 +8,34 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reinforcepp_verl.common.hardware import PLATFORM_VARIABLE, accelerator_present, cpu_platform_wanted
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import compose_base
 
-MACHINE = ("trainer.device", "trainer.nnodes", "trainer.n_gpus_per_node", "hardware.gpu_memory_gib")
-ROLLOUT = "actor_rollout_ref.rollout"
+MACHINE = (keys.DEVICE, keys.NNODES, keys.N_GPUS_PER_NODE, keys.GPU_MEMORY_GIB)
 
 
 def check(config: DictConfig) -> list[str]:
     """Check the order of the overlays, then a CPU run against what works on the CPU."""
-    return _replaced_cluster(config) or (_cpu_run(config) if value(config, "trainer.device") == "cpu" else [])
+    return _replaced_cluster(config) or (_cpu_run(config) if value(config, keys.DEVICE) == "cpu" else [])
 
 
 def accelerator(config: DictConfig) -> list[str]:
     """Check a run on an accelerator against this machine, unless Ray's workers are elsewhere."""
-    device = value(config, "trainer.device")
+    device = value(config, keys.DEVICE)
     if device == "cpu" or not cpu_platform_wanted() or _remote_cluster(config):
         return []
     if accelerator_present():
-        return [f"trainer.device is {device}, but {PLATFORM_VARIABLE}=cpu is exported; unset it or add +cluster=cpu"]
+        return [f"{keys.DEVICE} is {device}, but {PLATFORM_VARIABLE}=cpu is exported; unset it or add +cluster=cpu"]
     return [
-        f"trainer.device is {device}, but this machine has no accelerator; add +cluster=cpu, or export "
+        f"{keys.DEVICE} is {device}, but this machine has no accelerator; add +cluster=cpu, or export "
         f"{PLATFORM_VARIABLE}=nvidia where the GPUs are on other nodes of a Ray cluster"
     ]
 
 
 def _remote_cluster(config: DictConfig) -> bool:
     """Return True when Ray runs elsewhere, so that this machine says nothing about the workers'."""
-    address = value(config, "ray_kwargs.ray_init.address") or os.environ.get("RAY_ADDRESS")
+    address = value(config, keys.RAY_ADDRESS) or os.environ.get("RAY_ADDRESS")
     return bool(address) and address != "local"
 
 
@@ -60,10 +60,10 @@ def _cpu_run(config: DictConfig) -> list[str]:
     found = []
     if not cpu_platform_wanted():
         found.append(
-            "trainer.device is cpu, but verl would use this machine's accelerator; "
-            f"export {PLATFORM_VARIABLE}=cpu, or set trainer.device=cuda"
+            f"{keys.DEVICE} is cpu, but verl would use this machine's accelerator; "
+            f"export {PLATFORM_VARIABLE}=cpu, or set {keys.DEVICE}=cuda"
         )
-    nodes = ["actor_rollout_ref.actor"] + (["critic"] if value(config, "critic.enable") else [])
+    nodes = [keys.ACTOR] + ([keys.CRITIC] if value(config, keys.CRITIC_ENABLE) else [])
     found += [
         f"{node}.strategy is {value(config, f'{node}.strategy')}: only FSDP2 runs on the CPU; "
         f"set {node}.strategy=fsdp2 or add +cluster=cpu"
@@ -71,8 +71,8 @@ def _cpu_run(config: DictConfig) -> list[str]:
         if value(config, f"{node}.strategy") != "fsdp2"
     ]
     found += [
-        f"{ROLLOUT}.{key} is true: vLLM cannot sleep on the CPU; set {ROLLOUT}.{key}=false or add +cluster=cpu"
-        for key in ("enable_sleep_mode", "free_cache_engine")
-        if value(config, f"{ROLLOUT}.{key}")
+        f"{key} is true: vLLM cannot sleep on the CPU; set {key}=false or add +cluster=cpu"
+        for key in (keys.ENABLE_SLEEP_MODE, keys.FREE_CACHE_ENGINE)
+        if value(config, key)
     ]
     return found

@@ -8,30 +8,31 @@ from pathlib import Path
 from huggingface_hub import constants
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.preflight.data_files import PREPARED
 from reinforcepp_verl.sizing.model_size import model_folder
 
-ACTOR, CRITIC, JUDGE = "actor_rollout_ref.model", "critic.model", "reward.reward_model"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def check(config: DictConfig) -> list[str]:
     """Check the model, its tokenizer where that is kept apart, and the critic and the reward model if there are any."""
-    found = _model(config, ACTOR)
-    if value(config, "critic.enable"):
+    found = _model(config, keys.MODEL)
+    if value(config, keys.CRITIC_ENABLE):
         found += [
-            problem + f" (as for the actor: '{CRITIC}.path=${{{ACTOR}.path}}')" for problem in _model(config, CRITIC)
+            f"{problem} (as for the actor: '{keys.CRITIC_MODEL_PATH}=${{{keys.MODEL_PATH}}}')"
+            for problem in _model(config, keys.CRITIC_MODEL)
         ]
-    return [*found, *(_reward_model(config) if value(config, f"{JUDGE}.enable") else [])]
+    return [*found, *(_reward_model(config) if value(config, keys.REWARD_MODEL_ENABLE) else [])]
 
 
 def _reward_model(config: DictConfig) -> list[str]:
-    given = value(config, f"{JUDGE}.model_path")
+    given = value(config, keys.REWARD_MODEL_PATH)
     if not given:
-        return [f"{JUDGE}.model_path is {given}: set it to a model folder or a name on the Hugging Face hub"]
-    return _folder(f"{JUDGE}.model_path", given)
+        return [f"{keys.REWARD_MODEL_PATH} is {given}: set it to a model folder or a name on the Hugging Face hub"]
+    return _folder(keys.REWARD_MODEL_PATH, given)
 
 
 def _model(config: DictConfig, node: str) -> list[str]:

@@ -9,11 +9,11 @@ from importlib.metadata import entry_points
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 
 GROUP, NAME, MODULE = "verl.plugins", "reinforcepp", "reinforcepp_verl.plugin"
 VARIABLE = "VERL_USE_EXTERNAL_PLUGINS"
-PY_EXECUTABLE = "ray_kwargs.ray_init.runtime_env.py_executable"
 ASK_TIMEOUT_S = 10
 ASK = (
     f"from importlib.metadata import entry_points; print('found:', *entry_points(group='{GROUP}', name='{NAME}').names)"
@@ -27,7 +27,7 @@ def check(config: DictConfig) -> list[str]:
 
 def _switch(config: DictConfig) -> list[str]:
     # The workers' own environment wins over the one they inherit.
-    given = value(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{VARIABLE}")
+    given = value(config, f"{keys.RUNTIME_ENV}.env_vars.{VARIABLE}")
     policy = str(os.environ.get(VARIABLE, "auto") if given is None else given).strip().lower()
     if policy == "auto" or (policy != "none" and NAME in (name.strip() for name in policy.split(","))):
         return []
@@ -44,7 +44,7 @@ def _entry_point() -> list[str]:
 
 
 def _worker_interpreter(config: DictConfig) -> list[str]:
-    command = value(config, PY_EXECUTABLE)
+    command = value(config, keys.PY_EXECUTABLE)
     if not command:
         return []
     try:
@@ -52,10 +52,10 @@ def _worker_interpreter(config: DictConfig) -> list[str]:
             [*shlex.split(command), "-c", ASK], capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False
         )
     except OSError as error:
-        return [f"{PY_EXECUTABLE} is {command}: it does not start ({error.strerror}); name a Python interpreter"]
+        return [f"{keys.PY_EXECUTABLE} is {command}: it does not start ({error.strerror}); name a Python interpreter"]
     except subprocess.TimeoutExpired:
         # A command like `uv run` may be busy installing; that proves nothing.
         return []
     if f"found: {NAME}" in answer.stdout:
         return []
-    return [f"{PY_EXECUTABLE} is {command}: reinforcepp-verl is not installed there; install it, or set null"]
+    return [f"{keys.PY_EXECUTABLE} is {command}: reinforcepp-verl is not installed there; install it, or set null"]

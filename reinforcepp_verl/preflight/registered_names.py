@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from omegaconf import DictConfig
 
 from reinforcepp_verl.common.wording import did_you_mean, first_line
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 
-ESTIMATOR, LOSS = "algorithm.adv_estimator", "actor_rollout_ref.actor.policy_loss.loss_mode"
 IMPORT_ERRORS = (ImportError, AttributeError, AssertionError, LookupError, TypeError, ValueError, RuntimeError, OSError)
 
 
@@ -26,8 +26,8 @@ def check(config: DictConfig) -> list[str]:
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
 
     return [
-        *_registered(ESTIMATOR, value(config, ESTIMATOR), ADV_ESTIMATOR_REGISTRY),
-        *_registered(LOSS, value(config, LOSS), POLICY_LOSS_REGISTRY),
+        *_registered(keys.ADV_ESTIMATOR, value(config, keys.ADV_ESTIMATOR), ADV_ESTIMATOR_REGISTRY),
+        *_registered(keys.LOSS_MODE, value(config, keys.LOSS_MODE), POLICY_LOSS_REGISTRY),
     ]
 
 

@@ -11,15 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.algorithm.options import FAMILY
 from reinforcepp_verl.common.wording import did_you_mean
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.config.reward_error_options import ERRORS_NODE, RewardErrorOptions
+from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 
-NODE = "reward.custom_reward_function"
-KWARGS = f"{NODE}.reward_kwargs"
 MATH = "pkg://reinforcepp_verl.rewards.math"
-MANAGER, OURS = "reward.reward_manager.name", "reinforcepp"
+OURS = "reinforcepp"
 
 
 def check(config: DictConfig) -> list[str]:
@@ -29,65 +28,73 @@ def check(config: DictConfig) -> list[str]:
 
 def _function(config: DictConfig) -> list[str]:
     """Find the function's source file and look for the function in it."""
-    path, name = value(config, f"{NODE}.path"), value(config, f"{NODE}.name")
+    path, name = value(config, keys.REWARD_FUNCTION_PATH), value(config, keys.REWARD_FUNCTION_NAME)
     if not path:
         return []
     source = _source(path)
     if source is None:
         return [
-            f"{NODE}.path is {path}: there is no such module or file; set it to a .py file or to pkg://PACKAGE.MODULE"
+            f"{keys.REWARD_FUNCTION_PATH} is {path}: there is no such module or file; set it to a .py file or to "
+            "pkg://PACKAGE.MODULE"
         ]
     try:
         names = _top_level_names(ast.parse(source.read_text(encoding="utf-8")))
     except (SyntaxError, UnicodeDecodeError) as error:
-        return [f"{NODE}.path is {path}: it is not Python ({error}); correct the file"]
+        return [f"{keys.REWARD_FUNCTION_PATH} is {path}: it is not Python ({error}); correct the file"]
     if name in names or "*" in names:
         return []
     return [
-        f"{NODE}.name is {name}: {path} defines no such function{did_you_mean(name, names)}; define it, or set "
-        f"{NODE}.name to one that is there ({', '.join(sorted(names))})"
+        f"{keys.REWARD_FUNCTION_NAME} is {name}: {path} defines no such function{did_you_mean(name, names)}; define "
+        f"it, or set {keys.REWARD_FUNCTION_NAME} to one that is there ({', '.join(sorted(names))})"
     ]
 
 
 def _options(config: DictConfig) -> list[str]:
     """Check the options of the math reward, and that no other function gets them."""
-    node, path = value(config, KWARGS), value(config, f"{NODE}.path")
+    node, path = value(config, keys.REWARD_KWARGS), value(config, keys.REWARD_FUNCTION_PATH)
     if path != MATH:
         if OmegaConf.get_type(node) is not MathRewardOptions:
             return []
         return [
-            f"{NODE}.path is {path}, but {KWARGS} holds the options of the math reward; remove them with '~{KWARGS}'"
+            f"{keys.REWARD_FUNCTION_PATH} is {path}, but {keys.REWARD_KWARGS} holds the options of the math reward; "
+            f"remove them with '~{keys.REWARD_KWARGS}'"
         ]
     try:
         options = MathRewardOptions.of(node or {})
     except ValueError as error:
         return [str(error)]
     except TypeError as error:
-        return [f"{KWARGS}: {error}; choose this reward by +reward_function=math, which checks the types"]
-    manager = value(config, MANAGER)
+        return [f"{keys.REWARD_KWARGS}: {error}; choose this reward by +reward_function=math, which checks the types"]
+    manager = value(config, keys.REWARD_MANAGER_NAME)
     if not options.needs_length or manager == OURS:
         return []
     return [
-        f"{MANAGER} is {manager}: only {OURS} tells the math reward the length of an answer, which overlong_max_tokens "
-        f"and truncated_penalty need; set {MANAGER}={OURS}, or both to null"
+        f"{keys.REWARD_MANAGER_NAME} is {manager}: only {OURS} tells the math reward the length of an answer, which "
+        f"overlong_max_tokens and truncated_penalty need; set {keys.REWARD_MANAGER_NAME}={OURS}, or both to null"
     ]
 
 
 def _errors(config: DictConfig) -> list[str]:
-    if value(config, ERRORS_NODE) is None:
-        return [f"{ERRORS_NODE} is null: remove this setting to get the defaults; {ERRORS_NODE}.max_rate=1 never stops"]
+    if value(config, keys.REWARD_ERRORS) is None:
+        return [
+            f"{keys.REWARD_ERRORS} is null: remove this setting to get the defaults; {keys.REWARD_ERRORS}.max_rate=1 "
+            "never stops"
+        ]
     try:
         options = read_reward_errors(config)
     except ValueError as error:
         return [str(error)]
-    manager = value(config, MANAGER)
+    manager = value(config, keys.REWARD_MANAGER_NAME)
     if manager != OURS and options != RewardErrorOptions():
-        return [f"{ERRORS_NODE} is set, but {MANAGER} is {manager}, which does not read it; set {MANAGER}={OURS}"]
-    ours = value(config, "algorithm.adv_estimator") in FAMILY
-    if math.isnan(options.score) and not (ours and value(config, "algorithm.reinforcepp.nonfinite") == "drop"):
         return [
-            f"{ERRORS_NODE}.score is nan: that needs an estimator of ours and algorithm.reinforcepp.nonfinite=drop; "
-            f"set it, or {ERRORS_NODE}.score=0"
+            f"{keys.REWARD_ERRORS} is set, but {keys.REWARD_MANAGER_NAME} is {manager}, which does not read it; set "
+            f"{keys.REWARD_MANAGER_NAME}={OURS}"
+        ]
+    ours = value(config, keys.ADV_ESTIMATOR) in FAMILY
+    if math.isnan(options.score) and not (ours and value(config, keys.NONFINITE) == "drop"):
+        return [
+            f"{keys.REWARD_ERRORS}.score is nan: that needs an estimator of ours and {keys.NONFINITE}=drop; "
+            f"set it, or {keys.REWARD_ERRORS}.score=0"
         ]
     return []
 

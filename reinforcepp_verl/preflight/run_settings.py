@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, is_number, value
 from reinforcepp_verl.config.schema import as_tree, known_keys
 
-EPOCHS, STEPS = "trainer.total_epochs", "trainer.total_training_steps"
-NAMES = {"runs_dir": "runs", "trainer.experiment_name": "my_run"}
-CHECKPOINTS = ("actor_rollout_ref.actor.checkpoint", "critic.checkpoint")
-KEEP, KEEP_CRITIC = "trainer.max_actor_ckpt_to_keep", "trainer.max_critic_ckpt_to_keep"
-FREQUENCIES = {"trainer.save_freq": "save", "trainer.test_freq": "validate"}
-VAL_ONLY, VAL_FIRST = "trainer.val_only", "trainer.val_before_train"
+NAMES = {keys.RUNS_DIR: "runs", keys.EXPERIMENT_NAME: "my_run"}
+CHECKPOINTS = (keys.ACTOR_CHECKPOINT, keys.CRITIC_CHECKPOINT)
+FREQUENCIES = {keys.SAVE_FREQ: "save", keys.TEST_FREQ: "validate"}
 
 
 def check(config: DictConfig) -> list[str]:
@@ -23,11 +21,14 @@ def check(config: DictConfig) -> list[str]:
 
 def _length(config: DictConfig) -> list[str]:
     found = []
-    epochs, steps = value(config, EPOCHS), value(config, STEPS)
+    epochs, steps = value(config, keys.TOTAL_EPOCHS), value(config, keys.TOTAL_TRAINING_STEPS)
     if not is_count(epochs):
-        found.append(f"{EPOCHS} is {epochs!r}: set {EPOCHS} to an integer >= 1")
+        found.append(f"{keys.TOTAL_EPOCHS} is {epochs!r}: set {keys.TOTAL_EPOCHS} to an integer >= 1")
     if steps is not None and not is_count(steps):
-        found.append(f"{STEPS} is {steps!r}: set {STEPS} to an integer >= 1, or to null for all of {EPOCHS}")
+        found.append(
+            f"{keys.TOTAL_TRAINING_STEPS} is {steps!r}: set {keys.TOTAL_TRAINING_STEPS} to an integer >= 1, or to null "
+            f"for all of {keys.TOTAL_EPOCHS}"
+        )
     return found
 
 
@@ -40,7 +41,7 @@ def _frequencies(config: DictConfig) -> list[str]:
 
 
 def _seed(config: DictConfig) -> list[str]:
-    seed = value(config, "seed")
+    seed = value(config, keys.SEED)
     # vLLM seeds NumPy with it, which takes no negative number.
     if is_number(seed) and isinstance(seed, int) and seed >= 0:
         return []
@@ -65,26 +66,32 @@ def _checkpoints(config: DictConfig) -> list[str]:
             found.append(
                 f"{saved} is {value(config, saved)}: a checkpoint without model cannot be continued; add model"
             )
-    keep, keep_critic = value(config, KEEP), value(config, KEEP_CRITIC)
+    keep, keep_critic = value(config, keys.MAX_ACTOR_CKPT_TO_KEEP), value(config, keys.MAX_CRITIC_CKPT_TO_KEEP)
     if keep_critic not in (None, keep):
-        found.append(f"{KEEP_CRITIC} is {keep_critic!r}: a checkpoint is kept or deleted as a whole; set {KEEP} only")
+        found.append(
+            f"{keys.MAX_CRITIC_CKPT_TO_KEEP} is {keep_critic!r}: a checkpoint is kept or deleted as a whole; set "
+            f"{keys.MAX_ACTOR_CKPT_TO_KEEP} only"
+        )
     if keep is not None and not is_count(keep):
-        found.append(f"{KEEP} is {keep!r}: set {KEEP} to an integer >= 1, or to null to keep all")
+        found.append(
+            f"{keys.MAX_ACTOR_CKPT_TO_KEEP} is {keep!r}: set {keys.MAX_ACTOR_CKPT_TO_KEEP} to an integer >= 1, or to "
+            "null to keep all"
+        )
     # Compared as written: the base's value refers to trainer.experiment_name, which is the user's to set.
     given, base = (tree["trainer"].get("default_local_dir") for tree in (as_tree(config), known_keys()))
     if given is None or given == base:
         return found
     return [
         *found,
-        f"trainer.default_local_dir is {given}: `reinforcepp train` puts checkpoints into the run's own folder; remove "
+        f"{keys.DEFAULT_LOCAL_DIR} is {given}: `reinforcepp train` puts checkpoints into the run's own folder; remove "
         "it and set runs_dir; to continue a run: reinforcepp resume RUN",
     ]
 
 
 def _val_only(config: DictConfig) -> list[str]:
-    if not value(config, VAL_ONLY) or value(config, VAL_FIRST):
+    if not value(config, keys.VAL_ONLY) or value(config, keys.VAL_BEFORE_TRAIN):
         return []
     return [
-        f"{VAL_ONLY} is true and {VAL_FIRST} is {value(config, VAL_FIRST)}: verl would train and not validate; "
-        f"set {VAL_FIRST}=true"
+        f"{keys.VAL_ONLY} is true and {keys.VAL_BEFORE_TRAIN} is {value(config, keys.VAL_BEFORE_TRAIN)}: verl would "
+        f"train and not validate; set {keys.VAL_BEFORE_TRAIN}=true"
     ]

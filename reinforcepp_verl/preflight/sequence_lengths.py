@@ -8,59 +8,63 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from reinforcepp_verl.common.wording import first_line
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, value
-from reinforcepp_verl.sizing.layout import ROLLOUT, Layout, longest
+from reinforcepp_verl.sizing.layout import Layout, longest
 from reinforcepp_verl.sizing.model_size import ModelSize, model_folder, model_size
 
-MODEL = "actor_rollout_ref.model"
-LENGTHS = "data.max_prompt_length + data.max_response_length"
+LENGTHS = f"{keys.MAX_PROMPT_LENGTH} + {keys.MAX_RESPONSE_LENGTH}"
 TOKENIZER = "tokenizer_config.json"
-MAX_LEN = f"{ROLLOUT}.max_model_len"
 
 
 def check(config: DictConfig) -> list[str]:
     """Check the engine's length, then what the model's config.json says, then its tokenizer's chat template."""
     found = [*_engine_length(config), *_chat_template(config)]
     try:
-        model = model_size(value(config, f"{MODEL}.path"))
+        model = model_size(value(config, keys.MODEL_PATH))
     except ValueError as error:
-        return [*found, f"{MODEL}.path: {error}; set it to a model that transformers can load"]
+        return [*found, f"{keys.MODEL_PATH}: {error}; set it to a model that transformers can load"]
     return found if model is None else [*found, *_positions(config, model), *_heads(config, model)]
 
 
 def _engine_length(config: DictConfig) -> list[str]:
-    given, batched = value(config, MAX_LEN), value(config, f"{ROLLOUT}.max_num_batched_tokens")
+    given, batched = value(config, keys.MAX_MODEL_LEN), value(config, keys.MAX_NUM_BATCHED_TOKENS)
     if given is None:
         return []
     if not is_count(given) or given < longest(config):
-        return [f"{MAX_LEN} is {given}: {LENGTHS} is {longest(config)}; set {MAX_LEN}={longest(config)} or more"]
-    if value(config, f"{ROLLOUT}.enable_chunked_prefill") or batched >= given:
+        return [
+            f"{keys.MAX_MODEL_LEN} is {given}: {LENGTHS} is {longest(config)}; set "
+            f"{keys.MAX_MODEL_LEN}={longest(config)} or more"
+        ]
+    if value(config, keys.ENABLE_CHUNKED_PREFILL) or batched >= given:
         return []
     return [
-        f"{ROLLOUT}.max_num_batched_tokens is {batched}: without chunked prefill it must hold {MAX_LEN} ({given}); "
-        f"set {ROLLOUT}.max_num_batched_tokens={given}"
+        f"{keys.MAX_NUM_BATCHED_TOKENS} is {batched}: without chunked prefill it must hold {keys.MAX_MODEL_LEN} "
+        f"({given}); set {keys.MAX_NUM_BATCHED_TOKENS}={given}"
     ]
 
 
 def _positions(config: DictConfig, model: ModelSize) -> list[str]:
-    name, most = value(config, f"{MODEL}.path"), model.max_positions
+    name, most = value(config, keys.MODEL_PATH), model.max_positions
     if longest(config) > most:
         return [
-            f"data.max_response_length is {value(config, 'data.max_response_length')}: {LENGTHS} is {longest(config)}, "
-            f"and {name} has {most} positions; set data.max_response_length to "
-            f"{max(1, most - value(config, 'data.max_prompt_length'))} or less"
+            f"{keys.MAX_RESPONSE_LENGTH} is {value(config, keys.MAX_RESPONSE_LENGTH)}: {LENGTHS} is {longest(config)}, "
+            f"and {name} has {most} positions; set {keys.MAX_RESPONSE_LENGTH} to "
+            f"{max(1, most - value(config, keys.MAX_PROMPT_LENGTH))} or less"
         ]
-    given = value(config, MAX_LEN)
+    given = value(config, keys.MAX_MODEL_LEN)
     if given is not None and given > most:
-        return [f"{MAX_LEN} is {given}: {name} has {most} positions; set {MAX_LEN}={longest(config)}"]
+        return [
+            f"{keys.MAX_MODEL_LEN} is {given}: {name} has {most} positions; set {keys.MAX_MODEL_LEN}={longest(config)}"
+        ]
     return []
 
 
 def _heads(config: DictConfig, model: ModelSize) -> list[str]:
-    layout, name = Layout.of(config), value(config, f"{MODEL}.path")
+    layout, name = Layout.of(config), value(config, keys.MODEL_PATH)
     sizes = {
-        f"{ROLLOUT}.tensor_model_parallel_size": layout.tensor_parallel,
-        "actor_rollout_ref.actor.ulysses_sequence_parallel_size": layout.sequence_parallel,
+        keys.TENSOR_MODEL_PARALLEL_SIZE: layout.tensor_parallel,
+        keys.ULYSSES_SEQUENCE_PARALLEL_SIZE: layout.sequence_parallel,
     }
     return [
         f"{key} is {size}: it must divide the {model.heads} attention heads of {name}; set {key} to one of "
@@ -72,9 +76,9 @@ def _heads(config: DictConfig, model: ModelSize) -> list[str]:
 
 def _chat_template(config: DictConfig) -> list[str]:
     """verl renders every prompt with the tokenizer's chat template, and fails at the first one if there is none."""
-    key = f"{MODEL}.tokenizer_path" if value(config, f"{MODEL}.tokenizer_path") else f"{MODEL}.path"
+    key = keys.TOKENIZER_PATH if value(config, keys.TOKENIZER_PATH) else keys.MODEL_PATH
     folder = model_folder(value(config, key))
-    if folder is None or value(config, f"{MODEL}.custom_chat_template"):
+    if folder is None or value(config, keys.CUSTOM_CHAT_TEMPLATE):
         return []
     try:
         if _has_template(folder, downloaded=not Path(value(config, key)).expanduser().is_dir()):
@@ -85,7 +89,7 @@ def _chat_template(config: DictConfig) -> list[str]:
         ]
     return [
         f"{key}: the tokenizer of {value(config, key)} has no chat template, which verl renders prompts with; set "
-        f"{MODEL}.custom_chat_template to one, or use an instruction-tuned model"
+        f"{keys.CUSTOM_CHAT_TEMPLATE} to one, or use an instruction-tuned model"
     ]
 
 

@@ -9,23 +9,22 @@ from omegaconf import DictConfig
 from reinforcepp_verl.checkpoints import identity, manifest
 from reinforcepp_verl.checkpoints.manifest import DamagedCheckpointError
 from reinforcepp_verl.checkpoints.store import Saved
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
-
-MODE, PATH = "trainer.resume_mode", "trainer.resume_from_path"
 
 
 def check(config: DictConfig) -> list[str]:
     """Check trainer.resume_from_path; what another program saved has no manifest, and only its name is checked."""
-    if value(config, MODE) != "resume_path":
+    if value(config, keys.RESUME_MODE) != "resume_path":
         return []
-    given = value(config, PATH)
+    given = value(config, keys.RESUME_FROM_PATH)
     if not given or not (folder := Path(given)).is_dir() or not folder.name.startswith("global_step_"):
-        return [f"{PATH} is {given!r}: set it to a folder RUN/checkpoints/global_step_N"]
-    if value(config, "trainer.val_only") or not (folder / manifest.COMPLETE).is_file():
+        return [f"{keys.RESUME_FROM_PATH} is {given!r}: set it to a folder RUN/checkpoints/global_step_N"]
+    if value(config, keys.VAL_ONLY) or not (folder / manifest.COMPLETE).is_file():
         return []
     try:
         saved = Saved(folder, manifest.read(folder))
         manifest.verify(folder, saved.manifest)
     except DamagedCheckpointError as damage:
-        return [f"{PATH}: {damage}; choose another checkpoint"]
+        return [f"{keys.RESUME_FROM_PATH}: {damage}; choose another checkpoint"]
     return identity.obstacles(saved, config)

@@ -9,22 +9,19 @@ from fnmatch import fnmatch
 
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.algorithm.options import NODE
 from reinforcepp_verl.common.wording import nearest
-from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config import keys, search_path
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
 
 GROUPS = ("recipe", "method", "cluster", "preset", "reward_function")
-RAY_INIT = "ray_kwargs.ray_init"
-SAMPLER, SAMPLER_KWARGS = "trainer.v1.sampler.custom_sampler.path", "trainer.v1.sampler.sampler_kwargs"
 # Handed on to somebody else's function or library as they are.
 FREE_NODES = (
     "*.override_config",
     "*.engine_kwargs.*",
     "*.runtime_env",
-    "reward.custom_reward_function.reward_kwargs",
+    keys.REWARD_KWARGS,
 )
 _REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 
@@ -73,11 +70,11 @@ def _not_a_group(config: DictConfig, group: str) -> str:
 
 
 def _unknown_keys(config: DictConfig) -> Iterator[str]:
-    engine = config.get("model_engine")
+    engine = config.get(keys.MODEL_ENGINE)
     known = known_keys(None if engine == "dp" else engine)
     free = list(FREE_NODES)
     if not _own_sampler(config):
-        free.append(SAMPLER_KWARGS)
+        free.append(keys.SAMPLER_KWARGS)
     # A key that another value refers to is in use, as in `gpus: 8` and `n_gpus_per_node: ${gpus}`.
     used = set(_REFERENCE.findall(OmegaConf.to_yaml(config, resolve=False)))
     for key in _walk(as_tree(config), known, "", free):
@@ -91,7 +88,7 @@ def _walk(tree: Tree, known: Tree, prefix: str, free: list[str]) -> Iterator[str
     """Yield the dotted keys of `tree` that `known` lacks, and a whole message for each node that is no mapping."""
     for name, content in tree.items():
         key = f"{prefix}{name}"
-        if key == NODE or any(fnmatch(key, pattern) for pattern in free):
+        if key == keys.REINFORCEPP or any(fnmatch(key, pattern) for pattern in free):
             continue
         if name not in known:
             if not _accepted_by_reader(str(name), tree, prefix):
@@ -104,7 +101,7 @@ def _walk(tree: Tree, known: Tree, prefix: str, free: list[str]) -> Iterator[str
 
 
 def _accepted_by_reader(name: str, tree: Tree, prefix: str) -> bool:
-    if prefix == f"{RAY_INIT}.":
+    if prefix == f"{keys.RAY_INIT}.":
         import ray  # takes a second, and few configurations get here
 
         return name in inspect.signature(ray.init).parameters
@@ -115,18 +112,19 @@ def _accepted_by_reader(name: str, tree: Tree, prefix: str) -> bool:
 
 def _own_node(config: DictConfig) -> list[str]:
     try:
-        read_options(value(config, NODE))
+        read_options(value(config, keys.REINFORCEPP))
     except ValueError as error:
         return [str(error)]
     return []
 
 
 def _own_sampler(config: DictConfig) -> bool:
-    return bool(value(config, SAMPLER) == OmegaConf.select(OmegaConf.create(known_keys()), SAMPLER))
+    ours = OmegaConf.select(OmegaConf.create(known_keys()), keys.CUSTOM_SAMPLER_PATH)
+    return bool(value(config, keys.CUSTOM_SAMPLER_PATH) == ours)
 
 
 def _sampler_options(config: DictConfig) -> list[str]:
     # The node is typed, so that Hydra refuses wrong values; only null for all of it gets through.
-    if value(config, SAMPLER_KWARGS) is not None or not _own_sampler(config):
+    if value(config, keys.SAMPLER_KWARGS) is not None or not _own_sampler(config):
         return []
-    return [f"{SAMPLER_KWARGS} is null: our sampler needs its options; remove this setting to get the defaults"]
+    return [f"{keys.SAMPLER_KWARGS} is null: our sampler needs its options; remove this setting to get the defaults"]

@@ -10,10 +10,9 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from reinforcepp_verl.common.wording import first_line
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing.model_size import model_folder
-
-CORRECTION = "algorithm.rollout_correction"
 
 
 def check(config: DictConfig) -> list[str]:
@@ -42,9 +41,9 @@ def _weights(config: DictConfig) -> list[str]:
     """Read the bounds of the importance weights, which verl does when it first computes some."""
     from verl.trainer.ppo.rollout_corr_helper import _parse_rollout_is_threshold
 
-    if not value(config, f"{CORRECTION}.rollout_is"):
+    if not value(config, keys.ROLLOUT_IS):
         return []
-    key = f"{CORRECTION}.rollout_is_threshold"
+    key = keys.ROLLOUT_IS_THRESHOLD
     try:
         _parse_rollout_is_threshold(value(config, key))
     except (ValueError, TypeError) as error:

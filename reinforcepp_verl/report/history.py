@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from reinforcepp_verl.config import keys
+
 Curve = tuple[np.ndarray, np.ndarray]
 
 
@@ -88,7 +90,7 @@ def _experiment_name(folder: Path) -> str:
     if not path.is_file():
         return folder.name
     try:
-        name = OmegaConf.select(OmegaConf.load(path), "trainer.experiment_name")
+        name = OmegaConf.select(OmegaConf.load(path), keys.EXPERIMENT_NAME)
     except (YAMLError, OmegaConfBaseException, OSError) as error:
         raise ValueError(f"{path}: not a readable config ({str(error).splitlines()[0]})") from error
     return str(name) if name else folder.name

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from reinforcepp_verl.config.math_reward_options import NODE, SCALES, MathRewardOptions
+from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.math_reward_options import SCALES, MathRewardOptions
 from reinforcepp_verl.rewards import verifier
 from reinforcepp_verl.rewards.extraction import extract_answer
 from reinforcepp_verl.rewards.failures import NO_TRUTH
@@ -104,6 +105,7 @@ def _penalised(score: float, facts: Mapping[str, Any], options: MathRewardOption
 def _fact(facts: Mapping[str, Any], name: str, option: str) -> Any:
     if name not in facts:
         raise ValueError(
-            f"{NODE}.{option} needs extra_info[{name!r}], which reward.reward_manager.name=reinforcepp passes on"
+            f"{keys.REWARD_KWARGS}.{option} needs extra_info[{name!r}], which {keys.REWARD_MANAGER_NAME}=reinforcepp "
+            "passes on"
         )
     return facts[name]

@@ -15,6 +15,7 @@ from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt, RunFolder, create
 from reinforcepp_verl.common.terminal import say
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.failure_cause import explain
@@ -130,7 +131,7 @@ def _judge(exit_code: int, attempt: Attempt, config: DictConfig, summary: Summar
         summary.status, exit_code = "stopped", EXIT_STOPPED
     elif summary.steps < wanted:
         summary.status = "failed"
-        summary.error = f"ended after {summary.steps} of {wanted} steps: raise trainer.total_epochs"
+        summary.error = f"ended after {summary.steps} of {wanted} steps: raise {keys.TOTAL_EPOCHS}"
         exit_code = EXIT_FAILED
     else:
         summary.status = "finished"

@@ -19,6 +19,7 @@ from reinforcepp_verl.checkpoints import identity, store
 from reinforcepp_verl.checkpoints.store import Saved
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.common.terminal import say
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.preflight import problems
 from reinforcepp_verl.preflight.run_settings import CHECKPOINTS
 from reinforcepp_verl.report.validation_metric import validation_key
@@ -27,8 +28,8 @@ from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, flatten, rec
 from reinforcepp_verl.runs.run_summary import Summary
 from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
 
-SET_BY_RESUME = ("trainer.resume_mode", "trainer.resume_from_path", "trainer.val_before_train", "trainer.val_only")
-THIS_ATTEMPT_ONLY = "ray_kwargs"
+SET_BY_RESUME = (keys.RESUME_MODE, keys.RESUME_FROM_PATH, keys.VAL_BEFORE_TRAIN, keys.VAL_ONLY)
+THIS_ATTEMPT_ONLY = keys.RAY_KWARGS
 """Says where an attempt runs, so what is given for one is not kept for the next."""
 
 
@@ -94,7 +95,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
     if ignored and saved is None:
         ignored.append(
             f"{run.path} has no whole checkpoint: start a new run from one that you trust (reinforcepp train ... "
-            f"trainer.resume_mode=resume_path trainer.resume_from_path={run.checkpoints}/global_step_N), or delete "
+            f"{keys.RESUME_MODE}=resume_path {keys.RESUME_FROM_PATH}={run.checkpoints}/global_step_N), or delete "
             f"{run.checkpoints} to start from the beginning"
         )
         raise ValueError("\n".join(ignored))
@@ -216,7 +217,7 @@ def _stop_if_done(run: RunFolder, config: DictConfig, saved: Saved | None, recor
         if wanted is not None and wanted > summary["steps"]:
             raise ValueError(
                 f"{run.path} finished with {summary['steps']} steps and kept no checkpoint to continue from: set "
-                "trainer.save_freq in a new run"
+                f"{keys.SAVE_FREQ} in a new run"
             )
         done = True
     else:

@@ -7,15 +7,10 @@ import subprocess
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.sizing.layout import ACTOR
 from reinforcepp_verl.sizing.memory_estimate import MemoryEstimate, estimate
 from reinforcepp_verl.sizing.model_size import ModelSize, model_size
-
-GPU = "hardware.gpu_memory_gib"
-
-
-MODEL = "actor_rollout_ref.model.path"
 
 
 def memory_of(config: DictConfig) -> MemoryEstimate | None:
@@ -25,9 +20,10 @@ def memory_of(config: DictConfig) -> MemoryEstimate | None:
 
 
 def sized(config: DictConfig) -> tuple[ModelSize, float] | None:
-    if value(config, "trainer.device") == "cpu" or value(config, f"{ACTOR}.strategy") not in ("fsdp", "fsdp2"):
+    if value(config, keys.DEVICE) == "cpu" or value(config, keys.ACTOR_STRATEGY) not in ("fsdp", "fsdp2"):
         return None
-    model, gpu_gib = model_size(value(config, MODEL)), value(config, GPU) or _this_machines_gpu()
+    model = model_size(value(config, keys.MODEL_PATH))
+    gpu_gib = value(config, keys.GPU_MEMORY_GIB) or _this_machines_gpu()
     return (model, gpu_gib) if model and gpu_gib else None
 
 

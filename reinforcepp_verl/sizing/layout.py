@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import trainer_mode, value
-
-ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 
 @dataclass(frozen=True)
@@ -32,25 +31,25 @@ class Layout:
     @classmethod
     def of(cls, config: DictConfig) -> Layout:
         """Read the layout of a configuration whose counts are sound."""
-        gpus = value(config, "trainer.nnodes") * value(config, "trainer.n_gpus_per_node")
-        fsdp_size = value(config, f"{ACTOR}.fsdp_config.fsdp_size")
-        name = "ulysses_sequence_parallel_size"
-        tensor_parallel = value(config, f"{ROLLOUT}.tensor_model_parallel_size")
+        gpus = value(config, keys.NNODES) * value(config, keys.N_GPUS_PER_NODE)
+        fsdp_size = value(config, keys.FSDP_SIZE)
+        tensor_parallel = value(config, keys.TENSOR_MODEL_PARALLEL_SIZE)
         engine = tensor_parallel
-        for part in ("data_parallel_size", "pipeline_model_parallel_size"):
-            engine *= value(config, f"{ROLLOUT}.{part}")
+        for part in (keys.DATA_PARALLEL_SIZE, keys.PIPELINE_MODEL_PARALLEL_SIZE):
+            engine *= value(config, part)
         separate = trainer_mode(config) == "separate_async"
-        rollout_gpus = (value(config, f"{ROLLOUT}.nnodes") or 0) * (value(config, f"{ROLLOUT}.n_gpus_per_node") or 0)
-        hybrid = bool(value(config, "actor_rollout_ref.hybrid_engine"))
+        rollout_gpus = (value(config, keys.ROLLOUT_NNODES) or 0) * (value(config, keys.ROLLOUT_N_GPUS_PER_NODE) or 0)
+        hybrid = bool(value(config, keys.HYBRID_ENGINE))
         return cls(
             gpus=gpus,
             shards=gpus if fsdp_size in (None, -1) else min(fsdp_size, gpus),
             sequence_parallel=max(
-                value(config, f"{ACTOR}.{name}") or 1, value(config, f"{ACTOR}.fsdp_config.{name}") or 1
+                value(config, keys.ULYSSES_SEQUENCE_PARALLEL_SIZE) or 1,
+                value(config, keys.FSDP_ULYSSES_SEQUENCE_PARALLEL_SIZE) or 1,
             ),
             engine=engine,
             tensor_parallel=tensor_parallel,
-            pipeline_parallel=value(config, f"{ROLLOUT}.pipeline_model_parallel_size"),
+            pipeline_parallel=value(config, keys.PIPELINE_MODEL_PARALLEL_SIZE),
             engines=(gpus * hybrid + rollout_gpus * separate) // engine,
             colocated=hybrid,
         )
@@ -58,9 +57,9 @@ class Layout:
 
 def needs_reference(config: DictConfig) -> bool:
     """Return True when a reference policy is asked for log-probabilities."""
-    return bool(value(config, "algorithm.use_kl_in_reward") or value(config, f"{ACTOR}.use_kl_loss"))
+    return bool(value(config, keys.USE_KL_IN_REWARD) or value(config, keys.USE_KL_LOSS))
 
 
 def longest(config: DictConfig) -> int:
     """Return the length of the longest possible sequence, in tokens."""
-    return value(config, "data.max_prompt_length") + value(config, "data.max_response_length")
+    return value(config, keys.MAX_PROMPT_LENGTH) + value(config, keys.MAX_RESPONSE_LENGTH)

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
+from reinforcepp_verl.sizing.layout import Layout, longest, needs_reference
 from reinforcepp_verl.sizing.model_size import ModelSize
 
 GIB = 2**30
 # auto: the data type in config.json, which is of 16 bits in what is trained today.
 BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
-FSDP = f"{ACTOR}.fsdp_config"
-RANKS = ("actor_rollout_ref.model.lora.rank", "actor_rollout_ref.model.lora_rank")
+RANKS = (keys.MEGATRON_LORA_RANK, keys.LORA_RANK)
 GRADIENT, ADAM, REDUCED, GATHERED = 4, 8, 4, 2
 """Bytes for one parameter: its fp32 gradient, Adam's two fp32 states, a gradient while it is reduced, bf16 weights."""
 LOGIT = 6
@@ -66,21 +66,21 @@ def estimate(config: DictConfig, model: ModelSize, gpu_gib: float) -> MemoryEsti
     """Estimate the memory of one GPU of `gpu_gib` GiB. A critic counts as a second model of the same size."""
     gpu = int(gpu_gib * GIB)
     layout, state = Layout.of(config), _State.of(config, model)
-    engine = int(value(config, f"{ROLLOUT}.gpu_memory_utilization") * gpu)
-    weights = model.parameters * BYTES[str(value(config, f"{ROLLOUT}.dtype"))]
+    engine = int(value(config, keys.GPU_MEMORY_UTILIZATION) * gpu)
+    weights = model.parameters * BYTES[str(value(config, keys.ROLLOUT_DTYPE))]
     weights //= layout.tensor_parallel * layout.pipeline_parallel
     kv = max(0, engine - weights - ENGINE_WORKSPACE)
-    bucket = value(config, f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes") * 2**20
+    bucket = value(config, keys.UPDATE_WEIGHTS_BUCKET_MEGABYTES) * 2**20
     resting = {"training state": state.resting, "overhead": OVERHEAD}
     # Engines on GPUs of their own share them with nothing.
     beside = resting if layout.colocated else {"overhead": OVERHEAD}
-    awake = {"vLLM": engine} if layout.colocated and not value(config, f"{ROLLOUT}.free_cache_engine") else {}
+    awake = {"vLLM": engine} if layout.colocated and not value(config, keys.FREE_CACHE_ENGINE) else {}
     phases = [
         Phase("update", {**state.parts, **_passes(config, model, layout), **awake, "overhead": OVERHEAD}),
         Phase("rollout", {**beside, "vLLM": engine, "weight transfer": bucket}),
     ]
-    if value(config, "reward.reward_model.enable") and not value(config, "reward.reward_model.enable_resource_pool"):
-        share = value(config, "reward.reward_model.rollout.gpu_memory_utilization")
+    if value(config, keys.REWARD_MODEL_ENABLE) and not value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL):
+        share = value(config, keys.REWARD_MODEL_GPU_MEMORY_UTILIZATION)
         phases.append(Phase("reward model", {**resting, "vLLM": int(share * gpu)}))
     kept = tuple(Phase(phase.name, {name: part for name, part in phase.parts.items() if part}) for phase in phases)
     return MemoryEstimate(kept, gpu, kv // _kv_bytes(model, layout), longest(config))
@@ -96,19 +96,19 @@ class _State:
     @classmethod
     def of(cls, config: DictConfig, model: ModelSize) -> _State:
         layout, rank = Layout.of(config), lora_rank(config)
-        if value(config, f"{FSDP}.offload_policy") and value(config, f"{ACTOR}.strategy") == "fsdp2":
+        if value(config, keys.OFFLOAD_POLICY) and value(config, keys.ACTOR_STRATEGY) == "fsdp2":
             return cls({}, 0)
-        copies = 2 if value(config, "critic.enable") else 1
+        copies = 2 if value(config, keys.CRITIC_ENABLE) else 1
         trained = model.lora_parameters_per_rank * rank if rank else model.parameters
         # Without a data type verl trains in fp32.
-        stored = BYTES[value(config, f"{FSDP}.model_dtype") or "fp32"] * model.parameters + 4 * trained * bool(rank)
+        stored = BYTES[value(config, keys.MODEL_DTYPE) or "fp32"] * model.parameters + 4 * trained * bool(rank)
         weights, gradients, optimiser = (
             copies * count // layout.shards for count in (stored, GRADIENT * trained, ADAM * trained)
         )
-        if value(config, f"{FSDP}.use_no_sync_for_gradient_accumulation"):
+        if value(config, keys.USE_NO_SYNC):
             gradients *= layout.shards
-        resting = weights * (not value(config, f"{FSDP}.param_offload"))
-        resting += optimiser * (not value(config, f"{FSDP}.optimizer_offload"))
+        resting = weights * (not value(config, keys.PARAM_OFFLOAD))
+        resting += optimiser * (not value(config, keys.OPTIMIZER_OFFLOAD))
         return cls({"weights": weights, "gradients": gradients, "optimiser": optimiser}, resting)
 
 
@@ -119,19 +119,19 @@ def lora_rank(config: DictConfig) -> int:
 
 def _passes(config: DictConfig, model: ModelSize, layout: Layout) -> dict[str, int]:
     """Return what forward and backward passes over one micro-batch need beside the state."""
-    tokens = micro_batch_tokens(config, ACTOR, layout)
+    tokens = micro_batch_tokens(config, keys.ACTOR, layout)
     layer = 2 * tokens * (12 * model.hidden + 5 * model.intermediate)
-    if value(config, "actor_rollout_ref.model.enable_gradient_checkpointing"):
+    if value(config, keys.ENABLE_GRADIENT_CHECKPOINTING):
         activations = layer + 2 * tokens * model.layers * model.hidden
     else:
         activations = layer * model.layers
     outer, inner = model.outer_parameters, model.layer_parameters
-    gathered = outer + 2 * inner if value(config, f"{FSDP}.reshard_after_forward") else model.parameters
-    fused = value(config, "actor_rollout_ref.model.use_fused_kernels")
+    gathered = outer + 2 * inner if value(config, keys.RESHARD_AFTER_FORWARD) else model.parameters
+    fused = value(config, keys.USE_FUSED_KERNELS)
     # The reference's weights stay in host memory; its forward pass gathers as the actor's does.
     widest = max(
-        [tokens, micro_batch_tokens(config, ROLLOUT, layout)]
-        + ([micro_batch_tokens(config, "actor_rollout_ref.ref", layout)] if needs_reference(config) else [])
+        [tokens, micro_batch_tokens(config, keys.ROLLOUT, layout)]
+        + ([micro_batch_tokens(config, keys.REF, layout)] if needs_reference(config) else [])
     )
     return {
         "gathered weights": GATHERED * gathered + (0 if lora_rank(config) else REDUCED * (outer + inner)),
@@ -142,8 +142,8 @@ def _passes(config: DictConfig, model: ModelSize, layout: Layout) -> dict[str, i
 
 def micro_batch_tokens(config: DictConfig, node: str, layout: Layout) -> int:
     """Return the most tokens of one micro-batch that one GPU holds."""
-    prefix = "ppo" if node == ACTOR else "log_prob"
-    switch = f"{node}.use_dynamic_bsz" if node == ACTOR else f"{node}.log_prob_use_dynamic_bsz"
+    prefix = "ppo" if node == keys.ACTOR else "log_prob"
+    switch = f"{node}.use_dynamic_bsz" if node == keys.ACTOR else f"{node}.log_prob_use_dynamic_bsz"
     if value(config, switch):
         return value(config, f"{node}.{prefix}_max_token_len_per_gpu")
     rows = value(config, f"{node}.{prefix}_micro_batch_size_per_gpu")

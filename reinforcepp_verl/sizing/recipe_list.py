@@ -10,7 +10,7 @@ from pathlib import Path
 from hydra import compose, initialize
 from omegaconf import DictConfig
 
-from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config import keys, search_path
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing import gpu
 from reinforcepp_verl.sizing.memory_estimate import GIB
@@ -46,8 +46,8 @@ class Recipe:
             self.header["Hardware"].partition(" (")[0],
             f"{plan.prompts} x {plan.answers_per_prompt}",
             str(plan.updates),
-            f"{value(self.config, 'data.max_prompt_length')} + {plan.longest_answer}",
-            "-" if gib is None else f"{gib:.0f} of {value(self.config, gpu.GPU):.0f}",
+            f"{value(self.config, keys.MAX_PROMPT_LENGTH)} + {plan.longest_answer}",
+            "-" if gib is None else f"{gib:.0f} of {value(self.config, keys.GPU_MEMORY_GIB):.0f}",
         )
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reinforcepp_verl.common.wording import did_you_mean
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing import gpu
 from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate
@@ -17,13 +18,13 @@ from reinforcepp_verl.sizing.step_plan import StepPlan, normalised_over
 def show_plan(config: DictConfig, console: Console) -> None:
     """Print what one step does and what one GPU needs for it."""
     console.print(_step(config, StepPlan.of(config)))
-    if value(config, "trainer.device") == "cpu":
+    if value(config, keys.DEVICE) == "cpu":
         return
-    estimate, name = gpu.memory_of(config), value(config, gpu.MODEL)
+    estimate, name = gpu.memory_of(config), value(config, keys.MODEL_PATH)
     if estimate is None:
         console.print(
             f"memory: not estimated, because the size of {name}{did_you_mean(name, KNOWN)} or of the GPU is not known "
-            f"here; download the model, and name the machine with +cluster= or {gpu.GPU}",
+            f"here; download the model, and name the machine with +cluster= or {keys.GPU_MEMORY_GIB}",
             markup=False,
             soft_wrap=True,
         )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import trainer_mode, value
-from reinforcepp_verl.sizing.layout import ACTOR, ROLLOUT, Layout, longest, needs_reference
+from reinforcepp_verl.sizing.layout import Layout, longest, needs_reference
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class StepPlan:
     def of(cls, config: DictConfig) -> StepPlan:
         """Work it out for a configuration whose batches divide."""
         layout = Layout.of(config)
-        prompts, answers = value(config, "data.train_batch_size"), value(config, f"{ROLLOUT}.n")
-        mini, epochs = value(config, f"{ACTOR}.ppo_mini_batch_size"), value(config, f"{ACTOR}.ppo_epochs")
+        prompts, answers = value(config, keys.TRAIN_BATCH_SIZE), value(config, keys.ROLLOUT_N)
+        mini, epochs = value(config, keys.ACTOR_PPO_MINI_BATCH_SIZE), value(config, keys.ACTOR_PPO_EPOCHS)
         return cls(
             prompts=prompts,
             answers_per_prompt=answers,
-            longest_answer=value(config, "data.max_response_length"),
+            longest_answer=value(config, keys.MAX_RESPONSE_LENGTH),
             longest_sequence=longest(config),
             updates=prompts // mini * epochs,
             answers_per_update=mini * answers,
@@ -56,21 +57,19 @@ class StepPlan:
 
 
 def _forwards(config: DictConfig, epochs: int) -> dict[str, int]:
-    bypassed = value(config, "algorithm.rollout_correction.bypass_mode")
+    bypassed = value(config, keys.BYPASS_MODE)
     forwards = {
         "log-probabilities": 0 if bypassed else 1,
         "reference": 1 if needs_reference(config) else 0,
-        "values": 1 if value(config, "critic.enable") else 0,
+        "values": 1 if value(config, keys.CRITIC_ENABLE) else 0,
         "updates": epochs,
-        "gradient checkpointing": epochs
-        if value(config, "actor_rollout_ref.model.enable_gradient_checkpointing")
-        else 0,
+        "gradient checkpointing": epochs if value(config, keys.ENABLE_GRADIENT_CHECKPOINTING) else 0,
     }
     return {name: count for name, count in forwards.items() if count}
 
 
 def normalised_over(config: DictConfig) -> int:
     """Return over how many answers the advantages are normalised: separate_async hands on one mini-batch at a time."""
-    parts = value(config, "trainer.v1.separate_async.parameter_sync_step")
-    prompts = value(config, "data.train_batch_size") // (parts if trainer_mode(config) == "separate_async" else 1)
-    return prompts * value(config, f"{ROLLOUT}.n")
+    parts = value(config, keys.PARAMETER_SYNC_STEP)
+    prompts = value(config, keys.TRAIN_BATCH_SIZE) // (parts if trainer_mode(config) == "separate_async" else 1)
+    return prompts * value(config, keys.ROLLOUT_N)

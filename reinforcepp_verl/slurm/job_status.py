@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.report.history import load_history
 from reinforcepp_verl.slurm import queue
 from reinforcepp_verl.slurm.queue import QueuedJob
@@ -78,7 +79,7 @@ def _job(run: Path) -> str:
 def _row(run: RunFolder, jobs: dict[str, QueuedJob]) -> Row:
     job = _job(run.path)
     summary: dict[str, Any] = json.loads(run.summary.read_bytes())
-    total = OmegaConf.select(OmegaConf.load(run.config), "trainer.total_training_steps")
+    total = OmegaConf.select(OmegaConf.load(run.config), keys.TOTAL_TRAINING_STEPS)
     queued = jobs.get(job, QueuedJob(summary["status"]))
     error = (summary.get("error") or "").partition("\n")[0]
     return Row(

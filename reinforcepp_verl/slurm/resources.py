@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import trainer_mode, value
-
-NODES = "trainer.nnodes"
-CPUS = "ray_kwargs.ray_init.num_cpus"
-ROLLOUT, JUDGE = "actor_rollout_ref.rollout", "reward.reward_model"
 
 
 @dataclass(frozen=True)
@@ -29,19 +26,21 @@ def needed(config: DictConfig, nodes: int | None = None) -> Resources:
     Raises:
         ValueError: the run does not fit on so many nodes
     """
-    wanted, device = value(config, NODES), value(config, "trainer.device")
-    pools = [wanted * value(config, "trainer.n_gpus_per_node"), *_further_pools(config)]
+    wanted, device = value(config, keys.NNODES), value(config, keys.DEVICE)
+    pools = [wanted * value(config, keys.N_GPUS_PER_NODE), *_further_pools(config)]
     nodes = wanted if nodes is None else nodes
     if len(pools) == 1 and nodes != wanted:
-        raise ValueError(f"--nodes={nodes}: {NODES} is {wanted}; ask for --nodes={wanted}, or set {NODES}={nodes}")
+        raise ValueError(
+            f"--nodes={nodes}: {keys.NNODES} is {wanted}; ask for --nodes={wanted}, or set {keys.NNODES}={nodes}"
+        )
     if sum(pools) % nodes:
         raise ValueError(f"--nodes={nodes}: it must divide the {sum(pools)} GPUs of trainer, rollout and reward model")
-    return Resources(nodes, device, sum(pools) // nodes, value(config, CPUS))
+    return Resources(nodes, device, sum(pools) // nodes, value(config, keys.RAY_NUM_CPUS))
 
 
 def _further_pools(config: DictConfig) -> list[int]:
     """Return the GPUs of engines that do not share the trainer's."""
-    owners = [ROLLOUT] if trainer_mode(config) == "separate_async" else []
-    if value(config, f"{JUDGE}.enable") and value(config, f"{JUDGE}.enable_resource_pool"):
-        owners.append(JUDGE)
+    owners = [keys.ROLLOUT] if trainer_mode(config) == "separate_async" else []
+    if value(config, keys.REWARD_MODEL_ENABLE) and value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL):
+        owners.append(keys.REWARD_MODEL)
     return [value(config, f"{owner}.nnodes") * value(config, f"{owner}.n_gpus_per_node") for owner in owners]

@@ -1,0 +1,73 @@
+"""The keys of the configuration are named in one module, and each of them exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import reinforcepp_verl
+from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.schema import dotted_keys, known_keys
+
+PACKAGE = Path(reinforcepp_verl.__file__).parent
+NAMED = {name: key for name, key in vars(keys).items() if name.isupper()}
+EXCEPTIONS = {
+    "config/keys.py",
+    # Imports nothing but torch and the standard library.
+    "algorithm/options.py",
+    "algorithm/batch.py",
+    # The dead keys of older verl versions are its content.
+    "preflight/legacy_keys.py",
+    "integration/adapters.py",
+}
+# Their keys are the fields of dataclasses of ours.
+OUR_NODES = {"REINFORCEPP", "GUARDS", "REWARD_ERRORS", "REWARD_KWARGS", "SAMPLER_KWARGS"}
+DOTTED = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.\w+)+")
+
+
+def test_every_key_exists() -> None:
+    """A key that verl renames fails here."""
+    known = set(dotted_keys(known_keys()))
+    assert [f"{name} = {key}" for name, key in NAMED.items() if key not in known] == []
+
+
+def test_no_key_has_two_names() -> None:
+    assert len(set(NAMED.values())) == len(NAMED)
+
+
+def test_no_key_is_spelt_elsewhere() -> None:
+    known = {key for key in dotted_keys(known_keys()) if "." in key}
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line}: {key}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if str(path.relative_to(PACKAGE)) not in EXCEPTIONS
+        for line, text in _texts(ast.parse(path.read_text(encoding="utf-8")))
+        for key in DOTTED.findall(text)
+        if key in known
+    ]
+    assert not found, "name them in config/keys.py: " + ", ".join(found)
+
+
+def _texts(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the texts of a module with their lines: of its literals, also in f-strings, but not of its docstrings."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+            continue
+        if isinstance(child, ast.Constant) and isinstance(child.value, str):
+            yield child.lineno, child.value
+        if isinstance(child, ast.JoinedStr):
+            yield from ((child.lineno, text) for text in _continued(child))
+        yield from _texts(child)
+
+
+def _continued(text: ast.JoinedStr) -> Iterator[str]:
+    """Yield the keys that an f-string makes from a shorter one, as `{keys.ACTOR}.optim` does."""
+    for part, following in pairwise(text.values):
+        value = part.value if isinstance(part, ast.FormattedValue) else None
+        if not isinstance(value, ast.Attribute) or value.attr not in NAMED or value.attr in OUR_NODES:
+            continue
+        if isinstance(following, ast.Constant) and (rest := re.match(r"(?:\.\w+)+", str(following.value))):
+            yield NAMED[value.attr] + rest[0]
