@@ -1,6 +1,9 @@
 """Composing configurations as `reinforcepp train` does, and a small copy of the arithmetic task to point them at."""
 
 import functools
+import logging
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import hydra
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from typer.testing import CliRunner, Result
 
 from reinforcepp_verl.config import search_path
 
@@ -60,3 +64,23 @@ def _cpu_platform(monkeypatch):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     for name in ("VERL_USE_EXTERNAL_PLUGINS", "RAY_ADDRESS", "HYDRA_FULL_ERROR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def reinforcepp(monkeypatch) -> Callable[..., Result]:
+    """Return a function that runs `reinforcepp` in this process, which spares a new one its imports."""
+
+    def run(*arguments: str) -> Result:
+        from reinforcepp_verl.cli import app
+
+        root, level = logging.getLogger(), logging.getLogger().level
+        handlers = root.handlers[:]
+        monkeypatch.setattr(sys, "argv", sys.argv)
+        try:
+            return CliRunner().invoke(app, list(arguments))
+        finally:
+            # Hydra sets up logging on the captured streams, and its switch for full errors stays set after an error.
+            root.handlers, root.level = handlers, level
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+    return run
