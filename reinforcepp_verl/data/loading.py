@@ -17,6 +17,7 @@ from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.data.sources import TEST, TRAIN, Source
 
 READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,11 @@ def identify(source: Source, origin: str | None) -> dict[str, Any]:
 
 def checksum(file: Path) -> str:
     """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
     with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        while chunk := content.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _from_hub(source: Source, hub: str) -> dict[str, Split]:

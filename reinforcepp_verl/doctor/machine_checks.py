@@ -73,9 +73,9 @@ def examine(*, ray: bool = True) -> list[Finding]:
 
 def check_python(version: tuple[int, ...]) -> Finding:
     text = ".".join(map(str, version))
-    if version == (3, 11):
+    if (3, 10) <= version <= (3, 12):
         return Finding("Python", "ok", text)
-    return Finding("Python", "fail", text, "make a new environment with Python 3.11")
+    return Finding("Python", "fail", text, "make a new environment with Python 3.10, 3.11 or 3.12")
 
 
 def packages(kind: str) -> list[Finding]:
