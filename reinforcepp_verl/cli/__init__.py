@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from reinforcepp_verl import __version__
 from reinforcepp_verl.cli.doctor import doctor
 from reinforcepp_verl.cli.evaluate import evaluate
 from reinforcepp_verl.cli.export import export
@@ -34,6 +37,21 @@ app.command()(plot)
 app.command("eval")(evaluate)
 app.command()(export)
 app.add_typer(slurm, name="slurm")
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"reinforcepp-verl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 def main() -> None:

@@ -1,0 +1,6 @@
+"""`python -m reinforcepp_verl` is the `reinforcepp` command."""
+
+from reinforcepp_verl.cli import main
+
+if __name__ == "__main__":
+    main()
