@@ -11,7 +11,7 @@ export VERL_PLATFORM ?= cpu
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-without-ray test-pythons test-slurm check doctor lint format types benchmark
+.PHONY: help install train test test-without-ray test-pythons test-slurm check doctor lint hooks format types benchmark
 .PHONY: lock build clean
 
 help: ## list the targets
@@ -60,8 +60,11 @@ check: $(INSTALLED) ## check a recipe without starting anything
 doctor: $(INSTALLED) ## say what this machine can run
 	$(BIN)/reinforcepp doctor
 
-lint: $(INSTALLED) ## style, without changing files
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(INSTALLED) ## style and imports between folders, without changing files
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+hooks: $(INSTALLED) ## lint and types before every commit
+	$(BIN)/pre-commit install
 
 format: $(INSTALLED) ## style, changing files
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

