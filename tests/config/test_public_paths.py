@@ -1,0 +1,47 @@
+"""Module paths written into run folders and users' YAML: runs must resume after the package is updated."""
+
+import importlib
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from reinforcepp_verl.config import search_path
+
+# Never remove or rename one: move the code and leave the old path importable.
+IN_CONFIGURATIONS = {
+    "reinforcepp_verl.integration.replay_buffer",
+    "reinforcepp_verl.integration.rollout_seeds.SeededAgentLoopManager",
+    "reinforcepp_verl.rewards.arithmetic",
+    "reinforcepp_verl.rewards.math",
+}
+ENTRY_POINTS = {
+    "verl.plugins": "reinforcepp_verl.plugin",
+    "vllm.general_plugins": "reinforcepp_verl.integration.cpu.vllm_plugin:register",
+}
+_PATH = re.compile(r"^[^#\n]*?(reinforcepp_verl(?:\.\w+)+)", re.MULTILINE)
+
+
+def written_paths() -> set[str]:
+    folder = search_path.config_dir()
+    files = [file for root in (folder, (folder / "recipe").resolve()) for file in Path(root).rglob("*.yaml")]
+    return {path for file in files for path in _PATH.findall(file.read_text(encoding="utf-8"))}
+
+
+def test_the_configurations_name_these_paths_and_no_others():
+    assert written_paths() == IN_CONFIGURATIONS
+
+
+@pytest.mark.parametrize("path", sorted(IN_CONFIGURATIONS))
+def test_the_path_can_be_imported(path):
+    module, _, name = path.rpartition(".")
+    if name[0].isupper():
+        assert hasattr(importlib.import_module(module), name)
+    else:
+        importlib.import_module(path)
+
+
+@pytest.mark.parametrize(("group", "value"), ENTRY_POINTS.items())
+def test_the_entry_point_names_this_path(group, value):
+    assert value in {point.value for point in entry_points(group=group)}
