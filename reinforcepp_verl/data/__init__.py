@@ -1,1 +1,1 @@
-"""Real data sets: load, convert, deduplicate and describe them. Imports `common`."""
+"""Loads, converts, deduplicates and summarizes real data sets. Imports `common`."""

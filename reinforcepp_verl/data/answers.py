@@ -1,4 +1,4 @@
-"""Finds the final answer in a source's answer column, and tells what kind of answer it is."""
+"""Extracts the final answer from a source's answer column, and classifies it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SHAPES = {
 
 
 def plain(answer: str) -> str:
-    """Return the answer as it stands, as the column holds nothing else."""
+    """Return the answer unchanged: the column holds nothing else."""
     return answer.strip()
 
 
 def after_hashes(solution: str) -> str:
-    """Return what follows the last `####`, without the commas between digits: GSM8K's convention."""
+    """Return the text after the last `####`, without commas between digits: GSM8K's convention."""
     _, hashes, answer = solution.rpartition("####")
     if not hashes:
         raise UnusableRowError("no #### in the answer")
@@ -41,22 +41,22 @@ def last_boxed(solution: str) -> str:
     if not solution.startswith("{", start):
         return solution[start:].partition("$")[0].strip()
     depth = 0
-    for brace in re.finditer(r"\\.|[{}]", solution[start:], re.DOTALL):  # \{ and \} are no braces
+    for brace in re.finditer(r"\\.|[{}]", solution[start:], re.DOTALL):  # \{ and \} are not braces
         depth += {"{": 1, "}": -1}.get(brace.group(), 0)
         if depth == 0:
             return solution[start + 1 : start + brace.start()].strip()
-    raise UnusableRowError(r"the last \boxed does not end")
+    raise UnusableRowError(r"the last \boxed is not closed")
 
 
 def integer(answer: str) -> str:
     r"""Return an AIME answer in its plain form: `033` is 33 and `336^\circ` is 336."""
     match = re.fullmatch(r"(\d+)(?:\^\{?\\circ\}?)?", answer.strip())
     if match is None:
-        raise UnusableRowError("the answer is no integer")
+        raise UnusableRowError("the answer is not an integer")
     return str(int(match.group(1)))
 
 
 def kind(answer: str) -> str:
-    """Return which of `KINDS` the answer looks like."""
+    """Return the one of `KINDS` that the answer looks like."""
     bare = answer.strip().strip("$").strip()
     return next((name for name, shape in _SHAPES.items() if shape.fullmatch(bare)), "expression")

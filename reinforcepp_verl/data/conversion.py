@@ -1,4 +1,4 @@
-"""Turns a source's rows into verl's, and explains a source that is not what its name says."""
+"""Converts a source's rows to verl's schema, and reports a source that does not have the expected format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reinforcepp_verl.data.sources import Pairs, Questions, Source
 
 @dataclass
 class Conversion:
-    """Converts the rows of one split, and counts those that it read and those that it had to leave out."""
+    """Converts the rows of one split, and counts the rows read and the unusable ones."""
 
     source: Source
     split: str
@@ -29,7 +29,7 @@ class Conversion:
     first_unusable: tuple[int, dict[str, Any]] | None = None
 
     def rows(self, split: Split) -> Iterator[Row]:
-        """Yield the converted rows; `extra_info.index` is the number of the row in the source."""
+        """Yield the converted rows; `extra_info.index` is the row number in the source."""
         for index, raw in enumerate(split.rows()):
             if index == 0:
                 check_columns(self.source, split.origin, raw)
@@ -41,9 +41,9 @@ class Conversion:
                 self.first_unusable = self.first_unusable or (index, raw)
 
     def check(self, split: Split, limit: float) -> None:
-        """Refuse a split without rows, or with a larger share of unusable ones than `limit`."""
+        """Refuse a split without rows, or with a share of unusable rows above `limit`."""
         if self.read == 0:
-            raise ValueError(f"{self.source.name}: {split.origin} holds no rows; give another --source")
+            raise ValueError(f"{self.source.name}: {split.origin} has no rows; give another --source")
         count, share = self.unusable.total(), self.unusable.total() / self.read
         if self.first_unusable is None or (share <= limit and share < 1):
             return
@@ -96,19 +96,19 @@ class Conversion:
 
 
 def check_columns(source: Source, origin: str, raw: dict[str, Any]) -> None:
-    """Refuse a source whose first row lacks a column that every row must have."""
+    """Refuse a source whose first row lacks a required column."""
     needed = [path.partition(".")[0] for path in source.needed]
     for column in needed:
         if column not in raw:
             raise ValueError(
-                f"{source.name}: {origin} has no column {column}{did_you_mean(column, raw)}; {source.name} is made "
-                f"from {' and '.join(needed)}, and it has {', '.join(raw)}. Rename the column, or give another "
+                f"{source.name}: {origin} has no column {column}{did_you_mean(column, raw)}; {source.name} needs "
+                f"{' and '.join(needed)}, and the source has {', '.join(raw)}. Rename the column, or give another "
                 f"--source. Its first row: {_short(raw)}"
             )
 
 
 def _value(raw: Any, path: str) -> Any:
-    """Return what a dotted path leads to."""
+    """Return the value at a dotted path."""
     at = raw
     for number, key in enumerate(path.split(".")):
         place = ".".join(path.split(".")[:number]) or "the row"
@@ -122,19 +122,19 @@ def _value(raw: Any, path: str) -> Any:
 
 
 def _text(raw: dict[str, Any], path: str) -> str:
-    """Return the text, or the number as a text, that a dotted path leads to."""
+    """Return the text at a dotted path; a number is returned as text."""
     found = _value(raw, path)
     if isinstance(found, bool) or not isinstance(found, str | int | float):
-        raise UnusableRowError(f"empty {path}" if found is None else f"{path} is no text")
+        raise UnusableRowError(f"empty {path}" if found is None else f"{path} is not text")
     return str(found)
 
 
 def _chat(raw: dict[str, Any], column: str, role: str) -> list[Message]:
-    """Return the chat in a column; a plain text is the one message of `role`."""
+    """Return the chat in a column; plain text becomes a single message of `role`."""
     found = _value(raw, column)
     messages = [{"role": role, "content": found}] if isinstance(found, str) else found
     if not isinstance(messages, list) or not messages:
-        raise UnusableRowError(f"{column} is no chat")
+        raise UnusableRowError(f"{column} is not a chat")
     chat = [{"role": _text(message, "role"), "content": _text(message, "content")} for message in messages]
     if not all(message["content"].strip() for message in chat):
         raise UnusableRowError(f"empty message in {column}")
@@ -142,6 +142,6 @@ def _chat(raw: dict[str, Any], column: str, role: str) -> list[Message]:
 
 
 def _short(raw: dict[str, Any]) -> str:
-    """Return the row as one line that fits into a message."""
+    """Return the row as one line, short enough for a message."""
     text = json.dumps(raw, ensure_ascii=False, default=str)
     return text if len(text) <= 300 else text[:300] + "…"

@@ -1,4 +1,4 @@
-"""The summary of a prepared data set: counts, lengths of prompts and kinds of answers, as a table and as a picture."""
+"""Summarizes a prepared data set as a table and a plot: counts, prompt lengths and kinds of answers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Ruler = Callable[[Sequence[Row]], list[int]]
 
 @dataclass(frozen=True)
 class Profile:
-    """The lengths of the prompts of a split, and how often each kind of answer occurs."""
+    """The prompt lengths of a split, and the count of each kind of answer."""
 
     lengths: list[int]
     kinds: dict[str, int]
 
     def numbers(self) -> dict[str, Any]:
-        """Return what of it goes into the manifest."""
+        """Return the summary for the manifest."""
         median, high = np.percentile(self.lengths or [0], [50, 95], method="nearest")
         length = {"median": int(median), "p95": int(high), "longest": max(self.lengths, default=0)}
         return {"length": length, "kinds": self.kinds}
@@ -47,7 +47,7 @@ def profile(rows: Sequence[Row], ruler: Ruler) -> Profile:
 
 
 def _kind(row: Row) -> str:
-    """Return the kind of the right answer; for a pair, which is longer, as a reward model may learn just that."""
+    """Return the kind of the correct answer; for a pair, which one is longer: a reward model may learn only that."""
     if "chosen" not in row:
         return answers.kind(row["reward_model"]["ground_truth"])
     difference = len(row["chosen"][0]["content"]) - len(row["rejected"][0]["content"])
@@ -60,14 +60,14 @@ def characters(rows: Sequence[Row]) -> list[int]:
 
 
 def tokens(folder: Path) -> Ruler:
-    """Return what counts the tokens of each prompt, with the chat template of the tokenizer if it has one."""
+    """Return a function that counts the tokens of each prompt, with the tokenizer's chat template if it has one."""
     if not folder.is_dir():
-        raise ValueError(f"--tokenizer: there is no folder {folder}; give the folder of the model or of its tokenizer")
+        raise ValueError(f"--tokenizer: no such folder: {folder}; give the folder of the model or of its tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # of many kinds, and files from anywhere
+    except Exception as error:  # arbitrary files may raise anything
         reason = first_line(error)
-        raise ValueError(f"--tokenizer: {folder} holds no tokenizer ({reason}); give another folder") from error
+        raise ValueError(f"--tokenizer: {folder} has no tokenizer ({reason}); give another folder") from error
 
     def text(row: Row) -> str:
         if tokenizer.chat_template is None:
@@ -76,14 +76,14 @@ def tokens(folder: Path) -> Ruler:
 
     def ruler(rows: Sequence[Row]) -> list[int]:
         texts = [text(row) for row in rows]
-        # Not verbose: it warns of texts that are too long for the model.
+        # verbose would warn about texts that are too long for the model.
         return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
     return ruler
 
 
 def table(manifest: Mapping[str, Any], out: Path) -> Table:
-    """Lay the manifest out for a terminal, one column per split."""
+    """Return the manifest as a table, one column per split."""
     splits: Mapping[str, Any] = manifest["splits"]
     shown = Table(title=f"{manifest['task']} in {escape(str(out))}")
     shown.add_column("")
@@ -93,15 +93,15 @@ def table(manifest: Mapping[str, Any], out: Path) -> Table:
         "rows read": lambda _, n: f"{n['read']:,}",
         "unusable": lambda _, n: _fate(sum(n["unusable"].values()), dropped=True),
         "duplicates": lambda split, n: _fate(n["duplicates"], dropped=split == TRAIN),
-        "  of these with another answer": lambda _, n: f"{n['disagreeing']:,}",
-        "also in an evaluation": lambda _, n: _fate(n["overlap"], dropped=not n["overlap_kept"]),
+        "  with a different answer": lambda _, n: f"{n['disagreeing']:,}",
+        "also in an evaluation set": lambda _, n: _fate(n["overlap"], dropped=not n["overlap_kept"]),
         "rows written": lambda _, n: f"{n['rows']:,}",
     }
     for name, line in lines.items():
         shown.add_row(name, *(line(split, numbers) for split, numbers in splits.items()))
     shown.add_section()
     for name in ("median", "p95", "longest"):
-        label = f"prompt in {manifest['unit']}, {name.replace('p95', '95 % up to')}"
+        label = f"prompt in {manifest['unit']}, {name.replace('p95', '95th percentile')}"
         shown.add_row(label, *(f"{numbers['length'][name]:,}" for numbers in splits.values()))
     shown.add_section()
     for kind in (*answers.KINDS, *PREFERENCES):
@@ -116,7 +116,7 @@ def _fate(count: int, *, dropped: bool) -> str:
 
 
 def plot(profiles: Mapping[str, Profile], title: str, unit: str, out: Path) -> None:
-    """Draw the lengths and the kinds of each split, as shares of the split; the same profiles give the same bytes."""
+    """Plot the lengths and kinds of each split, as shares of the split; the same profiles give the same bytes."""
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)

@@ -1,4 +1,4 @@
-"""Reads the rows of a source through the `datasets` library, from the hub or from files of this machine."""
+"""Reads the rows of a source with the `datasets` library, from the hub or from local files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of one split, read as they are asked for; `origin` is what a message calls it."""
+    """The rows of one split, read lazily; `origin` is its name in messages."""
 
     origin: str
     files: tuple[Path, ...] = ()
@@ -32,16 +32,16 @@ class Split:
         """Yield the rows, in the order of the source; a file that cannot be read is a ValueError."""
         try:
             for file in self.files:
-                # Streamed, as the cache of `datasets` would keep a copy of files that are here already.
+                # Streamed, because otherwise `datasets` would copy local files into its cache.
                 reader = READERS[file.suffix]
                 yield from datasets.load_dataset(reader, data_files=str(file), split="train", streaming=True)
-        except Exception as error:  # pyarrow's and datasets' own, of many kinds
+        except Exception as error:  # pyarrow and datasets raise many kinds
             raise ValueError(f"{file} cannot be read ({first_line(error)}); write it again") from error
         yield from self.table
 
 
 def load(source: Source, origin: str | None) -> dict[str, Split]:
-    """Return the splits of a source, from its own place on the hub or from `origin`: a file, a folder or a hub id."""
+    """Return the splits of a source, from its own hub id or from `origin`: a file, a folder or another hub id."""
     if origin is None:
         return _from_hub(source, source.hub)
     path = Path(origin).expanduser()
@@ -49,11 +49,11 @@ def load(source: Source, origin: str | None) -> dict[str, Split]:
         return _from_files(source, path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", origin) and path.suffix not in READERS and origin[0] not in "./":
         return _from_hub(source, origin)
-    raise ValueError(f"--source: there is no file or folder {origin}; correct it, or give a hub id OWNER/NAME")
+    raise ValueError(f"--source: no such file or folder: {origin}; correct it, or give a hub id OWNER/NAME")
 
 
 def identify(source: Source, origin: str | None) -> dict[str, Any]:
-    """Return what tells one input from another: the checksums of local files, or the id and revision on the hub."""
+    """Return what identifies an input: the checksums of local files, or the id and revision on the hub."""
     if origin is None or not (path := Path(origin).expanduser()).exists():
         return {"hub": origin or source.hub}
     root = path if path.is_dir() else path.parent
@@ -71,15 +71,15 @@ def checksum(file: Path) -> str:
 
 
 def _from_hub(source: Source, hub: str) -> dict[str, Split]:
-    """Download a data set, or take it from the cache of `datasets`; `@` marks a revision."""
+    """Download a data set, or take it from the cache of `datasets`; a revision follows `@`."""
     name, _, revision = hub.partition("@")
     subset = source.subset if name == source.hub else None
     verbosity = hub_logging.get_verbosity()
-    hub_logging.set_verbosity_error()  # else it warns of each retry
+    hub_logging.set_verbosity_error()  # otherwise it warns about each retry
     try:
         tables: Mapping[str, Any] = datasets.load_dataset(name, subset, revision=revision or None)
     except Exception as error:  # no network, no such data set, a gated one, no such subset
-        also = "" if name == source.hub else " is no file or folder here, and"
+        also = "" if name == source.hub else " is not a local file or folder, and"
         raise ValueError(
             f"{source.name}: {name}{also} cannot be loaded from the hub ({first_line(error)}); without a network, "
             f"download it elsewhere (hf download --repo-type dataset {name} --local-dir DIR), copy it here and add "
@@ -98,16 +98,16 @@ def _from_hub(source: Source, hub: str) -> dict[str, Split]:
 def _from_files(source: Source, path: Path) -> dict[str, Split]:
     files = _files(source, path)
     if not files:
-        raise ValueError(f"--source: {path} holds no file that ends in {', '.join(READERS)}; give the folder that does")
+        raise ValueError(f"--source: {path} has no file that ends in {', '.join(READERS)}; give a folder that does")
     taken = {split: _named(files, names) for split, names in source.splits.items()}
     if not any(taken.values()) and (len(source.splits) == 1 or len(files) == 1):
-        taken = {next(iter(source.splits)): files}  # no name says otherwise
+        taken = {next(iter(source.splits)): files}  # no file name contradicts it
     splits = {split: Split(_shown(paths), tuple(paths)) for split, paths in taken.items() if paths}
     return _complete(source, splits, str(path), [file.name for file in files])
 
 
 def _files(source: Source, path: Path) -> list[Path]:
-    """Return the data files, in the order of their names; of a folder as on the hub, those of the source's subset."""
+    """Return the data files, sorted by name; in a folder with the hub's layout, those of the source's subset."""
     if path.is_file():
         return [path] if path.suffix in READERS else []
     root = next((path / name for name in (source.subset, "data") if name and (path / name).is_dir()), path)
@@ -117,7 +117,7 @@ def _files(source: Source, path: Path) -> list[Path]:
 
 
 def _named(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
-    """Return the files of the first split name that some have: `train`, `my-train`, `train-00000-of-00002`."""
+    """Return the files of the first split name that matches any: `train`, `my-train`, `train-00000-of-00002`."""
     for name in names:
         pattern = re.compile(rf"(?:.*[-_.])?{re.escape(name)}(?:-\d+-of-\d+)?(?:-[0-9a-f]{{16}})?")
         if named := [file for file in files if pattern.fullmatch(file.stem)]:
@@ -130,11 +130,11 @@ def _shown(files: Sequence[Path]) -> str:
 
 
 def _complete(source: Source, splits: dict[str, Split], place: str, there: Sequence[str]) -> dict[str, Split]:
-    """Return the splits, test first; a source that should have rows to train on must have them."""
+    """Return the splits, test first; a source with a training split must have rows for it."""
     needed = TRAIN if TRAIN in source.splits else TEST
     if needed not in splits:
         wanted = " or ".join(source.splits[needed])
         raise ValueError(
-            f"{source.name}: {place} has no split {wanted}, it has {', '.join(there)}; rename, or give another --source"
+            f"{source.name}: {place} has no split {wanted}, only {', '.join(there)}; rename, or give another --source"
         )
     return {split: splits[split] for split in (TEST, TRAIN) if split in splits}

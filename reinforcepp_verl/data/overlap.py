@@ -1,4 +1,4 @@
-"""Finds questions that a data set holds twice, and training questions that are also asked in an evaluation."""
+"""Finds duplicate questions in a data set, and training questions that are also in an evaluation set."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from reinforcepp_verl.data.rows import Row
 
 
 def normalise(text: str) -> str:
-    """Return the text without what does not make it another one: case, white space, forms of one character."""
+    """Return the text without case, whitespace and Unicode variants of a character."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def question_key(row: Row) -> bytes:
-    """Return a short key that two rows share when they ask the same."""
+    """Return a short key, equal for rows with the same question."""
     return _digest(normalise(row["extra_info"]["question"]))
 
 
 @dataclass
 class Sieve:
-    """Passes each row of a split at most once, and those of other splits not at all, and counts what it held back.
+    """Removes duplicate rows of a split and rows that are in an evaluation set, and counts both.
 
-    `asked` are the keys of the evaluation's questions; with `keep_overlap` rows that ask these are counted and passed.
-    Without `drop_duplicates` the same goes for duplicates: an evaluation stays as others know it. `questions` becomes
-    the keys of the split's own questions.
+    `asked` are the keys of the evaluation questions; with `keep_overlap` their rows are counted but kept. Without
+    `drop_duplicates` duplicates are counted but kept, so that an evaluation set stays as published. `questions`
+    collects the keys of the split's own questions.
     """
 
     asked: frozenset[bytes] = frozenset()
@@ -45,7 +45,7 @@ class Sieve:
     _truths: dict[bytes, bytes] = field(default_factory=dict)
 
     def rows(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield the rows that pass."""
+        """Yield the remaining rows."""
         for row in rows:
             self.questions.add(question_key(row))
             keep_duplicate = self._count_duplicate(row)
@@ -72,20 +72,20 @@ class Sieve:
 
 
 def test_file(path: Path) -> Path:
-    """Return the test split of a prepared folder; a file is itself."""
+    """Return the test split of a prepared folder; a file is returned unchanged."""
     return path / "test.parquet" if path.is_dir() else path
 
 
 def questions_of(path: Path) -> frozenset[bytes]:
-    """Return the keys of the questions in a file that `reinforcepp prepare` wrote, or in its folder's test split."""
+    """Return the keys of the questions in a file written by `reinforcepp prepare`, or in its folder's test split."""
     file = test_file(path)
     try:
         information = pq.read_table(file, columns=["extra_info"]).column("extra_info").to_pylist()
         return frozenset(question_key({"extra_info": extra}) for extra in information)
     except FileNotFoundError:
-        raise ValueError(f"--against: there is no file {file}; make it with `reinforcepp prepare`") from None
+        raise ValueError(f"--against: no such file: {file}; create it with `reinforcepp prepare`") from None
     except (pa.ArrowException, OSError, KeyError, TypeError):
-        raise ValueError(f"--against: {file} is no file that `reinforcepp prepare` wrote; make it again") from None
+        raise ValueError(f"--against: {file} was not written by `reinforcepp prepare`; prepare it again") from None
 
 
 def _digest(text: str) -> bytes:

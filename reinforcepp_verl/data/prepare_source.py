@@ -1,4 +1,4 @@
-"""Prepares a source: reads, converts, sieves and writes it, with a manifest and a picture."""
+"""Prepares a source: reads, converts, deduplicates and writes it, with a manifest and a plot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN, Questions, Sourc
 
 VERSION = 1
 MAX_UNUSABLE = 0.01
-# All that decides on the bytes, as the defaults of pyarrow may change.
+# Explicit, because the bytes depend on them and pyarrow's defaults may change.
 WRITER: dict[str, Any] = {
     "version": "2.6",
     "data_page_version": "1.0",
@@ -52,11 +52,11 @@ class Request:
 
     @property
     def unit(self) -> str:
-        """What lengths are counted in."""
+        """The unit of lengths."""
         return f"tokens of {self.tokenizer.resolve().name}" if self.tokenizer else "characters"
 
     def identity(self) -> dict[str, Any]:
-        """Return all that the files depend on, except for the contents of the hub."""
+        """Return everything that the files depend on, except the contents of the hub."""
         return {
             "product": PRODUCT,
             "version": VERSION,
@@ -80,24 +80,24 @@ def request(
     max_unusable: float = MAX_UNUSABLE,
     tokenizer: Path | None = None,
 ) -> Request:
-    """Return the request that a command line makes, once its options are known to go together."""
+    """Check that the options are compatible and return the request."""
     entry = SOURCES[task]
     if not 0 <= max_unusable <= 1:
-        raise ValueError(f"--max-unusable is {max_unusable}: give a share between 0 and 1")
+        raise ValueError(f"--max-unusable is {max_unusable}: it must be between 0 and 1")
     if (against or keep_overlap) and TRAIN not in entry.splits:
-        raise ValueError(f"{task} is an evaluation without rows to train on: leave out --against and --keep-overlap")
+        raise ValueError(f"{task} is an evaluation set without training rows: remove --against and --keep-overlap")
     default = entry.template if isinstance(entry, Questions) else prompt_templates.BARE
     if template is not None and not isinstance(entry, Questions):
-        raise ValueError(f"--template: {task} holds whole chats, which go into no template; leave it out")
+        raise ValueError(f"--template: {task} holds whole chats, which need no template; remove it")
     filled = prompt_templates.find(template or default)
     return Request(entry, source, filled, tuple(against), keep_overlap, max_unusable, tokenizer)
 
 
 def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, Any]:
-    """Make OUT/{train.parquet,test.parquet,summary.png,manifest.json} and return the manifest.
+    """Write OUT/{train.parquet,test.parquet,summary.png,manifest.json} and return the manifest.
 
-    An `out` that already holds the same is left alone unless `force`; one that holds another product of this command
-    is replaced only with `force`, and one with anything else never.
+    If `out` already holds the same data, it is kept unless `force`. Other data of this command is replaced only with
+    `force`, and other contents never.
     """
     out = out.resolve()
     present = existing_manifest(out)
@@ -107,7 +107,7 @@ def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, An
     if present is not None and not force:
         if differing := [key for key, value in identity.items() if present.get(key) != value]:
             raise ValueError(
-                f"{out} holds {present['task']}, prepared with another {', '.join(differing)}; "
+                f"{out} holds {present['task']}, prepared with a different {', '.join(differing)}; "
                 "choose another --out, or replace it with --force"
             )
         return present
@@ -116,7 +116,7 @@ def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, An
 
 
 def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any) -> None:
-    """Run `prepare` for a terminal and close with its summary."""
+    """Run `prepare` in a terminal and print its summary."""
     datasets.disable_progress_bars()
     transformers_logging.disable_progress_bar()
     console = Console()
@@ -125,8 +125,8 @@ def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any
     console.print(data_summary.table(manifest, out))
     for split, numbers in manifest["splits"].items():
         if numbers["overlap"]:
-            example = repr(numbers["first_overlap"])
-            console.print(f"{split} asks what an evaluation asks, such as {example}", markup=False, soft_wrap=True)
+            example = f"such as {numbers['first_overlap']!r}"
+            console.print(f"{split} has questions of an evaluation set, {example}", markup=False, soft_wrap=True)
     settings = {TRAIN: keys.TRAIN_FILES, TEST: keys.VAL_FILES}
     overrides = " ".join(f"{settings[split]}={out / split}.parquet" for split in manifest["splits"])
     console.print(f"picture: {out / PICTURE}\nuse with: {overrides}", markup=False, soft_wrap=True)
@@ -135,7 +135,7 @@ def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any
 def _make(
     folder: Path, request: Request, identity: dict[str, Any], asked: frozenset[bytes], ruler: data_summary.Ruler
 ) -> dict[str, Any]:
-    """Write everything into the new folder; the manifest comes last."""
+    """Write everything into the new folder, the manifest last."""
     splits, profiles = {}, {}
     for name, split in loading.load(request.source, request.origin).items():
         training = name == TRAIN
@@ -155,13 +155,13 @@ def _make(
 
 
 def _collect(name: str, split: Split, request: Request, sieve: Sieve) -> tuple[list[Row], dict[str, Any]]:
-    """Return the rows of a split that are to be written, and what became of the others."""
+    """Return the rows of a split to write, and the counts of all others."""
     conversion = Conversion(request.source, name, request.template)
     rows = list(sieve.rows(conversion.rows(split)))
     conversion.check(split, request.max_unusable)
     if not rows:
         raise ValueError(
-            f"{request.source.name}: each row of {split.origin} is also in an evaluation; give another --source"
+            f"{request.source.name}: every row of {split.origin} is also in an evaluation set; give another --source"
         )
     return rows, {
         "read": conversion.read,

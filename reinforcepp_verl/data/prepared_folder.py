@@ -1,4 +1,4 @@
-"""The folder that a prepared data set fills: written aside, moved into place whole, and never over a stranger's."""
+"""The folder of a prepared data set: it is replaced atomically, and other contents are never overwritten."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ CONTENTS = frozenset({"train.parquet", "test.parquet", PICTURE, MANIFEST})
 
 
 def existing_manifest(out: Path) -> dict[str, Any] | None:
-    """Return the manifest of a complete product at `out`, None where there is none; refuse what is not ours."""
+    """Return the manifest of a complete data set at `out`, None if there is none; refuse other contents."""
     manifest = owned_manifest(out, PRODUCT, CONTENTS)
     return manifest if manifest is not None and all((out / name).exists() for name in manifest["files"]) else None
 
 
 def owned_manifest(out: Path, product: str, contents: Set[str]) -> dict[str, Any] | None:
-    """Return the manifest at `out`, None where there is nothing; refuse a folder that is not wholly `product`'s."""
+    """Return the manifest at `out`, None if there is nothing; refuse a folder with files that are not `product`'s."""
     if not out.exists():
         return None
     if not out.is_dir():
@@ -35,13 +35,13 @@ def owned_manifest(out: Path, product: str, contents: Set[str]) -> dict[str, Any
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest, which makes the folder a complete product."""
+    """Write the manifest, which marks the folder as complete."""
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; nothing where there is none, or another thing, as only a stranger has."""
+    """Return the object in a JSON file; {} if there is none, so the file is not ours."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The prompt templates: a table of those that come with the package, and a reader for a user's own."""
+"""Prompt templates: the built-in ones, and a reader for your own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BARE = "bare"
 
 @dataclass(frozen=True)
 class Template:
-    """The user's message, with `{question}` in it, and the system's message where there is one."""
+    """A user message with `{question}` in it, and optionally a system message."""
 
     name: str
     user: str
@@ -27,7 +27,7 @@ class Template:
     def chat(self, question: str) -> list[Message]:
         """Return the question as a chat."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        # Not str.format: templates and questions are full of LaTeX's braces.
+        # Not str.format: templates and questions contain LaTeX braces.
         return [*system, {"role": "user", "content": self.user.replace(PLACE, question)}]
 
 
@@ -50,8 +50,8 @@ def find(name: str) -> Template:
     if file.suffix not in (".yaml", ".yml"):
         known = ", ".join(TEMPLATES)
         raise ValueError(
-            f"--template: there is no template {name}{did_you_mean(name, TEMPLATES)}; take one of {known}, "
-            f"or a .yaml file with `user: ... {PLACE} ...` and, if wanted, `system: ...`"
+            f"--template: no such template: {name}{did_you_mean(name, TEMPLATES)}; use one of {known}, "
+            f"or a .yaml file with `user: ... {PLACE} ...` and optionally `system: ...`"
         )
     return _read(file)
 
@@ -61,12 +61,12 @@ def _read(file: Path) -> Template:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(TEMPLATES)
-        raise ValueError(f"--template: there is no file {file}; write it, or take one of {known}") from None
+        raise ValueError(f"--template: no such file: {file}; write it, or use one of {known}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"--template: {file} is no readable YAML ({str(error).splitlines()[0]}); mend it") from None
+        raise ValueError(f"--template: {file} is not valid YAML ({str(error).splitlines()[0]}); correct it") from None
     texts = content if isinstance(content, dict) else {}
     if not texts.keys() <= {"user", "system"} or not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError(f"--template: {file} must hold the texts `user` and, if wanted, `system`, and nothing else")
+        raise ValueError(f"--template: {file} must have the texts `user` and optionally `system`, and nothing else")
     if PLACE not in texts.get("user", ""):
-        raise ValueError(f"--template: {file} must have {PLACE} in its text `user`, where the question goes")
+        raise ValueError(f"--template: {file} must have {PLACE} in its text `user`, to be replaced by the question")
     return Template(file.stem, texts["user"], texts.get("system"))

@@ -1,4 +1,4 @@
-"""What a prepared row looks like: verl's columns, for every source the same, so that files can be mixed."""
+"""Schema of prepared rows: verl's columns, the same for every source, so that files can be mixed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ QUESTIONS = pa.schema(
         ("extra_info", pa.struct([("split", pa.string()), ("index", pa.int64()), ("question", pa.string())])),
     ]
 )
-# Pairs keep verl's columns, so that their prompts can also be trained on with a reward model.
+# Pairs keep verl's columns, so that their prompts can also be used for training with a reward model.
 PAIRS = pa.schema([*QUESTIONS, ("chosen", CHAT), ("rejected", CHAT)])
 
 
 class UnusableRowError(ValueError):
-    """A row of the source cannot be converted; the message is a reason that many rows may share."""
+    """A row of the source that cannot be converted; the message is a reason shared by many rows."""

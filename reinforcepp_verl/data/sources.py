@@ -1,7 +1,7 @@
-"""The table of the sources that can be prepared: where each is, and what its columns are called.
+"""The table of sources that can be prepared: their hub ids and column names.
 
-A column is a dotted path, `reward_model.ground_truth` or `prompt.0.content`. A split names those of the source that
-it may be made from; the first that is there is taken. The formats are those of the hub in 2025.
+A column is a dotted path, `reward_model.ground_truth` or `prompt.0.content`. A split lists the candidate splits of the
+source; the first one that exists is used. The formats are those of the hub in 2025.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 from reinforcepp_verl.data import answers, rows
 
 TRAIN, TEST = "train", "test"
-# What DAPO-Math-17k has written around each of its questions.
+# Text before and after each question in DAPO-Math-17k.
 DAPO_HEAD = (
     "Solve the following math problem step by step. The last line of your response should be of the form "
     "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
@@ -24,7 +24,7 @@ DAPO_TAIL = '\n\nRemember to put your answer on its own line after "Answer:".'
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the rows come from, and the names that verl knows them by."""
+    """Origin of the rows, and their names in verl."""
 
     name: str
     about: str
@@ -43,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Questions(Source):
-    """Questions with one right answer each. `wrapping` is removed from both ends of a question."""
+    """Questions with one correct answer each. `wrapping` is removed from both ends of a question."""
 
     ability: str = "math"
     schema: pa.Schema = rows.QUESTIONS
@@ -61,7 +61,7 @@ class Questions(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Source):
-    """Pairs of responses of which one is preferred: whole chats, or answers to what the `prompt` column holds."""
+    """Pairs of responses, one of them preferred: whole chats, or answers to the `prompt` column."""
 
     ability: str = "preference"
     schema: pa.Schema = rows.PAIRS
@@ -105,7 +105,7 @@ _TABLE: tuple[Source, ...] = (
     ),
     Questions(
         name="dapo_math_17k",
-        about="17,000 questions with integer answers, which its hub holds a hundred times over",
+        about="17,000 questions with integer answers, each repeated a hundred times on the hub",
         hub="BytedTsinghua-SIA/DAPO-Math-17k",
         splits={TRAIN: ("train",)},
         data_source="math_dapo",

@@ -1,1 +1,1 @@
-"""What this machine can run: each check gives one finding with its fix. Imports `common` and `integration.cpu`."""
+"""Checks what this machine can run; each check returns a finding and its fix. Imports `common`, `integration.cpu`."""

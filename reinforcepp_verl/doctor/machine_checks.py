@@ -1,4 +1,4 @@
-"""What this machine can run, as data: each check turns one fact into a `Finding` with the fix. Shown by `doctor`."""
+"""The checks of `reinforcepp doctor`: each returns a `Finding` with its fix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reinforcepp_verl.doctor.subprocess_probes import NO_ANSWER, POLICY_VARIABLE
 
 DISTRIBUTION = "reinforcepp-verl"
 PACKAGES = ("torch", "verl", "ray", "hydra-core", "omegaconf", "transformers", "tensordict", "TransferQueue")
-# Extras whose pins are the versions that were run; others that the plain requirements allow may work.
+# Extras that pin the tested versions; other versions allowed by the plain requirements may work.
 EXTRAS = {
     "cpu": {DISTRIBUTION: ["cpu"], "verl": ["verl-core"]},
     "gpu": {DISTRIBUTION: ["gpu"], "verl": ["verl-core", "vllm", "fsdp"]},
@@ -35,7 +35,7 @@ INSTALL_SELF = "run `pip install --no-deps --no-build-isolation -e .` in the che
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check; `fix` is what to do about a warn or a fail."""
+    """The result of one check; `fix` says how to resolve a warn or fail."""
 
     name: str
     status: Literal["ok", "warn", "fail"]
@@ -44,7 +44,7 @@ class Finding:
 
 
 def examine(*, ray: bool = True) -> list[Finding]:
-    """Run every check; `ray` also starts a Ray of one CPU and asks a worker. Takes less than a minute."""
+    """Run all checks; `ray` also starts Ray with one CPU and checks a worker. Takes less than a minute."""
     kind = "cpu" if cpu_platform_wanted() else "gpu"
     with ThreadPoolExecutor() as probes:
         verl_report = probes.submit(probe, "print_registration")
@@ -75,7 +75,7 @@ def check_python(version: tuple[int, ...]) -> Finding:
     text = ".".join(map(str, version))
     if (3, 10) <= version <= (3, 12):
         return Finding("Python", "ok", text)
-    return Finding("Python", "fail", text, "make a new environment with Python 3.10, 3.11 or 3.12")
+    return Finding("Python", "fail", text, "create a new environment with Python 3.10, 3.11 or 3.12")
 
 
 def packages(kind: str) -> list[Finding]:
@@ -108,7 +108,7 @@ def check_accelerator(present: bool, chosen_platform: str) -> Finding:
 
 
 def check_amount(name: str, amount: float, least: float, unit: str, fix: str) -> Finding:
-    """Warn about less than `least`; such a machine may still do."""
+    """Warn about less than `least`; such a machine may still work."""
     detail = f"{amount:.0f}" if unit == "" else f"{amount:.1f} {unit}"
     return Finding(name, "ok", detail) if amount >= least else Finding(name, "warn", detail, fix)
 
@@ -133,12 +133,12 @@ def check_entry_points() -> Finding:
 def check_plugin_policy(value: str, allowed: bool) -> Finding:
     if allowed:
         return Finding(POLICY_VARIABLE, "ok", value)
-    fix = f"unset {POLICY_VARIABLE}, or add reinforcepp to it: verl leaves our plugin out"
+    fix = f"unset {POLICY_VARIABLE}, or add reinforcepp to it: verl does not load our plugin"
     return Finding(POLICY_VARIABLE, "fail", value, fix)
 
 
 def check_registration(name: str, report: dict[str, Any], kind: str) -> Finding:
-    """Judge what `probes.registration` reported."""
+    """Evaluate the report of `probes.registration`."""
     if "error" in report:
         return _unanswered(name, report["error"], INSTALL_SELF)
     if not (report["advantage"] and report["loss"]):
@@ -161,12 +161,12 @@ def check_vllm(report: dict[str, Any], kind: str) -> Finding:
 
 def _unanswered(name: str, error: str, fix: str) -> Finding:
     if error == NO_ANSWER:
-        return Finding(name, "warn", error, "run it again when the machine has less to do")
+        return Finding(name, "warn", error, "run it again when the machine is less busy")
     return Finding(name, "fail", error, f"see the error; often: {fix}")
 
 
 def memory_limit() -> int:
-    """Return the memory of the machine, or of the container where that is less."""
+    """Return the memory of the machine, or the container's limit if that is lower."""
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.exists() else "max"
     total = psutil.virtual_memory().total
@@ -184,7 +184,7 @@ def _version(name: str) -> str | None:
 
 
 def _specifiers(name: str, kind: str) -> tuple[SpecifierSet, SpecifierSet]:
-    """Return the versions of `name` that this package and verl require, and those that were run on this `kind`."""
+    """Return the versions of `name` that this package and verl require, and those tested on this `kind`."""
     required, tested = SpecifierSet(), SpecifierSet()
     for distribution, extras in EXTRAS[kind].items():
         lines = metadata.requires(distribution) or [] if _version(distribution) else []

@@ -1,4 +1,4 @@
-"""Questions to verl, vLLM and Ray that `doctor` asks in processes of their own, as answering leaves things behind."""
+"""Probes of verl, vLLM and Ray that `doctor` runs in separate processes, because they leave state behind."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def plugin_policy() -> str:
 
 
 def plugin_allowed() -> bool:
-    """Return True when verl's plugin policy lets ours in."""
+    """Return True if verl's plugin policy allows ours."""
     return plugin_policy() == "auto" or PLUGIN in (part.strip() for part in plugin_policy().split(","))
 
 
 def probe(function: str) -> dict[str, Any]:
-    """Call a `print_*` function below in a process of its own and return what it printed last."""
+    """Call one of the `print_*` functions below in a separate process and return what it printed last."""
     with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         code = f"from reinforcepp_verl.doctor import subprocess_probes; subprocess_probes.{function}({scratch!r})"
         try:
@@ -49,7 +49,7 @@ def probe(function: str) -> dict[str, Any]:
 
 
 def _wait_for_the_last_process(scratch: str) -> None:
-    """Ray's daemons end a moment after their driver and write into their folder until then."""
+    """Wait for Ray's daemons: they end a moment after their driver and write to their folder until then."""
     for _ in range(50):
         if not any(
             scratch in argument for p in psutil.process_iter(["cmdline"]) for argument in p.info["cmdline"] or ()
@@ -73,7 +73,7 @@ def print_registration(_scratch: str) -> None:
 def print_ray_worker(scratch: str) -> None:
     import ray
 
-    # "local", because a bare init() would join a cluster that happens to run on this machine.
+    # "local", because a bare init() would join a cluster that is already running on this machine.
     ray.init(
         "local",
         num_cpus=1,
@@ -88,7 +88,7 @@ def print_ray_worker(scratch: str) -> None:
 
 
 def registration() -> dict[str, Any]:
-    """Import verl, and nothing of ours, and look into its registries; raise the error that verl swallowed."""
+    """Import verl, but nothing of ours, and check its registries; raise the error that verl swallowed."""
     from verl.plugin.platform.platform_manager import get_platform
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
 

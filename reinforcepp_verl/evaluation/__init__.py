@@ -1,1 +1,1 @@
-"""pass@k, majority@k, intervals, and comparisons of runs. Imports `runs` and what is below it."""
+"""pass@k, majority@k, intervals, and comparisons of runs. Imports `runs` and the folders below it."""

@@ -1,4 +1,4 @@
-"""What files of generations say: accuracy per data source, and the difference of two files on the same questions."""
+"""Evaluates files of generations: accuracy per data source, and the difference of two files on the same questions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEAN = "mean"
 
 @dataclass(frozen=True)
 class Resampling:
-    """How the bootstraps draw."""
+    """Parameters of the bootstraps."""
 
     resamples: int = 10_000
     seed: int = 1
@@ -25,7 +25,7 @@ class Resampling:
 
 @dataclass(frozen=True)
 class SourceReport:
-    """One data source: `metrics` has mean, pass@k and, where the file holds answers, maj@k."""
+    """Results of one data source: `metrics` has mean, pass@k and, if the file has answers, maj@k."""
 
     name: str
     questions: int
@@ -39,7 +39,7 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All of one file."""
+    """Results of one file."""
 
     label: str
     generations: Generations
@@ -48,7 +48,7 @@ class Report:
 
 @dataclass(frozen=True)
 class SourceComparison:
-    """The differences on the questions that both have; `left_out` counts those that only one has."""
+    """The differences on the shared questions; `left_out` counts those that only one file has."""
 
     name: str
     questions: int
@@ -69,7 +69,7 @@ def evaluate(label: str, generations: Generations, ks: Sequence[int] | None, res
     """Evaluate every data source for `ks`; by default powers of two up to the fewest samples of its questions.
 
     Raises:
-        ValueError: none of `ks` is possible for any data source
+        ValueError: no data source has enough samples for any of `ks`
     """
     sources = tuple(_evaluate(source, ks, resampling) for source in generations.data_sources)
     if not any(source.ks for source in sources):
@@ -79,7 +79,7 @@ def evaluate(label: str, generations: Generations, ks: Sequence[int] | None, res
 
 
 def compare(first: Report, second: Report, resampling: Resampling) -> Comparison:
-    """Compare metric by metric, on the questions that both hold.
+    """Compare metric by metric, on the shared questions.
 
     Raises:
         ValueError: the files have no question in common
@@ -95,7 +95,7 @@ def compare(first: Report, second: Report, resampling: Resampling) -> Comparison
 
 
 def default_ks(most: int) -> tuple[int, ...]:
-    """Return 2, 4, 8, ... below `most`, and `most`; not 1 if there is more, as pass@1 is the mean."""
+    """Return 2, 4, 8, ... below `most`, and `most`; 1 only if `most` is 1, because pass@1 is the mean."""
     return (*(2**power for power in range(1, (most - 1).bit_length())), most)
 
 
@@ -132,21 +132,21 @@ def _values(source: DataSource, ks: Sequence[int]) -> dict[str, np.ndarray]:
 
 
 def _notes(source: DataSource, metrics: dict[str, Estimate]) -> list[str]:
-    """Return what a reader of the numbers must know."""
+    """Return caveats about the numbers."""
     fewest, most = source.samples
     notes = []
     if source.name == UNNAMED:
-        notes.append("the lines name no data_source: all questions are one group (a reward may return it as a key)")
+        notes.append("the lines have no data_source: all questions are one group (a reward may return it as a key)")
     if source.answers is None:
-        notes.append("no maj@k: the lines hold neither pred nor answer")
+        notes.append("no maj@k: the lines have neither pred nor answer")
     if source.unjudged:
-        notes.append(f"counted as wrong, as their verdict is null: {source.unjudged} samples")
+        notes.append(f"counted as wrong because their verdict is null: {source.unjudged} samples")
     if fewest < most:
-        notes.append(f"questions have {fewest} to {most} samples; verl counts a lost one as wrong, this table does not")
+        notes.append(f"questions have {fewest} to {most} samples; unlike verl, missing ones do not count as wrong")
     flat = [name for name, estimate in metrics.items() if estimate.low == estimate.high]
     if flat:
         notes.append(
-            f"{', '.join(flat)}: all {len(source.questions)} questions agree, which no interval can be made of"
+            f"{', '.join(flat)}: no interval, because all {len(source.questions)} questions have the same value"
         )
     return notes
 
@@ -168,7 +168,7 @@ def _compare(
 
 
 def _by_question(report: SourceReport, name: str, keys: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Return a metric in the order of `keys`; a question that the data has twice counts once, with its mean."""
+    """Return a metric in the order of `keys`; a question that occurs twice counts once, with its mean."""
     found: dict[tuple[str, str], list[float]] = {}
     for key, value in zip(report.keys, report.values[name], strict=True):
         found.setdefault(key, []).append(float(value))

@@ -1,8 +1,8 @@
-"""Accuracy over k samples a question, and how far it may be off: pass@k, majority@k, mean@k, bootstrap over questions.
+"""Accuracy over k samples per question, with its uncertainty: pass@k, majority@k, mean@k, bootstrap over questions.
 
-`correct[question][sample]` is true where a sample was right; questions may have different numbers of samples. The
-metrics return one value a question, whose mean is the score; the bootstraps take such values. verl's own best@k and
-maj@k draw the k samples with replacement, 1000 times, and therefore lie lower.
+`correct[question][sample]` is true if the sample was correct; questions may have different numbers of samples. The
+metrics return one value per question, whose mean is the score; the bootstraps take these values. verl's own best@k and
+maj@k draw the k samples with replacement, 1000 times, and are therefore lower.
 """
 
 from __future__ import annotations
@@ -36,36 +36,36 @@ class Difference(Estimate):
 
 
 def mean_at_k(correct: Sequence[Sequence[bool]]) -> np.ndarray:
-    """Return c/n for c right of n samples: the expected share of right ones among k of them, whatever k is."""
+    """Return c/n for c correct of n samples: the expected share of correct ones among k of them, for any k."""
     return np.array([np.mean(samples) for samples in correct], dtype=float)
 
 
 def pass_at_k(correct: Sequence[Sequence[bool]], k: int) -> np.ndarray:
-    """Return the chance that k of a question's n samples, drawn without replacement, hold a right one.
+    """Return the probability that k of a question's n samples, drawn without replacement, include a correct one.
 
-    1 - C(n-c, k) / C(n, k) for c right ones, as the product 1 - prod_{i=n-c+1..n} (1 - k/i), which neither overflows
+    1 - C(n-c, k) / C(n, k) for c correct ones, as the product 1 - prod_{i=n-c+1..n} (1 - k/i), which neither overflows
     nor cancels (Chen et al. 2021, arXiv:2107.03374, equation 1 and figure 3).
     """
     return np.array([_pass(len(samples), int(np.sum(samples)), k) for samples in correct])
 
 
 def majority_at_k(correct: Sequence[Sequence[bool]], answers: Sequence[Sequence[str]], k: int) -> np.ndarray:
-    """Return the chance that the most frequent answer among k of a question's n samples is right.
+    """Return the probability that the most frequent answer among k of a question's n samples is correct.
 
-    This is the exact expected value over all C(n, k) subsets, not an estimate. Answers are the same when their text is.
-    Answers that tie share the win equally. A sample without an answer ("") has no vote, and with no vote at all the
-    question is wrong. Where samples with the same answer were judged differently, that answer is right to the share of
-    its right ones. (Majority voting: Wang et al. 2023, arXiv:2203.11171.)
+    This is the exact expected value over all C(n, k) subsets, not an estimate. Answers are equal if their text is.
+    Tied answers share the win equally. A sample without an answer ("") has no vote; without any vote the question is
+    wrong. If samples with the same answer were judged differently, the answer counts as correct in proportion.
+    (Majority voting: Wang et al. 2023, arXiv:2203.11171.)
     """
     return np.array([_majority(*_ballot(right, given), k) for right, given in zip(correct, answers, strict=True)])
 
 
 def bootstrap(values: np.ndarray, *, resamples: int, seed: int, confidence: float = CONFIDENCE) -> Estimate:
-    """Return the mean of `values` (one a question) with the percentile interval of its bootstrap over questions.
+    """Return the mean of `values` (one per question) with the percentile interval of its bootstrap over questions.
 
     Whole questions are drawn with replacement (the samples of one question are not independent), so the interval
     covers both the choice of questions and of samples (Efron & Tibshirani 1993, chapter 13; for evaluations Miller
-    2024, arXiv:2411.00640). Where all values are equal it has no width: the data show no spread to resample.
+    2024, arXiv:2411.00640). If all values are equal, the interval has zero width.
     """
     low, high = _interval(_resampled_means(values, resamples, seed), confidence)
     return Estimate(float(np.mean(values)), low, high)
@@ -74,14 +74,14 @@ def bootstrap(values: np.ndarray, *, resamples: int, seed: int, confidence: floa
 def paired_bootstrap(
     first: np.ndarray, second: np.ndarray, *, resamples: int, seed: int, confidence: float = CONFIDENCE
 ) -> Difference:
-    """Return the mean of `second - first`, where both hold the same questions in the same order.
+    """Return the mean of `second - first`; both must have the same questions in the same order.
 
-    The differences are resampled, so what makes a question hard for both cancels out. With R resampled means d*, the
-    p-value is 2 (1 + min(#{d* <= 0}, #{d* >= 0})) / (R + 1), at most 1: the level at which the interval begins to
-    exclude zero (Koehn 2004, W04-3250; the added ones after Davison & Hinkley 1997, equation 4.11).
+    The differences are resampled, so the difficulty that a question has for both cancels out. With R resampled means
+    d*, the p-value is 2 (1 + min(#{d* <= 0}, #{d* >= 0})) / (R + 1), at most 1: the level at which the interval begins
+    to exclude zero (Koehn 2004, W04-3250; the added ones follow Davison & Hinkley 1997, equation 4.11).
     """
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} questions: a pair must hold the same ones")
+        raise ValueError(f"{len(first)} and {len(second)} questions: both must have the same questions")
     differences = np.subtract(second, first)
     means = _resampled_means(differences, resamples, seed)
     low, high = _interval(means, confidence)
@@ -100,7 +100,7 @@ def _check(n: int, k: int) -> None:
 
 
 def _ballot(correct: Sequence[bool], answers: Sequence[str]) -> tuple[tuple[tuple[int, int], ...], int]:
-    """Return (votes, right ones among them) of every answer, sorted, and the number of samples without an answer."""
+    """Return (votes, correct votes) of every answer, sorted, and the number of samples without an answer."""
     votes = Counter(answers)
     right = Counter(answer for answer, is_right in zip(answers, correct, strict=True) if is_right)
     blank = votes.pop("", 0)
@@ -109,7 +109,7 @@ def _ballot(correct: Sequence[bool], answers: Sequence[str]) -> tuple[tuple[tupl
 
 @lru_cache(maxsize=65536)  # many questions share a ballot, such as "all samples agree"
 def _majority(ballot: tuple[tuple[int, int], ...], blank: int, k: int) -> float:
-    """Sum over the answers that may win, and over the votes that they win with.
+    """Sum over the answers that may win and over their possible numbers of votes.
 
     Votes drawn without replacement are independent binomials with p = k/n, given that they add up to k.
     """
@@ -126,8 +126,8 @@ def _majority(ballot: tuple[tuple[int, int], ...], blank: int, k: int) -> float:
 
 
 def _wins(top: int, others: Sequence[int], blank: int, k: int, n: int) -> float:
-    """Return the share of wins with `top` votes: the chance that no other answer has more, halved for one tie, etc."""
-    # Answers that cannot reach `top` need no look, so together they are one binomial.
+    """Return the share of wins with `top` votes: the probability that no other answer has more, ties shared."""
+    # Answers that cannot reach `top` together form one binomial.
     free = blank + sum(count for count in others if count < top)
     ways = np.zeros((k // top, k + 1))  # ways[ties, votes so far]
     ways[0] = _binomial(free, k, n)
@@ -144,7 +144,7 @@ def _wins(top: int, others: Sequence[int], blank: int, k: int, n: int) -> float:
 
 @lru_cache(maxsize=65536)
 def _binomial(count: int, k: int, n: int) -> np.ndarray:
-    """Return the chances of 0..k successes in `count` draws with p = k/n."""
+    """Return the probabilities of 0..k successes in `count` draws with p = k/n."""
     chances = np.zeros(k + 1)
     if k == n:
         chances[count] = 1.0
@@ -159,11 +159,11 @@ def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
     if not len(values) or resamples < 1:
         raise ValueError(f"{len(values)} questions and {resamples} resamples: a bootstrap needs at least one of each")
     generator = np.random.default_rng(seed)
-    values = np.sort(values)  # the order of the questions is not to matter
+    values = np.sort(values)  # so that the order of the questions does not matter
     rows = max(1, INDICES_AT_A_TIME // len(values))
     sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
     means = [values[generator.integers(len(values), size=(size, len(values)))].mean(axis=1) for size in sizes]
-    # Rounded, because a mean that is zero but for the rounding of its terms must count as zero.
+    # Rounded, because a mean that differs from zero only by rounding must count as zero.
     return np.round(np.concatenate(means), 12)
 
 

@@ -1,4 +1,4 @@
-"""Answers of a checkpoint: verl's validation with the run's own configuration, in a folder inside that run."""
+"""Generates answers of a checkpoint: verl's validation with the run's configuration, in a folder inside the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reinforcepp_verl.preflight import problems
 from reinforcepp_verl.runs import launch, saved_config
 
 EVALUATIONS = "evaluations"
-"""Folder in the run; `runs/latest` goes on to mean the run itself."""
+"""Subfolder of the run, so that `runs/latest` still points to the run itself."""
 LOAD = (keys.ACTOR_LOAD_CONTENTS, keys.CRITIC_LOAD_CONTENTS)
 
 
@@ -32,7 +32,7 @@ class Generation:
     config: DictConfig
 
     def start(self, console: Console) -> tuple[int, Path]:
-        """Generate and judge; return the exit code and the folder of the evaluation, which looks like a run's."""
+        """Generate and score; return the exit code and the folder of the evaluation, which has a run's layout."""
         folder = create(self.checkpoint.run.path / EVALUATIONS, f"step_{self.checkpoint.step}")
         launch.keep_config(self.config, folder)
         return launch.run_in(folder, self.config, {}, console), folder.path
@@ -42,8 +42,8 @@ def prepare(checkpoint: Checkpoint, overrides: Sequence[str]) -> Generation:
     """Read the run's config.yaml, apply `overrides` (key=value) to it and check the result.
 
     Raises:
-        ValueError: the run kept no configuration, an override is not one, or the preflight refuses it, a line for each
-            problem
+        ValueError: the run has no configuration, an override is invalid, or the preflight refuses the result; one line
+            per problem
     """
     try:
         saved = saved_config.load(checkpoint.run)
@@ -63,16 +63,16 @@ def prepare(checkpoint: Checkpoint, overrides: Sequence[str]) -> Generation:
 
 
 def _fixed(checkpoint: Checkpoint, saved: DictConfig) -> dict[str, Any]:
-    """Return what makes a training configuration validate one checkpoint and nothing else."""
+    """Return the settings that turn a training configuration into a validation of one checkpoint."""
     return {
         keys.VAL_ONLY: True,
         keys.VAL_BEFORE_TRAIN: True,
         keys.RESUME_MODE: "resume_path",
         keys.RESUME_FROM_PATH: str(checkpoint.path),
         **{key: ["model"] for key in LOAD},
-        # Chooses the files that the configuration is composed of.
+        # Selects the files that the configuration is composed of.
         keys.MODEL_ENGINE: saved.model_engine,
-        # The run's own folders, which must not be written to.
+        # The run's own folders must not be written to.
         keys.DEFAULT_LOCAL_DIR: None,
         keys.VALIDATION_DATA_DIR: None,
     }
@@ -84,5 +84,5 @@ def _other_workers(config: DictConfig, checkpoint: Checkpoint) -> list[str]:
         return []
     return [
         f"{keys.NNODES} x {keys.N_GPUS_PER_NODE} is {workers}: {checkpoint.path} has {checkpoint.world_size} shards, "
-        "which takes as many workers; leave both as they were"
+        "which need as many workers; leave both unchanged"
     ]

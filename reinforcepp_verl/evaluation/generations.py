@@ -1,7 +1,7 @@
-"""Read a JSONL of judged answers, verl's dump or a plain one, into the samples of every question.
+"""Reads a JSONL file of scored answers, verl's dump or a plain one, into the samples of every question.
 
-verl's lines (trainer.validation_data_dir) hold input, output, gts, score, step, uid and what the reward returned, such
-as acc and pred; plain lines hold question, answer, acc and maybe data_source.
+verl's lines (trainer.validation_data_dir) have input, output, gts, score, step, uid and the values returned by the
+reward, such as acc and pred; plain lines have question, answer, acc and optionally data_source.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Question:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What is the same for this question in another file."""
+        """Identifies the question across files."""
         return self.text, self.truth
 
 
@@ -42,24 +42,24 @@ class DataSource:
 
     @property
     def answers(self) -> list[list[str]] | None:
-        """The answers, "" where a sample has none; None where the file holds no answers at all."""
+        """The answers, "" if a sample has none; None if the file has no answers at all."""
         if self.questions[0].samples[0].answer is None:
             return None
         return [[sample.answer or "" for sample in question.samples] for question in self.questions]
 
     @property
     def samples(self) -> tuple[int, int]:
-        """The fewest and the most samples of a question."""
+        """The smallest and largest number of samples per question."""
         counts = [len(question.samples) for question in self.questions]
         return min(counts), max(counts)
 
     @property
     def unjudged(self) -> int:
-        """Samples whose verdict is null; they count as wrong, as verl counts them."""
+        """Number of samples whose verdict is null; they count as wrong, as in verl."""
         return sum(not sample.judged for question in self.questions for sample in question.samples)
 
     def refusal(self, k: int) -> str | None:
-        """Say why `k` samples cannot be drawn from every question, or return None."""
+        """Return why `k` samples cannot be drawn from every question, or None."""
         short = sum(len(question.samples) < k for question in self.questions)
         if not short:
             return None
@@ -70,7 +70,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Generations:
-    """What one file holds; `step` is the training step that verl wrote into it."""
+    """Contents of one file; `step` is the training step recorded by verl."""
 
     path: Path
     step: int | None
@@ -78,10 +78,10 @@ class Generations:
 
 
 def read_generations(path: Path) -> Generations:
-    """Read the file strictly; a malformed line raises ValueError with file, line number and what is wrong.
+    """Read the file strictly; a malformed line raises ValueError with file, line number and reason.
 
-    The first line decides which keys all lines must have. Samples belong to the same question when verl's uid says so,
-    else when data source, question and ground truth are the same. Of a session with several outputs the last one
+    The first line decides which keys all lines must have. Samples belong to the same question if verl's uid says so, or
+    without uid if data source, question and ground truth are equal. In a session with several outputs the last one
     counts, as in verl's own metrics.
     """
     layout: Layout | None = None
@@ -95,13 +95,13 @@ def read_generations(path: Path) -> Generations:
             sessions = prompts.setdefault((record.data_source, record.prompt), {})
             known = sessions.get(record.session)
             if known is not None and known.output == record.output:
-                raise ValueError(f"uid is {line['uid']!r}, as in a line before")
+                raise ValueError(f"uid is {line['uid']!r}, the same as in an earlier line")
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
         if known is None or known.output < record.output:
             sessions[record.session] = record
     if not prompts:
-        raise ValueError(f"{path}: no line in it")
+        raise ValueError(f"{path}: the file is empty")
     return Generations(path, step if isinstance(step, int) else None, tuple(_data_sources(prompts)))
 
 
@@ -123,7 +123,7 @@ def _data_sources(prompts: dict[tuple[str, str], dict[int, Record]]) -> Iterator
     sources: dict[str, list[Question]] = {}
     for (name, _), sessions in prompts.items():
         records = list(sessions.values())
-        # The first session's text: an agent's later turns have longer prompts, and may differ between sessions.
+        # The text of the first session: later agent turns have longer prompts, which may differ between sessions.
         samples = tuple(record.sample for record in records)
         sources.setdefault(name, []).append(Question(records[0].text, records[0].truth, samples))
     for name, questions in sorted(sources.items()):

@@ -1,4 +1,4 @@
-"""Find the file of generations that a name means: a JSONL, a folder of verl's dumps, or a run that made such."""
+"""Finds the file of generations for a source: a JSONL file, a folder of verl's dumps, or a run."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ FIX = f"train with {keys.TEST_FREQ}=N or {keys.VAL_BEFORE_TRAIN}=true, which val
 
 
 def locate(source: Path, step: int | None = None) -> Path:
-    """Return the JSONL that `source` means; of a folder's dumps the one of `step`, by default the newest.
+    """Return the JSONL file of `source`; in a folder of dumps that of `step`, by default the newest.
 
     Raises:
-        ValueError: there is none; the message says what would have made one
+        ValueError: there is none; the message says how to create one
     """
     if source.is_file():
         if step is not None:
             raise ValueError(f"{source}: --step chooses from a folder of dumps, and this is a file")
         return source
     if not source.is_dir():
-        raise ValueError(f"{source}: no such file or folder; give a JSONL of generations, a folder of them or a run")
+        raise ValueError(f"{source}: no such file or folder; give a JSONL file, a folder of such files or a run")
     run = RunFolder(source.resolve())
     if run.config.is_file():
         return _choose(_dumps_of_run(source, run), step)
     if _dumps(source):
         return _choose(source, step)
     refuse_part(source)
-    raise ValueError(f"{source}: no STEP.jsonl in it, as verl names its dumps; give the file itself, or a run")
+    raise ValueError(f"{source}: no STEP.jsonl in it (verl's name for its dumps); give the file itself, or a run")
 
 
 def _dumps(folder: Path) -> dict[int, Path]:
@@ -43,12 +43,12 @@ def _dumps(folder: Path) -> dict[int, Path]:
 def _choose(folder: Path, step: int | None) -> Path:
     dumps = _dumps(folder)
     if step is not None and step not in dumps:
-        raise ValueError(f"{folder}: no dump of step {step}; there are {', '.join(map(str, sorted(dumps)))}")
+        raise ValueError(f"{folder}: no dump of step {step}; available are {', '.join(map(str, sorted(dumps)))}")
     return dumps[max(dumps) if step is None else step]
 
 
 def _dumps_of_run(source: Path, run: RunFolder) -> Path:
-    """Return the folder of a run's dumps; verl takes a relative one from where training was started."""
+    """Return the folder of a run's dumps; for verl a relative one is relative to where training was started."""
     given = _configured(run.config)
     wanted = [run.validation]
     if given:
@@ -60,7 +60,7 @@ def _dumps_of_run(source: Path, run: RunFolder) -> Path:
         raise ValueError(
             f"{source}: {keys.VALIDATION_DATA_DIR} is {given}, where no STEP.jsonl lies; give the folder it is in now"
         )
-    raise ValueError(f"{source}: the run kept no generations; {FIX}")
+    raise ValueError(f"{source}: the run has no generations; {FIX}")
 
 
 def _configured(path: Path) -> str | None:

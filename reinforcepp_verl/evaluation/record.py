@@ -1,4 +1,4 @@
-"""One line of a file of judged answers: which of its keys count, and what their values mean."""
+"""One line of a file of scored answers: which keys are read, and what their values mean."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ VERDICT = ("acc", "correct", "score")
 ANSWER = ("pred", "answer")
 SOURCE = ("data_source",)
 UNNAMED = "unknown"
-"""verl's own name of a data source that nothing names."""
+"""verl's name for a missing data source."""
 
 VERDICTS = {1: True, 0: False, -1: False}
-# verl's uid: prompt, session, and the number of the output where one session has several.
+# verl's uid: prompt, session, and the number of the output, as a session may have several.
 VERL_UID = re.compile(r"(.+)_(\d+)_(\d+)")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One judged answer; `answer` is "" where none was found and None where the file holds no answers."""
+    """One scored answer; `answer` is "" if none was found and None if the file has no answers."""
 
     correct: bool
     answer: str | None
@@ -32,7 +32,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Record:
-    """A line's sample and whose it is: the output number `output` of the session `session` of `prompt`."""
+    """A line's sample and its origin: output number `output` of session `session` of `prompt`."""
 
     data_source: str
     text: str
@@ -45,7 +45,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Layout:
-    """The keys that a file's lines have, as its first line shows; None for what the file does without."""
+    """The keys of a file's lines, taken from its first line; None for a missing optional key."""
 
     text: str
     verdict: str
@@ -70,7 +70,7 @@ class Layout:
         return cls(text, verdict, first(TRUTH), first(ANSWER), first(SOURCE), uid)
 
     def read(self, line: dict[str, Any], number: int) -> Record:
-        """Read a line; without verl's uid the prompt is the question itself and every line is a session."""
+        """Read a line; without verl's uid, the question identifies the prompt and every line is a session."""
         source = UNNAMED if self.source is None else _text(line, self.source)
         text = _text(line, self.text)
         truth = "" if self.truth is None else json.dumps(_value(line, self.truth), sort_keys=True)
@@ -112,5 +112,5 @@ def _sample(line: dict[str, Any], key: str, answer: str | None) -> Sample:
         return Sample(False, answer, judged=False)
     if not isinstance(verdict, int | float) or verdict not in VERDICTS:
         advice = '; let the reward return "acc" as well' if key == "score" else ""
-        raise ValueError(f"{key} is {short(verdict)}: 1 is right, 0 or -1 is wrong, nothing else is known{advice}")
+        raise ValueError(f"{key} is {short(verdict)}: it must be 1 (correct), or 0 or -1 (wrong){advice}")
     return Sample(VERDICTS[int(verdict)], answer)

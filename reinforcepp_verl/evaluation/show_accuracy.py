@@ -1,4 +1,4 @@
-"""Reports and comparisons as tables for people and as JSON for programs."""
+"""Shows reports and comparisons as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from reinforcepp_verl.evaluation.estimates import CONFIDENCE, Difference, Estima
 
 SIGNIFICANT = 1 - CONFIDENCE
 FEW = 10
-"""Questions below which a bootstrap is known to be too sure of itself."""
+"""Number of questions below which bootstrap intervals are known to be too narrow."""
 
 
 def as_json(reports: Sequence[Report], comparisons: Sequence[Comparison], resampling: Resampling) -> dict[str, Any]:
-    """Return everything that the tables show, unrounded, as fractions of 1."""
+    """Return the contents of the tables, unrounded, as fractions of 1."""
     return {
         "settings": {**asdict(resampling), "confidence": CONFIDENCE},
         "reports": [
@@ -59,7 +59,7 @@ def print_report(report: Report, console: Console) -> None:
         fewest, most = source.samples
         start = [source.name, str(source.questions), str(most) if fewest == most else f"{fewest}–{most}"]
         for name, estimate in source.metrics.items():
-            # mean@k does not depend on k; the field writes the number of samples.
+            # mean@k does not depend on k; by convention it shows the number of samples.
             shown = f"{MEAN}@{most}" if name == MEAN and fewest == most else name
             table.add_row(*map(Text, start), shown, *_numbers(estimate))
             start = [""] * len(start)
@@ -82,15 +82,15 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     _print(console, f"{comparison.second} minus {comparison.first}", table)
     for source in comparison.data_sources:
         if source.left_out:
-            _note(console, f"{source.name}: left out, as only one of the two has them: {source.left_out} questions")
+            _note(console, f"{source.name}: left out because only one of the two has them: {source.left_out} questions")
         if 0 < source.questions < FEW:
-            _note(console, f"{source.name}: {source.questions} questions are too few for intervals and p to be trusted")
+            _note(console, f"{source.name}: {source.questions} questions are too few for reliable intervals and p")
 
 
 def print_legend(compared: bool, resampling: Resampling, console: Console) -> None:
-    """Say what the numbers are."""
+    """Explain the numbers."""
     text = (
-        f"Per cent, with {CONFIDENCE:.0%} intervals from {resampling.resamples} bootstraps over questions, "
+        f"Percent, with {CONFIDENCE:.0%} intervals from {resampling.resamples} bootstraps over questions, "
         f"seed {resampling.seed}."
     )
     if compared:
@@ -126,7 +126,7 @@ def _table(*headings: str) -> Table:
 
 def _print(console: Console, title: str, table: Table) -> None:
     widen_pipe(console, table)
-    # Not the table's own title, which is broken into lines of the table's width.
+    # Not the table's own title, which is wrapped to the table's width.
     console.print(Text(title, "bold"), soft_wrap=True)
     console.print(table)
 

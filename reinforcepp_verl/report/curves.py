@@ -1,4 +1,4 @@
-"""Draw the curves of one or more runs: the eight panels of the paper's figures, runs overlaid, seeds as a band."""
+"""Plots the curves of one or more runs: the eight panels of the paper's figures, runs overlaid, seeds as a band."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DASHES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: the first of `metrics` that a run recorded is drawn."""
+    """One panel; it shows the first of `metrics` that a run recorded."""
 
     title: str
     metrics: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ PANELS = (
 
 @dataclass(frozen=True)
 class Group:
-    """What shares one colour and one legend entry: a single run, or the seeds of one experiment."""
+    """Runs that share a color and a legend entry: a single run, or the seeds of one experiment."""
 
     label: str
     members: tuple[History, ...]
@@ -65,7 +65,7 @@ class Group:
 
 
 def plot_runs(histories: Sequence[History], out: Path, *, title: str | None = None) -> None:
-    """Draw `histories` into the file `out` (.png or .svg), making its folder if needed."""
+    """Plot `histories` to the file `out` (.png or .svg), creating its folder if needed."""
     suffix = out.suffix.lower()
     if suffix not in METADATA:
         raise ValueError(f"{out}: the output file must end in {' or '.join(METADATA)}")
@@ -78,7 +78,7 @@ def plot_runs(histories: Sequence[History], out: Path, *, title: str | None = No
 
 
 def build_figure(histories: Sequence[History], title: str | None = None) -> Figure:
-    """Return the 2x4 figure without writing it; needs no display and leaves pyplot alone."""
+    """Return the 2x4 figure without writing it; needs no display and does not use pyplot."""
     if not histories:
         raise ValueError("nothing to plot: give at least one run")
     groups = group_runs(histories)
@@ -96,7 +96,7 @@ def build_figure(histories: Sequence[History], title: str | None = None) -> Figu
 
 
 def group_runs(histories: Sequence[History]) -> list[Group]:
-    """Put the seeds of one experiment together; a run whose seed is unknown or repeated stands alone."""
+    """Group the seeds of one experiment; a run with an unknown or repeated seed forms its own group."""
     names: dict[str, list[History]] = {}
     for history in histories:
         names.setdefault(history.name, []).append(history)
@@ -119,7 +119,7 @@ def _split(name: str, runs: list[History]) -> list[tuple[str, tuple[History, ...
 
 def _draw_panel(ax: Axes, panel: Panel, groups: list[Group]) -> None:
     shared = _shared_validation_key(groups)
-    drawn: dict[str, None] = {}  # an ordered set: the metrics shown, named under the title
+    drawn: dict[str, None] = {}  # ordered set of the metrics shown, listed under the title
     for group in groups:
         keys = [(run, _key(run, panel, shared)) for run in group.members]
         drawn.update(dict.fromkeys(key for _, key in keys if key))
@@ -139,7 +139,7 @@ def _draw_panel(ax: Axes, panel: Panel, groups: list[Group]) -> None:
 
 
 def _title(panel: Panel, metrics: list[str]) -> str:
-    """Name the panel; a task that validates by reward must not be shown as accuracy."""
+    """Return the panel's title; a task that validates by reward must not be labeled as accuracy."""
     by_reward = panel.validation and metrics and not any("/acc/" in metric for metric in metrics)
     return "Validation reward" if by_reward else panel.title
 
@@ -153,7 +153,7 @@ def _draw_group(ax: Axes, group: Group, panel: Panel, curves: list[Curve]) -> No
         return
     for steps, values in curves:
         ax.plot(steps, values, lw=0.7, alpha=0.4, **group.look)
-    # The mean stops where the shortest seed stops: a mean over fewer seeds would jump there without reason.
+    # The mean ends with the shortest seed: a mean over fewer seeds would jump there.
     shared = reduce(np.intersect1d, [steps for steps, _ in curves]) if len(curves) > 1 else np.array([])
     if shared.size:
         stack = np.stack([values[np.isin(steps, shared)] for steps, values in curves])
@@ -167,7 +167,7 @@ def _key(run: History, panel: Panel, shared: str | None) -> str | None:
 
 
 def _shared_validation_key(groups: list[Group]) -> str | None:
-    """Prefer a validation metric that every run with validation has, so that one panel compares like with like."""
+    """Return a validation metric that all runs with validation have, so that the panel compares the same metric."""
     names = [set(run.series) for group in groups for run in group.members if validation_key(run.series)]
     return validation_key(set.intersection(*names)) if names else None
 
@@ -197,13 +197,13 @@ def _add_legend(figure: Figure, groups: list[Group]) -> None:
 
 
 def _shorten(text: str, limit: int = 48) -> str:
-    """Cut the middle of a long name: its start and its end tell more."""
+    """Shorten a long name in the middle: its start and end are more informative."""
     half = (limit - 1) // 2
     return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
 
 
 def _tick(value: float, _position: int | None = None) -> str:
-    """Write a tick as 0.3, 12k, 1.5M or 2e-7, without an offset in the corner."""
+    """Format a tick as 0.3, 12k, 1.5M or 2e-7, without an axis offset."""
     if abs(value) >= 1e4:
         return EngFormatter(sep="")(value)
     return f"{value:.6g}".replace("e-0", "e-")

@@ -1,4 +1,4 @@
-"""Read a run folder (metrics.jsonl, config.yaml, summary.json) into arrays, one pair (steps, values) per metric."""
+"""Reads a run folder (metrics.jsonl, config.yaml, summary.json) into arrays, one pair (steps, values) per metric."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What one run recorded: `series[metric] == (steps, values)`, steps strictly increasing, values may be NaN."""
+    """Metrics of one run: `series[metric] == (steps, values)`, steps strictly increasing, values may be NaN."""
 
     path: Path
     name: str
@@ -46,7 +46,7 @@ def _read_records(path: Path) -> dict[int, dict[str, float]]:
         try:
             step, values = _parse(line)
         except ValueError as error:
-            if number == len(lines):  # no newline yet: the run is still writing this record, or was killed doing so
+            if number == len(lines):  # no newline yet: the run is still writing it, or was killed meanwhile
                 break
             raise ValueError(f"{path}, line {number}: {error}; repair or delete that line") from error
         _insert(records, step, values)
@@ -68,7 +68,7 @@ def _parse(line: bytes) -> tuple[int, dict[str, float]]:
 
 
 def _insert(records: dict[int, dict[str, float]], step: int, values: dict[str, float]) -> None:
-    """Add one record; a step that goes back is a resume from a checkpoint, so it replaces what came after it."""
+    """Add one record; a step that goes back is a resume from a checkpoint, so later records are replaced."""
     for later in [known for known in records if known > step]:
         del records[later]
     records.setdefault(step, {}).update(values)

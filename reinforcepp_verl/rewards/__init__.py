@@ -1,4 +1,4 @@
-"""Reward functions: what an answer is worth, scored in worker processes that can be killed.
+"""Reward functions; answers are scored in worker processes that can be killed.
 
 Imports `common` and `config`.
 """

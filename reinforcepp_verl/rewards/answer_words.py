@@ -1,4 +1,4 @@
-r"""Words after a number that change what it says: `5\text{ million}` is not 5; math-verify drops such words."""
+r"""Compares words that change the number before them (`5\text{ million}` is not 5); math-verify drops such words."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _QUALIFIER = re.compile(
 
 
 def words_differ(truth: str, answer: str) -> bool:
-    """Tell if what follows the numbers makes two normal forms different.
+    """Return True if the words after the numbers make two normal forms different.
 
-    Words on both sides must be the same, but for case, dots and the plural. Words on one side only are taken for a unit
-    that the other side leaves out, unless they scale or qualify the number or lead to another one.
+    Words on both sides must be equal up to case, periods and the plural. Words on only one side are treated as a unit
+    that the other side omits, unless they scale or qualify the number or lead to another one.
     """
     expected, given = _tails(truth), _tails(answer)
     if expected and given:
@@ -37,18 +37,18 @@ def words_differ(truth: str, answer: str) -> bool:
 
 
 def _tails(text: str) -> list[str]:
-    """Return what stands from the first word after a number on, in each part of a list of answers."""
+    """Return the text from the first word after a number on, for each part of a list of answers."""
     marked = _TEXT.sub(_unwrapped, text)
     found = ((_TAIL.match(piece), piece) for piece in _PIECES.split(marked))
     return [piece[match.end() :].replace(_MARK, " ") for match, piece in found if match]
 
 
 def _unwrapped(command: re.Match[str]) -> str:
-    """Take words out of their LaTeX command, with a mark before them."""
+    """Unwrap words from their LaTeX command, with a mark before them."""
     words = command[1] if command[2] is None else command[2]
     return words if command[0] in _CONSTANTS or not _LETTER.search(words) else f"{_MARK}{words} "
 
 
 def _essence(tail: str) -> str:
-    """Write a tail without what carries no meaning."""
+    """Return a tail without plural endings, case and punctuation."""
     return re.sub(r"[^\w/-]", "", _PLURAL.sub("", tail.lower()))

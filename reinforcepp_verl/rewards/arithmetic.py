@@ -1,4 +1,4 @@
-"""Scores an addition answer: all or nothing, by comparing text. Point verl's `reward.custom_reward_function` here."""
+"""Scores an addition answer as 0 or 1 by comparing text. For verl's `reward.custom_reward_function`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _END = "<eos>"
 def compute_score(
     data_source: str, solution_str: str, ground_truth: str, extra_info: dict[str, Any] | None = None, **_: Any
 ) -> dict[str, float | str]:
-    """Give 1.0 when the text before the end of sequence is exactly the ground truth, else 0.0.
+    """Return 1.0 if the text before the end of sequence equals the ground truth, else 0.0.
 
     verl averages `acc` over validation and keeps `pred` for its rollout dumps.
     """

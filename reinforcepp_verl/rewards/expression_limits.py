@@ -1,4 +1,4 @@
-"""Answers that are too large to hand to a computer algebra system, told from their text alone in linear time."""
+"""Detects answers that are too large for a computer algebra system, from their text alone and in linear time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _BINOMIAL = re.compile(r"\\[dt]?binom|\\choose|\\operatorname\{C\}")
 
 
 def too_large(text: str, max_chars: int, max_exponent: int) -> str:
-    """Say what makes an answer too large: `length`, `nesting`, `digits`, `exponent`, `factorial`; "" if nothing does.
+    """Return why an answer is too large: `length`, `nesting`, `digits`, `exponent`, `factorial`; "" if it is not.
 
-    The estimates err on the side of refusing: an exponent that contains a power counts as the power of all its numbers.
+    The estimates are conservative: an exponent that contains a power counts as the power of all its numbers.
     """
     if len(text) > max_chars:
         return "length"
@@ -39,7 +39,7 @@ def too_large(text: str, max_chars: int, max_exponent: int) -> str:
 
 
 def unbalanced(text: str) -> bool:
-    """Tell if the braces of a LaTeX text do not match."""
+    """Return True if the braces of a LaTeX text do not match."""
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", text):
         depth += 1 if brace == "{" else -1
@@ -49,7 +49,7 @@ def unbalanced(text: str) -> bool:
 
 
 def _depth(text: str) -> int:
-    """Count the deepest nesting of brackets of all kinds, and of signs and roots that need none."""
+    """Return the maximum nesting depth of brackets of all kinds, and of signs and roots, which need none."""
     depth = deepest = 0
     for character in text:
         if character in "([{":
@@ -61,7 +61,7 @@ def _depth(text: str) -> int:
 
 
 def _operand(text: str, start: int) -> str:
-    """Return an exponent, with whatever is in turn raised over it."""
+    """Return an exponent, including the exponents of exponents."""
     end = _token_end(text, start)
     while operator := _RAISED.match(text, end):
         end = _token_end(text, operator.end())
@@ -69,7 +69,7 @@ def _operand(text: str, start: int) -> str:
 
 
 def _token_end(text: str, start: int) -> int:
-    """Return where a number, a letter, or the bracketed groups after a command or nothing end."""
+    """Return the end of a number, of a letter, or of bracketed groups with or without a command before them."""
     token = _TOKEN.match(text, start)
     end = token.end() if token else start
     if token and token["atom"]:
@@ -87,7 +87,7 @@ def _token_end(text: str, start: int) -> int:
 
 
 def _bound(operand: str) -> int:
-    """Estimate from above, and coarsely, how large an exponent is."""
+    """Return a coarse upper bound of an exponent."""
     numbers = [_LARGEST if len(digits) > 18 else int(digits) for digits in _NUMBER.findall(operand)]
     if "!" in operand and any(number > 7 for number in numbers):
         return _LARGEST
@@ -97,7 +97,7 @@ def _bound(operand: str) -> int:
             bound = min(bound * max(number, 1), _LARGEST)
         return bound
     for number in reversed(numbers):
-        # A power of 60 or more of anything but 1 is out of any range that is wanted here.
+        # Anything above 1 raised to 60 or more exceeds every limit.
         bound = 1 if number <= 1 else _LARGEST if bound >= 60 else min(number**bound, _LARGEST)
     return bound
 

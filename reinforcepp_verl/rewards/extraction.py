@@ -1,4 +1,4 @@
-r"""The answer that a solution states: the last `\boxed{}`, the number after `####` or, if asked, the last number."""
+r"""Extracts the answer of a solution: the last `\boxed{}`, the number after `####` or, optionally, the last number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 
-# A box that went through JSON may have its backslash doubled. `\{` and the like are text, not braces.
+# JSON may have doubled the backslash of a box. `\{` and the like are text, not braces.
 _BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w.)])[-+−])?\s?\$?"
@@ -15,7 +15,7 @@ _NUMBER = re.compile(
 )
 _HASHES = "####"
 _GROUPED = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?!\w|[.,/]\d)")
-# What makes a number a part of an expression. A unit may follow a space, and `12\%`, `\(12\)` and `**12**` are 12.
+# Makes a number part of an expression. A unit may follow a space, and `12\%`, `\(12\)` and `**12**` are 12.
 _BEFORE = re.compile(r"(?:[\^_!/A-Za-zπ√{]|(?<!\\)\(|\\(?:sqrt|pi) ?|[\w)}]\*{1,2}|[\w)}] ?[-+])$")
 _LOOK_BACK = 8
 _AFTER = re.compile(
@@ -25,7 +25,7 @@ _AFTER = re.compile(
 
 
 class Answer(NamedTuple):
-    """What was found in a text: the answer, "" where there is none, and where it stood."""
+    """The answer found in a text, "" if there is none, and how it was marked."""
 
     text: str
     form: str
@@ -33,16 +33,16 @@ class Answer(NamedTuple):
 
     @property
     def formatted(self) -> bool:
-        """True if the text marked it as its answer."""
+        """True if the text marks it as its answer."""
         return self.form in ("boxed", "hashes")
 
 
 def extract_answer(
     solution: str, last_number: bool = False, searched_chars: int = MathRewardOptions.searched_chars
 ) -> Answer:
-    r"""Find the answer in the last `searched_chars` characters, in time linear in them.
+    r"""Find the answer in the last `searched_chars` characters, in linear time.
 
-    A `\boxed{` that never closes is no answer, so the last one that does counts; of nested boxes, the outermost.
+    The last `\boxed{` that is closed counts; of nested boxes, the outermost.
     """
     tail = solution[-searched_chars:]
     if (boxed := _last_box(tail)) is not None:
@@ -58,7 +58,7 @@ def extract_answer(
 def _last_box(text: str) -> str | None:
     """Return the content of the box that closes last."""
     open_braces: list[re.Match[str]] = []
-    boxes: list[tuple[int, int, int]] = []  # where its command, its content and its closing brace stand
+    boxes: list[tuple[int, int, int]] = []  # positions of command, content and closing brace
     for token in _BRACE.finditer(text):
         if token.group().endswith("{") and token.group() != r"\{":
             open_braces.append(token)
@@ -76,7 +76,7 @@ def _last_box(text: str) -> str | None:
 
 
 def _in_expression(text: str, number: re.Match[str]) -> bool:
-    """Tell if a number is a part of something larger, as in 10^3, 2x or 1 1/2, and so not the answer."""
+    """Return True if a number is part of a larger expression, as in 10^3, 2x or 1 1/2, and not the answer."""
     priced = "$" in number.group()
     start = number.end() - len(number.group().lstrip())
     before = text[max(start - _LOOK_BACK, 0) : start]
@@ -88,6 +88,6 @@ def _joined(number: re.Match[str]) -> str:
 
 
 def _plain(number: re.Match[str]) -> str:
-    """Write a number without its currency sign and thousands separators."""
+    """Return a number without its currency sign and thousands separators."""
     sign = "-" if number["sign"] in ("-", "−") else ""
     return sign + number["digits"].replace(",", "")

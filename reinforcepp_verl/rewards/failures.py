@@ -1,4 +1,4 @@
-"""A reward function whose exceptions become rows with a score, and what tells such rows from the others."""
+"""Wraps a reward function so that its exceptions become scored rows, and flags such rows."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 ERROR, TIMEOUT, NO_ANSWER = "reward_error", "reward_timeout", "reward_no_answer"
-"""Added to every row as 1.0 or 0.0: it could not be scored; a time limit was the reason; no answer was found in it."""
+"""Flags added to every row, 1.0 or 0.0: it could not be scored; because of a time limit; it has no answer."""
 TRACEBACKS_SHOWN = 3
-"""By each process that scores."""
+"""Per scoring process."""
 MESSAGE_CHARS = 200
 _FAILURES = ("timeout", "crashed", "memory")
 NAMED_FAILURE = "error: "
 NO_TRUTH, FAULTY_TRUTH = "no ground truth", "ground truth "
 
-# The user's code may raise anything, and a library that calls sys.exit() would end verl's reward worker.
+# User code may raise anything, and a library that calls sys.exit() would end verl's reward worker.
 _USERS_ERRORS = (Exception, SystemExit)
 
 
 def is_faulty_truth(reported: str) -> bool:
-    """Tell if the ground truth is why an answer was not compared: every answer to its prompt would score as wrong."""
+    """Return True if the ground truth is the reason: every answer to its prompt would score as wrong."""
     return reported == NO_TRUTH or reported.startswith(FAULTY_TRUTH)
 
 
 def flags(reported: str) -> dict[str, float]:
-    """Read the text that a reward function returns as `error`; what is not a failure to score is the function's own."""
+    """Interpret the `error` returned by a reward function; unknown values are left to the function and do not count."""
     failed = reported in _FAILURES or reported.startswith(NAMED_FAILURE) or is_faulty_truth(reported)
     return {ERROR: float(failed), TIMEOUT: float(reported == "timeout"), NO_ANSWER: float(reported == "no answer")}
 
 
 class FailureTolerant:
-    """Calls a reward function and gives an answer that it raises on `error_score`.
+    """Calls a reward function and returns `error_score` for an answer that it raises on.
 
-    Such a row has the keys that the function's rows had so far in this process, and `always`: 0 for a number, "" for
-    text, None for the rest. To verl a key that a row lacks is None, but what it filters groups by must be in each.
+    Such a row has the keys that the function has returned so far in this process, and `always`: 0 for numbers, "" for
+    text, None for the rest. For verl a missing key is None, but the key that it filters groups by must be in every row.
     """
 
     def __init__(self, function: Callable[..., Any], error_score: float, always: Iterable[str] = ()) -> None:
@@ -49,7 +49,7 @@ class FailureTolerant:
         self._failures = itertools.count()
 
     def wrapped(self) -> Callable[..., Any]:
-        """Return a function that no error leaves, async if the reward function is: verl asks `inspect` which."""
+        """Return a function that never raises, async if the reward function is, because verl inspects that."""
         function = self._function
 
         async def score_async(**given: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class FailureTolerant:
         return score_async if inspect.iscoroutinefunction(function) else score
 
     def _row(self, result: Any) -> dict[str, Any]:
-        """Complete what the function returned; a bare number is the score and, as in verl, `acc`."""
+        """Complete a returned row; a bare number is the score and, as in verl, `acc`."""
         row = dict(result) if isinstance(result, Mapping) else {"score": result, "acc": result}
         if "score" not in row:
             raise TypeError(f"the reward function returned a dict without score, only with {', '.join(map(str, row))}")
@@ -88,7 +88,7 @@ class FailureTolerant:
 
 
 def _number(score: Any) -> float:
-    """Convert a score; NaN and infinity stay, as `algorithm.reinforcepp.nonfinite` says what becomes of them."""
+    """Convert a score; NaN and infinity are kept and handled by `algorithm.reinforcepp.nonfinite`."""
     if score is None or isinstance(score, str | bytes):
         raise TypeError(f"the reward function returned {score!r} as the score, which is not a number")
     return float(score)

@@ -1,6 +1,6 @@
-"""Scores a mathematical answer against the ground truth, by math-verify in worker processes that can be killed.
+"""Scores a math answer against the ground truth, with math-verify in worker processes that can be killed.
 
-`+reward_function=math` sets it, and declares its options at reward.custom_reward_function.reward_kwargs.
+`+reward_function=math` selects it and declares its options in reward.custom_reward_function.reward_kwargs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reinforcepp_verl.rewards.failures import NO_TRUTH
 from reinforcepp_verl.rewards.worker_pool import shared_pool
 
 PRED_CHARS = 300
-"""How much of an answer is kept in the rollout dumps."""
+"""Number of characters of an answer kept in the rollout dumps."""
 
 
 def compute_score(
@@ -31,15 +31,15 @@ def compute_score(
     reward_model_tokenizer: Any = None,
     **options: Any,
 ) -> dict[str, float | str]:
-    """Score one solution, right if it equals the ground truth or any of a sequence; the options: `MathRewardOptions`.
+    """Score one solution, correct if it equals the ground truth or any of several; options: `MathRewardOptions`.
 
-    Always returns `score`, the reward; `acc`, 1.0 if right; `pred`, the answer found; `format`, 1.0 if it was marked as
-    the answer; and `error`, why it was not compared: "" if it was, else `no answer`, `answer too large: ...`,
-    `not parsed`, `no ground truth`, `ground truth too large: ...`, `ground truth not parsed`, `timeout`,
-    `crashed`, `memory` or `error: ...`. verl averages the numbers over validation.
+    Always returns `score`, the reward; `acc`, 1.0 if correct; `pred`, the extracted answer; `format`, 1.0 if it was
+    marked as the answer; and `error`, why it was not compared: "" if it was, else `no answer`,
+    `answer too large: ...`, `not parsed`, `no ground truth`, `ground truth too large: ...`, `ground truth not parsed`,
+    `timeout`, `crashed`, `memory` or `error: ...`. verl averages the numbers over validation.
 
     Raises:
-        ValueError: an option is not valid, or needs a fact that `extra_info` lacks
+        ValueError: an option is invalid, or needs a key that `extra_info` lacks
     """
     chosen = MathRewardOptions.of(options)
     answer = extract_answer(solution_str, chosen.last_number, chosen.searched_chars)
@@ -57,14 +57,14 @@ def compute_score(
 
 
 def _truths(ground_truth: Any) -> list[str]:
-    """Return the ground truths as text, "" for one that is not there; Parquet's lists arrive as arrays."""
+    """Return the ground truths as text, "" for a missing one; lists in Parquet arrive as arrays."""
     given = ground_truth.tolist() if isinstance(ground_truth, np.ndarray) else ground_truth
     several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     return ["" if truth is None else str(truth) for truth in several]
 
 
 def judge_any(answer: str, ground_truths: list[str], options: MathRewardOptions) -> verifier.Verdict:
-    """Return the first verdict that is right; if none is, the first with a reason. Each may take the time limit."""
+    """Return the first correct verdict; if there is none, the first with a reason. Each may take the time limit."""
     wrong = []
     for truth in ground_truths:
         verdict = judge(answer, truth, options)
@@ -75,7 +75,7 @@ def judge_any(answer: str, ground_truths: list[str], options: MathRewardOptions)
 
 
 def judge(answer: str, ground_truth: str, options: MathRewardOptions) -> verifier.Verdict:
-    """Compare an answer with the ground truth: here if text or plain numbers decide it, else in a worker process."""
+    """Compare an answer with the ground truth: here if text or plain numbers suffice, else in a worker process."""
     stated = verifier.strip_truth(ground_truth)
     for text, whose in ((answer, "answer"), (stated, "ground truth")):
         if len(text) > options.max_answer_chars:
@@ -92,7 +92,7 @@ def judge(answer: str, ground_truth: str, options: MathRewardOptions) -> verifie
 
 
 def _penalised(score: float, facts: Mapping[str, Any], options: MathRewardOptions) -> float:
-    """Apply DAPO's overlong penalty, then ProRL's penalty of truncated texts, in OpenRLHF's order."""
+    """Apply DAPO's overlong penalty, then ProRL's penalty for truncated texts, in OpenRLHF's order."""
     limit, buffer = options.overlong_max_tokens, options.overlong_buffer_tokens
     if limit is not None:
         excess = min(_fact(facts, "response_tokens", "overlong_max_tokens") - (limit - buffer), buffer)

@@ -1,4 +1,4 @@
-"""Does an answer equal the ground truth? First as text and plain numbers, then, in a worker process, by math-verify."""
+"""Compares an answer with the ground truth: as text and plain numbers, then by math-verify in a worker process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reinforcepp_verl.rewards.failures import NO_TRUTH
 
 
 class Verdict(NamedTuple):
-    """Whether an answer is right and, where it could not be compared, why not."""
+    """Whether an answer is correct and, if it could not be compared, why not."""
 
     correct: bool
     reason: str = ""
@@ -33,7 +33,7 @@ _DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(rf"[-+]?(?:{_DECIMAL}(?:[eE][-+]?\d{{1,3}})?|\d+/\d+|\\frac\{{\d+\}}\{{\d+\}})")
 _UNIT = re.compile(rf"([-+]?{_DECIMAL}) ((?!percent|pct)[A-Za-z]{{3,}})")
 _CHOICE = re.compile(r"\(([A-Za-z])\)")
-# Words of two letters are as likely products, which may be in any order.
+# Two letters are as likely a product, whose factors may be in any order.
 _WORDS = re.compile(r"\\text\{([^{}]*)\}|([A-Za-z]{3,}|[Nn]o|[Oo]n)")
 _APART = re.compile(r"\d\s+\d")
 _ENDLESS = re.compile(r"(?<![\d.])\d+\\[lc]?dots")
@@ -41,7 +41,7 @@ _BASE = re.compile(r"\d_\{?(\w+)")
 
 
 def normal_form(answer: str) -> str:
-    r"""Write an answer without what carries no meaning: `\left`, `$`, spaces, thousands separators, a final dot."""
+    r"""Remove parts of an answer without meaning: `\left`, `$`, spaces, thousands separators, a final period."""
     text = _SPACES.sub(" ", _DROPPED.sub("", answer.replace("−", "-")).replace(r"\\", "\0")).replace("\0", r"\\")
     text = _FRACTION_COMMAND.sub(r"\\frac", text).strip()
     if whole := _WHOLE_TEXT.fullmatch(text):
@@ -59,7 +59,7 @@ def normal_form(answer: str) -> str:
 
 
 def compare_plain(truth: str, answer: str) -> Verdict | None:
-    """Compare two normal forms as text and as plain numbers; None if it takes more than that."""
+    """Compare two normal forms as text and as plain numbers; None if that does not decide it."""
     if not truth:
         return Verdict(False, NO_TRUTH)
     if not answer:
@@ -73,13 +73,13 @@ def compare_plain(truth: str, answer: str) -> Verdict | None:
         return None
     if truth_percent == answer_percent:
         return Verdict(_close(expected, given) if "." in truth + answer else expected == given)
-    # Data sets write a percentage with and without its sign: 28% is stated as 28 as often as 0.28.
+    # Data sets write percentages with and without the sign: 28% occurs as 28 as often as 0.28.
     percent, plain = (expected, given) if truth_percent else (given, expected)
     return Verdict(_close(percent, plain) or _close(percent / 100, plain))
 
 
 def compare(truth: str, answer: str) -> Verdict:
-    """Compare two normal forms with math-verify. It may hang, crash or fill the memory: run it in a worker."""
+    """Compare two normal forms with math-verify, which may hang, crash or exhaust memory: run it in a worker."""
     expected, given = _parsed(truth), _parsed(answer)
     if not expected:
         return Verdict(False, TRUTH_NOT_PARSED)
@@ -87,7 +87,7 @@ def compare(truth: str, answer: str) -> Verdict:
 
 
 def _parsed(text: str) -> list:
-    """Read a normal form with math-verify; [] where it cannot, which it says by many kinds of exception."""
+    """Parse a normal form with math-verify; [] if it cannot, which it signals with many kinds of exceptions."""
     parse, _, configs = _math_verify()
     try:
         return parse(rf"\boxed{{{text}}}", configs, parsing_timeout=None, raise_on_error=True)
@@ -98,7 +98,7 @@ def _parsed(text: str) -> list:
 
 
 def _verified(expected: list, given: list) -> Verdict | None:
-    """Compare what was parsed; None where math-verify cannot, as above."""
+    """Compare two parsed answers; None if math-verify cannot, as above."""
     _, verify, _ = _math_verify()
     try:
         if not given:
@@ -114,13 +114,13 @@ def _verified(expected: list, given: list) -> Verdict | None:
 
 
 def refusal(truth: str, answer: str, max_chars: int, max_exponent: int) -> Verdict | None:
-    """Refuse what math-verify must not see, as it would take for ever or be read as something else; None if it may."""
+    """Refuse inputs that math-verify would hang on or misread; None for all others."""
     for text, whose, not_parsed in ((answer, "answer", NOT_PARSED), (truth, "ground truth", TRUTH_NOT_PARSED)):
         if reason := too_large(text, max_chars, max_exponent):
             return Verdict(False, f"{whose} too large: {reason}")
         if unbalanced(text):
             return Verdict(False, not_parsed)
-    # math-verify adds what stands apart (1 2 is 3), drops bases (10_2 is 10) and dots (5\ldots is 5), and orders sets
+    # math-verify adds separate numbers (1 2 is 3), drops bases (10_2 is 10) and dots (5\ldots is 5), and sorts sets
     # ({2, 1} is the point (1, 2)).
     if _APART.search(answer) and not _APART.search(truth):
         return Verdict(False)
@@ -132,13 +132,13 @@ def refusal(truth: str, answer: str, max_chars: int, max_exponent: int) -> Verdi
 
 
 def strip_truth(truth: str) -> str:
-    r"""Return the answer of a ground truth: what its last `\boxed{}` or its `####` says, else the whole of it."""
+    r"""Return the answer in a ground truth: its last `\boxed{}` or the part after `####`, else all of it."""
     found = extract_answer(truth)
     return truth.rpartition("####")[2].strip() if found.form == "none" else found.text
 
 
 def _compare_words(truth: str, answer: str) -> bool | None:
-    """Compare words as words; math-verify reads them as products of letters, in which "not" and "ton" are the same."""
+    """Compare words as words; math-verify reads them as products of letters, so that "not" equals "ton"."""
     words = [match for text in (truth, answer) if (match := _WORDS.fullmatch(text))]
     if not any(match[1] for match in words) and len(words) < 2:
         return None
@@ -147,7 +147,7 @@ def _compare_words(truth: str, answer: str) -> bool | None:
 
 
 def _number(text: str) -> tuple[Fraction | None, bool]:
-    """Read a plain number, and whether it is a percentage."""
+    """Parse a plain number, and return whether it is a percentage."""
     stripped = _PERCENT.sub("", text)
     if len(stripped) > MAX_DIGITS or not _NUMBER.fullmatch(stripped):
         return None, False
@@ -158,7 +158,7 @@ def _number(text: str) -> tuple[Fraction | None, bool]:
 
 
 def _close(expected: Fraction, given: Fraction) -> bool:
-    """Compare whole numbers exactly and others rounded: to 6 decimals, as math-verify does, and also to 6 digits."""
+    """Compare integers exactly and others rounded to 6 decimals, as math-verify does, and also to 6 digits."""
     if expected.denominator == given.denominator == 1:
         return expected == given
     apart = abs(expected - given)
@@ -167,22 +167,22 @@ def _close(expected: Fraction, given: Fraction) -> bool:
 
 @cache
 def _math_verify() -> tuple[Any, Any, Any]:
-    from math_verify import LatexExtractionConfig, parse, verify  # 0.4 s, which only workers pay
+    from math_verify import LatexExtractionConfig, parse, verify  # takes 0.4 s, in workers only
 
-    # It warns that its own time limits are off; ours kills the process.
+    # It warns that its own time limits are off; ours kills the process instead.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     return parse, verify, (LatexExtractionConfig(boxed_match_priority=0),)
 
 
 def _false_equation(expression: Any) -> bool:
-    """Tell if an answer is an equation of two different numbers: math-verify looks at the right side only."""
+    """Return True if an answer equates two different numbers: math-verify only checks the right side."""
     from sympy import Eq
 
     return isinstance(expression, Eq) and not expression.free_symbols and not expression.lhs.equals(expression.rhs)
 
 
 def _only_both_tiny(expected: Any, given: Any) -> bool:
-    """Tell if two numbers are equal only as both round to 0 at the sixth decimal."""
+    """Return True if two numbers are equal only because both round to 0 at the sixth decimal."""
     from sympy import Expr
 
     if not (isinstance(expected, Expr) and isinstance(given, Expr) and expected.is_number and given.is_number):

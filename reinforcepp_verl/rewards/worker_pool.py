@@ -1,4 +1,4 @@
-"""Worker processes that can be killed: a task that hangs, crashes or eats memory costs itself and nothing else."""
+"""Worker processes that can be killed: a task that hangs, crashes or exhausts memory affects no other task."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pebble import ProcessExpired, ProcessPool
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""How often a task is tried while pools break: which of the waiting tasks broke one cannot be told."""
+"""Attempts per task when the pool breaks, because the task that broke it cannot be identified."""
 START_ALLOWANCE_S = 60.0
-"""Beyond what the queue before a task may take at most; then the pool counts as dead."""
+"""Time in addition to the longest possible wait in the queue, after which the pool is considered dead."""
 
 
 class Outcome(NamedTuple):
-    """The value of a task, or why it has none: `timeout`, `crashed`, `memory` or `error: ...`."""
+    """The value of a task, or its failure: `timeout`, `crashed`, `memory` or `error: ...`."""
 
     value: Any
     failure: str = ""
@@ -39,9 +39,9 @@ def _close(*descriptors: int) -> None:
 
 
 class _Popen(popen_forkserver.Popen):
-    """Starts a worker without running the caller's `__main__` in it again.
+    """Starts a worker without importing the caller's `__main__` in it.
 
-    A task never needs it, it would import all of Ray in a Ray actor, and a script without a guard would start itself.
+    Tasks do not need it, in a Ray actor it would import all of Ray, and a script without a guard would start itself.
     """
 
     def _launch(self, process_obj: Any) -> None:
@@ -68,13 +68,13 @@ class _Process(context.ForkServerProcess):
 
 
 class _Context(context.ForkServerContext):
-    """Forks workers from a process that has imported what they need, so that replacing one takes milliseconds."""
+    """Forks workers from a process with their imports preloaded, so that replacing one takes milliseconds."""
 
     Process = _Process  # type: ignore[assignment]
 
 
 def _limit_worker(memory_limit_mb: int) -> None:
-    """Prepare a worker process: bound its memory, and let it die at once when told to or when its parent is gone."""
+    """Set up a worker process: limit its memory, and end it at once on SIGTERM or when its parent exits."""
     limit = memory_limit_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -89,7 +89,7 @@ def _die_with_parent() -> None:
 
 
 class WorkerPool:
-    """Runs functions in `workers` processes of at most `memory_limit_mb`, started with the first task. Thread-safe."""
+    """Runs functions in `workers` processes of at most `memory_limit_mb`, started on the first task. Thread-safe."""
 
     def __init__(self, workers: int, memory_limit_mb: int, preload: tuple[str, ...] = ()) -> None:
         self.workers = workers
@@ -100,7 +100,7 @@ class WorkerPool:
         self._waiting = 0
 
     def run(self, function: Callable[..., Any], *args: Any, time_limit_s: float) -> Outcome:
-        """Call an importable function in a worker and wait for it. Its time counts from when a worker takes it."""
+        """Call an importable function in a worker and wait for it. The time limit starts when a worker takes it."""
         with self._lock:
             self._waiting += 1
             before = self._waiting // self.workers + 1
@@ -130,7 +130,7 @@ class WorkerPool:
                 self._waiting -= 1
 
     def close(self) -> None:
-        """Stop the workers; a later task starts new ones."""
+        """Stop the workers; the next task starts new ones."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
@@ -152,8 +152,8 @@ class WorkerPool:
             if self._pool is not broken:
                 return
             self._pool = None
-        logger.warning("the pool of %d verifier processes broke and is started again", self.workers)
-        # Not waited for: a pool that does not answer may not stop either.
+        logger.warning("the pool of %d verifier processes broke and is restarted", self.workers)
+        # In a thread: a pool that does not respond may not stop either.
         threading.Thread(target=_stop, args=(broken,), daemon=True).start()
 
 
@@ -169,7 +169,7 @@ _shared_lock = threading.Lock()
 def shared_pool(workers: int, memory_limit_mb: int, preload: tuple[str, ...] = ()) -> WorkerPool:
     """Return this process's pool of that size, closed when the process exits."""
     with _shared_lock:
-        key = (os.getpid(), workers, memory_limit_mb)  # a forked process inherits pools whose threads it has not
+        key = (os.getpid(), workers, memory_limit_mb)  # a forked process inherits pools without their threads
         if key not in _shared:
             _shared[key] = WorkerPool(workers, memory_limit_mb, preload)
             atexit.register(_shared[key].close)

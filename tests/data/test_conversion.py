@@ -57,9 +57,9 @@ def test_last_box(solution, answer):
     [
         (answers.after_hashes, "The answer is 43.", "no #### in the answer"),
         (answers.last_boxed, "The answer is 43.", r"no \\boxed in the answer"),
-        (answers.last_boxed, r"\boxed{1} \boxed{\frac{1}{2}", r"the last \\boxed does not end"),
-        (answers.integer, "12.5", "the answer is no integer"),
-        (answers.integer, "", "the answer is no integer"),
+        (answers.last_boxed, r"\boxed{1} \boxed{\frac{1}{2}", r"the last \\boxed is not closed"),
+        (answers.integer, "12.5", "the answer is not an integer"),
+        (answers.integer, "", "the answer is not an integer"),
     ],
 )
 def test_answer_that_cannot_be_found(extract, text, reason):
@@ -122,7 +122,7 @@ def test_rows_that_cannot_be_used_are_left_out_and_counted():
     assert conversion.unusable == {
         "empty answer": 2,
         "empty question": 1,
-        "question is no text": 1,
+        "question is not text": 1,
         "no #### in the answer": 1,
         "the row has no answer": 1,
     }
@@ -152,7 +152,7 @@ def test_source_without_a_single_usable_row_is_refused_whatever_the_limit():
     _, conversion = convert("gsm8k", {"question": "q" * 400, "answer": "one"})
     with pytest.raises(ValueError, match=r"1 of 1 rows .*q…\. Correct the source$"):
         conversion.check(Split("some.jsonl"), 1.0)
-    with pytest.raises(ValueError, match=r"^gsm8k: some.jsonl holds no rows; give another --source"):
+    with pytest.raises(ValueError, match=r"^gsm8k: some.jsonl has no rows; give another --source"):
         convert("gsm8k")[1].check(Split("some.jsonl"), 1.0)
 
 
@@ -162,13 +162,13 @@ def test_source_without_a_single_usable_row_is_refused_whatever_the_limit():
         (
             "gsm8k",
             {"question": "q", "answers": "#### 1"},
-            "gsm8k: some.jsonl has no column answer (did you mean answers?); gsm8k is made from question and answer, "
-            "and it has question, answers. Rename the column, or give another --source. "
+            "gsm8k: some.jsonl has no column answer (did you mean answers?); gsm8k needs question and answer, "
+            "and the source has question, answers. Rename the column, or give another --source. "
             'Its first row: {"question": "q", "answers": "#### 1"}',
         ),
         ("math", {"problem": "q", "answer": "1"}, "math: some.jsonl has no column solution"),
-        ("dapo_math_17k", {"prompt": "q", "solution": "1"}, "has no column reward_model; dapo_math_17k is made from"),
-        ("preferences", {"prompt": "q", "chosen": "a"}, "has no column rejected; preferences is made from chosen and"),
+        ("dapo_math_17k", {"prompt": "q", "solution": "1"}, "has no column reward_model; dapo_math_17k needs"),
+        ("preferences", {"prompt": "q", "chosen": "a"}, "has no column rejected; preferences needs chosen and"),
     ],
 )
 def test_missing_column_is_explained(name, raw, message):
@@ -212,7 +212,7 @@ def test_pairs_come_as_whole_chats_or_as_answers_to_a_prompt(raw):
         ({"chosen": chat("q", "a"), "rejected": chat("q", "a")}, "chosen and rejected are the same"),
         ({"chosen": chat("q", "a", "b"), "rejected": chat("q", "a", "c")}, "the last message is not the assistant's"),
         ({"chosen": "a", "rejected": "b"}, "the row has no prompt"),
-        ({"chosen": [], "rejected": "b"}, "chosen is no chat"),
+        ({"chosen": [], "rejected": "b"}, "chosen is not a chat"),
         ({"chosen": " ", "rejected": "b", "prompt": "q"}, "empty message in chosen"),
         ({"chosen": [{"role": "assistant"}], "rejected": "b", "prompt": "q"}, "the row has no content"),
     ],

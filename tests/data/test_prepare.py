@@ -120,7 +120,7 @@ def test_summary_counts_and_names_what_was_left_out():
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines()]
     assert ["rows read", "5", "2"] in lines
     assert ["duplicates", "1 dropped", "0"] in lines
-    assert ["also in an evaluation", "1 dropped", "0"] in lines
+    assert ["also in an evaluation set", "1 dropped", "0"] in lines
     assert ["rows written", "3", "2"] in lines
     assert ["prompt in characters, median", "149", "120"] in lines
     assert ["answer: integer", "3", "2"] in lines
@@ -131,7 +131,7 @@ def test_summary_counts_and_names_what_was_left_out():
 def test_duplicates_with_another_answer_are_told_apart():
     shown = run("deepscaler", "--source", FIXTURES / "deepscaler")
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines()]
-    assert ["duplicates", "2 dropped"] in lines and ["of these with another answer", "1"] in lines
+    assert ["duplicates", "2 dropped"] in lines and ["with a different answer", "1"] in lines
 
 
 def test_pairs_are_summed_up_by_what_a_reward_model_may_learn_instead():
@@ -159,7 +159,7 @@ def test_training_questions_of_another_evaluation_are_left_out(evaluation, tmp_p
     run("math500", "--source", FIXTURES / "math500")
     run("aime25", "--source", FIXTURES / "aime25")
     shown = run("deepscaler", "--source", FIXTURES / "deepscaler", "--against", evaluation, "--against", "data/aime25")
-    assert "train asks what an evaluation asks, such as 'Expand $(x + 1)^2$.'" in shown
+    assert "train has questions of an evaluation set, such as 'Expand $(x + 1)^2$.'" in shown
     manifest = json.loads((tmp_path / "data/deepscaler/manifest.json").read_text())
     assert manifest["splits"]["train"]["overlap"] == 1
     assert manifest["against"] == [
@@ -195,11 +195,11 @@ def test_same_request_leaves_the_folder_alone_and_another_needs_force(tmp_path):
     assert picture.read_bytes() == b"mine"
     message = refused("math", *source, "--template", "bare")
     assert (
-        "data/math holds math, prepared with another template; choose another --out, or replace it with --force"
+        "data/math holds math, prepared with a different template; choose another --out, or replace it with --force"
         in message
     )
     message = refused("gsm8k", "--source", FIXTURES / "gsm8k", "--out", "data/math")
-    assert "holds math, prepared with another task, source, template;" in message
+    assert "holds math, prepared with a different task, source, template;" in message
     run("math", *source, "--template", "bare", "--force")
     assert json.loads((tmp_path / "data/math/manifest.json").read_text())["template"]["name"] == "bare"
     assert picture.read_bytes() != b"mine"
@@ -234,7 +234,7 @@ def test_train_split_of_nothing_but_evaluation_questions_is_refused(tmp_path):
     row = {"question": "q", "answer": "#### 1"}
     jsonl(tmp_path / "mine" / "train.jsonl", row)
     jsonl(tmp_path / "mine" / "test.jsonl", row)
-    assert "each row of mine/train.jsonl is also in an evaluation" in refused("gsm8k", "--source", "mine")
+    assert "every row of mine/train.jsonl is also in an evaluation set" in refused("gsm8k", "--source", "mine")
 
 
 @pytest.mark.parametrize(
@@ -242,25 +242,25 @@ def test_train_split_of_nothing_but_evaluation_questions_is_refused(tmp_path):
     [
         (
             ("gsm8k", "--source", "nowhere"),
-            "--source: there is no file or folder nowhere; correct it, or give a hub id",
+            "--source: no such file or folder: nowhere; correct it, or give a hub id",
         ),
-        (("gsm8k", "--source", "."), "holds no file that ends in .parquet, .json, .jsonl"),
-        (("gsm8k", "--template", "boxd"), "--template: there is no template boxd (did you mean boxed?)"),
-        (("gsm8k", "--tokenizer", "nowhere"), "--tokenizer: there is no folder nowhere; give the folder of the model"),
-        (("gsm8k", "--tokenizer", "."), "--tokenizer: . holds no tokenizer ("),
-        (("gsm8k", "--against", "nowhere"), "--against: there is no file nowhere; make it with `reinforcepp prepare`"),
-        (("gsm8k", "--against", "."), "--against: there is no file test.parquet; make it with"),
-        (("gsm8k", "--against", __file__), "is no file that `reinforcepp prepare` wrote; make it again"),
-        (("gsm8k", "--max-unusable", "2"), "--max-unusable is 2.0: give a share between 0 and 1"),
-        (("gsm8k", "--seed", "1"), "gsm8k has no use for --seed; leave it out"),
-        (("aime24", "--keep-overlap"), "aime24 is an evaluation without rows to train on: leave out --against and"),
+        (("gsm8k", "--source", "."), "has no file that ends in .parquet, .json, .jsonl"),
+        (("gsm8k", "--template", "boxd"), "--template: no such template: boxd (did you mean boxed?)"),
+        (("gsm8k", "--tokenizer", "nowhere"), "--tokenizer: no such folder: nowhere; give the folder of the model"),
+        (("gsm8k", "--tokenizer", "."), "--tokenizer: . has no tokenizer ("),
+        (("gsm8k", "--against", "nowhere"), "--against: no such file: nowhere; create it with `reinforcepp prepare`"),
+        (("gsm8k", "--against", "."), "--against: no such file: test.parquet; create it with"),
+        (("gsm8k", "--against", __file__), "was not written by `reinforcepp prepare`; prepare it again"),
+        (("gsm8k", "--max-unusable", "2"), "--max-unusable is 2.0: it must be between 0 and 1"),
+        (("gsm8k", "--seed", "1"), "gsm8k does not use --seed; remove it"),
+        (("aime24", "--keep-overlap"), "aime24 is an evaluation set without training rows: remove --against and"),
         (
             ("preferences", "--template", "boxed"),
-            "--template: preferences holds whole chats, which go into no template",
+            "--template: preferences holds whole chats, which need no template",
         ),
         (
             ("arithmetic", "--source", ".", "--keep-overlap"),
-            "arithmetic has no use for --source, --keep-overlap; leave",
+            "arithmetic does not use --source, --keep-overlap; remove",
         ),
     ],
 )
@@ -270,7 +270,7 @@ def test_command_that_cannot_be_meant(arguments, message):
 
 def test_files_of_another_tool_are_no_evaluation(tmp_path):
     datasets.Dataset.from_list([{"extra_info": {"index": 1}}]).to_parquet("test.parquet")
-    assert "is no file that `reinforcepp prepare` wrote" in refused("gsm8k", "--against", "test.parquet")
+    assert "was not written by `reinforcepp prepare`" in refused("gsm8k", "--against", "test.parquet")
 
 
 def test_without_a_network_one_line_says_what_to_do():

@@ -88,13 +88,13 @@ def test_template_of_a_users_own(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("boxd", None, r"there is no template boxd \(did you mean boxed\?\); take one of boxed, .*or a .yaml file"),
-        ("none.yaml", None, r"there is no file .*none.yaml; write it, or take one of boxed"),
-        ("broken.yaml", "user: [", r"is no readable YAML .*; mend it"),
+        ("boxd", None, r"no such template: boxd \(did you mean boxed\?\); use one of boxed, .*or a .yaml file"),
+        ("none.yaml", None, r"no such file: .*none.yaml; write it, or use one of boxed"),
+        ("broken.yaml", "user: [", r"is not valid YAML .*; correct it"),
         ("list.yaml", "[]", r"must have \{question\} in its text `user`"),
-        ("more.yaml", "user: '{question}'\nassistant: a\n", r"must hold the texts `user` and, if wanted, `system`"),
-        ("number.yaml", "user: 3\n", r"must hold the texts"),
-        ("lost.yaml", "user: Answer!\n", r"must have \{question\} in its text `user`, where the question goes"),
+        ("more.yaml", "user: '{question}'\nassistant: a\n", r"must have the texts `user` and optionally `system`"),
+        ("number.yaml", "user: 3\n", r"must have the texts"),
+        ("lost.yaml", "user: Answer!\n", r"must have \{question\} in its text `user`, to be replaced by the question"),
     ],
 )
 def test_template_that_cannot_be_used(tmp_path, name, content, message):
@@ -152,11 +152,11 @@ def test_all_formats_give_the_same_rows_in_order(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("files", "origin", "message"),
     [
-        ([], "nowhere/train.jsonl", "--source: there is no file or folder .*nowhere/train.jsonl; correct it, or"),
-        (["notes.txt"], "", "--source: .* holds no file that ends in .parquet, .json, .jsonl; give the folder that"),
-        (["notes.txt"], "notes.txt", "--source: .*notes.txt holds no file that ends in"),
-        (["dev.jsonl", "extra.jsonl"], "", "gsm8k: .* has no split train, it has dev.jsonl, extra.jsonl; rename"),
-        (["test.jsonl"], "", "gsm8k: .* has no split train, it has test.jsonl"),
+        ([], "nowhere/train.jsonl", "--source: no such file or folder: .*nowhere/train.jsonl; correct it, or"),
+        (["notes.txt"], "", "--source: .* has no file that ends in .parquet, .json, .jsonl; give a folder that"),
+        (["notes.txt"], "notes.txt", "--source: .*notes.txt has no file that ends in"),
+        (["dev.jsonl", "extra.jsonl"], "", "gsm8k: .* has no split train, only dev.jsonl, extra.jsonl; rename"),
+        (["test.jsonl"], "", "gsm8k: .* has no split train, only test.jsonl"),
     ],
 )
 def test_local_source_without_rows_for_us(tmp_path, files, origin, message):
@@ -212,7 +212,9 @@ def test_misspelt_folder_that_looks_like_a_hub_id_is_explained_as_both(monkeypat
         raise FileNotFoundError("Dataset 'downloads/gsm' doesn't exist on the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    message = r"downloads/gsm is no file or folder here, and cannot be loaded from the hub \(Dataset .* doesn't exist"
+    message = (
+        r"downloads/gsm is not a local file or folder, and cannot be loaded from the hub \(Dataset .* doesn't exist"
+    )
     with pytest.raises(ValueError, match=message):
         loading.load(GSM8K, "downloads/gsm")
 

@@ -97,7 +97,7 @@ def invoke(*arguments):
         ("data.val_filez=x", "data.val_filez: unknown key; did you mean data.val_files?"),
         ("data.val_files=nope.parquet", "data.val_files: there is no file nope.parquet"),
         ("data.val_files=[1", "--set data.val_files=[1: while parsing a flow sequence"),
-        ("trainer.n_gpus_per_node=2", "has 1 shards, which takes as many workers; leave both as they were"),
+        ("trainer.n_gpus_per_node=2", "has 1 shards, which need as many workers; leave both unchanged"),
         ("trainer.v1.sampler.sampler_kwargs.stall_deadline_s=x", "could not be converted to Float"),
     ],
 )

@@ -222,7 +222,7 @@ def test_paired_bootstrap_p_agrees_with_its_interval_and_has_bounds():
 
 
 def test_questions_that_do_not_match_are_refused():
-    with pytest.raises(ValueError, match="1 and 3 questions: a pair must hold the same ones"):
+    with pytest.raises(ValueError, match="1 and 3 questions: both must have the same questions"):
         paired_bootstrap(np.zeros(1), np.zeros(3), resamples=10, seed=1)
     with pytest.raises(ValueError):
         majority_at_k([[RIGHT]], [["a"], ["b"]], 1)

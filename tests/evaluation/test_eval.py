@@ -88,12 +88,14 @@ def test_what_a_reader_must_know_is_said(tmp_path):
     lines = [{"question": "q", "acc": 1}, {"question": "q", "acc": None}, {"question": "p", "acc": 1}]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     text = run(file)
-    assert "unknown: the lines name no data_source" in text
-    assert "no maj@k: the lines hold neither pred nor answer" in text and "maj@1" not in text
-    assert "counted as wrong, as their verdict is null: 1 samples" in text
+    assert "unknown: the lines have no data_source" in text
+    assert "no maj@k: the lines have neither pred nor answer" in text and "maj@1" not in text
+    assert "counted as wrong because their verdict is null: 1 samples" in text
     assert "questions have 1 to 2 samples" in text
-    assert "questions agree" not in text
-    assert "mean, pass@2, maj@2: all 2 questions agree" in run(write(tmp_path / "b.jsonl", [[1, 1]] * 2))
+    assert "questions have the same value" not in text
+    assert "mean, pass@2, maj@2: no interval, because all 2 questions have the same value" in run(
+        write(tmp_path / "b.jsonl", [[1, 1]] * 2)
+    )
 
 
 def test_folder_gives_its_newest_dump_or_the_step_asked_for(tmp_path):
@@ -132,7 +134,7 @@ def test_run_folder_leads_to_its_dumps(tmp_path, monkeypatch):
 
 def test_run_without_dumps_says_which_override_makes_them(tmp_path):
     text = refused(make_run(tmp_path / "run"))
-    assert "the run kept no generations" in text
+    assert "the run has no generations" in text
     assert "trainer.test_freq=N or trainer.val_before_train=true" in text and "validation_data_dir" not in text
     text = refused(make_run(tmp_path / "gone", "/nowhere/dumps"))
     assert "trainer.validation_data_dir is /nowhere/dumps, where no STEP.jsonl lies" in text
@@ -157,13 +159,13 @@ def test_several_sources_are_compared_with_the_first(tmp_path):
     assert second["data_sources"]["aime"] == {"questions": 0, "left_out": 1, "metrics": {}}
     text = run(before, same)
     assert f"{same} minus {before}" in text
-    assert "math: left out, as only one of the two has them: 10 questions" in text
-    assert "aime: left out, as only one of the two has them: 1 questions" in text
+    assert "math: left out because only one of the two has them: 10 questions" in text
+    assert "aime: left out because only one of the two has them: 1 questions" in text
 
 
 def test_too_few_questions_are_pointed_out(tmp_path):
     files = [write(tmp_path / name, [[right], [1]]) for name, right in (("a.jsonl", 0), ("b.jsonl", 1))]
-    assert "math: 2 questions are too few for intervals and p to be trusted" in run(*files)
+    assert "math: 2 questions are too few for reliable intervals" in run(*files)
 
 
 def test_metrics_that_only_one_file_has_are_not_compared(tmp_path):
@@ -183,7 +185,7 @@ def test_metrics_that_only_one_file_has_are_not_compared(tmp_path):
             "part of a checkpoint, or several checkpoints; give one, RUN/checkpoints/global_step_N",
         ),
         (["{tmp}/broken"], "config.yaml: not a readable config"),
-        (["{tmp}/list"], "list: the run kept no generations"),
+        (["{tmp}/list"], "list: the run has no generations"),
         (["{tmp}/bad.jsonl"], "bad.jsonl, line 1: not valid JSON"),
         (["{tmp}/a.jsonl", "--step", "3"], "--step chooses from a folder of dumps, and this is a file"),
         (["{tmp}/a.jsonl", "--k", "3"], "math: k=3 refused: 1 of 1 questions have fewer samples (fewest: 2)"),

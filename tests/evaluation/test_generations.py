@@ -144,10 +144,10 @@ def without(key):
         (without("ground_truth"), "no ground_truth, which the first line has"),
         ({**PLAIN, "question": 3}, "question is 3, not text"),
         ({**PLAIN, "data_source": None}, "data_source is None, not text"),
-        ({**PLAIN, "acc": 0.5}, "acc is 0.5: 1 is right, 0 or -1 is wrong, nothing else is known"),
-        ({**PLAIN, "acc": float("nan")}, "acc is nan: 1 is right"),
-        ({**PLAIN, "acc": "yes"}, "acc is 'yes': 1 is right"),
-        ({**PLAIN, "acc": [1]}, r"acc is \[1\]: 1 is right"),
+        ({**PLAIN, "acc": 0.5}, "acc is 0.5: it must be 1 \\(correct\\), or 0 or -1 \\(wrong\\)"),
+        ({**PLAIN, "acc": float("nan")}, "acc is nan: it must be 1"),
+        ({**PLAIN, "acc": "yes"}, "acc is 'yes': it must be 1"),
+        ({**PLAIN, "acc": [1]}, r"acc is \[1\]: it must be 1"),
         ({**PLAIN, "pred": ["2"]}, r"pred is \['2'\], neither text nor a number"),
         ({**PLAIN, "pred": True}, "pred is True, neither text nor a number"),
     ],
@@ -175,7 +175,8 @@ def test_first_line_must_say_enough(tmp_path, line, reason):
 
 
 @pytest.mark.parametrize(
-    ("uid", "reason"), [("a_0_0", "as in a line before"), ("other", "not PROMPT_SESSION_OUTPUT"), (4, "not text")]
+    ("uid", "reason"),
+    [("a_0_0", "the same as in an earlier line"), ("other", "not PROMPT_SESSION_OUTPUT"), (4, "not text")],
 )
 def test_uid_must_be_new_and_of_the_first_lines_form(tmp_path, uid, reason):
     with pytest.raises(ValueError, match=f"line 2: uid is .*{reason}"):
@@ -183,5 +184,5 @@ def test_uid_must_be_new_and_of_the_first_lines_form(tmp_path, uid, reason):
 
 
 def test_empty_file(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.jsonl: no line in it"):
+    with pytest.raises(ValueError, match=r"a\.jsonl: the file is empty"):
         read_generations(write(tmp_path / "a.jsonl", tail="\n\n"))

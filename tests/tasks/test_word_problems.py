@@ -233,4 +233,4 @@ def test_command_closes_with_a_table(tmp_path, few_questions, monkeypatch):
     assert all(text in result.output for text in ("192", "24", "gsm8k format", "math format", "sampled", "seconds"))
     refused = CliRunner().invoke(app, [*command, "--template", "boxed"])
     assert refused.exit_code == 2
-    assert "word_problems has no use for --template; leave it out" in refused.stderr
+    assert "word_problems does not use --template; remove it" in refused.stderr
