@@ -107,7 +107,7 @@ def test_folder_gives_its_newest_dump_or_the_step_asked_for(tmp_path):
     older = run_json(tmp_path / "x.json", tmp_path / "dumps", "--step", 5)
     assert (older["reports"][0]["step"], value(older, "math", "mean")) == (5, 0.5)
     assert "step 5" in run(tmp_path / "dumps", "--step", 5)
-    assert "no dump of step 6; there are 5, 9, 10" in refused(tmp_path / "dumps", "--step", 6)
+    assert "no dump of step 6; available are 5, 9, 10" in refused(tmp_path / "dumps", "--step", 6)
 
 
 def make_run(folder, validation="null"):
