@@ -1,10 +1,13 @@
-"""Guards: a sick run ends, with its reason and before it saves, instead of going on for days.
+"""Guards end a run that goes wrong, with the reason and before it saves, instead of letting it go on for days.
 
-`limits.py` judges the metrics of a step, `weights.py` the weights of a checkpoint, `watch.py` the processes of the run,
-which `parts.py` finds. `options.py` is the config node `guards`.
+`metric_guards.py` checks the metrics of a step, `finite_weights.py` the weights of a checkpoint, and `watchdog.py` the
+processes of the run, which `actors.py` finds.
 """
 
 from __future__ import annotations
+
+END_OF_RUN = "guards: %s; ending the run"
+"""What the watchdog logs before it ends the run; the cause of the failure is read from it."""
 
 
 class GuardError(RuntimeError):

@@ -15,7 +15,7 @@ READERS = 4
 """Shards read at a time; each is mapped, so that what is held of it can be dropped again."""
 
 
-def finite_weights(folder: Path, world_size: int) -> None:
+def check_finite_weights(folder: Path, world_size: int) -> None:
     """Read a model's shards `model_world_size_W_rank_R.pt`, which were just written.
 
     Raises:
@@ -24,15 +24,15 @@ def finite_weights(folder: Path, world_size: int) -> None:
     names = [f"model_world_size_{world_size}_rank_{rank}.pt" for rank in range(world_size)]
     files = [folder / name for name in names]
     with ThreadPoolExecutor(READERS) as pool:
-        for file, bad in zip(files, pool.map(_first_bad, files), strict=True):
-            if bad is not None:
+        for file, name in zip(files, pool.map(_first_non_finite, files), strict=True):
+            if name is not None:
                 raise GuardError(
-                    f"{bad} in {file.name} has NaN or infinite values, so the checkpoint is not kept: resume from the "
+                    f"{name} in {file.name} has NaN or infinite values, so the checkpoint is not kept: resume from the "
                     "one before with a lower learning rate"
                 )
 
 
-def _first_bad(file: Path) -> str | None:
+def _first_non_finite(file: Path) -> str | None:
     state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     tensors = ((name, value.to_local() if isinstance(value, DTensor) else value) for name, value in state.items())
     return next((name for name, value in tensors if not _is_finite(value)), None)

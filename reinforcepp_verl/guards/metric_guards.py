@@ -15,8 +15,8 @@ from reinforcepp_verl.guards import GuardError
 logger = logging.getLogger(f"verl.{__name__}")
 
 # verl takes the mean over a step's updates, so that one of them makes it NaN or infinite.
-UPDATE = "actor/grad_norm"
-FINITE = (UPDATE, "actor/loss", "critic/grad_norm", "critic/loss")
+GRAD_NORM = "actor/grad_norm"
+FINITE_METRICS = (GRAD_NORM, "actor/loss", "critic/grad_norm", "critic/loss")
 SCORES, ADVANTAGES = "critic/score", "critic/advantages"
 
 
@@ -27,16 +27,16 @@ class Limit:
     option: str
     metric: str
     remedy: str
-    is_floor: bool = False
+    is_lower_bound: bool = False
     always_reported: bool = True
 
-    def is_passed(self, limit: float, value: float) -> bool:
+    def is_exceeded(self, limit: float, value: float) -> bool:
         """Return True if `value` is beyond `limit`."""
-        return not (value >= limit if self.is_floor else value <= limit)
+        return not (value >= limit if self.is_lower_bound else value <= limit)
 
     def describe(self, limit: float, value: float) -> str:
         """Say that `value` is beyond `limit`."""
-        side = "below" if self.is_floor else "above"
+        side = "below" if self.is_lower_bound else "above"
         return f"{self.metric} is {value:.4g}, {side} {keys.GUARDS}.{self.option}={limit:g}"
 
 
@@ -44,7 +44,10 @@ LIMITS = (
     Limit("max_kl", "reinforcepp/kl", "raise the coefficient of the KL, or lower the learning rate"),
     Limit("max_update_kl", "actor/ppo_kl", "lower the learning rate, or make fewer updates a step"),
     Limit(
-        "min_entropy", "actor/entropy", "the policy collapses: raise clip_ratio_high or entropy_coeff", is_floor=True
+        "min_entropy",
+        "actor/entropy",
+        "the policy collapses: raise clip_ratio_high or entropy_coeff",
+        is_lower_bound=True,
     ),
     Limit("max_entropy", "actor/entropy", "the policy dissolves: lower the learning rate or entropy_coeff"),
     Limit(
@@ -56,40 +59,44 @@ LIMITS = (
 )
 
 
-class Guards:
-    """Judges a run, step by step; the trainer calls it at two places of each step.
+class MetricGuards:
+    """Checks the metrics of each step; the trainer calls it at two places.
 
     `after_update`, right behind the updates of a step: raises before anything of the step is saved. `after_step`, when
-    all metrics are there; a step that it condemns is logged first, and then `verdict` raises. What `after_step` judges
+    all metrics are there; the step is logged first, and then `raise_if_tripped` raises. What `after_step` finds
     leaves the weights as they were, so a checkpoint of that step is sound.
     """
 
     def __init__(self, options: GuardOptions) -> None:
         self.options = options
         self._limits = {limit: value for limit in LIMITS if (value := getattr(options, limit.option)) is not None}
-        self._beyond = dict.fromkeys(self._limits, 0)
-        self._skipped_in_a_row = 0
-        self._silent_in_a_row = self._silent_now = 0
+        self._steps_beyond = dict.fromkeys(self._limits, 0)
+        self._skipped_updates = 0
+        self._steps_without_signal = self._counted_with_this_step = 0
 
     def after_update(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Judge the updates and the policy, and return what to add to the metrics.
+        """Check the updates and the policy, and return what to add to the metrics.
 
         `guards/skipped_updates` is 1 for a step in which verl skipped an update or the loss was not finite, else 0.
 
         Raises:
             GuardError: too many such steps in a row, or too many beyond a limit
         """
-        bad = [f"{name} is {metrics[name]}" for name in FINITE if name in metrics and not math.isfinite(metrics[name])]
-        self._skipped_in_a_row = self._skipped_in_a_row + 1 if bad else 0
+        bad = [
+            f"{name} is {metrics[name]}"
+            for name in FINITE_METRICS
+            if name in metrics and not math.isfinite(metrics[name])
+        ]
+        self._skipped_updates = self._skipped_updates + 1 if bad else 0
         if bad:
-            self._warn_or_stop(
-                self._skipped_in_a_row,
+            self._warn_or_raise(
+                self._skipped_updates,
                 self.options.max_skipped_updates,
                 f"{bad[0]} ({keys.GUARDS}.max_skipped_updates={self.options.max_skipped_updates})",
                 "verl skipped an update; look at the rewards and log-probabilities, or lower the learning rate",
             )
         for limit in self._limits:
-            self._judge(limit, metrics)
+            self._check_limit(limit, metrics)
         return {"guards/skipped_updates": float(bool(bad))}
 
     def after_step(self, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -97,20 +104,20 @@ class Guards:
 
         A second call for the same step gives the same.
         """
-        silent = _constant(metrics, SCORES) or (_constant(metrics, ADVANTAGES) and metrics[f"{ADVANTAGES}/max"] == 0)
-        self._silent_now = self._silent_in_a_row + 1 if silent else 0
-        return {"guards/steps_without_signal": float(self._silent_now)}
+        no_signal = _constant(metrics, SCORES) or (_constant(metrics, ADVANTAGES) and metrics[f"{ADVANTAGES}/max"] == 0)
+        self._counted_with_this_step = self._steps_without_signal + 1 if no_signal else 0
+        return {"guards/steps_without_signal": float(self._counted_with_this_step)}
 
-    def verdict(self) -> None:
-        """End the run if the step that is now recorded was one too many.
+    def raise_if_tripped(self) -> None:
+        """End the run if the step that is now logged was one too many.
 
         Raises:
             GuardError: there was no signal for `no_signal_steps` steps
         """
-        self._silent_in_a_row = self._silent_now
-        if self._silent_in_a_row:
-            self._warn_or_stop(
-                self._silent_in_a_row,
+        self._steps_without_signal = self._counted_with_this_step
+        if self._steps_without_signal:
+            self._warn_or_raise(
+                self._steps_without_signal,
                 self.options.no_signal_steps,
                 f"all answers score alike, or no advantage differs from 0 ({keys.GUARDS}.no_signal_steps="
                 f"{self.options.no_signal_steps})",
@@ -118,28 +125,28 @@ class Guards:
                 f"rollout.n, or filter such groups ({keys.FILTER_GROUPS})",
             )
 
-    def _judge(self, limit: Limit, metrics: Mapping[str, float]) -> None:
+    def _check_limit(self, limit: Limit, metrics: Mapping[str, float]) -> None:
         allowed = self._limits[limit]
         if limit.metric not in metrics:
             # Without an update, as in a warm-up of the critic, there is less to report.
-            if limit.always_reported and UPDATE in metrics:
+            if limit.always_reported and GRAD_NORM in metrics:
                 raise GuardError(
                     f"{keys.GUARDS}.{limit.option} is {allowed:g}, but the step reports no {limit.metric}; "
                     f"set {keys.GUARDS}.{limit.option}=null"
                 )
             return
         value = metrics[limit.metric]
-        self._beyond[limit] = self._beyond[limit] + 1 if limit.is_passed(allowed, value) else 0
-        if self._beyond[limit]:
-            self._warn_or_stop(
-                self._beyond[limit],
+        self._steps_beyond[limit] = self._steps_beyond[limit] + 1 if limit.is_exceeded(allowed, value) else 0
+        if self._steps_beyond[limit]:
+            self._warn_or_raise(
+                self._steps_beyond[limit],
                 self.options.patience,
                 f"{limit.describe(allowed, value)} ({keys.GUARDS}.patience={self.options.patience})",
                 limit.remedy,
             )
 
     @staticmethod
-    def _warn_or_stop(steps: int, allowed: int | None, finding: str, remedy: str) -> None:
+    def _warn_or_raise(steps: int, allowed: int | None, finding: str, remedy: str) -> None:
         if allowed is not None and steps >= allowed:
             raise GuardError(f"for {steps} steps in a row {finding}; {remedy}")
         if steps == 1:

@@ -1,4 +1,4 @@
-"""What we call the parts of a run, and how verl, Ray and the TransferQueue name their actors."""
+"""The roles of the actors of a run, and how verl, Ray and the TransferQueue name them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 ENGINE, CONTROLLER, STORAGE_UNIT = "vLLM engine", "TransferQueue controller", "TransferQueue storage unit"
 REWARD_WORKER, AGENT_LOOP_WORKER, FSDP_WORKER, TRAINER = "reward worker", "agent loop worker", "FSDP worker", "trainer"
-TITLES = {
+ROLES = {
     ENGINE: re.compile(r"vllm_server_"),
     CONTROLLER: re.compile(r"TransferQueueController"),
     STORAGE_UNIT: re.compile(r"TransferQueueStorageUnit#\d+"),
@@ -18,6 +18,6 @@ TITLES = {
 }
 
 
-def title_of(actor: str) -> str | None:
-    """Return what we call an actor of this name; None for one that is not verl's."""
-    return next((title for title, pattern in TITLES.items() if pattern.search(actor)), None)
+def role_of(actor: str) -> str | None:
+    """Return the role of an actor of this name; None for one that is not verl's."""
+    return next((role for role, pattern in ROLES.items() if pattern.search(actor)), None)

@@ -25,7 +25,7 @@ from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.guards.finite_weights import finite_weights
+from reinforcepp_verl.guards.finite_weights import check_finite_weights
 from reinforcepp_verl.integration import optimizer_settings
 
 if TYPE_CHECKING:
@@ -108,18 +108,18 @@ class SavingTrainer(Base):
         """Complete the step whose metrics are recorded."""
         if self._staged is not None:
             self._commit()
-        self.condemn()
+        self.raise_if_tripped()
         # Asked in the validation of a step that is saved already, it need not do another one.
         saved = self._committed_step == self.global_steps < self.total_training_steps
         if self._stopping or (saved and self._stop_requested()):
             self._end_loop()
 
-    def judge(self, metrics: dict[str, Any]) -> dict[str, Any]:
+    def extra_metrics(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Return what to add to the metrics of a whole step."""
         return {}
 
-    def condemn(self) -> None:
-        """Raise if the step that was just recorded is to be the last one."""
+    def raise_if_tripped(self) -> None:
+        """Raise if a guard has tripped in the step that was just logged."""
 
     def save_state(self) -> dict[str, Any]:
         """Return what else belongs into a checkpoint, as JSON takes it."""
@@ -232,7 +232,7 @@ class SavingTrainer(Base):
         self._compute_metrics(self._batch, record, dict(self.timing_raw), global_steps=self.global_steps, epoch=epoch)
         self._rollout_moe_lb_metrics_accumulator = counted
         record.pop(NOT_A_METRIC, None)
-        record.update(self.judge(record))
+        record.update(self.extra_metrics(record))
         content = {"step": self.global_steps, "data": record}
         (folder / store.METRICS).write_bytes(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
 
@@ -254,7 +254,7 @@ def _check_shards(folder: Path, workers: int) -> None:
             f"{folder} holds {found} of {workers} shards: checkpoints must lie on a file system that all nodes share; "
             "set runs_dir to one"
         )
-    finite_weights(folder, workers)
+    check_finite_weights(folder, workers)
 
 
 def _refuse_cut_off_line(tracker: Path) -> None:
@@ -274,7 +274,7 @@ class Recorder:
     def log(self, data: dict[str, Any], step: int) -> None:
         """Record the metrics of a step, or of a validation alone."""
         if OF_A_STEP in data:
-            data = {**data, **self._trainer.judge(data)}
+            data = {**data, **self._trainer.extra_metrics(data)}
         self._tracking.log(data=data, step=step)
         if (attempt := self._trainer.attempt) is not None and attempt.tracker.is_file():
             _refuse_cut_off_line(attempt.tracker)

@@ -13,14 +13,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from transfer_queue import KVBatchMeta
+from verl.trainer import ppo
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
+from reinforcepp_verl import integration
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.sampler_options import SamplerOptions
-from reinforcepp_verl.guards.watchdog import Watch
+from reinforcepp_verl.guards.watchdog import Watchdog
 from reinforcepp_verl.integration.reward_errors import RewardWatch, reported
 
-# Longer than any pause between two looks for the same batch, shorter than a training step that matters.
+TRAINING_PACKAGES = (ppo, integration)
+"""Where the code of the training loop is."""
+# Longer than any pause between two polls for the same batch, shorter than a training step that matters.
 PAUSE_S = 5.0
 
 
@@ -36,37 +40,37 @@ class _Deadline(ReplayBuffer):
     """Raises when the set of finished rollouts has not changed for too long."""
 
     stall_deadline_s: float
-    watch: Watch | None = None
-    """Knows which parts of the run are silent; None until the buffer is built."""
+    watchdog: Watchdog
     _last_progress: tuple | None = None
     _last_progress_at = 0.0
-    _last_look_at = 0.0
+    _last_poll_at = 0.0
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
         self._check_progress(partition_id)
-        return super()._wait_for_next_poll(partition_id, last_debug_time)
+        with self.watchdog.waiting_for_rollouts():
+            return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _check_progress(self, partition_id: str) -> None:
-        pending, running, finished, failed = (len(keys[partition_id]) for keys in self._keys_by_status())
+        pending, running, finished, failed = (len(groups[partition_id]) for groups in self._groups_by_status())
         progress = (partition_id, len(self.partitions[partition_id]), finished, failed)
         now = time.monotonic()
-        # Between two batches nobody looks, and a training step must not count as waiting.
-        looked_lately = now - self._last_look_at < PAUSE_S + self.poll_interval
-        self._last_look_at = now
-        if progress != self._last_progress or not looked_lately:
+        # Between two batches nobody polls, and a training step must not count as waiting.
+        polled_lately = now - self._last_poll_at < PAUSE_S + self.poll_interval
+        self._last_poll_at = now
+        if progress != self._last_progress or not polled_lately:
             self._last_progress, self._last_progress_at = progress, now
         elif now - self._last_progress_at > self.stall_deadline_s:
             raise StalledRolloutError(
                 f"no rollout has finished for {self.stall_deadline_s:.0f} s "
                 f"({keys.STALL_DEADLINE_S}): {pending} groups pending, {running} running. "
-                f"{self._suspects()}"
+                f"{self._possible_reason()}"
             )
 
-    def _suspects(self) -> str:
-        silent = self.watch.silent() if self.watch is not None else []
-        return "; ".join(silent) or "every part of the run answers: rollouts or the reward function take too long"
+    def _possible_reason(self) -> str:
+        unresponsive = "; ".join(self.watchdog.unresponsive())
+        return unresponsive or "every process of the run answers: rollouts or the reward function take too long"
 
-    def _keys_by_status(self) -> tuple[dict[str, set], ...]:
+    def _groups_by_status(self) -> tuple[dict[str, set], ...]:
         return self.pending_keys, self.running_keys, self.finished_keys, self.failure_keys
 
 
@@ -127,7 +131,7 @@ class SyncReplayBuffer(WatchedReplayBuffer):
     def _check_failures(self, partition_id: str) -> None:
         """verl trains on what is left of a failed group and says so nowhere; its async modes replace such groups."""
         failed = len(self.failure_keys[partition_id])
-        groups = sum(len(keys[partition_id]) for keys in self._keys_by_status())
+        groups = sum(len(uids[partition_id]) for uids in self._groups_by_status())
         if not self.sync_refill_failed_groups and failed > self.max_failed_fraction * groups:
             raise FailedRolloutError(
                 f"{failed} of {groups} prompt groups failed in a rollout or in the reward function "
@@ -160,7 +164,7 @@ def ReinforceppReplayBuffer(*, trainer_mode: str, sampler_kwargs: DictConfig, **
     buffer.stall_deadline_s = options.stall_deadline_s
     if isinstance(buffer, SyncReplayBuffer):
         buffer.max_failed_fraction = options.max_failed_fraction
-    # verl builds the buffer in the trainer's process, which is where a watch must be that ends the run.
-    buffer.watch = Watch(options.hang_deadline_s, options.step_deadline_s)
-    buffer.watch.start()
+    # verl builds the buffer in the trainer's process, which is the one that the watchdog has to end.
+    buffer.watchdog = Watchdog(options.hang_deadline_s, options.step_deadline_s, TRAINING_PACKAGES)
+    buffer.watchdog.start()
     return buffer

@@ -23,7 +23,7 @@ from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
-from reinforcepp_verl.guards.metric_guards import Guards
+from reinforcepp_verl.guards.metric_guards import MetricGuards
 from reinforcepp_verl.integration import batch_context as steps
 from reinforcepp_verl.integration.adapters import ESTIMATORS
 from reinforcepp_verl.integration.batch_context import UndilutedKL, measure, non_finite_rows
@@ -46,7 +46,7 @@ class ReinforceppTrainer(SavingTrainer):
         self.options: ReinforceppOptions = read_options(OmegaConf.select(config, keys.REINFORCEPP))
         self.ours = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
-        self.guards = Guards(read_guards(config))
+        self.guards = MetricGuards(read_guards(config))
         self.reward_watch = RewardWatch(read_reward_errors(config))
         self.validation_watch = RewardWatch(self.reward_watch.options)
         super().__init__(config)
@@ -68,11 +68,11 @@ class ReinforceppTrainer(SavingTrainer):
         metrics.update(self.guards.after_update(metrics))
         return batch
 
-    def judge(self, metrics: dict[str, Any]) -> dict[str, Any]:
+    def extra_metrics(self, metrics: dict[str, Any]) -> dict[str, Any]:
         return self.guards.after_step(metrics)
 
-    def condemn(self) -> None:
-        self.guards.verdict()
+    def raise_if_tripped(self) -> None:
+        self.guards.raise_if_tripped()
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         from reinforcepp_verl.integration.replay_buffer import (

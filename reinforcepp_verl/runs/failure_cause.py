@@ -1,4 +1,4 @@
-"""Say in a line or two why a run failed, and which part of it: a guard's verdict, a note of the worker, or the log."""
+"""Say in a line or two why a run failed, and in which process: from the watchdog, the training process or the log."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import shutil
 from pathlib import Path
 
 from reinforcepp_verl.common.run_folder import Attempt
-from reinforcepp_verl.guards.process_names import ENGINE, TRAINER, title_of
+from reinforcepp_verl.guards import END_OF_RUN
+from reinforcepp_verl.guards.process_names import ENGINE, TRAINER, role_of
 
 LINES_SHOWN = 2
 LINE_LENGTH = 400
 TAIL_BYTES = 400_000
 FULL_BELOW_BYTES = 1 << 20
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-WATCH_VERDICT = re.compile(r"guards: (?P<what>.+); ending the run")
+WATCHDOG_MESSAGE = re.compile(re.escape(END_OF_RUN).replace("%s", "(?P<problem>.+)"))
 PID = re.compile(r"\bpid[ :=]+(\d+)")
 # How Ray tells of a dead actor: a key a line.
 DEAD_ACTOR = re.compile(
     r"class_name: (?P<kind>.*)\n\s*actor_id: .*\n\s*pid: (?P<pid>\d+)(?:\n\s*name: (?P<name>.*))?"
     r"(?:\n\s*namespace: .*)?(?:\n\s*ip: (?P<address>\S+))?"
 )
-SPEAKER = re.compile(r"^\([^)\n]*pid=\d+[^)\n]*\) ", re.MULTILINE)
+RAY_PREFIX = re.compile(r"^\([^)\n]*pid=\d+[^)\n]*\) ", re.MULTILINE)
 ENGINE_DEATH = re.compile(r"EngineDeadError|engine core exited unexpectedly")
 SERVER_OF_DEAD_ENGINE = re.compile(
     rf"^\(vLLMHttpServer pid=(?P<pid>\d+)(?:, ip=(?P<address>[^)\n]*))?\) .*(?:{ENGINE_DEATH.pattern})", re.MULTILINE
 )
-SECOND_HAND = re.compile(r"ActorDied|ActorUnavailable|RayActorError|StalledRollout|FailedRollout|EngineDead")
+SECONDARY_ERROR = re.compile(r"ActorDied|ActorUnavailable|RayActorError|StalledRollout|FailedRollout|EngineDead")
 ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
 
 
 def explain(attempt: Attempt, exit_code: int) -> str:
-    """Return the cause, at most `LINES_SHOWN` lines: what happened, and what the part said last that it happened to."""
+    """Return the cause, at most `LINES_SHOWN` lines: what happened, and the last output of the process concerned."""
     note = attempt.failure.read_text(encoding="utf-8").strip() if attempt.failure.exists() else ""
     log = _tail(attempt.log)
     if shutil.disk_usage(attempt.path).free < FULL_BELOW_BYTES:
@@ -39,9 +40,9 @@ def explain(attempt: Attempt, exit_code: int) -> str:
         return _cut(
             f"no space is left on the disk of {attempt.path}: make room, then resume\n{note or _last_error(log) or ''}"
         )
-    if part := _culprit(note, log):
-        return _with_last_words(part, log)
-    if _second_hand(note) and (death := ENGINE_DEATH.search(log)):
+    if failed := _failed_process(note, log):
+        return _with_last_words(failed, log)
+    if _is_secondary(note) and (death := ENGINE_DEATH.search(log)):
         return f"the vLLM engine died during the run ({death[0]})"
     if "FailedRolloutError" in note:
         note += f"\n{_last_error(log, other_than='FailedRolloutError') or ''}"
@@ -50,13 +51,13 @@ def explain(attempt: Attempt, exit_code: int) -> str:
     return _cut(note)
 
 
-def _culprit(note: str, log: str) -> str | None:
-    """Say which part of the run broke and how; None if that is not what happened."""
-    if verdict := WATCH_VERDICT.search(log):
-        return verdict["what"]
-    if not _second_hand(note):
+def _failed_process(note: str, log: str) -> str | None:
+    """Say which process of the run failed and how; None if that is not what happened."""
+    if found := WATCHDOG_MESSAGE.search(log):
+        return found["problem"]
+    if not _is_secondary(note):
         return None
-    if dead := _dead_part(f"{note}\n{SPEAKER.sub('', log)}"):
+    if dead := _dead_actor(f"{note}\n{RAY_PREFIX.sub('', log)}"):
         return dead
     if server := SERVER_OF_DEAD_ENGINE.search(log):
         where = f" on {server['address']}" if server["address"] else ""
@@ -79,15 +80,15 @@ def _with_last_words(what: str, log: str) -> str:
     return _cut(f"{what}\nits log last said: {words}" if words else f"{what}\nits log says nothing")
 
 
-def _dead_part(text: str) -> str | None:
+def _dead_actor(text: str) -> str | None:
     """Return the first actor of verl's that Ray reports dead; the trainer only if no other is."""
-    reports = [(title_of(found["name"] or found["kind"]), found) for found in DEAD_ACTOR.finditer(text)]
-    told = sorted(((title == TRAINER, title, found) for title, found in reports if title), key=lambda report: report[0])
+    reports = [(role_of(found["name"] or found["kind"]), found) for found in DEAD_ACTOR.finditer(text)]
+    told = sorted(((role == TRAINER, role, found) for role, found in reports if role), key=lambda report: report[0])
     if not told:
         return None
-    _, title, found = told[0]
+    _, role, found = told[0]
     where = f" on {found['address']}" if found["address"] else ""
-    return " ".join(filter(None, [title, found["name"], f"(pid {found['pid']}{where}) died during the run"]))
+    return " ".join(filter(None, [role, found["name"], f"(pid {found['pid']}{where}) died during the run"]))
 
 
 def _cut(text: str) -> str:
@@ -102,9 +103,9 @@ def _tail(log: Path) -> str:
         return ANSI.sub("", stream.read().decode("utf-8", errors="replace"))
 
 
-def _second_hand(note: str) -> bool:
+def _is_secondary(note: str) -> bool:
     """Whether the note tells only that somebody else failed: engines also die because the run ends."""
-    return not note or SECOND_HAND.search(note) is not None
+    return not note or SECONDARY_ERROR.search(note) is not None
 
 
 def _last_error(log: str, other_than: str | None = None) -> str | None:

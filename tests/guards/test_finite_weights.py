@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from reinforcepp_verl.guards import GuardError
-from reinforcepp_verl.guards.finite_weights import finite_weights
+from reinforcepp_verl.guards.finite_weights import check_finite_weights
 
 RANKS = 2
 SICK = "model.layers.1.mlp.down_proj.weight"
@@ -42,27 +42,27 @@ def save(folder, value):
 
 def test_finite_shards_pass(tmp_path):
     save(tmp_path, 0.5)
-    finite_weights(tmp_path, RANKS)
+    check_finite_weights(tmp_path, RANKS)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_the_first_bad_parameter_and_its_shard_are_named(tmp_path, value):
     save(tmp_path, value)
     with pytest.raises(GuardError, match=rf"{SICK} in model_world_size_2_rank_1\.pt has NaN or infinite values"):
-        finite_weights(tmp_path, RANKS)
+        check_finite_weights(tmp_path, RANKS)
 
 
 def test_plain_tensors_such_as_those_of_an_adapter_alone_are_read_too(tmp_path):
     file = tmp_path / "model_world_size_1_rank_0.pt"
     adapter = {f"base_model.model.q_proj.lora_{part}.default.weight": torch.zeros(2, 4) for part in "AB"}
     torch.save(adapter, file)
-    finite_weights(tmp_path, 1)
+    check_finite_weights(tmp_path, 1)
     adapter["base_model.model.q_proj.lora_B.default.weight"][0, 0] = torch.nan
     torch.save(adapter, file)
     with pytest.raises(GuardError, match="lora_B"):
-        finite_weights(tmp_path, 1)
+        check_finite_weights(tmp_path, 1)
 
 
 def test_a_missing_shard_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="rank_0"):
-        finite_weights(tmp_path, 1)
+        check_finite_weights(tmp_path, 1)

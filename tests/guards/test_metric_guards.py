@@ -1,4 +1,4 @@
-"""Guards over metrics: what is counted, what only warns, and when a run ends."""
+"""MetricGuards over metrics: what is counted, what only warns, and when a run ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.guards import GuardError
-from reinforcepp_verl.guards.metric_guards import Guards
+from reinforcepp_verl.guards.metric_guards import MetricGuards
 
 NAN, INFINITE = math.nan, math.inf
 FINE = {"actor/grad_norm": 0.3, "actor/loss": -0.1, "actor/entropy": 1.0, "training/rollout_probs_diff_mean": 1e-4}
@@ -24,25 +24,25 @@ def warnings_are_seen(caplog):
 
 
 def guards(**options):
-    return Guards(GuardOptions(**options))
+    return MetricGuards(GuardOptions(**options))
 
 
 @pytest.mark.parametrize("sick", [{"actor/grad_norm": NAN}, {"actor/loss": INFINITE}, {"critic/grad_norm": -INFINITE}])
 def test_a_skipped_update_is_counted_and_warned_of(sick, caplog):
-    watched = guards()
-    assert watched.after_update(FINE | sick) == {"guards/skipped_updates": 1.0}
+    metric_guards = guards()
+    assert metric_guards.after_update(FINE | sick) == {"guards/skipped_updates": 1.0}
     assert next(iter(sick)) in caplog.text and "guards.max_skipped_updates=3" in caplog.text
-    assert watched.after_update(FINE) == {"guards/skipped_updates": 0.0}
+    assert metric_guards.after_update(FINE) == {"guards/skipped_updates": 0.0}
 
 
 def test_only_skipped_updates_in_a_row_end_the_run():
-    watched = guards(max_skipped_updates=2)
+    metric_guards = guards(max_skipped_updates=2)
     for metrics in (FINE | {"actor/grad_norm": NAN}, FINE, FINE | {"actor/grad_norm": NAN}):
-        watched.after_update(metrics)
+        metric_guards.after_update(metrics)
     with pytest.raises(
         GuardError, match="for 2 steps in a row actor/grad_norm is nan.*max_skipped_updates=2.*learning"
     ):
-        watched.after_update(FINE | {"actor/grad_norm": NAN})
+        metric_guards.after_update(FINE | {"actor/grad_norm": NAN})
 
 
 def test_a_step_of_critic_warm_up_has_no_update_and_is_fine():
@@ -61,13 +61,13 @@ def test_a_step_of_critic_warm_up_has_no_update_and_is_fine():
     ],
 )
 def test_a_limit_warns_first_and_ends_the_run_when_patience_is_over(options, metric, fine, beyond, caplog):
-    watched = guards(patience=3, **options)
+    metric_guards = guards(patience=3, **options)
     for value in (fine, beyond, beyond, fine, beyond, beyond):
-        watched.after_update(FINE | {metric: value})
+        metric_guards.after_update(FINE | {metric: value})
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     option = next(iter(options), "max_logprob_gap")
     with pytest.raises(GuardError, match=rf"for 3 steps in a row {metric} is .* guards\.{option}=.*patience=3"):
-        watched.after_update(FINE | {metric: beyond})
+        metric_guards.after_update(FINE | {metric: beyond})
 
 
 def test_a_limit_without_its_metric_is_refused_and_the_gap_needs_none():
@@ -90,28 +90,28 @@ SIGNAL = step([0.0, 1.0], [-1.0, 1.0])
 
 
 @pytest.mark.parametrize(
-    "silent",
+    "no_signal",
     [step([1.0, 1.0], [0.0, 0.0]), step([1.0, 1.0], [-0.1, 0.1]), step([0.0, 1.0], [0.0, 0.0])],
     ids=["all solved", "only the KL differs", "each group alike"],
 )
-def test_steps_without_a_signal_end_the_run_behind_their_record(silent):
-    watched = guards(no_signal_steps=2)
+def test_steps_without_a_signal_end_the_run_behind_their_record(no_signal):
+    metric_guards = guards(no_signal_steps=2)
     counts = []
-    for metrics in (silent, SIGNAL, silent):
-        watched.after_step(metrics)  # verl's metrics are computed twice for a step that is validated
-        counts.append(watched.after_step(metrics)["guards/steps_without_signal"])
-        watched.verdict()
+    for metrics in (no_signal, SIGNAL, no_signal):
+        metric_guards.after_step(metrics)  # verl's metrics are computed twice for a step that is validated
+        counts.append(metric_guards.after_step(metrics)["guards/steps_without_signal"])
+        metric_guards.raise_if_tripped()
     assert counts == [1.0, 0.0, 1.0]
-    assert watched.after_step(silent) == {"guards/steps_without_signal": 2.0}
+    assert metric_guards.after_step(no_signal) == {"guards/steps_without_signal": 2.0}
     with pytest.raises(GuardError, match=r"for 2 steps in a row all answers .*no_signal_steps=2.*filter_groups"):
-        watched.verdict()
+        metric_guards.raise_if_tripped()
 
 
 def test_without_an_end_the_steps_are_only_counted():
-    watched = guards(no_signal_steps=None)
+    metric_guards = guards(no_signal_steps=None)
     for _ in range(100):
-        metrics = watched.after_step(step([1.0], [0.0]))
-        watched.verdict()
+        metrics = metric_guards.after_step(step([1.0], [0.0]))
+        metric_guards.raise_if_tripped()
     assert metrics == {"guards/steps_without_signal": 100.0}
 
 

@@ -1,4 +1,4 @@
-"""The watch over the parts of a run, on real Ray actors with the parts' names: dead, asked to end, hung, just busy."""
+"""The watchdog, on real Ray actors with the names of verl's: dead, asked to end, hung, just busy."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from collections.abc import Callable
 import pytest
 import ray
 
+from reinforcepp_verl import guards
 from reinforcepp_verl.guards import watchdog
-from reinforcepp_verl.guards.actors import find_parts
-from reinforcepp_verl.guards.process_names import TITLES, title_of
-from reinforcepp_verl.guards.watchdog import Watch, training_place
+from reinforcepp_verl.guards.actors import find_actors
+from reinforcepp_verl.guards.process_names import ROLES, role_of
+from reinforcepp_verl.guards.watchdog import Watchdog, training_loop_position
 
 DEADLINE_S = 1.0
 LONG_S = 30.0
@@ -62,13 +63,13 @@ def cluster():
 
 
 @pytest.fixture
-def watched():
-    return Watch(DEADLINE_S, None)
+def dog():
+    return Watchdog(DEADLINE_S, None, ())
 
 
 @pytest.fixture
 def start():
-    """Return a function that starts an actor under a part's name; all are ended after the test."""
+    """Return a function that starts an actor under a name of verl's; all are ended after the test."""
     started = []
 
     def start_actor(name, actor=Worker, namespace=None):
@@ -96,110 +97,123 @@ def pid_of(handle):
     return ray.get(handle.pid.remote())
 
 
-def test_a_part_that_was_asked_to_end_is_no_trouble(watched, start):
+def test_an_actor_that_was_asked_to_end_is_no_problem(dog, start):
     handle = start("reward_loop_worker_1")
-    assert watched.look() is None
+    assert dog.check() is None
     ray.kill(handle)
     time.sleep(1)
-    assert watched.look() is None
+    assert dog.check() is None
 
 
-def test_a_stopped_data_plane_is_told_from_one_that_answers(watched, start):
+def test_a_stopped_data_plane_is_told_from_one_that_answers(dog, start):
     pid = pid_of(start("TransferQueueController", namespace="transfer_queue"))
-    wait_until(lambda: watched.look() or watched._conversations, 5)
-    assert wait_until(watched.look, 2 * DEADLINE_S) is None
+    wait_until(lambda: dog.check() or dog._health_checks, 5)
+    assert wait_until(dog.check, 2 * DEADLINE_S) is None
     os.kill(pid, signal.SIGSTOP)
-    trouble = wait_until(watched.look, LONG_S)
+    problem = wait_until(dog.check, LONG_S)
     os.kill(pid, signal.SIGCONT)
-    assert trouble.startswith(f"TransferQueue controller TransferQueueController (pid {pid} on ")
-    assert "hangs: no answer for" in trouble and "guards.hang_deadline_s" in trouble
+    assert problem.startswith(f"TransferQueue controller TransferQueueController (pid {pid} on ")
+    assert "hangs: no answer for" in problem and "guards.hang_deadline_s" in problem
 
 
-def test_work_is_no_hang(watched, start):
+def test_work_is_no_hang(dog, start):
     """A blocked event loop, and more calls than an actor takes at a time."""
     blocked, loaded = start("agent_loop_worker_0_ab"), start("reward_loop_worker_0")
-    assert wait_until(watched.look, DEADLINE_S) is None
+    assert wait_until(dog.check, DEADLINE_S) is None
     blocked.block.remote(4 * DEADLINE_S)
     calls = [loaded.slow.remote(4 * DEADLINE_S) for _ in range(1500)]
-    assert wait_until(watched.look, 3 * DEADLINE_S) is None
-    assert watched.silent() == []
+    assert wait_until(dog.check, 3 * DEADLINE_S) is None
+    assert dog.unresponsive() == []
     ray.get(calls)
 
 
-def test_an_engine_may_take_its_time_to_load_and_then_must_answer(watched, start, monkeypatch):
+def test_an_engine_may_take_its_time_to_load_and_then_must_answer(dog, start, monkeypatch):
     server = start("vllm_server_0_0", Server)
-    assert wait_until(watched.look, 2 * DEADLINE_S) is None
+    assert wait_until(dog.check, 2 * DEADLINE_S) is None
     ray.get(server.load.remote())
-    assert wait_until(watched.look, 2 * DEADLINE_S) is None
+    assert wait_until(dog.check, 2 * DEADLINE_S) is None
     ray.get(server.become.remote("hung"))
-    assert "vLLM engine vllm_server_0_0 (pid" in (trouble := wait_until(watched.look, LONG_S)) and "hangs" in trouble
-    monkeypatch.setattr(watchdog, "SILENT_S", DEADLINE_S)
-    assert ["vLLM engine vllm_server_0_0 (pid" in silent for silent in watched.silent()] == [True]
+    assert "vLLM engine vllm_server_0_0 (pid" in (problem := wait_until(dog.check, LONG_S)) and "hangs" in problem
+    monkeypatch.setattr(watchdog, "UNRESPONSIVE_S", DEADLINE_S)
+    assert ["vLLM engine vllm_server_0_0 (pid" in described for described in dog.unresponsive()] == [True]
 
 
-def test_a_dead_engine_is_told_by_its_server(watched, start):
+def test_a_dead_engine_is_told_by_its_server(dog, start):
     server = start("vllm_server_0_1", Server)
     ray.get(server.load.remote())
     ray.get(server.become.remote("dead"))
-    trouble = wait_until(watched.look, LONG_S)
-    assert trouble.startswith("vLLM engine vllm_server_0_1 (pid ") and trouble.endswith(" died: EngineDeadError")
+    problem = wait_until(dog.check, LONG_S)
+    assert problem.startswith("vLLM engine vllm_server_0_1 (pid ") and problem.endswith(" died: EngineDeadError")
 
 
-def test_a_job_that_was_stopped_as_a_whole_is_forgiven(watched, start, monkeypatch):
+def test_a_job_that_was_suspended_as_a_whole_does_not_hang(dog, start, monkeypatch):
     pid = pid_of(start("reward_loop_worker_0"))
-    assert wait_until(watched.look, DEADLINE_S) is None
+    assert wait_until(dog.check, DEADLINE_S) is None
     os.kill(pid, signal.SIGSTOP)
     time.sleep(2 * DEADLINE_S)
-    monkeypatch.setattr(watchdog, "PAUSE_S", DEADLINE_S)
-    trouble = watched.look()
+    monkeypatch.setattr(watchdog, "SUSPENDED_S", DEADLINE_S)
+    problem = dog.check()
     os.kill(pid, signal.SIGCONT)
-    assert trouble is None
+    assert problem is None
 
 
-def test_each_part_is_known_by_its_name():
+def test_each_actor_has_its_role():
     names = ["vllm_server_0_0", "TransferQueueController", "TransferQueueStorageUnit#0", "reward_loop_worker_0"]
     names += ["agent_loop_worker_1_0123abcd", "global_poolWorkerDict_0:0", "TaskRunnerV1"]
-    assert [title_of(name) for name in names] == list(TITLES)
-    assert title_of("tool_server") is None
-
-
-def test_the_place_of_the_training_loop_is_empty_outside_verl():
-    assert training_place() == ()
+    assert [role_of(name) for name in names] == list(ROLES)
+    assert role_of("tool_server") is None
 
 
 HANGING_LOOP = """
-import threading, time
+import contextlib, os, threading, time
+from verl.trainer import ppo
 import verl.trainer.ppo.utils as module
+from reinforcepp_verl.guards.watchdog import Watchdog
 code = compile("def update_actor(): time.sleep(60)", "trainer.py", "exec")
-exec(code, {**vars(module), "time": time}, namespace := {})
-from reinforcepp_verl.guards.watch import Watch
-watched = Watch(60.0, 0.5)
-found = []
-def look():
-    deadline = time.monotonic() + 20
-    while not found and time.monotonic() < deadline:
+exec(code, {{**vars(module), "time": time}}, namespace := {{}})
+dog = Watchdog(60.0, 0.5, (ppo,))
+def check():
+    found = None
+    deadline = time.monotonic() + {seconds}
+    while found is None and time.monotonic() < deadline:
         time.sleep(0.1)
-        found.append(watched._stuck())
-        found[:] = [trouble for trouble in found if trouble]
-    print(found[0], flush=True)
-    import os; os._exit(0)
-threading.Thread(target=look).start()
-namespace["update_actor"]()
+        found = dog._check_training_loop()
+    print(found, flush=True)
+    os._exit(0)
+threading.Thread(target=check).start()
+with {context}:
+    namespace["update_actor"]()
 """
 
 
-def test_a_training_loop_that_does_not_move_is_told_with_its_place():
-    result = subprocess.run([sys.executable, "-c", HANGING_LOOP], capture_output=True, text=True, timeout=120)
-    assert "the training loop hangs: 0 s in update_actor (utils.py:1) (guards.step_deadline_s)" in result.stdout
+def hanging_loop(seconds, context):
+    code = HANGING_LOOP.format(seconds=seconds, context=context)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout
 
 
-# The last test: what died stays dead, and is trouble for every later look.
-def test_killed_parts_are_named(watched, start):
+def test_a_training_loop_that_does_not_move_is_told_with_its_position():
+    told = hanging_loop(20, "contextlib.nullcontext()")
+    assert "the training loop hangs: 0 s in update_actor (utils.py:1) (guards.step_deadline_s)" in told
+
+
+def test_a_wait_for_rollouts_is_no_hang():
+    assert hanging_loop(3, "dog.waiting_for_rollouts()").strip().endswith("None")
+
+
+def test_outside_of_the_training_loop_there_is_no_position():
+    assert training_loop_position((guards,)) == ()
+    assert training_loop_position((sys.modules[__name__],))[0].startswith("test_outside_of_the_training_loop")
+
+
+# The last test: what died stays dead, and is a problem in every later check.
+def test_killed_actors_are_named(dog, start):
     names = ["reward_loop_worker_3", "agent_loop_worker_0_ab", "x_WorkerDict_0:1"]
     pids = {name: pid_of(start(name)) for name in names}
-    assert watched.look() is None
+    assert dog.check() is None
     for pid in pids.values():
         os.kill(pid, signal.SIGKILL)
-    dead = wait_until(lambda: len(found := [part for part in find_parts() if part.death]) == len(names) and found, 10)
-    assert {part.name: part.pid for part in dead} == pids
-    assert re.fullmatch(r"\S+ .*worker \S+ \(pid \d+ on [\d.]+\) died: its process is gone: killed.*", watched.look())
+    dead = wait_until(
+        lambda: len(found := [actor for actor in find_actors() if actor.death]) == len(names) and found, 10
+    )
+    assert {actor.name: actor.pid for actor in dead} == pids
+    assert re.fullmatch(r"\S+ .*worker \S+ \(pid \d+ on [\d.]+\) died: its process is gone: killed.*", dog.check())

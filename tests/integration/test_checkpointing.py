@@ -237,7 +237,7 @@ def test_asked_in_the_validation_of_a_saved_step_it_ends_with_that_step(run):
 
 
 class Condemned(Stopping):
-    def condemn(self):
+    def raise_if_tripped(self):
         if self.global_steps == 3:
             raise GuardError("enough")
 

@@ -11,8 +11,15 @@ from verl.trainer.ppo.v1 import replay_buffer
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
+from reinforcepp_verl.guards.watchdog import is_within
 from reinforcepp_verl.integration import reward_errors
-from reinforcepp_verl.integration.replay_buffer import FailedRolloutError, ReinforceppReplayBuffer, StalledRolloutError
+from reinforcepp_verl.integration.replay_buffer import (
+    TRAINING_PACKAGES,
+    FailedRolloutError,
+    ReinforceppReplayBuffer,
+    StalledRolloutError,
+)
+from reinforcepp_verl.integration.trainers import ReinforceppColocateAsync, ReinforceppSeparateAsync, ReinforceppSync
 
 
 def build(trainer_mode="sync", **options):
@@ -56,11 +63,26 @@ def test_no_progress_within_the_deadline_raises_and_progress_resets_it():
             last = buffer._wait_for_next_poll("train", last)
 
 
+def test_the_watchdog_knows_a_wait_for_rollouts(monkeypatch):
+    buffer, seen = build(poll_interval_s=0.0), []
+    monkeypatch.setattr(replay_buffer.time, "sleep", lambda _: seen.append(buffer.watchdog._waits_for_rollouts))
+    buffer._wait_for_next_poll("train", 0.0)
+    assert seen == [True] and not buffer.watchdog._waits_for_rollouts
+
+
+@pytest.mark.parametrize("trainer", [ReinforceppSync, ReinforceppColocateAsync, ReinforceppSeparateAsync])
+def test_the_watchdog_knows_where_the_training_loop_is(trainer):
+    """In verl's class with `fit`, whatever its module is called, and in ours."""
+    loop = next(cls for cls in trainer.__mro__ if "fit" in vars(cls))
+    for module in (loop.__module__, trainer.__module__):
+        assert any(is_within(module, package) for package in TRAINING_PACKAGES), module
+
+
 def test_time_in_which_nobody_waits_does_not_count(monkeypatch):
     buffer = build(poll_interval_s=0.0, stall_deadline_s=60)
     clock = iter([0.0, 1.0, 500.0, 501.0])
     monkeypatch.setattr("reinforcepp_verl.integration.replay_buffer.time.monotonic", lambda: next(clock))
-    for _ in range(4):  # 499 s of training lie between the second look and the third
+    for _ in range(4):  # 499 s of training lie between the second poll and the third
         buffer._check_progress("train")
 
 

@@ -111,7 +111,7 @@ BROKEN = [
     (
         "algorithm.rollout_correction.bypass_mode=true algorithm.rollout_correction.rollout_is=token",
         "algorithm.rollout_correction.bypass_mode is true",
-        "verl skips rollout_is",
+        "verl skips algorithm.rollout_correction.rollout_is",
     ),
     (
         "algorithm.reinforcepp.baseline=none",
