@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.config import keys
 
-OUR_TRAINERS = "reinforcepp_"
+TRAINER_PREFIX = "reinforcepp_"
 
 
 def value(config: DictConfig, key: str) -> Any:
@@ -18,7 +18,7 @@ def value(config: DictConfig, key: str) -> Any:
 
 def trainer_mode(config: DictConfig) -> str:
     """Return the mode of verl's trainer, of which ours are extensions."""
-    return str(value(config, keys.TRAINER_MODE)).removeprefix(OUR_TRAINERS)
+    return str(value(config, keys.TRAINER_MODE)).removeprefix(TRAINER_PREFIX)
 
 
 def is_count(candidate: Any) -> TypeGuard[int]:

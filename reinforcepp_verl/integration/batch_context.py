@@ -16,7 +16,7 @@ from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.report import PREFIX
 
-MEASURABLE_KL = 1e-3
+MIN_KL = 1e-3
 
 
 @dataclass
@@ -80,7 +80,7 @@ def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
     return bad
 
 
-class UndilutedKL:
+class PaddingAwareKL:
     """verl's KL controller, fed with the mean over real rows: verl counts filler rows, whose KL is 0, as answers."""
 
     def __init__(self, controller: Any) -> None:
@@ -106,7 +106,7 @@ def measure(rows: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the metrics that need lengths and log-probabilities; rows without a valid token do not count.
 
     A right answer is one with a score above 0. `kl` is the mean of log pi_old - log pi_ref over valid tokens, and
-    `reward_per_kl` the mean score over the KL of a whole answer, left out while that KL is below MEASURABLE_KL.
+    `reward_per_kl` the mean score over the KL of a whole answer, left out while that KL is below MIN_KL.
     """
     valid = rows["response_mask"].bool()
     length = valid.sum(-1)
@@ -120,6 +120,6 @@ def measure(rows: Mapping[str, Tensor]) -> dict[str, float]:
         kl = torch.where(valid, rows["old_log_probs"] - rows["ref_log_prob"], 0.0)
         found["kl"] = (kl.sum() / length.sum()).item()
         per_answer = (kl.sum() / real.sum()).item()
-        if per_answer > MEASURABLE_KL:
+        if per_answer > MIN_KL:
             found["reward_per_kl"] = score[real].mean().item() / per_answer
     return {f"{PREFIX}/{name}": value for name, value in found.items()}

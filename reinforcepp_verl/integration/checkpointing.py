@@ -38,21 +38,21 @@ else:
 # Below verl's: what vLLM does to the root logger hides the others.
 logger = logging.getLogger(f"verl.{__name__}")
 
-NO_ATTEMPT = "attempt_0"
+WITHOUT_ATTEMPT = "attempt_0"
 """Where verl's own command saves."""
-FSDP = "dp"
+FSDP_ENGINE = "dp"
 """verl's name of the engine whose shards we know."""
-OF_A_STEP, NOT_A_METRIC = "training/global_step", "_dapo_filtered_reward_counts"
+STEP_METRIC, VERL_INTERNAL = "training/global_step", "_dapo_filtered_reward_counts"
 
 
-class SavingTrainer(Base):
+class CheckpointingTrainer(Base):
     """Mixed into verl's trainers: staged saves, a manifest, pruning by the disk, and the STOP file."""
 
-    before: DictConfig | None = None
+    saved_config: DictConfig | None = None
     """What the checkpoint was saved with that the run starts from; None if another trainer saved it."""
 
     def __init__(self, config: DictConfig) -> None:
-        self.given_config = copy.deepcopy(config)
+        self.original_config = copy.deepcopy(config)
         self._data = identity.fingerprint(config)
         self.attempt = Attempt.of_this_process()
         self.keep = config.trainer.max_actor_ckpt_to_keep
@@ -65,13 +65,13 @@ class SavingTrainer(Base):
 
     # verl makes its logger inside fit(); what it records is what completes a step.
     @property  # type: ignore[override]
-    def logger(self) -> Recorder:
+    def logger(self) -> TrackingProxy:
         """verl's Tracking, which tells this trainer what it has recorded."""
-        return self._recorder
+        return self._tracking_proxy
 
     @logger.setter
     def logger(self, tracking: Tracking) -> None:
-        self._recorder = Recorder(tracking, self)
+        self._tracking_proxy = TrackingProxy(tracking, self)
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         batch = super().step(metrics, timing_raw)
@@ -104,8 +104,8 @@ class SavingTrainer(Base):
         # The next attempt does it: a run that was asked to stop may have seconds.
         return {} if self._stopping else super()._validate()
 
-    def recorded(self) -> None:
-        """Complete the step whose metrics are recorded."""
+    def on_logged(self) -> None:
+        """Complete the step whose metrics are logged."""
         if self._staged is not None:
             self._commit()
         self.raise_if_tripped()
@@ -121,16 +121,17 @@ class SavingTrainer(Base):
     def raise_if_tripped(self) -> None:
         """Raise if a guard has tripped in the step that was just logged."""
 
-    def save_state(self) -> dict[str, Any]:
+    def plugin_state(self) -> dict[str, Any]:
         """Return what else belongs into a checkpoint, as JSON takes it."""
         return {}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `save_state` gave."""
+    def load_plugin_state(self, state: dict[str, Any]) -> None:
+        """Take back what `plugin_state` gave."""
 
     def _save_checkpoint(self) -> None:
         self._refuse_if_overtaken()
-        staging = store.begin(self._checkpoints, self.attempt.path.name if self.attempt is not None else NO_ATTEMPT)
+        attempt = self.attempt.path.name if self.attempt is not None else WITHOUT_ATTEMPT
+        staging = store.begin(self._checkpoints, attempt)
         trainer, callback = self.config.trainer, self.checkpoint_callback
         given, trainer.default_local_dir = trainer.default_local_dir, str(staging)
         self.checkpoint_callback = CheckpointCallback()
@@ -139,9 +140,9 @@ class SavingTrainer(Base):
         finally:
             trainer.default_local_dir, self.checkpoint_callback = given, callback
         folder = staging / store.folder_name(self.global_steps)
-        state = self.save_state() | {store.IS_LAST: self.global_steps >= self.total_training_steps}
+        state = self.plugin_state() | {store.IS_LAST: self.global_steps >= self.total_training_steps}
         (folder / store.STATE).write_text(json.dumps(state), encoding="utf-8")
-        OmegaConf.save(self.given_config, folder / store.CONFIG, resolve=True)
+        OmegaConf.save(self.original_config, folder / store.CONFIG, resolve=True)
         self._staged = folder
 
     def _load_checkpoint(self) -> None:
@@ -150,11 +151,11 @@ class SavingTrainer(Base):
             super()._load_checkpoint()
             return
         if (source / store.CONFIG).is_file():
-            self.before = cast(DictConfig, OmegaConf.load(source / store.CONFIG))
-        with optimizer_settings.configured(self._workers_with_other_settings()):
+            self.saved_config = cast(DictConfig, OmegaConf.load(source / store.CONFIG))
+        with optimizer_settings.kept_from_config(self._workers_with_other_settings()):
             super()._load_checkpoint()
         state = source / store.STATE
-        self.load_state(json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {})
+        self.load_plugin_state(json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {})
 
     def _source(self) -> Path | None:
         """Return the checkpoint that verl is about to load."""
@@ -164,15 +165,17 @@ class SavingTrainer(Base):
         newest = find_latest_ckpt_path(str(self._checkpoints)) if trainer.resume_mode == "auto" else None
         return Path(newest) if newest is not None else None
 
-    def changed(self, key: str) -> bool:
+    def changed_since_save(self, key: str) -> bool:
         """Tell whether a key, or what is in it, is not known to be what it was when the checkpoint was saved."""
-        return self.before is None or OmegaConf.select(self.before, key) != OmegaConf.select(self.given_config, key)
+        if self.saved_config is None:
+            return True
+        return OmegaConf.select(self.saved_config, key) != OmegaConf.select(self.original_config, key)
 
     def _workers_with_other_settings(self) -> list[Any]:
-        """Return the worker groups whose optimiser is to have other settings than the checkpoint brings."""
-        groups = [self.actor_rollout_wg] if self.changed(keys.ACTOR_OPTIM) else []
-        groups += [self.critic_wg] if self.use_critic and self.changed(keys.CRITIC_OPTIM) else []
-        if groups and self.config.model_engine != FSDP:
+        """Return the worker groups whose optimizer is to have other settings than the checkpoint brings."""
+        groups = [self.actor_rollout_wg] if self.changed_since_save(keys.ACTOR_OPTIM) else []
+        groups += [self.critic_wg] if self.use_critic and self.changed_since_save(keys.CRITIC_OPTIM) else []
+        if groups and self.config.model_engine != FSDP_ENGINE:
             logger.warning("optim was changed, and with %s stays as it was saved", self.config.model_engine)
             return []
         return groups
@@ -186,7 +189,7 @@ class SavingTrainer(Base):
         started = time.monotonic()
         folder, self._staged = self._staged, None
         workers = identity.world_size(self.config)
-        if self.config.model_engine == FSDP:
+        if self.config.model_engine == FSDP_ENGINE:
             for role in ("actor", "critic") if self.use_critic else ("actor",):
                 _check_shards(folder / role, workers)
         if self.attempt is not None and self.attempt.tracker.exists():
@@ -215,7 +218,7 @@ class SavingTrainer(Base):
         return Manifest(
             step=self.global_steps,
             world_size=workers,
-            seed=OmegaConf.select(self.given_config, keys.SEED),
+            seed=OmegaConf.select(self.original_config, keys.SEED),
             config_digest=str(files[store.CONFIG]["xxh3_128"]),
             data=self._data,
             versions=identity.versions(),
@@ -231,7 +234,7 @@ class SavingTrainer(Base):
         self._rollout_moe_lb_metrics_accumulator = copy.deepcopy(counted)
         self._compute_metrics(self._batch, record, dict(self.timing_raw), global_steps=self.global_steps, epoch=epoch)
         self._rollout_moe_lb_metrics_accumulator = counted
-        record.pop(NOT_A_METRIC, None)
+        record.pop(VERL_INTERNAL, None)
         record.update(self.extra_metrics(record))
         content = {"step": self.global_steps, "data": record}
         (folder / store.METRICS).write_bytes(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -265,20 +268,20 @@ def _refuse_cut_off_line(tracker: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tracker))
 
 
-class Recorder:
+class TrackingProxy:
     """verl's Tracking; the trainer learns of each record after all loggers have it."""
 
-    def __init__(self, tracking: Tracking, trainer: SavingTrainer) -> None:
+    def __init__(self, tracking: Tracking, trainer: CheckpointingTrainer) -> None:
         self._tracking, self._trainer = tracking, trainer
 
     def log(self, data: dict[str, Any], step: int) -> None:
         """Record the metrics of a step, or of a validation alone."""
-        if OF_A_STEP in data:
+        if STEP_METRIC in data:
             data = {**data, **self._trainer.extra_metrics(data)}
         self._tracking.log(data=data, step=step)
         if (attempt := self._trainer.attempt) is not None and attempt.tracker.is_file():
             _refuse_cut_off_line(attempt.tracker)
-        self._trainer.recorded()
+        self._trainer.on_logged()
 
     def finish(self, exit_code: int = 0) -> None:
         """Close the loggers."""

@@ -1,4 +1,4 @@
-"""The optimiser's settings on a resume: verl's checkpoint brings back the old ones, and a changed learning rate would
+"""The optimizer's settings on a resume: verl's checkpoint brings back the old ones, and a changed learning rate would
 have no effect."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 
 
 @contextmanager
-def configured(groups: Sequence[Any]) -> Iterator[None]:
+def kept_from_config(groups: Sequence[Any]) -> Iterator[None]:
     """Have the workers of these groups load a checkpoint inside, and keep the settings of their configuration.
 
     Moments and the position in the schedule are the checkpoint's; learning rate, weight decay, betas are not.
@@ -26,7 +26,7 @@ def configured(groups: Sequence[Any]) -> Iterator[None]:
 
 
 def keep_settings(worker: Any) -> DataProto:
-    """Note what the configuration made of the optimiser and its schedule; runs on a worker."""
+    """Note what the configuration made of the optimizer and its schedule; runs on a worker."""
     engine = _engine(worker)
     settings = [{name: value for name, value in group.items() if name != "params"} for group in _groups(engine)]
     worker.reinforcepp_settings = settings, list(engine.lr_scheduler.base_lrs)

@@ -20,7 +20,7 @@ from reinforcepp_verl import integration
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.sampler_options import SamplerOptions
 from reinforcepp_verl.guards.watchdog import Watchdog
-from reinforcepp_verl.integration.reward_errors import RewardWatch, reported
+from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, reward_infos
 
 TRAINING_PACKAGES = (ppo, integration)
 """Where the code of the training loop is."""
@@ -36,7 +36,7 @@ class FailedRolloutError(RuntimeError):
     """More prompt groups failed than `max_failed_fraction` allows."""
 
 
-class _Deadline(ReplayBuffer):
+class _StallDeadline(ReplayBuffer):
     """Raises when the set of finished rollouts has not changed for too long."""
 
     stall_deadline_s: float
@@ -74,21 +74,21 @@ class _Deadline(ReplayBuffer):
         return self.pending_keys, self.running_keys, self.finished_keys, self.failure_keys
 
 
-class WatchedReplayBuffer(_Deadline):
-    """Shows the groups that verl filters out (DAPO) to a watch over the reward function, a batch's worth at a time.
+class MonitoredReplayBuffer(_StallDeadline):
+    """Shows the groups that verl filters out (DAPO) to a monitor of reward errors, a batch's worth at a time.
 
     Where no answer can be scored all are alike, verl filters every group out, and generates for ever.
     """
 
-    filtered_watch: RewardWatch | None = None
+    filtered_error_monitor: RewardErrorMonitor | None = None
     """Set by our trainer, which knows the options."""
     _filtered_groups = 0
     _filtered_rows: tuple[Mapping[str, Any], ...] = ()
 
     def _evict_terminal_groups(self, global_steps: int, partition_id: str, eviction_reasons: tuple) -> tuple:
         _, filtered_uids, _, _ = eviction_reasons
-        if filtered_uids and self.filtered_watch is not None:
-            self._show(partition_id, filtered_uids, self.filtered_watch)
+        if filtered_uids and self.filtered_error_monitor is not None:
+            self._count_filtered(partition_id, filtered_uids, self.filtered_error_monitor)
         return super()._evict_terminal_groups(global_steps, partition_id, eviction_reasons)
 
     def _materialize_batch(
@@ -103,13 +103,13 @@ class WatchedReplayBuffer(_Deadline):
         rows = sorted(zip(batch.keys, batch.tags, strict=True), key=lambda row: _row_order(row[0], place))
         return KVBatchMeta(partition_id=partition_id, keys=[key for key, _ in rows], tags=[tag for _, tag in rows])
 
-    def _show(self, partition_id: str, uids: set[str], watch: RewardWatch) -> None:
+    def _count_filtered(self, partition_id: str, uids: set[str], monitor: RewardErrorMonitor) -> None:
         tags = {key: tag for key, tag in self.partitions[partition_id].items() if key.split("_")[0] in uids}
-        rows = reported(KVBatchMeta(partition_id=partition_id, keys=list(tags), tags=list(tags.values())))
+        rows = reward_infos(KVBatchMeta(partition_id=partition_id, keys=list(tags), tags=list(tags.values())))
         self._filtered_groups += len(uids)
         self._filtered_rows += tuple(rows)
         if self._filtered_groups >= (self.train_batch_size or 1):
-            watch.look(self._filtered_rows)
+            monitor.update(self._filtered_rows)
             self._filtered_groups, self._filtered_rows = 0, ()
 
 
@@ -119,7 +119,7 @@ def _row_order(key: str, place: Mapping[str, int]) -> tuple[int, int, int]:
     return place[uid], int(session), int(row)
 
 
-class SyncReplayBuffer(WatchedReplayBuffer):
+class SyncReplayBuffer(MonitoredReplayBuffer):
     """On-policy sampling (trainer_mode=sync)."""
 
     max_failed_fraction: float
@@ -139,7 +139,7 @@ class SyncReplayBuffer(WatchedReplayBuffer):
             )
 
 
-class AsyncReplayBuffer(WatchedReplayBuffer, ReplayBufferAsync):
+class AsyncReplayBuffer(MonitoredReplayBuffer, ReplayBufferAsync):
     """Sampling for colocate_async and separate_async."""
 
 
@@ -150,7 +150,7 @@ def ReinforceppReplayBuffer(*, trainer_mode: str, sampler_kwargs: DictConfig, **
     buffer_class = SyncReplayBuffer if trainer_mode == "sync" else AsyncReplayBuffer
     metric = options.filter_groups_metric if options.filter_groups else None
     exact_refill = metric is not None or options.sync_refill_failed_groups
-    buffer: WatchedReplayBuffer = buffer_class(
+    buffer: MonitoredReplayBuffer = buffer_class(
         trainer_mode=trainer_mode,
         sampler_kwargs=sampler_kwargs,
         poll_interval=options.poll_interval_s,

@@ -21,14 +21,14 @@ class RewardFailureError(RuntimeError):
     """The reward function could not score more answers than `reward_errors` allows."""
 
 
-class RewardWatch:
+class RewardErrorMonitor:
     """Looks at what the reward manager said of each batch's answers."""
 
     def __init__(self, options: RewardErrorOptions) -> None:
         self.options = options
         self._errors_above_limit = 0
 
-    def look(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    def update(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Return the rates over `rows`, one mapping per answer. Rows of another reward manager have none and count not.
 
         Raises:
@@ -59,7 +59,7 @@ def _remedy(error: str) -> str:
     return f"the reward function gave such answers up: see its limits ({keys.REWARD_KWARGS})"
 
 
-def reported(batch: KVBatchMeta) -> list[dict[str, Any]]:
+def reward_infos(batch: KVBatchMeta) -> list[dict[str, Any]]:
     """Return what the reward manager said of each answer: filler rows are none, the rows of a session are one."""
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
     rows = zip(batch.keys, batch.tags, data.pop("extra_fields").tolist(), strict=True)
@@ -67,7 +67,7 @@ def reported(batch: KVBatchMeta) -> list[dict[str, Any]]:
     return [fields["reward_extra_info"] for fields in sessions.values() if "reward_extra_info" in fields]
 
 
-def reported_in_validation(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def validation_reward_infos(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Return the same from the columns that verl collects; one that is not there at all means no error."""
     flags, texts = (columns.get(name, ()) for name in (ERROR, "error"))
     return [{ERROR: flag, "error": text} for flag, text in zip(flags, texts, strict=False)]

@@ -21,17 +21,17 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.rewards.failures import FailureTolerant
 
-NAME = "reinforcepp"
+MANAGER_NAME = "reinforcepp"
 
 
-@register(NAME)
+@register(MANAGER_NAME)
 class ReinforceppRewardManager(NaiveRewardManager):
     """Calls the reward function as verl does, tells it the length of the answer, and survives its exceptions."""
 
     def __init__(
         self, config: DictConfig, tokenizer: PreTrainedTokenizerBase, compute_score: Callable[..., Any], **kwargs: Any
     ) -> None:
-        tolerant = FailureTolerant(compute_score, read_reward_errors(config).score, _filtered_by(config))
+        tolerant = FailureTolerant(compute_score, read_reward_errors(config).score, _group_filter_keys(config))
         super().__init__(config, tokenizer, tolerant.wrapped(), **kwargs)
         self.end_token = tokenizer.eos_token_id
         self.max_tokens = config.actor_rollout_ref.rollout.response_length
@@ -54,7 +54,7 @@ class ReinforceppRewardManager(NaiveRewardManager):
         return result
 
 
-def _filtered_by(config: DictConfig) -> list[str]:
+def _group_filter_keys(config: DictConfig) -> list[str]:
     """Return the key by which verl filters groups, which every row must then have; `reward` is the score itself."""
     if not OmegaConf.select(config, keys.FILTER_GROUPS_ENABLE):
         return []

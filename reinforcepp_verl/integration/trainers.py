@@ -23,23 +23,23 @@ from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
+from reinforcepp_verl.config.reading import TRAINER_PREFIX
 from reinforcepp_verl.guards.metric_guards import MetricGuards
 from reinforcepp_verl.integration import batch_context as steps
 from reinforcepp_verl.integration.adapters import ESTIMATORS
-from reinforcepp_verl.integration.batch_context import UndilutedKL, measure, non_finite_rows
-from reinforcepp_verl.integration.checkpointing import SavingTrainer
-from reinforcepp_verl.integration.reward_errors import RewardWatch, reported, reported_in_validation
+from reinforcepp_verl.integration.batch_context import PaddingAwareKL, measure, non_finite_rows
+from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
+from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, reward_infos, validation_reward_infos
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-PREFIX = "reinforcepp_"
-VERLS_KL = "actor/reward_kl_penalty"
-READ = ("response_mask", "rm_scores", "old_log_probs", "ref_log_prob", "rollout_log_probs")
+KL_PENALTY_METRIC = "actor/reward_kl_penalty"
+ROW_FIELDS = ("response_mask", "rm_scores", "old_log_probs", "ref_log_prob", "rollout_log_probs")
 
 
-class ReinforceppTrainer(SavingTrainer):
+class ReinforceppTrainer(CheckpointingTrainer):
     """Mixed into verl's trainers: non-finite rows, sessions, scores without KL, running state, metrics."""
 
     def __init__(self, config: DictConfig) -> None:
@@ -47,11 +47,11 @@ class ReinforceppTrainer(SavingTrainer):
         self.ours = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
         self.guards = MetricGuards(read_guards(config))
-        self.reward_watch = RewardWatch(read_reward_errors(config))
-        self.validation_watch = RewardWatch(self.reward_watch.options)
+        self.error_monitor = RewardErrorMonitor(read_reward_errors(config))
+        self.validation_error_monitor = RewardErrorMonitor(self.error_monitor.options)
         super().__init__(config)
         if self.ours and config.algorithm.use_kl_in_reward:
-            self.kl_ctrl_in_reward = UndilutedKL(self.kl_ctrl_in_reward)
+            self.kl_ctrl_in_reward = PaddingAwareKL(self.kl_ctrl_in_reward)
 
     # verl compares its trainer's mode with the names of its own three.
     @property
@@ -61,7 +61,7 @@ class ReinforceppTrainer(SavingTrainer):
 
     @trainer_mode.setter
     def trainer_mode(self, name: str) -> None:
-        self._trainer_mode = name.removeprefix(PREFIX)
+        self._trainer_mode = name.removeprefix(TRAINER_PREFIX)
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         batch = super().step(metrics, timing_raw)
@@ -76,27 +76,27 @@ class ReinforceppTrainer(SavingTrainer):
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         from reinforcepp_verl.integration.replay_buffer import (
-            WatchedReplayBuffer,  # who imports it first imports this module with it
+            MonitoredReplayBuffer,  # who imports it first imports this module with it
         )
 
         buffer = super()._build_replay_buffer()
-        if isinstance(buffer, WatchedReplayBuffer):
-            buffer.filtered_watch = RewardWatch(self.reward_watch.options)
+        if isinstance(buffer, MonitoredReplayBuffer):
+            buffer.filtered_error_monitor = RewardErrorMonitor(self.error_monitor.options)
         return buffer
 
     def _val_metrics_update(
         self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, *rest: Any, **kwargs: Any
     ) -> dict[str, float]:
-        self.validation_watch.look(reported_in_validation(reward_extra_infos_dict))
+        self.validation_error_monitor.update(validation_reward_infos(reward_extra_infos_dict))
         return super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *rest, **kwargs)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        metrics.update(self.reward_watch.look(reported(batch)))
+        metrics.update(self.error_monitor.update(reward_infos(batch)))
         if not self.ours:
             return super()._compute_advantage(batch, metrics)
-        nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(READ))
-        rows = {name: value for name, value in nested.to_padded_tensor().items() if name in READ}
-        dropped = self._quarantine(batch, rows, nested["response_mask"])
+        nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(ROW_FIELDS))
+        rows = {name: value for name, value in nested.to_padded_tensor().items() if name in ROW_FIELDS}
+        dropped = self._empty_non_finite_rows(batch, rows, nested["response_mask"])
         real_rows = int(rows["response_mask"].bool().any(-1).sum())
         if self.config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward.real_rows = real_rows
@@ -104,14 +104,14 @@ class ReinforceppTrainer(SavingTrainer):
         with steps.active(step):
             batch = super()._compute_advantage(batch, metrics)
         metrics.update(step.metrics | measure(rows))
-        if VERLS_KL in metrics and real_rows:
-            metrics[VERLS_KL] *= len(batch) / real_rows
+        if KL_PENALTY_METRIC in metrics and real_rows:
+            metrics[KL_PENALTY_METRIC] *= len(batch) / real_rows
         metrics["reinforcepp/dropped_rows/sum"] = float(dropped.sum())
         if OmegaConf.select(self.config, keys.ROLLOUT_RS) is not None:
-            metrics["reinforcepp/rejected_tokens"] = _count_rejections(batch, rows["response_mask"])
+            metrics["reinforcepp/rejected_tokens"] = _exclude_rejected_tokens(batch, rows["response_mask"])
         return batch
 
-    def _quarantine(self, batch: KVBatchMeta, rows: dict[str, Tensor], nested_mask: Tensor) -> Tensor:
+    def _empty_non_finite_rows(self, batch: KVBatchMeta, rows: dict[str, Tensor], nested_mask: Tensor) -> Tensor:
         """Empty the rows (B,) with a NaN or infinite score or log-probability, in `rows` and in the TransferQueue.
 
         Before anything is computed: verl's KL controller and rollout weights would spread it over the batch.
@@ -133,12 +133,12 @@ class ReinforceppTrainer(SavingTrainer):
             )
         return bad
 
-    def save_state(self) -> dict[str, Any]:
+    def plugin_state(self) -> dict[str, Any]:
         """Return running statistics and KL coefficient; verl keeps neither."""
         kl_coef = self.kl_ctrl_in_reward.value if self.config.algorithm.use_kl_in_reward else None
         return {"memory": self.memory.as_dict(), "kl_coef": kl_coef}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_plugin_state(self, state: dict[str, Any]) -> None:
         """Take both back.
 
         Raises:
@@ -155,11 +155,11 @@ class ReinforceppTrainer(SavingTrainer):
         algorithm = self.config.algorithm
         # A fixed coefficient is the configuration's, and so is one that was changed since then.
         adapted = algorithm.use_kl_in_reward and algorithm.kl_ctrl.type == "adaptive"
-        if adapted and state.get("kl_coef") is not None and not self.changed(keys.KL_CTRL):
+        if adapted and state.get("kl_coef") is not None and not self.changed_since_save(keys.KL_CTRL):
             self.kl_ctrl_in_reward.value = state["kl_coef"]
 
 
-def _count_rejections(batch: KVBatchMeta, mask_before: Tensor) -> float:
+def _exclude_rejected_tokens(batch: KVBatchMeta, mask_before: Tensor) -> float:
     """Return the share of tokens that rollout correction rejected, and make them leave the token-mean's denominator.
 
     verl divides by the tokens of `loss_mask`, which it sets once and does not update after a rejection.
@@ -171,16 +171,16 @@ def _count_rejections(batch: KVBatchMeta, mask_before: Tensor) -> float:
     return 1.0 - kept["response_mask"].values().sum().item() / before if before else 0.0
 
 
-@register_trainer(f"{PREFIX}sync")
+@register_trainer(f"{TRAINER_PREFIX}sync")
 class ReinforceppSync(ReinforceppTrainer, PPOTrainerSync):
     """Rollout and training take turns; strictly on-policy batches."""
 
 
-@register_trainer(f"{PREFIX}colocate_async")
+@register_trainer(f"{TRAINER_PREFIX}colocate_async")
 class ReinforceppColocateAsync(ReinforceppTrainer, PPOTrainerColocateAsync):
     """Rollout and training take turns on the same devices, and unfinished answers are continued later."""
 
 
-@register_trainer(f"{PREFIX}separate_async")
+@register_trainer(f"{TRAINER_PREFIX}separate_async")
 class ReinforceppSeparateAsync(ReinforceppTrainer, PPOTrainerSeparateAsync):
     """Rollout and training run side by side on their own devices."""

@@ -15,7 +15,7 @@ import wrapt
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
 
-TRANSFER = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
+WEIGHT_TRANSFER_MODULE = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 
 
 def own_socket(handle: str) -> str:
@@ -29,7 +29,7 @@ def own_socket(handle: str) -> str:
     return f"{handle.removesuffix('.sock')}-{hashlib.blake2b(run.encode(), digest_size=6).hexdigest()}.sock"
 
 
-def keep_weights_in_the_run(module: Any) -> None:
+def use_own_sockets(module: Any) -> None:
     """Give both ends of the weight transfer from trainer to engine a socket of the run's own."""
     for end in (module.BucketedWeightSender, module.BucketedWeightReceiver):
         end.__init__ = _with_own_socket(end.__init__)
@@ -37,12 +37,12 @@ def keep_weights_in_the_run(module: Any) -> None:
 
 def _with_own_socket(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
-    def initialise(self: Any, zmq_handle: str, *args: Any, **kwargs: Any) -> None:
+    def initialize(self: Any, zmq_handle: str, *args: Any, **kwargs: Any) -> None:
         original(self, own_socket(zmq_handle), *args, **kwargs)
 
-    return initialise
+    return initialize
 
 
 def install() -> None:
     """Arrange for the patch to be applied when its module is imported."""
-    wrapt.register_post_import_hook(keep_weights_in_the_run, TRANSFER)
+    wrapt.register_post_import_hook(use_own_sockets, WEIGHT_TRANSFER_MODULE)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from reinforcepp_verl.algorithm.options import FAMILY, ReinforceppOptions, unread_options
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_options
-from reinforcepp_verl.config.reading import OUR_TRAINERS, is_number, value
+from reinforcepp_verl.config.reading import TRAINER_PREFIX, is_number, value
 
 MODES = ("sync", "colocate_async", "separate_async")
 # Those of verl's that run in its v1 trainer.
@@ -135,12 +135,12 @@ def _default(name: str) -> str:
 
 
 def _trainer(config: DictConfig) -> list[str]:
-    mode, known = value(config, keys.TRAINER_MODE), [f"{OUR_TRAINERS}{name}" for name in MODES]
+    mode, known = value(config, keys.TRAINER_MODE), [f"{TRAINER_PREFIX}{name}" for name in MODES]
     if not value(config, keys.USE_V1):
         return [f"{keys.USE_V1} is false: our trainers are built on v1's; set {keys.USE_V1}=true"]
     if mode in known:
         return []
-    fix = f"set {keys.TRAINER_MODE}={OUR_TRAINERS}{mode}" if mode in MODES else f"set it to one of {', '.join(known)}"
+    fix = f"set {keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}" if mode in MODES else f"set it to one of {', '.join(known)}"
     return [
         f"{keys.TRAINER_MODE} is {mode}: only our trainers serve our estimators, watch a run, and save what can be "
         f"resumed; {fix}, or start verl's own by its own command"

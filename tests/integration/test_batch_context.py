@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
-from reinforcepp_verl.integration.batch_context import UndilutedKL, measure, non_finite_rows, session_index
+from reinforcepp_verl.integration.batch_context import PaddingAwareKL, measure, non_finite_rows, session_index
 
 NAN, INF = float("nan"), float("inf")
 
@@ -76,7 +76,7 @@ def test_filler_rows_do_not_steer_the_kl_controller():
 
     alone, diluted = (AdaptiveKLController(init_kl_coef=0.1, target_kl=0.2, horizon=100) for _ in range(2))
     alone.update(current_kl=0.3, n_steps=2)
-    wrapped = UndilutedKL(diluted)
+    wrapped = PaddingAwareKL(diluted)
     wrapped.real_rows = 2
     wrapped.update(current_kl=0.15, n_steps=4)  # two answers at 0.3 and two filler rows at 0
     assert wrapped.value == alone.value != 0.1

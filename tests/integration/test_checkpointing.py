@@ -17,7 +17,7 @@ from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, create
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.guards import GuardError
 from reinforcepp_verl.integration import optimizer_settings
-from reinforcepp_verl.integration.checkpointing import SavingTrainer
+from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
 from reinforcepp_verl.runs.metrics_file import flatten, recorded
 
 VAL = "val-core/task/acc/mean@1"
@@ -106,7 +106,7 @@ class Callback:
         self.told.append(global_step)
 
 
-class Loop(SavingTrainer, Quick, PPOTrainerSync):
+class Loop(CheckpointingTrainer, Quick, PPOTrainerSync):
     state = None
 
     def during_step(self, step):
@@ -114,10 +114,10 @@ class Loop(SavingTrainer, Quick, PPOTrainerSync):
 
     during_validation = during_step
 
-    def save_state(self):
+    def plugin_state(self):
         return {"weights": self.actor_rollout_wg.weights}
 
-    def load_state(self, state):
+    def load_plugin_state(self, state):
         self.state = state
 
 

@@ -50,7 +50,7 @@ def test_a_changed_learning_rate_holds_from_the_first_step_on_and_the_schedule_g
     expected = [rate / 10 for rate in alone.train(10)[3:]]
     old.train(3)
     resumed = Group(schedule, lr=1e-4, weight_decay=0.0, betas=(0.8, 0.9))
-    with optimizer_settings.configured([resumed]):
+    with optimizer_settings.kept_from_config([resumed]):
         resumed.load(old)
     assert resumed.train(7) == pytest.approx(expected)
     settings = resumed.engine.optimizer.param_groups[0]
@@ -61,7 +61,7 @@ def test_a_changed_learning_rate_holds_from_the_first_step_on_and_the_schedule_g
 def test_without_a_change_the_settings_are_the_checkpoints_to_the_bit():
     old, resumed, alone = (Group("cosine", lr=1e-3) for _ in range(3))
     old.train(6)
-    with optimizer_settings.configured([resumed]):
+    with optimizer_settings.kept_from_config([resumed]):
         resumed.load(old)
     assert resumed.train(4) == alone.train(10)[6:]
     assert torch.equal(resumed.weight, alone.weight)

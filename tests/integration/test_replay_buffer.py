@@ -126,7 +126,7 @@ def filtering(monkeypatch, broken, trainer_mode="sync"):
     for module in (replay_buffer, reward_errors):
         monkeypatch.setattr(module, "tq", queue)
     buffer = build(trainer_mode, filter_groups=True, filter_groups_metric="acc", train_batch_size=2)
-    buffer.filtered_watch = reward_errors.RewardWatch(RewardErrorOptions())
+    buffer.filtered_error_monitor = reward_errors.RewardErrorMonitor(RewardErrorOptions())
     return buffer
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
-from reinforcepp_verl.integration.reward_errors import RewardFailureError, RewardWatch, reported_in_validation
+from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, RewardFailureError, validation_reward_infos
 
 FINE = {"reward_error": 0.0, "reward_timeout": 0.0}
 FAILED = {"reward_error": 1.0, "reward_timeout": 0.0, "error": "error: KeyError: 'verdict'"}
@@ -16,20 +16,20 @@ def batch(failed: int, answers: int) -> list[dict]:
 def test_rates_are_shares_of_the_answers_that_tell():
     late = {"reward_error": 1.0, "reward_timeout": 1.0, "reward_no_answer": 0.0, "error": "timeout"}
     silent = {**FINE, "reward_no_answer": 1.0}
-    rates = RewardWatch(RewardErrorOptions(max_rate=1)).look([late, silent, FAILED, FINE])
+    rates = RewardErrorMonitor(RewardErrorOptions(max_rate=1)).update([late, silent, FAILED, FINE])
     assert rates == {"reward/error_rate": 0.5, "reward/timeout_rate": 0.25, "reward/no_answer_rate": 0.5}
 
 
 def test_rows_of_another_reward_manager_have_no_rates():
-    assert RewardWatch(RewardErrorOptions()).look([{"acc": 1.0}, {"reward_error": None}]) == {}
-    assert RewardWatch(RewardErrorOptions()).look([]) == {}
+    assert RewardErrorMonitor(RewardErrorOptions()).update([{"acc": 1.0}, {"reward_error": None}]) == {}
+    assert RewardErrorMonitor(RewardErrorOptions()).update([]) == {}
 
 
 def test_the_run_stops_above_the_limit_and_says_what_to_do():
-    watch = RewardWatch(RewardErrorOptions(max_rate=0.1))
-    assert watch.look(batch(10, 100))["reward/error_rate"] == 0.1
+    monitor = RewardErrorMonitor(RewardErrorOptions(max_rate=0.1))
+    assert monitor.update(batch(10, 100))["reward/error_rate"] == 0.1
     with pytest.raises(RewardFailureError) as error:
-        watch.look(batch(11, 100))
+        monitor.update(batch(11, 100))
     assert str(error.value) == (
         "11 of 100 answers could not be scored, more than reward_errors.max_rate=0.1 allows; the first: "
         "KeyError: 'verdict'; correct the reward function (reward.custom_reward_function); "
@@ -47,33 +47,33 @@ def test_the_run_stops_above_the_limit_and_says_what_to_do():
 )
 def test_the_kind_of_error_decides_what_to_do(error, remedy):
     with pytest.raises(RewardFailureError, match=rf"reward_errors.max_rate=0.1 allows; the first: .*{remedy}"):
-        RewardWatch(RewardErrorOptions()).look([{**FAILED, "error": error}] * 5)
+        RewardErrorMonitor(RewardErrorOptions()).update([{**FAILED, "error": error}] * 5)
 
 
 def test_a_few_errors_of_a_small_batch_do_not_stop_it_but_batch_after_batch_they_do():
-    watch = RewardWatch(RewardErrorOptions(max_rate=0.1, min_count=5))
-    watch.look(batch(2, 4))
-    watch.look(batch(2, 4))
-    watch.look(batch(0, 4))
-    watch.look(batch(4, 4))
+    monitor = RewardErrorMonitor(RewardErrorOptions(max_rate=0.1, min_count=5))
+    monitor.update(batch(2, 4))
+    monitor.update(batch(2, 4))
+    monitor.update(batch(0, 4))
+    monitor.update(batch(4, 4))
     with pytest.raises(RewardFailureError, match="1 of 4"):
-        watch.look(batch(1, 4))
+        monitor.update(batch(1, 4))
 
 
 def test_a_limit_of_one_never_stops_and_a_limit_of_zero_at_the_first_count():
-    RewardWatch(RewardErrorOptions(max_rate=1, min_count=1)).look(batch(9, 9))
+    RewardErrorMonitor(RewardErrorOptions(max_rate=1, min_count=1)).update(batch(9, 9))
     with pytest.raises(RewardFailureError):
-        RewardWatch(RewardErrorOptions(max_rate=0, min_count=1)).look(batch(1, 999))
-    RewardWatch(RewardErrorOptions(max_rate=0, min_count=1)).look(batch(0, 999))
+        RewardErrorMonitor(RewardErrorOptions(max_rate=0, min_count=1)).update(batch(1, 999))
+    RewardErrorMonitor(RewardErrorOptions(max_rate=0, min_count=1)).update(batch(0, 999))
 
 
 def test_a_validation_has_the_same_in_columns():
     columns = {"reward": [0.0, 1.0], "reward_error": [1.0, None], "error": ["crashed", None]}
-    assert reported_in_validation(columns) == [
+    assert validation_reward_infos(columns) == [
         {"reward_error": 1.0, "error": "crashed"},
         {"reward_error": None, "error": None},
     ]
-    assert reported_in_validation({"reward": [0.0]}) == []
+    assert validation_reward_infos({"reward": [0.0]}) == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.v1 import trainer_base
 
-from reinforcepp_verl.integration.reward_manager import NAME, ReinforceppRewardManager
+from reinforcepp_verl.integration.reward_manager import MANAGER_NAME, ReinforceppRewardManager
 from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
 TOKENIZER = build_tokenizer()
@@ -44,7 +44,7 @@ def worker(compute_score, **algorithm) -> RewardLoopWorker:
             "algorithm": algorithm,
         }
     )
-    made.reward_manager = get_reward_manager_cls(NAME)(
+    made.reward_manager = get_reward_manager_cls(MANAGER_NAME)(
         config=made.config,
         tokenizer=TOKENIZER,
         compute_score=compute_score,
@@ -97,7 +97,7 @@ def told_by(data: DataProto) -> dict:
 
 
 def test_verl_finds_it_by_its_name():
-    assert get_reward_manager_cls(NAME) is ReinforceppRewardManager
+    assert get_reward_manager_cls(MANAGER_NAME) is ReinforceppRewardManager
 
 
 def test_the_function_is_called_as_by_verl_and_told_the_length():

@@ -18,8 +18,8 @@ from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.integration import reward_errors, trainers
-from reinforcepp_verl.integration.batch_context import UndilutedKL
-from reinforcepp_verl.integration.reward_errors import RewardFailureError, RewardWatch
+from reinforcepp_verl.integration.batch_context import PaddingAwareKL
+from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, RewardFailureError
 
 # A session of two rows, one of one row, an answer to another prompt, and a filler row.
 KEYS = ["a_0_0", "a_0_1", "a_1_0", "b_0_0", "padf_0_0"]
@@ -96,8 +96,8 @@ def compute(queue, **algorithm):
     }
     ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
     ours.options, ours.ours, ours.memory = ReinforceppOptions(**OPTIONS), True, Memory()
-    ours.reward_watch = RewardWatch(RewardErrorOptions())
-    ours.kl_ctrl_in_reward = UndilutedKL(AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100))
+    ours.error_monitor = RewardErrorMonitor(RewardErrorOptions())
+    ours.kl_ctrl_in_reward = PaddingAwareKL(AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100))
     metrics = {}
     ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), metrics)
     return ours, metrics
@@ -161,14 +161,14 @@ def test_rates_are_over_answers_not_rows(queue):
 def test_too_many_errors_stop_the_step_under_any_estimator(queue):
     for ours in (True, False):
         stopped = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
-        stopped.ours, stopped.reward_watch = ours, RewardWatch(RewardErrorOptions(min_count=1))
+        stopped.ours, stopped.error_monitor = ours, RewardErrorMonitor(RewardErrorOptions(min_count=1))
         with pytest.raises(RewardFailureError, match="1 of 3 answers could not be scored.*the first: E: boom; correct"):
             stopped._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {})
 
 
 def test_too_many_errors_stop_a_validation_too(queue):
     stopped = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
-    stopped.validation_watch = RewardWatch(RewardErrorOptions(min_count=2))
+    stopped.validation_error_monitor = RewardErrorMonitor(RewardErrorOptions(min_count=2))
     columns = {"reward": [0.0, 0.0, 1.0], "reward_error": [1.0, 1.0, 0.0], "error": ["error: E: boom", "timeout", None]}
     with pytest.raises(RewardFailureError, match="2 of 3 answers"):
         stopped._val_metrics_update(["math"] * 3, ["a", "b", "c"], columns, [])
@@ -179,9 +179,10 @@ def test_too_many_errors_stop_a_validation_too(queue):
 
 def test_a_validation_without_errors_does_not_excuse_those_of_training(queue):
     ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
-    ours.reward_watch, ours.validation_watch = (RewardWatch(RewardErrorOptions(min_count=2)) for _ in range(2))
+    ours.error_monitor = RewardErrorMonitor(RewardErrorOptions(min_count=2))
+    ours.validation_error_monitor = RewardErrorMonitor(RewardErrorOptions(min_count=2))
     fine = {"reward": [1.0], "reward_error": [0.0], "error": [None]}
-    ours.reward_watch.look([FAILED, FINE])
+    ours.error_monitor.update([FAILED, FINE])
     ours._val_metrics_update(["math"], ["a"], fine, [], expected_acc_counts={})
     ours.ours = False
     with pytest.raises(RewardFailureError, match="1 of 3 answers"):
@@ -193,7 +194,7 @@ def test_an_estimator_that_is_not_ours_is_left_to_verl(queue):
     node = {"adv_estimator": "rloo", "gamma": 1.0, "lam": 1.0, "use_kl_in_reward": False, "rollout_correction": None}
     ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
     ours.ours, metrics = False, {}
-    ours.reward_watch = RewardWatch(RewardErrorOptions())
+    ours.error_monitor = RewardErrorMonitor(RewardErrorOptions())
     ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), metrics)
     assert not any(name.startswith("reinforcepp/") for name in metrics)
     assert metrics["reward/error_rate"] == pytest.approx(1 / 3)

@@ -17,9 +17,9 @@ from reinforcepp_verl.algorithm.moments import Memory, Moments
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.integration import trainers
-from reinforcepp_verl.integration.batch_context import UndilutedKL
+from reinforcepp_verl.integration.batch_context import PaddingAwareKL
 from reinforcepp_verl.integration.replay_buffer import ReinforceppReplayBuffer
-from reinforcepp_verl.integration.reward_errors import RewardWatch
+from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor
 
 MODES = ["sync", "colocate_async", "separate_async"]
 
@@ -73,7 +73,7 @@ def test_verls_methods_that_we_extend_are_still_there(method, parameters):
 
 def test_verl_reads_the_fields_that_we_read_and_sets_loss_mask_once():
     source = inspect.getsource(PPOTrainer._compute_advantage)
-    for name in ("uid", *trainers.READ):
+    for name in ("uid", *trainers.ROW_FIELDS):
         assert f'"{name}"' in source
     assert '"loss_mask"' not in source, "verl updates loss_mask itself: ours need not"
     save = inspect.getsource(PPOTrainer._save_checkpoint)
@@ -100,15 +100,15 @@ def test_groups_that_verl_filters_out_are_watched_apart_under_the_same_limits(tm
             return ReinforceppReplayBuffer(**given)
 
     made = type("Made", (Stub, Base), {})(tmp_path)
-    made.reward_watch = RewardWatch(RewardErrorOptions(max_rate=0.3))
-    watch = made._build_replay_buffer().filtered_watch
-    assert watch is not made.reward_watch and watch.options is made.reward_watch.options
+    made.error_monitor = RewardErrorMonitor(RewardErrorOptions(max_rate=0.3))
+    monitor = made._build_replay_buffer().filtered_error_monitor
+    assert monitor is not made.error_monitor and monitor.options is made.error_monitor.options
 
 
 def with_kl(stub, kind, coefficient):
     stub.config.algorithm = {"use_kl_in_reward": True, "kl_ctrl": {"type": kind}}
     controller = FixedKLController if kind == "fixed" else lambda start: AdaptiveKLController(start, 0.1, 100)
-    stub.kl_ctrl_in_reward = UndilutedKL(controller(coefficient))
+    stub.kl_ctrl_in_reward = PaddingAwareKL(controller(coefficient))
     return stub
 
 
@@ -116,27 +116,28 @@ def with_kl(stub, kind, coefficient):
 def test_running_state_and_an_adaptive_kl_coefficient_come_back(tmp_path, kind, expected):
     before = with_kl(Stub(tmp_path, statistics="running"), kind, 0.25)
     before.memory = Memory(Moments(3.0, 0.5, 0.25), Moments(), [Moments(2.0, 1.0, 0.1)])
-    state = json.loads(json.dumps(before.save_state()))
+    state = json.loads(json.dumps(before.plugin_state()))
     after = with_kl(Stub(tmp_path, statistics="running"), kind, 0.5)
-    after.given_config = after.before = after.config
-    after.load_state(state)
+    after.original_config = after.saved_config = after.config
+    after.load_plugin_state(state)
     assert after.memory == before.memory
     assert after.kl_ctrl_in_reward.value == after.kl_ctrl_in_reward.controller.value == expected
 
 
 def test_an_adaptive_kl_coefficient_that_was_changed_since_the_save_is_the_new_one(tmp_path):
     after = with_kl(Stub(tmp_path), "adaptive", 0.5)
-    after.given_config, after.before = after.config, OmegaConf.create({"algorithm": {"kl_ctrl": {"type": "fixed"}}})
-    after.load_state({"kl_coef": 0.25})
+    after.original_config = after.config
+    after.saved_config = OmegaConf.create({"algorithm": {"kl_ctrl": {"type": "fixed"}}})
+    after.load_plugin_state({"kl_coef": 0.25})
     assert after.kl_ctrl_in_reward.value == 0.5
 
 
 def test_a_lack_of_running_state_is_an_error_only_where_it_is_needed(tmp_path):
-    state = with_kl(Stub(tmp_path), "fixed", 0.5).save_state()
+    state = with_kl(Stub(tmp_path), "fixed", 0.5).plugin_state()
     for found in ({}, state):
-        with_kl(Stub(tmp_path), "fixed", 0.5).load_state(found)
+        with_kl(Stub(tmp_path), "fixed", 0.5).load_plugin_state(found)
         with pytest.raises(ValueError, match="saved without running statistics"):
-            with_kl(Stub(tmp_path, reward_norm="running"), "fixed", 0.5).load_state(found)
+            with_kl(Stub(tmp_path, reward_norm="running"), "fixed", 0.5).load_plugin_state(found)
 
 
 class Queue:
@@ -162,7 +163,7 @@ def nested_mask():
 
 def test_a_bad_row_is_emptied_everywhere_before_verl_computes_with_it(tmp_path, monkeypatch):
     queue, data = Queue(monkeypatch), rows()
-    dropped = Stub(tmp_path, nonfinite="drop")._quarantine(queue.batch, data, nested_mask())
+    dropped = Stub(tmp_path, nonfinite="drop")._empty_non_finite_rows(queue.batch, data, nested_mask())
     assert dropped.tolist() == [False, True]
     assert data["rm_scores"].tolist() == [[0.0, 1.0], [0.0, 0.0]]
     assert set(queue.put) == {"response_mask", "loss_mask", "rm_scores", "old_log_probs"}
@@ -173,12 +174,12 @@ def test_a_bad_row_is_emptied_everywhere_before_verl_computes_with_it(tmp_path, 
 def test_a_bad_row_is_named_where_it_stops_the_run(tmp_path, monkeypatch):
     queue = Queue(monkeypatch)
     with pytest.raises(NonFiniteRewardError, match="1 of 2 answers .* the first is a_1_0"):
-        Stub(tmp_path)._quarantine(queue.batch, rows(), nested_mask())
+        Stub(tmp_path)._empty_non_finite_rows(queue.batch, rows(), nested_mask())
     assert not queue.put
 
 
 def test_a_clean_batch_is_left_alone(tmp_path, monkeypatch):
     queue, data = Queue(monkeypatch), rows()
     data["rm_scores"] = data["rm_scores"].nan_to_num()
-    assert not Stub(tmp_path)._quarantine(queue.batch, data, nested_mask()).any()
+    assert not Stub(tmp_path)._empty_non_finite_rows(queue.batch, data, nested_mask()).any()
     assert not queue.put

@@ -113,7 +113,7 @@ def test_b13_rejected_tokens_stay_in_the_denominator_of_the_token_mean(monkeypat
 
     assert token_mean() == pytest.approx(15 / 9)
     mask_before = queue["loss_mask"].to_padded_tensor(0)
-    rejected = trainers._count_rejections(batch, mask_before)
+    rejected = trainers._exclude_rejected_tokens(batch, mask_before)
     assert rejected == pytest.approx(4 / 9)
     assert token_mean() == pytest.approx(15 / 5)
     assert torch.equal(queue["loss_mask"].values(), torch.cat(after))
