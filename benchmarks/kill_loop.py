@@ -110,7 +110,7 @@ def ended_well(run: RunFolder, attempt: subprocess.Popen) -> None:
 
 def kill_one(run: RunFolder, number: int, latest: float, moments: random.Random) -> Kill:
     """Start an attempt and kill it: inside a save, or between its start and `latest` seconds later, in turns."""
-    attempts, saving = len(run.attempts()), run.checkpoints / store.SAVING
+    attempts, saving = len(run.attempts()), run.checkpoints / store.SAVING_FOLDER
     process, started = start(run), time.monotonic()
     if number % 2:
         moment = "in a save"
@@ -126,7 +126,7 @@ def kill_one(run: RunFolder, number: int, latest: float, moments: random.Random)
         raise RuntimeError(f"{run.path} ended with {process.returncode} before kill {number + 1}: give it more --steps")
     half_saved = ", ".join(sorted(path.name for path in saving.glob("*/global_step_*/*"))) if saving.exists() else ""
     kill_tree(process, run)
-    found, ignored = store.newest(run.checkpoints)
+    found, ignored = store.newest_checkpoint(run.checkpoints)
     kill = Kill(
         moment=moment + (f"; torn: {ignored}" if ignored else ""),
         seconds=round(seconds, 1),

@@ -13,7 +13,7 @@ from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.config import keys
 
 FSDP_CONFIG = "fsdp_config.json"
-NOT_A_CHECKPOINT = (store.TRACKER, FSDP_CONFIG)
+NOT_A_CHECKPOINT = (store.TRACKER_FILE, FSDP_CONFIG)
 """Files that verl writes to the folder of all checkpoints and to the model folder of one checkpoint."""
 MODEL_FILE = re.compile(r"actor/(?!optim_|extra_state_)")
 MEGATRON_FOLDERS = ("model", "dist_ckpt")
@@ -56,7 +56,7 @@ class Checkpoint:
 
 def is_checkpoint(folder: Path) -> bool:
     """Return True if the name of a folder is that of a checkpoint, complete or not."""
-    return folder.is_dir() and store.NAME.fullmatch(folder.resolve().name) is not None
+    return folder.is_dir() and store.CHECKPOINT_NAME.fullmatch(folder.resolve().name) is not None
 
 
 def refuse_part(folder: Path) -> None:
@@ -67,7 +67,7 @@ def refuse_part(folder: Path) -> None:
         )
 
 
-def find(source: Path) -> Checkpoint:
+def find_checkpoint(source: Path) -> Checkpoint:
     """Return the checkpoint `source`, or the newest one of the run `source`.
 
     The model files are compared with the manifest. Only an explicitly named checkpoint may lack a manifest, because it
@@ -90,7 +90,7 @@ def find(source: Path) -> Checkpoint:
 
 
 def _newest(source: Path, run: RunFolder) -> Path:
-    steps = store.steps(run.checkpoints)
+    steps = store.checkpoint_steps(run.checkpoints)
     if not steps:
         raise ValueError(f"{source}: no complete checkpoint in it; train with {keys.SAVE_FREQ}=N or give another run")
     return run.checkpoints / store.folder_name(steps[0])

@@ -32,8 +32,6 @@ class Manifest:
     """Number of FSDP workers and of shards."""
     seed: int | None
     """The configured `seed`."""
-    config_digest: str
-    """XXH3-128 of the checkpoint's config.yaml."""
     data: dict[str, str]
     """XXH3-128 of the content of each training file."""
     versions: dict[str, str]

@@ -149,11 +149,11 @@ def _files(sources: list[Path], step: int | None, settings: list[str], console: 
 
 
 def _generate(checkpoints: list[Path], settings: list[str], console: Console) -> dict[Path, Path]:
-    from reinforcepp_verl.checkpoints.fsdp_checkpoint import find
+    from reinforcepp_verl.checkpoints.fsdp_checkpoint import find_checkpoint
     from reinforcepp_verl.evaluation.generate import prepare
     from reinforcepp_verl.evaluation.locate import locate
 
-    ready = {source: prepare(find(source), settings) for source in checkpoints}
+    ready = {source: prepare(find_checkpoint(source), settings) for source in checkpoints}
     files = {}
     for source, generation in ready.items():
         exit_code, folder = generation.start(console)

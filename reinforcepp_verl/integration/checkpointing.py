@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
-from reinforcepp_verl.checkpoints import identity, manifest, store
+from reinforcepp_verl.checkpoints import compatibility, manifest, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
@@ -53,7 +53,7 @@ class CheckpointingTrainer(Base):
 
     def __init__(self, config: DictConfig) -> None:
         self.original_config = copy.deepcopy(config)
-        self._data = identity.fingerprint(config)
+        self._data = compatibility.data_digests(config)
         self.attempt = Attempt.of_this_process()
         self.keep = config.trainer.max_actor_ckpt_to_keep
         # verl remembers what it saved, forgets it with the process, and may delete before the next save is whole.
@@ -131,7 +131,7 @@ class CheckpointingTrainer(Base):
     def _save_checkpoint(self) -> None:
         self._refuse_if_overtaken()
         attempt = self.attempt.path.name if self.attempt is not None else WITHOUT_ATTEMPT
-        staging = store.begin(self._checkpoints, attempt)
+        staging = store.begin_save(self._checkpoints, attempt)
         trainer, callback = self.config.trainer, self.checkpoint_callback
         given, trainer.default_local_dir = trainer.default_local_dir, str(staging)
         self.checkpoint_callback = CheckpointCallback()
@@ -140,9 +140,9 @@ class CheckpointingTrainer(Base):
         finally:
             trainer.default_local_dir, self.checkpoint_callback = given, callback
         folder = staging / store.folder_name(self.global_steps)
-        state = self.plugin_state() | {store.IS_LAST: self.global_steps >= self.total_training_steps}
-        (folder / store.STATE).write_text(json.dumps(state), encoding="utf-8")
-        OmegaConf.save(self.original_config, folder / store.CONFIG, resolve=True)
+        state = self.plugin_state() | {store.IS_LAST_STEP: self.global_steps >= self.total_training_steps}
+        (folder / store.STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
+        OmegaConf.save(self.original_config, folder / store.CONFIG_FILE, resolve=True)
         self._staged = folder
 
     def _load_checkpoint(self) -> None:
@@ -150,11 +150,11 @@ class CheckpointingTrainer(Base):
         if source is None:
             super()._load_checkpoint()
             return
-        if (source / store.CONFIG).is_file():
-            self.saved_config = cast(DictConfig, OmegaConf.load(source / store.CONFIG))
+        if (source / store.CONFIG_FILE).is_file():
+            self.saved_config = cast(DictConfig, OmegaConf.load(source / store.CONFIG_FILE))
         with optimizer_settings.kept_from_config(self._workers_with_other_settings()):
             super()._load_checkpoint()
-        state = source / store.STATE
+        state = source / store.STATE_FILE
         self.load_plugin_state(json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {})
 
     def _source(self) -> Path | None:
@@ -188,7 +188,7 @@ class CheckpointingTrainer(Base):
         assert self._staged is not None
         started = time.monotonic()
         folder, self._staged = self._staged, None
-        workers = identity.world_size(self.config)
+        workers = compatibility.world_size(self.config)
         if self.config.model_engine == FSDP_ENGINE:
             for role in ("actor", "critic") if self.use_critic else ("actor",):
                 _check_shards(folder / role, workers)
@@ -196,7 +196,7 @@ class CheckpointingTrainer(Base):
             durable.sync(self.attempt.tracker)
         described = self._manifest(folder, workers)
         self._refuse_if_overtaken()
-        final = store.commit(folder, self._checkpoints, described)
+        final = store.commit_save(folder, self._checkpoints, described)
         self._committed_step = self.global_steps
         gone = store.prune(self._checkpoints, self.keep, self.global_steps)
         logger.info(
@@ -219,9 +219,8 @@ class CheckpointingTrainer(Base):
             step=self.global_steps,
             world_size=workers,
             seed=OmegaConf.select(self.original_config, keys.SEED),
-            config_digest=str(files[store.CONFIG]["xxh3_128"]),
             data=self._data,
-            versions=identity.versions(),
+            versions=compatibility.versions(),
             files=files,
         )
 
@@ -237,7 +236,7 @@ class CheckpointingTrainer(Base):
         record.pop(VERL_INTERNAL, None)
         record.update(self.extra_metrics(record))
         content = {"step": self.global_steps, "data": record}
-        (folder / store.METRICS).write_bytes(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
+        (folder / store.METRICS_FILE).write_bytes(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _stop_requested(self) -> bool:
         return self.attempt is not None and self.attempt.stop_requested()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.checkpoints import identity, manifest
+from reinforcepp_verl.checkpoints import compatibility, manifest
 from reinforcepp_verl.checkpoints.manifest import DamagedCheckpointError
-from reinforcepp_verl.checkpoints.store import Saved
+from reinforcepp_verl.checkpoints.store import SavedCheckpoint
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 
@@ -23,8 +23,8 @@ def check(config: DictConfig) -> list[str]:
     if value(config, keys.VAL_ONLY) or not (folder / manifest.COMPLETE).is_file():
         return []
     try:
-        saved = Saved(folder, manifest.read(folder))
+        saved = SavedCheckpoint(folder, manifest.read(folder))
         manifest.verify(folder, saved.manifest)
     except DamagedCheckpointError as damage:
         return [f"{keys.RESUME_FROM_PATH}: {damage}; choose another checkpoint"]
-    return identity.obstacles(saved, config)
+    return compatibility.incompatibilities(saved, config)

@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
-from reinforcepp_verl.checkpoints import identity, store
-from reinforcepp_verl.checkpoints.store import Saved
+from reinforcepp_verl.checkpoints import compatibility, store
+from reinforcepp_verl.checkpoints.store import SavedCheckpoint
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
@@ -88,7 +88,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
         ValueError: see `resume`
         NothingLeftError: there is nothing to do
     """
-    saved, ignored = store.newest(run.checkpoints)
+    saved, ignored = store.newest_checkpoint(run.checkpoints)
     kept, config = _configs(run, overrides, saved)
     origin = start_step(kept)
     notes = [f"ignored: {reason}" for reason in ignored]
@@ -100,10 +100,10 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
         )
         raise ValueError("\n".join(ignored))
     if saved is not None:
-        if found := identity.obstacles(saved, config):
+        if found := compatibility.incompatibilities(saved, config):
             raise ValueError("\n".join(found))
         notes += [f"continues at step {saved.manifest.step} from {saved.path}", *_not_saved(saved, config)]
-        notes += [f"  changed since then: {change}" for change in identity.changes(saved, config)]
+        notes += [f"  changed since then: {change}" for change in compatibility.changed_settings(saved, config)]
         config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(saved.path)
     records = _records(run, start_step(config), saved)
     if missing := sorted(set(range(origin + 1, start_step(config) + 1)) - records.keys()):
@@ -114,7 +114,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
     return Continuation(run, config, records, notes or [f"starts from the beginning: {run.path} has no checkpoint yet"])
 
 
-def _configs(run: RunFolder, overrides: Sequence[str], saved: Saved | None) -> tuple[DictConfig, DictConfig]:
+def _configs(run: RunFolder, overrides: Sequence[str], saved: SavedCheckpoint | None) -> tuple[DictConfig, DictConfig]:
     """Return the configuration to keep in the run's folder, and that of the attempt."""
     try:
         kept = saved_config.with_references(saved_config.load(run))
@@ -139,34 +139,34 @@ def _configs(run: RunFolder, overrides: Sequence[str], saved: Saved | None) -> t
     return kept, config
 
 
-def _records(run: RunFolder, start: int, saved: Saved | None) -> dict[int, Record]:
+def _records(run: RunFolder, start: int, saved: SavedCheckpoint | None) -> dict[int, Record]:
     """Return the steps done before; those of a step cut off in its validation lie in its checkpoint."""
     records = recorded(run, start)
-    if saved is not None and (path := saved.path / store.METRICS).is_file():
+    if saved is not None and (path := saved.path / store.METRICS_FILE).is_file():
         records[start] = flatten(path.read_bytes()) | records.get(start, {})
     return records
 
 
-def _set_validation(config: DictConfig, records: dict[int, Record], saved: Saved | None) -> None:
+def _set_validation(config: DictConfig, records: dict[int, Record], saved: SavedCheckpoint | None) -> None:
     """Begin with the validation of the step that the attempt starts from, if that one is due and was not done."""
     trainer = config.trainer
     if saved is None:
         return
     step, last = saved.manifest.step, trainer.total_training_steps
     # A checkpoint of an older version does not say.
-    said = orjson.loads((saved.path / store.STATE).read_bytes()).get(store.IS_LAST)
+    said = orjson.loads((saved.path / store.STATE_FILE).read_bytes()).get(store.IS_LAST_STEP)
     is_last = said if last is None else step >= last
     due = trainer.test_freq > 0 and bool(step % trainer.test_freq == 0 or is_last)
     trainer.val_before_train = due and validation_key(records.get(step, {})) is None
 
 
-def _not_saved(saved: Saved, config: DictConfig) -> list[str]:
+def _not_saved(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
     """Say what a checkpoint does not hold, or is not to be taken from it.
 
     Raises:
         ValueError: that is the weights
     """
-    before, notes = OmegaConf.load(saved.path / store.CONFIG), []
+    before, notes = OmegaConf.load(saved.path / store.CONFIG_FILE), []
     for node in CHECKPOINTS:
         there = OmegaConf.select(before, node).save_contents
         taken = OmegaConf.select(config, node).load_contents
@@ -208,7 +208,9 @@ def _close(run: RunFolder, config: DictConfig, records: dict[int, Record]) -> No
     summary.write(run.summary)
 
 
-def _stop_if_done(run: RunFolder, config: DictConfig, saved: Saved | None, records: dict[int, Record]) -> None:
+def _stop_if_done(
+    run: RunFolder, config: DictConfig, saved: SavedCheckpoint | None, records: dict[int, Record]
+) -> None:
     wanted = config.trainer.total_training_steps
     summary = _summary(run)
     if saved is not None:

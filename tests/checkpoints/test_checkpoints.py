@@ -10,13 +10,13 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from reinforcepp_verl.checkpoints import identity, manifest, store
+from reinforcepp_verl.checkpoints import compatibility, manifest, store
 from reinforcepp_verl.checkpoints.manifest import DamagedCheckpointError, Manifest
 from reinforcepp_verl.common import durable
 
 
 def staged(root, step, weights=b"weights" * 1000, attempt="attempt_1"):
-    folder = store.begin(root, attempt) / store.folder_name(step)
+    folder = store.begin_save(root, attempt) / store.folder_name(step)
     (folder / "actor").mkdir(parents=True)
     (folder / "actor" / "model.pt").write_bytes(weights)
     (folder / "data.pt").write_bytes(b"position")
@@ -26,35 +26,35 @@ def staged(root, step, weights=b"weights" * 1000, attempt="attempt_1"):
 def saved(root, step, config=None, world_size=1):
     folder = staged(root, step)
     if config is not None:
-        OmegaConf.save(config, folder / store.CONFIG)
-    data = identity.fingerprint(config) if config is not None else {}
-    return store.commit(
-        folder, root, Manifest(step, world_size, 1, "digest", data, {}, manifest.describe_files(folder))
+        OmegaConf.save(config, folder / store.CONFIG_FILE)
+    data = compatibility.data_digests(config) if config is not None else {}
+    return store.commit_save(
+        folder, root, Manifest(step, world_size, 1, data, {}, manifest.describe_files(folder))
     )
 
 
 def test_a_save_has_no_name_before_it_is_sealed(tmp_path):
     folder = staged(tmp_path, 3)
-    assert store.steps(tmp_path) == [] and store.newest(tmp_path) == (None, [])
-    sealed = Manifest(3, 1, 1, "digest", {}, {}, manifest.describe_files(folder))
-    assert store.commit(folder, tmp_path, sealed) == tmp_path / "global_step_3"
-    found, ignored = store.newest(tmp_path)
+    assert store.checkpoint_steps(tmp_path) == [] and store.newest_checkpoint(tmp_path) == (None, [])
+    sealed = Manifest(3, 1, 1, {}, {}, manifest.describe_files(folder))
+    assert store.commit_save(folder, tmp_path, sealed) == tmp_path / "global_step_3"
+    found, ignored = store.newest_checkpoint(tmp_path)
     assert found is not None and (found.manifest, ignored) == (sealed, [])
-    assert (tmp_path / store.TRACKER).read_text() == "3"
-    assert not (tmp_path / store.SAVING).exists()
+    assert (tmp_path / store.TRACKER_FILE).read_text() == "3"
+    assert not (tmp_path / store.SAVING_FOLDER).exists()
 
 
 def test_what_a_trainer_that_outlived_its_attempt_writes_is_in_no_other_save(tmp_path):
     new = staged(tmp_path, 3, attempt="attempt_2")
     old = staged(tmp_path, 3, b"others", attempt="attempt_1")
     (old / "shard").touch()
-    sealed = Manifest(3, 1, 1, "digest", {}, {}, manifest.describe_files(new))
-    store.commit(new, tmp_path, sealed)
-    found, ignored = store.newest(tmp_path)
+    sealed = Manifest(3, 1, 1, {}, {}, manifest.describe_files(new))
+    store.commit_save(new, tmp_path, sealed)
+    found, ignored = store.newest_checkpoint(tmp_path)
     assert found is not None and ignored == [] and old.exists()
     assert sealed.files.keys() == {"actor/model.pt", "data.pt"} and not (found.path / "shard").exists()
     store.clear_leftovers(tmp_path)
-    assert not (tmp_path / store.SAVING).exists()
+    assert not (tmp_path / store.SAVING_FOLDER).exists()
 
 
 def test_the_manifest_holds_size_and_digest_of_every_file(tmp_path):
@@ -91,7 +91,7 @@ def flip(path):
 def test_a_damaged_checkpoint_is_ignored_with_the_reason_and_the_one_before_is_taken(tmp_path, file, damage, reason):
     saved(tmp_path, 2)
     damage(saved(tmp_path, 4) / file)
-    found, ignored = store.newest(tmp_path)
+    found, ignored = store.newest_checkpoint(tmp_path)
     assert found is not None and found.path == tmp_path / "global_step_2"
     assert len(ignored) == 1 and reason in ignored[0] and "global_step_4" in ignored[0]
 
@@ -111,7 +111,7 @@ def test_a_damaged_checkpoint_is_kept_when_the_run_comes_to_its_step_again(tmp_p
     saved(tmp_path, 4)
     names = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert names == {"global_step_4", "global_step_4.damaged", "global_step_4.damaged_2"}
-    assert store.newest(tmp_path)[1] == []
+    assert store.newest_checkpoint(tmp_path)[1] == []
 
 
 def test_pruning_keeps_the_newest_whole_ones_and_what_is_not_ours(tmp_path):
@@ -120,9 +120,9 @@ def test_pruning_keeps_the_newest_whole_ones_and_what_is_not_ours(tmp_path):
     (tmp_path / "global_step_11").mkdir()
     assert store.prune(tmp_path, None, 10) == store.prune(tmp_path, 0, 10) == []
     assert [path.name for path in store.prune(tmp_path, 2, 10)] == ["global_step_2", "global_step_1"]
-    assert store.steps(tmp_path) == [11, 10, 3]
+    assert store.checkpoint_steps(tmp_path) == [11, 10, 3]
     assert [path.name for path in store.prune(tmp_path, 1, 10)] == ["global_step_3"]
-    assert store.steps(tmp_path) == [11, 10]
+    assert store.checkpoint_steps(tmp_path) == [11, 10]
 
 
 def test_pruning_does_not_take_a_damaged_checkpoint_for_the_newest(tmp_path):
@@ -130,15 +130,15 @@ def test_pruning_does_not_take_a_damaged_checkpoint_for_the_newest(tmp_path):
     flip(saved(tmp_path, 45) / "data.pt")
     saved(tmp_path, 35)
     assert [path.name for path in store.prune(tmp_path, 1, 35)] == ["global_step_30"]
-    assert store.newest(tmp_path)[0].manifest.step == 35
+    assert store.newest_checkpoint(tmp_path)[0].manifest.step == 35
 
 
 def test_what_a_cut_off_save_or_deletion_left_is_cleared(tmp_path):
     saved(tmp_path, 1)
     staged(tmp_path, 2)
-    (tmp_path / store.DELETING / "global_step_0").mkdir(parents=True)
+    (tmp_path / store.DELETING_FOLDER / "global_step_0").mkdir(parents=True)
     store.clear_leftovers(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"global_step_1", store.TRACKER}
+    assert {path.name for path in tmp_path.iterdir()} == {"global_step_1", store.TRACKER_FILE}
 
 
 SAVE_AND_DIE = """
@@ -159,11 +159,11 @@ def die_at_moment(function):
 durable.sync = die_at_moment(durable.sync)
 durable.os.replace = die_at_moment(os.replace)
 Path.rename = die_at_moment(Path.rename)
-folder = store.begin(root, "attempt_1") / "global_step_2"
+folder = store.begin_save(root, "attempt_1") / "global_step_2"
 folder.mkdir()
 (folder / "weights").write_bytes(b"new")
 files = manifest.describe_files(folder)
-store.commit(folder, root, manifest.Manifest(2, 1, 1, "", {}, {}, files))
+store.commit_save(folder, root, manifest.Manifest(2, 1, 1, {}, {}, files))
 store.prune(root, 1, 2)
 print(calls)
 """
@@ -183,7 +183,7 @@ def test_a_death_at_any_call_to_the_disk_leaves_the_old_or_the_new_checkpoint(tm
     for moment in range(1, moments + 1):
         root, done = attempt(moment)
         assert done.returncode == 9, done.stderr
-        newest, ignored = store.newest(root)
+        newest, ignored = store.newest_checkpoint(root)
         assert newest is not None and ignored == []
         found.append(newest.manifest.step)
     assert found == sorted(found) and set(found) == {1, 2}
@@ -213,12 +213,12 @@ def checkpoint(tmp_path):
         return made
 
     saved(tmp_path / "checkpoints", 4, config(), world_size=2)
-    return store.newest(tmp_path / "checkpoints")[0], config
+    return store.newest_checkpoint(tmp_path / "checkpoints")[0], config
 
 
 def test_the_same_configuration_may_go_on(checkpoint):
     found, config = checkpoint
-    assert identity.obstacles(found, config()) == identity.changes(found, config()) == []
+    assert compatibility.incompatibilities(found, config()) == compatibility.changed_settings(found, config()) == []
 
 
 @pytest.mark.parametrize(
@@ -234,16 +234,16 @@ def test_the_same_configuration_may_go_on(checkpoint):
 )
 def test_what_does_not_fit_a_checkpoint_is_refused_with_key_and_fix(checkpoint, change, words):
     found, config = checkpoint
-    (line,) = identity.obstacles(found, config(**change))
+    (line,) = compatibility.incompatibilities(found, config(**change))
     assert words.format(path=found.path) in line and "reinforcepp export" in line
 
 
 def test_other_rows_are_refused_and_moved_ones_are_not(checkpoint, tmp_path):
     found, config = checkpoint
     (tmp_path / "moved.parquet").write_bytes(b"rows")
-    assert identity.obstacles(found, config(data__train_files=str(tmp_path / "moved.parquet"))) == []
+    assert compatibility.incompatibilities(found, config(data__train_files=str(tmp_path / "moved.parquet"))) == []
     (tmp_path / "train.parquet").write_bytes(b"other rows")
-    (line,) = identity.obstacles(found, config())
+    (line,) = compatibility.incompatibilities(found, config())
     assert "data.train_files hold other rows" in line
 
 
@@ -255,8 +255,8 @@ def test_other_settings_are_told_and_where_a_run_runs_is_not(checkpoint):
         ray_kwargs__ray_init__address="auto",
         trainer__resume_mode="resume_path",
     )
-    assert identity.obstacles(found, changed) == []
-    assert identity.changes(found, changed) == [
+    assert compatibility.incompatibilities(found, changed) == []
+    assert compatibility.changed_settings(found, changed) == [
         "actor_rollout_ref.actor.optim.lr: 1e-06 -> 1e-05",
         "algorithm.adv_estimator: reinforcepp -> rloo",
     ]

@@ -94,12 +94,12 @@ def test_stopped_and_killed_in_a_save_a_run_goes_on_as_if_nothing_had_happened(s
     assert process.returncode == 75, output
     assert json.loads(run.summary.read_text())["status"] == "stopped" and not run.stop.exists()
     stopped_at = max(loop.read(run))
-    assert stopped_at < 4 and store.newest(run.checkpoints)[0].manifest.step == stopped_at
+    assert stopped_at < 4 and store.newest_checkpoint(run.checkpoints)[0].manifest.step == stopped_at
 
     process = start(COMMAND, "resume", folder, VERL_USE_EXTERNAL_MODULES="slow_saves", PYTHONPATH=str(BENCHMARKS))
-    loop.wait_until((run.checkpoints / store.SAVING / "attempt_2" / "global_step_4" / "actor").exists, process)
+    loop.wait_until((run.checkpoints / store.SAVING_FOLDER / "attempt_2" / "global_step_4" / "actor").exists, process)
     loop.kill_tree(process, run)
-    found, ignored = store.newest(run.checkpoints)
+    found, ignored = store.newest_checkpoint(run.checkpoints)
     assert (found.manifest.step, ignored) == (stopped_at, [])
 
     process = start(COMMAND, "resume", folder)

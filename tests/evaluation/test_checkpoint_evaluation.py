@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from reinforcepp_verl.checkpoints.fsdp_checkpoint import find
+from reinforcepp_verl.checkpoints.fsdp_checkpoint import find_checkpoint
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.evaluation.generate import prepare
@@ -41,7 +41,7 @@ def plain(config):
 
 
 def test_the_runs_own_configuration_validates_the_checkpoint_and_writes_nothing_into_the_runs_folders(checkpoint):
-    found = plain(prepare(find(checkpoint), []).config)
+    found = plain(prepare(find_checkpoint(checkpoint), []).config)
     expected = plain(OmegaConf.load(checkpoint.parents[1] / "config.yaml"))
     expected["trainer"] |= {
         "val_only": True,
@@ -59,8 +59,8 @@ def test_the_runs_own_configuration_validates_the_checkpoint_and_writes_nothing_
 def test_settings_reach_what_refers_to_them_unless_the_run_had_set_that_itself(checkpoint):
     overrides = ["data.max_response_length=6", "seed=9", f"{ROLLOUT}.val_kwargs.n=8", "data.val_files=[a.b, c]"]
     with pytest.raises(ValueError, match=r"data.val_files: there is no file a\.b"):
-        prepare(find(checkpoint), overrides)
-    config = prepare(find(checkpoint), overrides[:-1]).config
+        prepare(find_checkpoint(checkpoint), overrides)
+    config = prepare(find_checkpoint(checkpoint), overrides[:-1]).config
     assert config.actor_rollout_ref.rollout.response_length == 6
     assert config.actor_rollout_ref.rollout.val_kwargs.n == 8
     assert (config.data.seed, config.actor_rollout_ref.rollout.seed) == (9, 5)
@@ -71,7 +71,7 @@ def test_a_key_that_is_newer_than_the_run_gets_its_default(checkpoint):
     saved = OmegaConf.load(file)
     del saved.trainer.v1.sampler.sampler_kwargs.stall_deadline_s
     OmegaConf.save(saved, file)
-    assert prepare(find(checkpoint), []).config.trainer.v1.sampler.sampler_kwargs.stall_deadline_s > 0
+    assert prepare(find_checkpoint(checkpoint), []).config.trainer.v1.sampler.sampler_kwargs.stall_deadline_s > 0
 
 
 def invoke(*arguments):

@@ -27,7 +27,7 @@ from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 
 from reinforcepp_verl.checkpoints import manifest, store
-from reinforcepp_verl.checkpoints.fsdp_checkpoint import find
+from reinforcepp_verl.checkpoints.fsdp_checkpoint import find_checkpoint
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.export import export_checkpoint, merge_shards, verify_export
 from reinforcepp_verl.export.shards import Shards, open_shards
@@ -81,9 +81,9 @@ def seal(checkpoint):
     """Add an optimiser, and describe all files as our trainers do."""
     (checkpoint / OPTIMISER).write_bytes(b"moments")
     written = manifest.describe_files(checkpoint)
-    sealed = manifest.Manifest(STEP, RANKS, seed=1, config_digest="", data={}, versions={}, files=written)
+    sealed = manifest.Manifest(STEP, RANKS, seed=1, data={}, versions={}, files=written)
     manifest.seal(checkpoint, sealed)
-    (checkpoint.parent / store.TRACKER).write_text(str(STEP))
+    (checkpoint.parent / store.TRACKER_FILE).write_text(str(STEP))
 
 
 @pytest.fixture(scope="module")
@@ -172,14 +172,14 @@ def test_the_exported_model_is_the_one_that_was_sharded(run, tmp_path, kind, dty
 
 def test_shards_are_read_as_they_were_before_they_were_sharded(saved):
     for kind in KINDS:
-        shards = open_shards(find(saved / kind))
+        shards = open_shards(find_checkpoint(saved / kind))
         expected = trained(kind).state_dict()
         assert set(shards.names) == set(expected)
         assert all(torch.equal(tensor, expected[name]) for name, tensor in shards.items())
 
 
 def test_verls_merger_itself_rounds_to_bfloat16(saved, tmp_path):
-    checkpoint = find(saved / "plain")
+    checkpoint = find_checkpoint(saved / "plain")
     merge_shards._merge(checkpoint, tmp_path / "ours", torch.float32)
     options = {"local_dir": str(checkpoint.actor), "hf_model_config_path": str(checkpoint.model_config)}
     config = ModelMergerConfig(operation="merge", backend="fsdp", target_dir=str(tmp_path / "verls"), **options)
@@ -231,21 +231,21 @@ def other_characters(out):
     ],
 )
 def test_the_check_finds_what_is_wrong_with_a_folder(saved, exported, tmp_path, damage, message):
-    checkpoint, out = find(saved / "plain"), shutil.copytree(exported, tmp_path / "out")
+    checkpoint, out = find_checkpoint(saved / "plain"), shutil.copytree(exported, tmp_path / "out")
     damage(out)
     with pytest.raises(ValueError, match=re.escape(message)):
         verify_export.check(out, checkpoint.model_config, Shards(checkpoint.shards), torch.bfloat16)
 
 
 def test_shards_in_the_wrong_order_are_found(saved, exported):
-    checkpoint = find(saved / "plain")
+    checkpoint = find_checkpoint(saved / "plain")
     swapped = Shards(checkpoint.shards[::-1])
     with pytest.raises(ValueError, match="the exported weight is not the checkpoint's"):
         verify_export.check(exported, checkpoint.model_config, swapped, torch.bfloat16)
 
 
 def test_other_log_probs_are_refused_even_if_all_else_is_equal(saved, exported, monkeypatch):
-    checkpoint = find(saved / "plain")
+    checkpoint = find_checkpoint(saved / "plain")
     monkeypatch.setattr(verify_export, "TOLERANCE", -1.0)
     with pytest.raises(ValueError, match="log-probs of the exported model differ by 0"):
         verify_export.check(exported, checkpoint.model_config, Shards(checkpoint.shards), torch.bfloat16)
@@ -394,7 +394,7 @@ def test_the_optimiser_of_a_checkpoint_is_not_needed(run, tmp_path):
 
 
 def test_an_adapter_without_its_model_is_refused(run, tmp_path):
-    checkpoint = find(run("lora"))
+    checkpoint = find_checkpoint(run("lora"))
     for shard in checkpoint.shards:
         weights = torch.load(shard)
         torch.save({name: tensor for name, tensor in weights.items() if "lora_" in name}, shard)

@@ -166,20 +166,21 @@ def test_every_save_is_whole_and_names_what_it_belongs_to(run):
     folder, attempt = run
     trainer = attempt()
     fit(trainer)
-    assert store.steps(folder.checkpoints) == [6, 4, 2] == sorted(trainer.checkpoint_callback.told, reverse=True)
-    found, ignored = store.newest(folder.checkpoints)
+    assert store.checkpoint_steps(folder.checkpoints) == [6, 4, 2]
+    assert sorted(trainer.checkpoint_callback.told) == [2, 4, 6]
+    found, ignored = store.newest_checkpoint(folder.checkpoints)
     assert ignored == [] and (found.manifest.step, found.manifest.world_size, found.manifest.seed) == (6, 1, 1)
     assert list(found.manifest.data) == [str(folder.path.parents[1] / "train.parquet")]
     assert {"actor/model_world_size_1_rank_0.pt", "data.pt", "config.yaml", "reinforcepp_state.json"} <= set(
         found.manifest.files
     )
-    assert json.loads((found.path / store.STATE).read_text()) == {"weights": 6.0, "is_last_step": True}
+    assert json.loads((found.path / store.STATE_FILE).read_text()) == {"weights": 6.0, "is_last_step": True}
 
 
 def test_only_as_many_are_kept_as_verls_key_says(run):
     folder, attempt = run
     fit(attempt(max_actor_ckpt_to_keep=2))
-    assert store.steps(folder.checkpoints) == [6, 4]
+    assert store.checkpoint_steps(folder.checkpoints) == [6, 4]
 
 
 def test_a_save_before_a_validation_counts_no_step_twice_for_verls_sums_over_steps(run):
@@ -213,7 +214,7 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_leaves_the_validation_to_t
     fit(trainer)
     assert steps_of(folder) == {1: 1.0, 2: 2.0, 3: 3.0}
     assert VAL not in recorded(folder)[3]
-    assert store.steps(folder.checkpoints) == [3, 2] and trainer.attempt.stopped.exists()
+    assert store.checkpoint_steps(folder.checkpoints) == [3, 2] and trainer.attempt.stopped.exists()
     folder.stop.unlink()
     again = attempt(start=folder.checkpoints / "global_step_3", val_before_train=True)
     fit(again)
@@ -233,7 +234,7 @@ def test_asked_in_the_validation_of_a_saved_step_it_ends_with_that_step(run):
     trainer = attempt(StoppingInValidation, test_freq=2)
     fit(trainer)
     assert recorded(folder)[2][VAL] == 0.2 and max(steps_of(folder)) == 2
-    assert store.steps(folder.checkpoints) == [2] and trainer.attempt.stopped.exists()
+    assert store.checkpoint_steps(folder.checkpoints) == [2] and trainer.attempt.stopped.exists()
 
 
 class Condemned(Stopping):
@@ -260,7 +261,7 @@ def test_a_trainer_that_outlived_its_attempt_saves_nothing(run):
     folder, attempt = run
     with pytest.raises(RuntimeError, match="attempt_2 goes on with the run"):
         attempt(Overtaken).fit(None)
-    assert store.steps(folder.checkpoints) == []
+    assert store.checkpoint_steps(folder.checkpoints) == []
 
 
 class OnAFullDisk(Loop):
@@ -275,7 +276,7 @@ def test_a_record_that_a_full_disk_cut_off_ends_the_run(run):
     folder, attempt = run
     with pytest.raises(OSError, match="No space left"):
         attempt(OnAFullDisk).fit(None)
-    assert store.steps(folder.checkpoints) == []
+    assert store.checkpoint_steps(folder.checkpoints) == []
 
 
 def test_asked_before_the_first_step_it_does_none(run):
@@ -290,7 +291,7 @@ def test_the_last_step_is_finished_even_if_it_is_asked_to_stop(run):
     folder, attempt = run
     trainer = attempt(Stopping, total_training_steps=3)
     fit(trainer)
-    assert recorded(folder)[3][VAL] == 0.3 and store.steps(folder.checkpoints) == [3, 2]
+    assert recorded(folder)[3][VAL] == 0.3 and store.checkpoint_steps(folder.checkpoints) == [3, 2]
     assert not trainer.attempt.stopped.exists()
 
 
@@ -309,9 +310,9 @@ def test_killed_in_the_validation_it_has_the_step_and_its_metrics(run):
     with pytest.raises(Killed):
         attempt(KilledInValidation).fit(None)
     assert 6 not in recorded(folder)
-    found, _ = store.newest(folder.checkpoints)
+    found, _ = store.newest_checkpoint(folder.checkpoints)
     assert found.manifest.step == 6
-    record = flatten((found.path / store.METRICS).read_bytes())
+    record = flatten((found.path / store.METRICS_FILE).read_bytes())
     assert (record["step"], record["weights"], record["training/global_step"]) == (6, 6.0, 6)
 
 
@@ -326,8 +327,8 @@ def test_killed_between_the_save_and_the_record_of_its_step_the_save_does_not_co
     folder, attempt = run
     with pytest.raises(Killed):
         attempt(KilledBeforeTheRecord).fit(None)
-    assert (folder.checkpoints / store.SAVING / "attempt_1" / "global_step_4").is_dir()
-    assert store.newest(folder.checkpoints)[0].manifest.step == 2 and steps_of(folder).keys() == {1, 2, 3}
+    assert (folder.checkpoints / store.SAVING_FOLDER / "attempt_1" / "global_step_4").is_dir()
+    assert store.newest_checkpoint(folder.checkpoints)[0].manifest.step == 2 and steps_of(folder).keys() == {1, 2, 3}
 
 
 class WithCritic(Loop):
@@ -342,7 +343,7 @@ def test_a_critic_is_saved_and_looked_at_like_the_policy(run):
     trainer.critic_wg.weights = float("nan")
     with pytest.raises(GuardError, match="weight in model_world_size_1_rank_0.pt has NaN"):
         trainer.fit(None)
-    assert store.steps(folder.checkpoints) == []
+    assert store.checkpoint_steps(folder.checkpoints) == []
 
 
 def test_workers_get_the_settings_of_the_configuration_only_if_they_differ_from_the_checkpoints(run):
@@ -351,13 +352,13 @@ def test_workers_get_the_settings_of_the_configuration_only_if_they_differ_from_
     start = folder.checkpoints / "global_step_2"
     same = attempt(WithCritic, start=start)
     assert same.actor_rollout_wg.asked == same.critic_wg.asked == []
-    config = OmegaConf.load(start / store.CONFIG)
+    config = OmegaConf.load(start / store.CONFIG_FILE)
     config.actor_rollout_ref.actor.optim.lr /= 2
-    OmegaConf.save(config, start / store.CONFIG)
+    OmegaConf.save(config, start / store.CONFIG_FILE)
     changed = attempt(WithCritic, start=start)
     assert changed.actor_rollout_wg.asked == [optimizer_settings.keep_settings, optimizer_settings.restore_settings]
     assert changed.critic_wg.asked == []
-    (start / store.CONFIG).unlink()
+    (start / store.CONFIG_FILE).unlink()
     of_another_trainer = attempt(WithCritic, start=start)
     assert len(of_another_trainer.actor_rollout_wg.asked) == len(of_another_trainer.critic_wg.asked) == 2
 
@@ -372,7 +373,7 @@ def test_weights_that_are_not_finite_are_never_kept(run):
     folder, attempt = run
     with pytest.raises(GuardError, match="weight in model_world_size_1_rank_0.pt"):
         attempt(Broken).fit(None)
-    assert store.steps(folder.checkpoints) == [2]
+    assert store.checkpoint_steps(folder.checkpoints) == [2]
 
 
 def test_shards_that_lie_on_another_node_are_missed_at_the_first_save(run):

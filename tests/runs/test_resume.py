@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from typer.testing import CliRunner
 
-from reinforcepp_verl.checkpoints import identity, manifest, store
+from reinforcepp_verl.checkpoints import compatibility, manifest, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.common.run_folder import RunFolder
@@ -44,15 +44,15 @@ def attempt(run, *steps, val_at=()):
 
 
 def checkpoint(run, step, metrics=None, is_last=False):
-    folder = store.begin(run.checkpoints, "attempt_1") / store.folder_name(step)
+    folder = store.begin_save(run.checkpoints, "attempt_1") / store.folder_name(step)
     folder.mkdir()
     config = OmegaConf.load(run.config)
-    OmegaConf.save(config, folder / store.CONFIG)
-    (folder / store.STATE).write_text(json.dumps({store.IS_LAST: is_last}))
+    OmegaConf.save(config, folder / store.CONFIG_FILE)
+    (folder / store.STATE_FILE).write_text(json.dumps({store.IS_LAST_STEP: is_last}))
     if metrics is not None:
-        (folder / store.METRICS).write_text(json.dumps({"step": step, "data": metrics}))
-    files, data = manifest.describe_files(folder), identity.fingerprint(config)
-    return store.commit(folder, run.checkpoints, Manifest(step, 1, 1, "", data, {}, files))
+        (folder / store.METRICS_FILE).write_text(json.dumps({"step": step, "data": metrics}))
+    files, data = manifest.describe_files(folder), compatibility.data_digests(config)
+    return store.commit_save(folder, run.checkpoints, Manifest(step, 1, 1, data, {}, files))
 
 
 def test_a_created_run_starts_from_the_beginning(run):

