@@ -68,7 +68,7 @@ def send(number: signal.Signals, title: str) -> Callable[[Path], None]:
     """Return a strike: the signal goes to the first process of the run whose command line holds `title`."""
 
     def strike(run: Path) -> None:
-        found = [process for process in processes.of_run(str(run)) if title in " ".join(process.cmdline())]
+        found = [process for process in processes.find_all(str(run)) if title in " ".join(process.cmdline())]
         found[0].send_signal(number)
 
     return strike
@@ -183,7 +183,7 @@ def place(on_own_disk: bool) -> Iterator[Path]:
         try:
             yield runs_dir
         finally:
-            processes.end_all(str((runs_dir / "latest").resolve()))
+            processes.terminate_all(str((runs_dir / "latest").resolve()))
             if on_own_disk:
                 subprocess.run(["umount", "--lazy", folder], check=True)
 

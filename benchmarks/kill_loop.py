@@ -149,14 +149,14 @@ def wait_until(condition: Any, process: subprocess.Popen) -> None:
 
 def kill_tree(process: subprocess.Popen, run: RunFolder) -> None:
     """Send SIGKILL to all processes of a run, and wait until they are gone."""
-    tree = [process, *processes.of_run(str(run.path))]
+    tree = [process, *processes.find_all(str(run.path))]
     for member in tree:
         try:
             member.kill()
         except psutil.NoSuchProcess:
             pass
     process.wait()
-    while left := processes.of_run(str(run.path)):
+    while left := processes.find_all(str(run.path)):
         for member in left:
             member.kill()
         psutil.wait_procs(left, timeout=5)

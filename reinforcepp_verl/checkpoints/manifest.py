@@ -86,7 +86,7 @@ def read(folder: Path) -> Manifest:
     try:
         return Manifest(**json.loads(path.read_bytes()))
     except (ValueError, TypeError) as error:
-        raise DamagedCheckpointError(f"{path}: written by another version of this package ({error})") from error
+        raise DamagedCheckpointError(f"{path}: not a manifest of this version of the package ({error})") from error
 
 
 def verify(folder: Path, manifest: Manifest) -> None:

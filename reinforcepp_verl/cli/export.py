@@ -60,11 +60,11 @@ def export(
     from rich.console import Console
 
     from reinforcepp_verl.checkpoints.fsdp_checkpoint import find_checkpoint
-    from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
+    from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
 
     console = Console(file=sys.stdout)  # stdout as it is before _quiet() redirects it
     try:
-        with stopping_signals_raise(), console.status("reading the checkpoint") as status:
+        with raise_on_stop_signals(), console.status("reading the checkpoint") as status:
             checkpoint = find_checkpoint(source)
             with _quiet():
                 from reinforcepp_verl.export import export_checkpoint

@@ -34,8 +34,8 @@ class Generation:
     def start(self, console: Console) -> tuple[int, Path]:
         """Generate and score; return the exit code and the folder of the evaluation, which has a run's layout."""
         folder = create(self.checkpoint.run.path / EVALUATIONS, f"step_{self.checkpoint.step}")
-        launch.keep_config(self.config, folder)
-        return launch.run_in(folder, self.config, {}, console), folder.path
+        launch.save_config(self.config, folder)
+        return launch.run_attempt(folder, self.config, {}, console), folder.path
 
 
 def prepare(checkpoint: Checkpoint, overrides: Sequence[str]) -> Generation:

@@ -19,7 +19,7 @@ from reinforcepp_verl.runs.run_console import RunConsole
 from reinforcepp_verl.runs.run_summary import Summary
 from reinforcepp_verl.runs.stop_signals import Stopped
 
-LOOK_EVERY_S = 0.2
+POLL_INTERVAL_S = 0.2
 STOP_GRACE_S = 10.0
 FILE_LOGGER = "file"
 
@@ -55,9 +55,9 @@ def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Su
             if running and attempt.stop_requested() and not attempt.training.exists():
                 # There is no step to finish yet: the start can take minutes, and whoever asks may not have them.
                 attempt.stopped.touch()
-                _end(process)
+                _terminate(process)
                 break
-            time.sleep(LOOK_EVERY_S if running else 0)
+            time.sleep(POLL_INTERVAL_S if running else 0)
     if attempt.stopped.exists():
         return 0
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
@@ -66,7 +66,7 @@ def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Su
 def _variables(attempt: Attempt) -> dict[str, str]:
     """Return what processes on all nodes are to know, through Ray."""
     return {
-        processes.MARK: str(attempt.run.path),
+        processes.RUN_VARIABLE: str(attempt.run.path),
         ATTEMPT_VARIABLE: str(attempt.path),
         "VERL_FILE_LOGGER_PATH": str(attempt.tracker),
         # One curve in these for all attempts.
@@ -80,7 +80,7 @@ def _environment(config: DictConfig, attempt: Attempt) -> dict[str, str]:
     """Return the environment of the training process, which all processes of the run on this machine inherit."""
     environment = {
         **os.environ,
-        processes.MARK: str(attempt.run.path),
+        processes.RUN_VARIABLE: str(attempt.run.path),
         # Ray's agents rename themselves, which overwrites the environment that carries the mark.
         "SPT_NOENV": "1",
         # The log is to be whole: Ray would leave out lines that repeat.
@@ -105,7 +105,7 @@ def _training_process(attempt: Attempt, environment: dict[str, str]) -> Iterator
     try:
         yield process
     except Stopped:
-        _end(process)
+        _terminate(process)
         raise
     finally:
         if process.poll() is None:
@@ -113,7 +113,7 @@ def _training_process(attempt: Attempt, environment: dict[str, str]) -> Iterator
         process.wait()
 
 
-def _end(process: subprocess.Popen) -> None:
+def _terminate(process: subprocess.Popen) -> None:
     process.send_signal(signal.SIGINT)
     try:
         process.wait(STOP_GRACE_S)

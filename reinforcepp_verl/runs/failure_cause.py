@@ -31,7 +31,7 @@ SECONDARY_ERROR = re.compile(r"ActorDied|ActorUnavailable|RayActorError|StalledR
 ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
 
 
-def explain(attempt: Attempt, exit_code: int) -> str:
+def failure_cause(attempt: Attempt, exit_code: int) -> str:
     """Return the cause, at most `LINES_SHOWN` lines: what happened, and the last output of the process concerned."""
     note = attempt.failure.read_text(encoding="utf-8").strip() if attempt.failure.exists() else ""
     log = _tail(attempt.log)

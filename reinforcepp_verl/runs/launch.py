@@ -18,11 +18,11 @@ from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.runs.failure_cause import explain
+from reinforcepp_verl.runs.failure_cause import failure_cause
 from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, start_step
 from reinforcepp_verl.runs.run_console import RunConsole, headline, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
-from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
+from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75
@@ -32,12 +32,12 @@ EXIT_STOPPED = 75
 def new_run(config: DictConfig) -> RunFolder:
     """Make a run's folder with its configuration in it; nothing is started."""
     folder = create(Path(config.runs_dir), config.trainer.experiment_name)
-    keep_config(config, folder)
+    save_config(config, folder)
     Summary(seed=config.seed).write(folder.summary)
     return folder
 
 
-def keep_config(config: DictConfig, folder: RunFolder) -> None:
+def save_config(config: DictConfig, folder: RunFolder) -> None:
     """Write the configuration of the run's next attempt, references resolved."""
     config = config.copy()
     with open_dict(config):
@@ -49,12 +49,12 @@ def keep_config(config: DictConfig, folder: RunFolder) -> None:
 def train(config: DictConfig, console: Console) -> int:
     """Train with `config` in a new run folder and return the exit code: 0 only when every step was done."""
     folder = new_run(config)
-    with only_one(folder):
-        return run_in(folder, config, {}, console)
+    with run_lock(folder):
+        return run_attempt(folder, config, {}, console)
 
 
 @contextmanager
-def only_one(folder: RunFolder) -> Iterator[None]:
+def run_lock(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock, which ends with this process, however it ends.
 
     Raises:
@@ -71,7 +71,7 @@ def only_one(folder: RunFolder) -> Iterator[None]:
         lock.release()
 
 
-def run_in(folder: RunFolder, config: DictConfig, records: dict[int, Record], console: Console) -> int:
+def run_attempt(folder: RunFolder, config: DictConfig, records: dict[int, Record], console: Console) -> int:
     """Do what `config` asks for, training or validation, as the next attempt of a run; return the exit code.
 
     `records` are the steps that were done before, by number.
@@ -88,7 +88,7 @@ def run_in(folder: RunFolder, config: DictConfig, records: dict[int, Record], co
         say(console, "stopping: the step under way is finished and saved; once more to end at once")
 
     # There is nothing to save in a validation.
-    with stopping_signals_raise(None if config.trainer.val_only else ask_to_stop) as ignore_further_signals:
+    with raise_on_stop_signals(None if config.trainer.val_only else ask_to_stop) as ignore_further_signals:
         try:
             exit_code = _run(attempt, config, records, console, summary)
         except Stopped as stop:
@@ -100,7 +100,7 @@ def run_in(folder: RunFolder, config: DictConfig, records: dict[int, Record], co
             ignore_further_signals()
             summary.seconds = round(seconds_before + time.monotonic() - started, 1)
             try:
-                processes.end_all(str(folder.path))
+                processes.terminate_all(str(folder.path))
             finally:
                 # Room for the next attempt, where a full disk ended this one.
                 store.clear_leftovers(folder.checkpoints)
@@ -118,14 +118,14 @@ def _run(attempt: Attempt, config: DictConfig, records: dict[int, Record], conso
     summary.write(attempt.run.summary)
     metrics = MetricsFile(attempt.run.metrics, records)
     screen = RunConsole(console, config.trainer.total_training_steps, start_step(config))
-    return _judge(attempts.follow(attempt, config, screen, summary, metrics), attempt, config, summary)
+    return _set_outcome(attempts.follow(attempt, config, screen, summary, metrics), attempt, config, summary)
 
 
-def _judge(exit_code: int, attempt: Attempt, config: DictConfig, summary: Summary) -> int:
+def _set_outcome(exit_code: int, attempt: Attempt, config: DictConfig, summary: Summary) -> int:
     """Set the summary's status; verl also ends well when its epochs are over before the steps are done."""
     wanted = 0 if config.trainer.val_only else config.trainer.total_training_steps or 0
     if exit_code != 0:
-        summary.status, summary.error = "failed", explain(attempt, exit_code)
+        summary.status, summary.error = "failed", failure_cause(attempt, exit_code)
         exit_code = EXIT_FAILED
     elif attempt.stopped.exists():
         summary.status, exit_code = "stopped", EXIT_STOPPED

@@ -7,17 +7,17 @@ import os
 import psutil
 
 # Every process of a run inherits this variable; its value is the run's folder.
-MARK = "REINFORCEPP_RUN"
+RUN_VARIABLE = "REINFORCEPP_RUN"
 GRACE_S = 5.0
 
 
-def of_run(run: str) -> list[psutil.Process]:
+def find_all(run: str) -> list[psutil.Process]:
     """Return the live processes that carry the mark of `run`, except this one and its ancestors."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     return [process for process in psutil.process_iter() if process.pid not in own and _mark(process) == run]
 
 
-def end_all(run: str, grace_s: float = GRACE_S) -> int:
+def terminate_all(run: str, grace_s: float = GRACE_S) -> int:
     """Ask the processes of `run` to end, then kill what is left; return how many there were.
 
     Raises:
@@ -25,7 +25,7 @@ def end_all(run: str, grace_s: float = GRACE_S) -> int:
     """
     found: set[int] = set()
     for send, spare_trackers in (("terminate", True), ("kill", True), ("kill", False), ("kill", False)):
-        processes = of_run(run)
+        processes = find_all(run)
         if not processes:
             return len(found)
         found.update(process.pid for process in processes)
@@ -33,7 +33,7 @@ def end_all(run: str, grace_s: float = GRACE_S) -> int:
             if not (spare_trackers and _is_resource_tracker(process)):
                 _signal(process, send)
         psutil.wait_procs(processes, timeout=grace_s)
-    if survivors := of_run(run):
+    if survivors := find_all(run):
         raise RuntimeError(f"processes {[process.pid for process in survivors]} of {run} could not be killed")
     return len(found)
 
@@ -50,7 +50,7 @@ def _mark(process: psutil.Process) -> str | None:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        return process.environ().get(MARK)
+        return process.environ().get(RUN_VARIABLE)
     except psutil.Error:
         # Gone meanwhile, or another user's: not ours either way.
         return None

@@ -26,19 +26,19 @@ from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs import launch, processes, saved_config
 from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, flatten, recorded, start_step
 from reinforcepp_verl.runs.run_summary import Summary
-from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
+from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
 
 SET_BY_RESUME = (keys.RESUME_MODE, keys.RESUME_FROM_PATH, keys.VAL_BEFORE_TRAIN, keys.VAL_ONLY)
 THIS_ATTEMPT_ONLY = keys.RAY_KWARGS
 """Says where an attempt runs, so what is given for one is not kept for the next."""
 
 
-class NothingLeftError(Exception):
+class RunCompleteError(Exception):
     """All steps of the run are done."""
 
 
 @dataclass
-class Continuation:
+class PreparedAttempt:
     """An attempt that is ready to start."""
 
     run: RunFolder
@@ -50,7 +50,7 @@ class Continuation:
         """Run it and return the exit code."""
         for note in self.notes:
             say(console, note)
-        return launch.run_in(self.run, self.config, self.records, console)
+        return launch.run_attempt(self.run, self.config, self.records, console)
 
 
 def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
@@ -63,30 +63,30 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
     run = RunFolder(folder.resolve())
     saved_config.load(run)
     _enter_directory(run)
-    with launch.only_one(run):
+    with launch.run_lock(run):
         try:
-            with stopping_signals_raise():
+            with raise_on_stop_signals():
                 # What a killed attempt left running on this machine would go on writing, and maybe saving.
-                processes.end_all(str(run.path))
+                processes.terminate_all(str(run.path))
                 if run.stop.exists():
                     say(console, f"{run.stop} was there already: removed")
                     run.stop.unlink(missing_ok=True)
-                continuation = prepare(run, overrides)
+                attempt = prepare(run, overrides)
         except Stopped as stop:
             say(console, f"stopped by {stop} before it began")
             return launch.EXIT_STOPPED
-        except NothingLeftError as end:
+        except RunCompleteError as end:
             say(console, str(end))
             return 0
-        return continuation.start(console)
+        return attempt.start(console)
 
 
-def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
+def prepare(run: RunFolder, overrides: Sequence[str]) -> PreparedAttempt:
     """Find the checkpoint, compare it with the configuration, and set where the attempt begins.
 
     Raises:
         ValueError: see `resume`
-        NothingLeftError: there is nothing to do
+        RunCompleteError: there is nothing to do
     """
     saved, ignored = store.newest_checkpoint(run.checkpoints)
     kept, config = _configs(run, overrides, saved)
@@ -102,7 +102,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
     if saved is not None:
         if found := compatibility.incompatibilities(saved, config):
             raise ValueError("\n".join(found))
-        notes += [f"continues at step {saved.manifest.step} from {saved.path}", *_not_saved(saved, config)]
+        notes += [f"continues at step {saved.manifest.step} from {saved.path}", *_parts_not_restored(saved, config)]
         notes += [f"  changed since then: {change}" for change in compatibility.changed_settings(saved, config)]
         config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(saved.path)
     records = _records(run, start_step(config), saved)
@@ -110,8 +110,10 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> Continuation:
         notes.append(f"  the metrics of {len(missing)} steps are lost, the first is step {missing[0]}")
     _set_validation(config, records, saved)
     _stop_if_done(run, config, saved, records)
-    launch.keep_config(kept, run)
-    return Continuation(run, config, records, notes or [f"starts from the beginning: {run.path} has no checkpoint yet"])
+    launch.save_config(kept, run)
+    return PreparedAttempt(
+        run, config, records, notes or [f"starts from the beginning: {run.path} has no checkpoint yet"]
+    )
 
 
 def _configs(run: RunFolder, overrides: Sequence[str], saved: SavedCheckpoint | None) -> tuple[DictConfig, DictConfig]:
@@ -153,14 +155,14 @@ def _set_validation(config: DictConfig, records: dict[int, Record], saved: Saved
     if saved is None:
         return
     step, last = saved.manifest.step, trainer.total_training_steps
-    # A checkpoint of an older version does not say.
-    said = orjson.loads((saved.path / store.STATE_FILE).read_bytes()).get(store.IS_LAST_STEP)
-    is_last = said if last is None else step >= last
+    state = orjson.loads((saved.path / store.STATE_FILE).read_bytes())
+    # Without a number of steps the epochs end the run, as the trainer knew when it saved.
+    is_last = state[store.IS_LAST_STEP] if last is None else step >= last
     due = trainer.test_freq > 0 and bool(step % trainer.test_freq == 0 or is_last)
     trainer.val_before_train = due and validation_key(records.get(step, {})) is None
 
 
-def _not_saved(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
+def _parts_not_restored(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
     """Say what a checkpoint does not hold, or is not to be taken from it.
 
     Raises:
@@ -183,7 +185,6 @@ def _not_saved(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
 
 def _enter_directory(run: RunFolder) -> None:
     """Go where the run was started, so that its relative paths mean the same files; stay, if that is elsewhere."""
-    # A summary of an older version names none.
     directory = _summary(run).get("directory")
     if directory is not None and Path(directory).is_dir():
         os.chdir(directory)
@@ -200,7 +201,7 @@ def _summary(run: RunFolder) -> dict[str, Any]:
         ) from error
 
 
-def _close(run: RunFolder, config: DictConfig, records: dict[int, Record]) -> None:
+def _mark_finished(run: RunFolder, config: DictConfig, records: dict[int, Record]) -> None:
     """Record what an attempt that was killed behind its last step did not."""
     summary = Summary.of(config.seed, records.values(), run.summary)
     summary.status, summary.attempts = "finished", len(run.attempts())
@@ -226,5 +227,5 @@ def _stop_if_done(
         done = False
     if done:
         if saved is not None:
-            _close(run, config, records)
-        raise NothingLeftError(f"nothing left to do: {run.path} has done its {wanted or summary['steps']} steps")
+            _mark_finished(run, config, records)
+        raise RunCompleteError(f"nothing left to do: {run.path} has done its {wanted or summary['steps']} steps")

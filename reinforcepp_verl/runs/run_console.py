@@ -39,7 +39,7 @@ COLUMNS = (
 )
 
 
-class StepsLeftColumn(ProgressColumn):
+class TimeLeftColumn(ProgressColumn):
     """Time left from the average step so far; rich's own estimate forgets steps that lie 30 s back."""
 
     def render(self, task: Task) -> Text:
@@ -75,7 +75,7 @@ class RunConsole:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            StepsLeftColumn(),
+            TimeLeftColumn(),
             console=console,
             transient=True,
         )

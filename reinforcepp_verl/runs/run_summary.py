@@ -64,7 +64,7 @@ class Summary:
             summary.add(record)
         if earlier.is_file():
             before = json.loads(earlier.read_bytes())
-            summary.seconds, summary.directory = before["seconds"], before.get("directory", summary.directory)
+            summary.seconds, summary.directory = before["seconds"], before["directory"]
         return summary
 
     def write(self, path: Path) -> None:

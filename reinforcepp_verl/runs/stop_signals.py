@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SAME_WISH_S = 2.0
+SAME_REQUEST_S = 2.0
 """One hang-up, or one `scancel`, reaches a program through several others."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
@@ -23,7 +23,7 @@ class Stopped(Exception):  # noqa: N818  (an event, not an error)
 
 
 @contextmanager
-def stopping_signals_raise(ask_first: Callable[[], None] | None = None) -> Iterator[Callable[[], None]]:
+def raise_on_stop_signals(ask_first: Callable[[], None] | None = None) -> Iterator[Callable[[], None]]:
     """Raise `Stopped` on Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP (a closed terminal); with `ask_first`, on the second one.
 
     `ask_first` is called at the first one. Yields a function that has further signals ignored until the block ends: one
@@ -40,7 +40,7 @@ def stopping_signals_raise(ask_first: Callable[[], None] | None = None) -> Itera
         if ask_first is not None and asked_at is None:
             asked_at = now
             ask_first()
-        elif asked_at is None or now - asked_at > SAME_WISH_S:
+        elif asked_at is None or now - asked_at > SAME_REQUEST_S:
             raise Stopped(number)
 
     def ignore_from_now_on() -> None:

@@ -34,7 +34,7 @@ def _ray_was_slow(error: BaseException) -> bool:
 
 # Ray waits 30 s for its own process, which is short on a busy machine, and cannot be told to wait longer. Nothing of
 # the run has begun then.
-started_in_time = Retrying(retry=retry_if_exception(_ray_was_slow), stop=stop_after_attempt(3), reraise=True)
+retry_slow_ray_start = Retrying(retry=retry_if_exception(_ray_was_slow), stop=stop_after_attempt(3), reraise=True)
 
 
 def describe(error: BaseException) -> str:
@@ -54,7 +54,7 @@ def main(folder: Path, parent: int) -> None:
         from verl.trainer.main_ppo import main as verl_main
 
         # The body of verl's own command: device, validation, choice of trainer. Hydra has done its part already.
-        started_in_time(verl_main.__wrapped__, OmegaConf.load(attempt.config))
+        retry_slow_ray_start(verl_main.__wrapped__, OmegaConf.load(attempt.config))
     except Exception as error:
         attempt.failure.write_text(describe(error) + "\n", encoding="utf-8")
         raise

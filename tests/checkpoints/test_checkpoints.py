@@ -28,9 +28,7 @@ def saved(root, step, config=None, world_size=1):
     if config is not None:
         OmegaConf.save(config, folder / store.CONFIG_FILE)
     data = compatibility.data_digests(config) if config is not None else {}
-    return store.commit_save(
-        folder, root, Manifest(step, world_size, 1, data, {}, manifest.describe_files(folder))
-    )
+    return store.commit_save(folder, root, Manifest(step, world_size, 1, data, {}, manifest.describe_files(folder)))
 
 
 def test_a_save_has_no_name_before_it_is_sealed(tmp_path):

@@ -33,7 +33,7 @@ def start(workplace: Path) -> Iterator[Callable[..., subprocess.Popen]]:
         process = subprocess.Popen(
             [str(part) for part in command],
             cwd=workplace,
-            env={**os.environ, processes.MARK: f"test-{os.getpid()}", **environment},
+            env={**os.environ, processes.RUN_VARIABLE: f"test-{os.getpid()}", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -46,8 +46,8 @@ def start(workplace: Path) -> Iterator[Callable[..., subprocess.Popen]]:
         if process.poll() is None:
             process.kill()
     if (latest := workplace / "runs" / "latest").exists():
-        processes.end_all(str(latest.resolve()))
-    processes.end_all(f"test-{os.getpid()}")
+        processes.terminate_all(str(latest.resolve()))
+    processes.terminate_all(f"test-{os.getpid()}")
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_ctrl_c_during_the_start_ends_the_run_and_everything_it_started(start, c
     process = start_training(start, command)
     wait_until(lambda: newest_run(workplace) != before, 60, "a new run folder")
     run = newest_run(workplace)
-    wait_until(lambda: len(processes.of_run(str(run))) > 5, 120, "the start of Ray")
+    wait_until(lambda: len(processes.find_all(str(run))) > 5, 120, "the start of Ray")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
 
@@ -50,7 +50,7 @@ def test_ctrl_c_during_the_start_ends_the_run_and_everything_it_started(start, c
     assert f"continue with: reinforcepp resume {run}" in output
     assert "Traceback" not in output
     assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
-    assert not processes.of_run(str(run))
+    assert not processes.find_all(str(run))
 
 
 def test_a_broken_reward_function_is_reported_in_a_line(start, command, workplace, tmp_path):
@@ -65,4 +65,4 @@ def test_a_broken_reward_function_is_reported_in_a_line(start, command, workplac
     assert "answers could not be scored" in failed and "no verdict today" in failed
     assert len(failed.splitlines()) <= 4
     assert str(newest_run(workplace) / "train.log") in failed
-    assert not processes.of_run(str(newest_run(workplace)))
+    assert not processes.find_all(str(newest_run(workplace)))

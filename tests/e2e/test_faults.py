@@ -65,15 +65,15 @@ def suffer(start, workplace) -> Iterator[Callable[..., str]]:
         output, _ = process.communicate(timeout=END_DEADLINE_S)
         assert process.returncode == 1, output
         assert "Traceback" not in output
-        assert not processes.of_run(str(newest_run(workplace)))
+        assert not processes.find_all(str(newest_run(workplace)))
         return output
 
     yield until_it_ends
-    processes.end_all(str(newest_run(workplace)))
+    processes.terminate_all(str(newest_run(workplace)))
 
 
 def stop_the_engine(run: Path) -> None:
-    [engine] = [process for process in processes.of_run(str(run)) if ENGINE in " ".join(process.cmdline())]
+    [engine] = [process for process in processes.find_all(str(run)) if ENGINE in " ".join(process.cmdline())]
     engine.send_signal(signal.SIGSTOP)
 
 

@@ -71,7 +71,7 @@ class Runs:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, processes.MARK: str(self.workplace)},
+            env={**os.environ, processes.RUN_VARIABLE: str(self.workplace)},
         )
         self.started.append((process, name))
         output, _ = process.communicate(timeout=600)
@@ -84,7 +84,7 @@ class Runs:
             if process.poll() is None:
                 process.kill()
             if (latest := self.workplace / f"runs_of_{name}" / "latest").exists():
-                processes.end_all(str(latest.resolve()))
+                processes.terminate_all(str(latest.resolve()))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_method_trains(runs, method):
         assert all(math.isfinite(value) for value in record.values()), record
         ours = "reinforcepp/effective_samples" in record
         assert ours == (method in ESTIMATORS)
-    assert not processes.of_run(str(run))
+    assert not processes.find_all(str(run))
 
 
 def memory_in(checkpoint: Path) -> dict:

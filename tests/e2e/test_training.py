@@ -78,7 +78,7 @@ def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
     answers = [json.loads(line) for line in (run / "validation" / "12.jsonl").read_text().splitlines()]
     assert sum(answer["acc"] for answer in answers) / len(answers) == pytest.approx(steps[-1][VAL_ACCURACY])
     assert "val acc" in output and "WorkerDict" not in output
-    assert not processes.of_run(str(run))
+    assert not processes.find_all(str(run))
 
 
 def test_stopped_and_killed_in_a_save_a_run_goes_on_as_if_nothing_had_happened(start, workplace, one_worker_records):

@@ -103,4 +103,4 @@ def test_prepared_formats_train_evaluate_and_export(reinforcepp, workplace, tmp_
     assert r"\boxed{" in text
 
     assert "val acc" in output and "WorkerDict" not in output
-    assert not processes.of_run(str(run))
+    assert not processes.find_all(str(run))

@@ -26,7 +26,7 @@ def checkpoint(compose, arithmetic, tmp_path, monkeypatch):
     monkeypatch.chdir(arithmetic)
     config = compose(RECIPE, f"{ROLLOUT}.seed=5", "trainer.validation_data_dir=/elsewhere", "trainer.save_freq=40")
     run = create(tmp_path / "runs", "mine")
-    launch.keep_config(config, run)
+    launch.save_config(config, run)
     actor = run.checkpoints / f"global_step_{STEP}" / "actor"
     (actor / "huggingface").mkdir(parents=True)
     (actor / "huggingface" / "config.json").write_text("{}")

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from reinforcepp_verl.common.run_folder import Attempt
-from reinforcepp_verl.runs.failure_cause import LINE_LENGTH, explain
+from reinforcepp_verl.runs.failure_cause import LINE_LENGTH, failure_cause
 
 WORKER = "reward worker reward_loop_worker_0 (pid 12 on 10.0.0.2) died"
 VERDICT = f"(TaskRunnerV1 pid=7) CRITICAL:guards: {WORKER}: its process is gone; ending the run\n"
@@ -52,7 +52,7 @@ def told(tmp_path):
         attempt.log.write_text(log)
         if note is not None:
             attempt.failure.write_text(note)
-        return explain(attempt, exit_code)
+        return failure_cause(attempt, exit_code)
 
     return explain_both
 

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.runs.failure_cause import explain
+from reinforcepp_verl.runs.failure_cause import failure_cause
 from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower, flatten, mean_of_sources, recorded
 from reinforcepp_verl.runs.run_console import COLUMNS, header, row, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
-from reinforcepp_verl.runs.training_process import describe, started_in_time
+from reinforcepp_verl.runs.training_process import describe, retry_slow_ray_start
 
 VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
 
@@ -96,9 +96,9 @@ child, terminal = pty.fork()
 if child == 0:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     from rich.console import Console
-    from reinforcepp_verl.runs.stop_signals import Stopped, stopping_signals_raise
+    from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
     console, asked, result = Console(), [], sys.argv[1]
-    with stopping_signals_raise(lambda: asked.append(1)):
+    with raise_on_stop_signals(lambda: asked.append(1)):
         print("ready", flush=True)
         end = time.monotonic() + 20
         while not asked and time.monotonic() < end:
@@ -122,9 +122,9 @@ def test_a_closed_terminal_asks_once_and_takes_no_more_rows(tmp_path):
 
 NO_HANG_UP = """
 import os, signal
-from reinforcepp_verl.runs.stop_signals import stopping_signals_raise
+from reinforcepp_verl.runs.stop_signals import raise_on_stop_signals
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-with stopping_signals_raise(lambda: print("asked")):
+with raise_on_stop_signals(lambda: print("asked")):
     os.kill(os.getpid(), signal.SIGHUP)
 """
 
@@ -243,28 +243,28 @@ def test_row_aligns_with_the_header_and_shows_dashes_for_what_is_missing():
 def test_failure_is_explained_from_the_log(tmp_path, log, expected):
     attempt = create(tmp_path, "run").new_attempt()
     attempt.log.write_text(log)
-    assert expected in explain(attempt, 9)
+    assert expected in failure_cause(attempt, 9)
 
 
 def test_the_workers_own_note_comes_before_the_log_and_is_cut_to_two_lines(tmp_path):
     attempt = create(tmp_path, "run").new_attempt()
     attempt.log.write_text("ValueError: something earlier\n")
     attempt.failure.write_text("RuntimeError: first\n\nsecond\nthird\n")
-    assert explain(attempt, 1) == "RuntimeError: first\nsecond"
+    assert failure_cause(attempt, 1) == "RuntimeError: first\nsecond"
 
 
 def test_an_engine_that_dies_because_the_run_ends_is_not_taken_for_the_cause(tmp_path):
     attempt = create(tmp_path, "run").new_attempt()
     attempt.log.write_text("EngineDeadError: torn down\n")
     attempt.failure.write_text("AssertionError: batch does not divide\n")
-    assert explain(attempt, 1) == "AssertionError: batch does not divide"
+    assert failure_cause(attempt, 1) == "AssertionError: batch does not divide"
 
 
 def test_failed_rollouts_are_explained_with_what_failed_in_them(tmp_path):
     attempt = create(tmp_path, "run").new_attempt()
     attempt.log.write_text("(Worker pid=1) RuntimeError: no verdict\n(Task pid=2) x.FailedRolloutError: 3 of 4\n")
     attempt.failure.write_text("FailedRolloutError: 3 of 4 groups failed\n")
-    assert explain(attempt, 1) == "FailedRolloutError: 3 of 4 groups failed\nRuntimeError: no verdict"
+    assert failure_cause(attempt, 1) == "FailedRolloutError: 3 of 4 groups failed\nRuntimeError: no verdict"
 
 
 def test_describe_unwraps_to_the_cause():
@@ -285,23 +285,23 @@ def test_a_slow_start_of_ray_is_tried_again_and_nothing_else():
         if error := next(calls):
             raise error
 
-    started_in_time(start)
+    retry_slow_ray_start(start)
     calls = iter([slow, ValueError("a mistake"), None])
     with pytest.raises(ValueError, match="a mistake"):
-        started_in_time(start)
+        retry_slow_ray_start(start)
 
 
 STOPPED = """
 import os, signal, sys, time
-from reinforcepp_verl.runs.stop_signals import SAME_WISH_S, Stopped, stopping_signals_raise
+from reinforcepp_verl.runs.stop_signals import SAME_REQUEST_S, Stopped, raise_on_stop_signals
 number, asked = int(sys.argv[1]), sys.argv[2] == "asked"
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-with stopping_signals_raise((lambda: print("asked", flush=True)) if asked else None) as ignore_further_signals:
+with raise_on_stop_signals((lambda: print("asked", flush=True)) if asked else None) as ignore_further_signals:
     try:
         os.kill(os.getpid(), number)
         if asked:
             os.kill(os.getpid(), number)
-            time.sleep(SAME_WISH_S + 0.1)
+            time.sleep(SAME_REQUEST_S + 0.1)
             os.kill(os.getpid(), number)
         time.sleep(9)
     except Stopped as stop:
@@ -323,18 +323,18 @@ def test_the_first_signal_asks_the_second_ends_and_more_do_not_disturb_the_clean
 
 def test_every_process_with_the_mark_is_ended_even_a_daemon_that_ignores_sigterm(tmp_path):
     stubborn = "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); print('up', flush=True); time.sleep(99)"
-    environment = {**os.environ, processes.MARK: str(tmp_path)}
+    environment = {**os.environ, processes.RUN_VARIABLE: str(tmp_path)}
     child = subprocess.Popen(
         [sys.executable, "-c", stubborn], env=environment, start_new_session=True, stdout=subprocess.PIPE
     )
     assert child.stdout is not None and child.stdout.readline() == b"up\n"
     unmarked = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"])
     try:
-        assert [process.pid for process in processes.of_run(str(tmp_path))] == [child.pid]
-        assert processes.end_all(str(tmp_path), grace_s=0.5) == 1
+        assert [process.pid for process in processes.find_all(str(tmp_path))] == [child.pid]
+        assert processes.terminate_all(str(tmp_path), grace_s=0.5) == 1
         child.wait(5)
         assert unmarked.poll() is None
     finally:
         unmarked.kill()
         unmarked.wait()
-    assert processes.of_run(str(tmp_path)) == []
+    assert processes.find_all(str(tmp_path)) == []

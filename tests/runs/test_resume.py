@@ -22,7 +22,7 @@ from reinforcepp_verl.cli import app
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.preflight import start_checkpoint as preflight
 from reinforcepp_verl.runs import launch, resume_run
-from reinforcepp_verl.runs.resume_run import NothingLeftError, prepare
+from reinforcepp_verl.runs.resume_run import RunCompleteError, prepare
 
 RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
 VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
@@ -124,7 +124,7 @@ def test_changes_are_told_and_kept_except_where_the_attempt_runs(run):
 def test_a_run_that_is_done_has_nothing_left_until_it_is_to_go_further(run):
     attempt(run, *range(61), val_at=(0, 60))
     checkpoint(run, 60)
-    with pytest.raises(NothingLeftError, match="has done its 60 steps"):
+    with pytest.raises(RunCompleteError, match="has done its 60 steps"):
         prepare(run, [])
     assert prepare(run, ["trainer.total_training_steps=61"]).config.trainer.total_training_steps == 61
 
@@ -153,7 +153,7 @@ def test_what_a_kill_behind_the_last_step_left_out_is_recorded(run):
     attempt(run, *range(61), val_at=(0, 60))
     checkpoint(run, 60)
     run.metrics.write_text('{"step": 1, "a": 1}\n')
-    with pytest.raises(NothingLeftError):
+    with pytest.raises(RunCompleteError):
         prepare(run, [])
     assert [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()] == list(range(61))
     summary = json.loads(run.summary.read_text())
@@ -186,7 +186,7 @@ def test_a_fork_goes_on_without_its_parent(run, compose, tmp_path):
 def test_a_finished_run_without_a_checkpoint_is_not_done_again(run):
     attempt(run, *range(61))
     run.summary.write_text(json.dumps({"status": "finished", "steps": 60}))
-    with pytest.raises(NothingLeftError):
+    with pytest.raises(RunCompleteError):
         prepare(run, [])
     with pytest.raises(ValueError, match="kept no checkpoint to continue from: set trainer.save_freq"):
         prepare(run, ["trainer.total_training_steps=61"])
@@ -216,7 +216,7 @@ def test_the_commands_own_errors_are_a_line(run, tmp_path):
     runner = CliRunner()
     done = runner.invoke(app, ["resume", str(tmp_path / "nope")])
     assert done.exit_code == 2 and "no config.yaml; give the folder of a run" in done.output
-    with launch.only_one(run):
+    with launch.run_lock(run):
         done = runner.invoke(app, ["resume", str(run.path)])
     assert done.exit_code == 2 and f"a command runs it; to stop that one: touch {run.stop}" in done.output
     attempt(run, *range(61), val_at=(0, 60))
