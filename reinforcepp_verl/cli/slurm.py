@@ -99,7 +99,7 @@ def facts(run: Path, nodes: int) -> None:
     from reinforcepp_verl.slurm import in_job
 
     with _errors_in_one_line():
-        typer.echo(in_job.facts(run, nodes))
+        typer.echo(in_job.node_resources(run, nodes))
 
 
 @slurm.command(hidden=True)

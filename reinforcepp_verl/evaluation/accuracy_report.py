@@ -102,7 +102,7 @@ def default_ks(most: int) -> tuple[int, ...]:
 def _evaluate(source: DataSource, ks: Sequence[int] | None, resampling: Resampling) -> SourceReport:
     fewest, most = source.samples
     wanted = default_ks(fewest) if ks is None else tuple(sorted(set(ks)))
-    refusals = [reason for k in wanted if (reason := source.refusal(k))]
+    refusals = [reason for k in wanted if (reason := source.too_few_samples(k))]
     possible = tuple(k for k in wanted if k <= fewest)
     values = _values(source, possible)
     metrics = {
@@ -139,8 +139,8 @@ def _notes(source: DataSource, metrics: dict[str, Estimate]) -> list[str]:
         notes.append("the lines have no data_source: all questions are one group (a reward may return it as a key)")
     if source.answers is None:
         notes.append("no maj@k: the lines have neither pred nor answer")
-    if source.unjudged:
-        notes.append(f"counted as wrong because their verdict is null: {source.unjudged} samples")
+    if source.ungraded:
+        notes.append(f"counted as wrong because their verdict is null: {source.ungraded} samples")
     if fewest < most:
         notes.append(f"questions have {fewest} to {most} samples; unlike verl, missing ones do not count as wrong")
     flat = [name for name, estimate in metrics.items() if estimate.low == estimate.high]

@@ -21,7 +21,7 @@ from reinforcepp_verl.runs import launch, saved_config
 
 EVALUATIONS = "evaluations"
 """Subfolder of the run, so that `runs/latest` still points to the run itself."""
-LOAD = (keys.ACTOR_LOAD_CONTENTS, keys.CRITIC_LOAD_CONTENTS)
+LOAD_CONTENTS = (keys.ACTOR_LOAD_CONTENTS, keys.CRITIC_LOAD_CONTENTS)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _fixed(checkpoint: Checkpoint, saved: DictConfig) -> dict[str, Any]:
         keys.VAL_BEFORE_TRAIN: True,
         keys.RESUME_MODE: "resume_path",
         keys.RESUME_FROM_PATH: str(checkpoint.path),
-        **{key: ["model"] for key in LOAD},
+        **{key: ["model"] for key in LOAD_CONTENTS},
         # Selects the files that the configuration is composed of.
         keys.MODEL_ENGINE: saved.model_engine,
         # The run's own folders must not be written to.

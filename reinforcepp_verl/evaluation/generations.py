@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reinforcepp_verl.evaluation.record import Layout, Record, Sample
+from reinforcepp_verl.evaluation.record import LineFormat, Record, Sample
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class DataSource:
         return min(counts), max(counts)
 
     @property
-    def unjudged(self) -> int:
+    def ungraded(self) -> int:
         """Number of samples whose verdict is null; they count as wrong, as in verl."""
         return sum(not sample.judged for question in self.questions for sample in question.samples)
 
-    def refusal(self, k: int) -> str | None:
+    def too_few_samples(self, k: int) -> str | None:
         """Return why `k` samples cannot be drawn from every question, or None."""
         short = sum(len(question.samples) < k for question in self.questions)
         if not short:
@@ -84,14 +84,14 @@ def read_generations(path: Path) -> Generations:
     without uid if data source, question and ground truth are equal. In a session with several outputs the last one
     counts, as in verl's own metrics.
     """
-    layout: Layout | None = None
+    line_format: LineFormat | None = None
     step = None
     prompts: dict[tuple[str, str], dict[int, Record]] = {}
     for number, line in _lines(path):
         try:
-            if layout is None:
-                layout, step = Layout.of(line), line.get("step")
-            record = layout.read(line, number)
+            if line_format is None:
+                line_format, step = LineFormat.from_line(line), line.get("step")
+            record = line_format.read(line, number)
             sessions = prompts.setdefault((record.data_source, record.prompt), {})
             known = sessions.get(record.session)
             if known is not None and known.output == record.output:

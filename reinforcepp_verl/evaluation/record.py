@@ -44,7 +44,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Layout:
+class LineFormat:
     """The keys of a file's lines, taken from its first line; None for a missing optional key."""
 
     text: str
@@ -55,7 +55,7 @@ class Layout:
     uid: str | None
 
     @classmethod
-    def of(cls, line: dict[str, Any]) -> Layout:
+    def from_line(cls, line: dict[str, Any]) -> LineFormat:
         """Find the keys in the first line."""
 
         def first(names: tuple[str, ...]) -> str | None:

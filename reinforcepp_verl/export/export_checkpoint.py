@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.common.replaced_folder import replaced
-from reinforcepp_verl.export.export_folder import MANIFEST, refuse_unless_free, write_manifest
+from reinforcepp_verl.export.export_folder import MANIFEST_FILE, refuse_unless_free, write_manifest
 from reinforcepp_verl.export.shards import Shards, open_shards
 from reinforcepp_verl.export.verify_export import TOLERANCE, Findings, check, empty_model
 
@@ -61,7 +61,7 @@ def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say:
         write_manifest(folder, facts)
         for file in folder.glob("*.safetensors"):
             # safetensors makes its files readable only by the user; the other files follow the umask.
-            shutil.copymode(folder / MANIFEST, file)
+            shutil.copymode(folder / MANIFEST_FILE, file)
         size = sum(path.stat().st_size for path in folder.iterdir())
     return Export(checkpoint, parameters, _trained_dtype(shards), size, findings)
 

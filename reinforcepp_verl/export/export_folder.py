@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 PRODUCT = "reinforcepp-export"
-MANIFEST = "export.json"
+MANIFEST_FILE = "export.json"
 
 
 def refuse_unless_free(out: Path, force: bool) -> None:
@@ -23,7 +23,7 @@ def refuse_unless_free(out: Path, force: bool) -> None:
     names = _files(out)
     if not names:
         return
-    strange = sorted(names - _exported(out / MANIFEST))
+    strange = sorted(names - _exported(out / MANIFEST_FILE))
     if strange:
         raise ValueError(f"{out} has files of other origin ({strange[0]}): choose a folder that is new or empty")
     if not force:
@@ -32,8 +32,8 @@ def refuse_unless_free(out: Path, force: bool) -> None:
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
     """Write export.json: `facts`, and the names of the other files."""
-    manifest = {"product": PRODUCT, **facts, "files": sorted({*_files(folder), MANIFEST})}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    manifest = {"product": PRODUCT, **facts, "files": sorted({*_files(folder), MANIFEST_FILE})}
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _files(folder: Path) -> set[str]:

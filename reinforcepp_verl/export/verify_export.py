@@ -19,7 +19,7 @@ from reinforcepp_verl.export.shards import Shards
 PROMPTS = ("12+34=", "What is 12 + 34?", "Name three primes, then stop.")
 TOLERANCE = 1e-4
 """Largest allowed log-prob difference between exported model and rounded shards, both computed in float32."""
-NOT_THE_MODELS = ("_name_or_path", "dtype", "transformers_version")
+IGNORED_SETTINGS = ("_name_or_path", "dtype", "transformers_version")
 """Settings that are expected to differ."""
 TOKENIZER_FACTS = ("chat_template", "bos_token_id", "eos_token_id", "pad_token_id", "vocab_size")
 
@@ -72,7 +72,7 @@ def _same_config(exported: Path, original: Path) -> None:
     ours, theirs = (AutoConfig.from_pretrained(folder).to_dict() for folder in (exported, original))
     for key in sorted(ours.keys() | theirs.keys()):
         pair = ours.get(key), theirs.get(key)
-        if key not in NOT_THE_MODELS and pair[0] != pair[1]:
+        if key not in IGNORED_SETTINGS and pair[0] != pair[1]:
             raise ValueError(f"{key} is {pair[0]} in the exported config.json and {pair[1]} in the checkpoint's")
 
 

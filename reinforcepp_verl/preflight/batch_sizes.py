@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, trainer_mode, value
-from reinforcepp_verl.sizing.layout import Layout, longest, needs_reference
+from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
 
 COUNTS = (
     keys.TRAIN_BATCH_SIZE,
@@ -82,7 +82,7 @@ def _separate_async(config: DictConfig) -> list[str]:
 
 def _workers(config: DictConfig) -> list[str]:
     found = []
-    layout, tensor_key = Layout.of(config), keys.TENSOR_MODEL_PARALLEL_SIZE
+    layout, tensor_key = ParallelLayout.from_config(config), keys.TENSOR_MODEL_PARALLEL_SIZE
     gpus, engine, parallel = layout.gpus, layout.engine, layout.sequence_parallel
     if gpus % engine and trainer_mode(config) != "separate_async":
         found.append(
@@ -110,7 +110,7 @@ def _workers(config: DictConfig) -> list[str]:
 def _mini_batches(config: DictConfig, node: str) -> list[str]:
     """Check one model's updates: mini-batches of a batch, their share per rank, micro-batches of that share."""
     key, micro_key = f"{node}.ppo_mini_batch_size", f"{node}.ppo_micro_batch_size_per_gpu"
-    mini, batch, ranks = value(config, key), _update_batch(config), Layout.of(config).data_parallel
+    mini, batch, ranks = value(config, key), _update_batch(config), ParallelLayout.from_config(config).data_parallel
     if batch % mini:
         return [
             f"{key} is {mini}: it must divide {keys.TRAIN_BATCH_SIZE} ({batch}), or verl fills the last mini-batch "
@@ -127,7 +127,8 @@ def _critic(config: DictConfig) -> list[str]:
 
 
 def _log_probs(config: DictConfig) -> list[str]:
-    rows, ranks = _update_batch(config) * value(config, keys.ROLLOUT_N), Layout.of(config).data_parallel
+    rows = _update_batch(config) * value(config, keys.ROLLOUT_N)
+    ranks = ParallelLayout.from_config(config).data_parallel
     if rows % ranks:
         return []
     sizes = [key for key in _micro_batch_keys(config) if key in LOG_PROB_SIZES]
@@ -146,7 +147,7 @@ def _micro_batches(config: DictConfig, key: str, rows: int) -> list[str]:
 
 def _token_budgets(config: DictConfig) -> list[str]:
     """Check micro-batches by tokens: the longest possible sequence must fit into one."""
-    per_gpu = -(-longest(config) // Layout.of(config).sequence_parallel)
+    per_gpu = -(-max_sequence_length(config) // ParallelLayout.from_config(config).sequence_parallel)
     switches = {
         keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU: keys.ACTOR_USE_DYNAMIC_BSZ,
         keys.ROLLOUT_LOG_PROB_MAX_TOKEN_LEN_PER_GPU: keys.ROLLOUT_LOG_PROB_USE_DYNAMIC_BSZ,
@@ -154,7 +155,7 @@ def _token_budgets(config: DictConfig) -> list[str]:
     if needs_reference(config):
         switches[keys.REF_LOG_PROB_MAX_TOKEN_LEN_PER_GPU] = keys.REF_LOG_PROB_USE_DYNAMIC_BSZ
     return [
-        f"{key} is {budget}: {keys.MAX_PROMPT_LENGTH} + {keys.MAX_RESPONSE_LENGTH} is {longest(config)}; "
+        f"{key} is {budget}: {keys.MAX_PROMPT_LENGTH} + {keys.MAX_RESPONSE_LENGTH} is {max_sequence_length(config)}; "
         f"set {key} to {per_gpu} or more"
         for key, switch in switches.items()
         if value(config, switch) and not (is_count(budget := value(config, key)) and budget >= per_gpu)

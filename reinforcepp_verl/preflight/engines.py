@@ -6,8 +6,8 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, is_number, trainer_mode, value
-from reinforcepp_verl.sizing.layout import Layout
-from reinforcepp_verl.sizing.memory_estimate import BYTES, RANKS
+from reinforcepp_verl.sizing.layout import ParallelLayout
+from reinforcepp_verl.sizing.memory_estimate import BYTES_PER_ELEMENT, LORA_RANK_KEYS
 
 SERVERS = ("vllm", "sglang")
 
@@ -25,17 +25,17 @@ def _values(config: DictConfig) -> list[str]:
         if not is_count(value(config, key))
     ]
     found += _share(config, keys.GPU_MEMORY_UTILIZATION)
-    known = ", ".join(BYTES)
+    known = ", ".join(BYTES_PER_ELEMENT)
     for key in (keys.ROLLOUT_DTYPE, keys.MODEL_DTYPE):
         given = value(config, key)
-        if str(given) not in BYTES and not (given is None and key == keys.MODEL_DTYPE):
+        if str(given) not in BYTES_PER_ELEMENT and not (given is None and key == keys.MODEL_DTYPE):
             found.append(f"{key} is {given}: it must be one of {known}; set {key}=bfloat16")
-    size, gpus = value(config, keys.FSDP_SIZE), Layout.of(config).gpus
+    size, gpus = value(config, keys.FSDP_SIZE), ParallelLayout.from_config(config).gpus
     if size not in (None, -1) and not (is_count(size) and gpus % size == 0):
         found.append(f"{keys.FSDP_SIZE} is {size}: it must divide the {gpus} workers; set {keys.FSDP_SIZE}=-1 for all")
     found += [
         f"{key} is {rank}: it must be 0 or more; set {key}=0 to train all weights"
-        for key in RANKS
+        for key in LORA_RANK_KEYS
         if (rank := value(config, key)) is not None and not (is_count(rank) or rank == 0)
     ]
     if value(config, keys.OFFLOAD_POLICY) and value(config, keys.ACTOR_STRATEGY) == "fsdp":
@@ -66,7 +66,7 @@ def _separate(config: DictConfig) -> list[str]:
             return []
         return [f"{hybrid} is false: only separate_async can train without engines on its GPUs; set {hybrid}=true"]
     found = []
-    gpus, engine = value(config, keys.ROLLOUT_N_GPUS_PER_NODE), Layout.of(config).engine
+    gpus, engine = value(config, keys.ROLLOUT_N_GPUS_PER_NODE), ParallelLayout.from_config(config).engine
     if not is_count(gpus) or gpus * value(config, keys.ROLLOUT_NNODES) % engine:
         found.append(
             f"{keys.ROLLOUT_N_GPUS_PER_NODE} is {gpus}: the engines of separate_async take {engine} GPUs each; set "
@@ -110,5 +110,5 @@ def _reward_model(config: DictConfig) -> list[str]:
 
 def _reward_gpus(config: DictConfig) -> int:
     if not value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL):
-        return Layout.of(config).gpus
+        return ParallelLayout.from_config(config).gpus
     return (value(config, keys.REWARD_MODEL_NNODES) or 0) * (value(config, keys.REWARD_MODEL_N_GPUS_PER_NODE) or 0)

@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_number, value
-from reinforcepp_verl.sizing.gpu import sized
-from reinforcepp_verl.sizing.layout import Layout, longest, needs_reference
+from reinforcepp_verl.sizing.gpu import model_and_gpu_size
+from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
 from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate, estimate
 from reinforcepp_verl.sizing.model_size import ModelSize
 
@@ -25,7 +25,7 @@ def check(config: DictConfig) -> list[str]:
             f"{keys.GPU_MEMORY_GIB} is {given!r}: set it to the memory of one GPU in GiB, or to null to ask this "
             "machine's"
         ]
-    known = sized(config)
+    known = model_and_gpu_size(config)
     if known is None:
         return []
     model, gpu_gib = known
@@ -88,6 +88,7 @@ def _smaller_micro_batches(config: DictConfig) -> Iterator[Change]:
         return
     budgets = [keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU, *(f"{node}.log_prob_max_token_len_per_gpu" for node in passes)]
     given = {key: value(config, key) for key in budgets}
-    least, tokens = -(-longest(config) // Layout.of(config).sequence_parallel), max(given.values())
+    least = -(-max_sequence_length(config) // ParallelLayout.from_config(config).sequence_parallel)
+    tokens = max(given.values())
     while (tokens := tokens // 2) >= least:
         yield {key: tokens for key in budgets if given[key] > tokens}

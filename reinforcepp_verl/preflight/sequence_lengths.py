@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, value
-from reinforcepp_verl.sizing.layout import Layout, longest
+from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length
 from reinforcepp_verl.sizing.model_size import ModelSize, model_folder, model_size
 
 LENGTHS = f"{keys.MAX_PROMPT_LENGTH} + {keys.MAX_RESPONSE_LENGTH}"
@@ -31,10 +31,10 @@ def _engine_length(config: DictConfig) -> list[str]:
     given, batched = value(config, keys.MAX_MODEL_LEN), value(config, keys.MAX_NUM_BATCHED_TOKENS)
     if given is None:
         return []
-    if not is_count(given) or given < longest(config):
+    if not is_count(given) or given < max_sequence_length(config):
         return [
-            f"{keys.MAX_MODEL_LEN} is {given}: {LENGTHS} is {longest(config)}; set "
-            f"{keys.MAX_MODEL_LEN}={longest(config)} or more"
+            f"{keys.MAX_MODEL_LEN} is {given}: {LENGTHS} is {max_sequence_length(config)}; set "
+            f"{keys.MAX_MODEL_LEN}={max_sequence_length(config)} or more"
         ]
     if value(config, keys.ENABLE_CHUNKED_PREFILL) or batched >= given:
         return []
@@ -46,22 +46,21 @@ def _engine_length(config: DictConfig) -> list[str]:
 
 def _positions(config: DictConfig, model: ModelSize) -> list[str]:
     name, most = value(config, keys.MODEL_PATH), model.max_positions
-    if longest(config) > most:
+    length = max_sequence_length(config)
+    if length > most:
         return [
-            f"{keys.MAX_RESPONSE_LENGTH} is {value(config, keys.MAX_RESPONSE_LENGTH)}: {LENGTHS} is {longest(config)}, "
+            f"{keys.MAX_RESPONSE_LENGTH} is {value(config, keys.MAX_RESPONSE_LENGTH)}: {LENGTHS} is {length}, "
             f"and {name} has {most} positions; set {keys.MAX_RESPONSE_LENGTH} to "
             f"{max(1, most - value(config, keys.MAX_PROMPT_LENGTH))} or less"
         ]
     given = value(config, keys.MAX_MODEL_LEN)
     if given is not None and given > most:
-        return [
-            f"{keys.MAX_MODEL_LEN} is {given}: {name} has {most} positions; set {keys.MAX_MODEL_LEN}={longest(config)}"
-        ]
+        return [f"{keys.MAX_MODEL_LEN} is {given}: {name} has {most} positions; set {keys.MAX_MODEL_LEN}={length}"]
     return []
 
 
 def _heads(config: DictConfig, model: ModelSize) -> list[str]:
-    layout, name = Layout.of(config), value(config, keys.MODEL_PATH)
+    layout, name = ParallelLayout.from_config(config), value(config, keys.MODEL_PATH)
     sizes = {
         keys.TENSOR_MODEL_PARALLEL_SIZE: layout.tensor_parallel,
         keys.ULYSSES_SEQUENCE_PARALLEL_SIZE: layout.sequence_parallel,

@@ -13,13 +13,13 @@ from reinforcepp_verl.sizing.memory_estimate import MemoryEstimate, estimate
 from reinforcepp_verl.sizing.model_size import ModelSize, model_size
 
 
-def memory_of(config: DictConfig) -> MemoryEstimate | None:
+def estimate_for(config: DictConfig) -> MemoryEstimate | None:
     """Return the estimate for a configuration, None where the GPU's or the model's size is not known here."""
-    known = sized(config)
+    known = model_and_gpu_size(config)
     return estimate(config, *known) if known else None
 
 
-def sized(config: DictConfig) -> tuple[ModelSize, float] | None:
+def model_and_gpu_size(config: DictConfig) -> tuple[ModelSize, float] | None:
     if value(config, keys.DEVICE) == "cpu" or value(config, keys.ACTOR_STRATEGY) not in ("fsdp", "fsdp2"):
         return None
     model = model_size(value(config, keys.MODEL_PATH))

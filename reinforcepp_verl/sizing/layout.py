@@ -11,7 +11,7 @@ from reinforcepp_verl.config.reading import trainer_mode, value
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParallelLayout:
     """Counts of GPUs: `shards` hold one copy of the training state, an `engine` is one vLLM server."""
 
     gpus: int
@@ -29,7 +29,7 @@ class Layout:
         return max(1, self.gpus // self.sequence_parallel)
 
     @classmethod
-    def of(cls, config: DictConfig) -> Layout:
+    def from_config(cls, config: DictConfig) -> ParallelLayout:
         """Read the layout of a configuration whose counts are sound."""
         gpus = value(config, keys.NNODES) * value(config, keys.N_GPUS_PER_NODE)
         fsdp_size = value(config, keys.FSDP_SIZE)
@@ -60,6 +60,6 @@ def needs_reference(config: DictConfig) -> bool:
     return bool(value(config, keys.USE_KL_IN_REWARD) or value(config, keys.USE_KL_LOSS))
 
 
-def longest(config: DictConfig) -> int:
+def max_sequence_length(config: DictConfig) -> int:
     """Return the length of the longest possible sequence, in tokens."""
     return value(config, keys.MAX_PROMPT_LENGTH) + value(config, keys.MAX_RESPONSE_LENGTH)

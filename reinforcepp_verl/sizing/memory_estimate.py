@@ -1,7 +1,7 @@
 """An estimate of the memory that one GPU needs, phase by phase.
 
-Weights, gradients, optimiser states and caches are exact products of sizes; the activations count the tensors that a
-decoder layer keeps, and `OVERHEAD` stands for what is in no formula. No GPU has confirmed the sums.
+Weights, gradients, optimizer states and caches are exact products of sizes; the activations count the tensors that a
+decoder layer keeps, and `OVERHEAD_BYTES` stands for what is in no formula. No GPU has confirmed the sums.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.sizing.layout import Layout, longest, needs_reference
+from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
 from reinforcepp_verl.sizing.model_size import ModelSize
 
 GIB = 2**30
 # auto: the data type in config.json, which is of 16 bits in what is trained today.
-BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
-RANKS = (keys.MEGATRON_LORA_RANK, keys.LORA_RANK)
-GRADIENT, ADAM, REDUCED, GATHERED = 4, 8, 4, 2
+BYTES_PER_ELEMENT = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
+LORA_RANK_KEYS = (keys.MEGATRON_LORA_RANK, keys.LORA_RANK)
+GRADIENT_BYTES, ADAM_BYTES, REDUCED_BYTES, GATHERED_BYTES = 4, 8, 4, 2
 """Bytes for one parameter: its fp32 gradient, Adam's two fp32 states, a gradient while it is reduced, bf16 weights."""
-LOGIT = 6
+LOGIT_BYTES = 6
 """Bytes for one logit: bf16, its gradient or the softmax of the entropy, and a product of the two."""
-OVERHEAD = int(2.5 * GIB)
+OVERHEAD_BYTES = int(2.5 * GIB)
 """CUDA contexts of trainer and engine, NCCL's buffers, fragments, and what a sleeping engine keeps."""
-ENGINE_WORKSPACE = int(1.5 * GIB)
+ENGINE_WORKSPACE_BYTES = int(1.5 * GIB)
 """vLLM's CUDA graphs and the activations of its profiling run."""
 
 
@@ -65,59 +65,60 @@ class MemoryEstimate:
 def estimate(config: DictConfig, model: ModelSize, gpu_gib: float) -> MemoryEstimate:
     """Estimate the memory of one GPU of `gpu_gib` GiB. A critic counts as a second model of the same size."""
     gpu = int(gpu_gib * GIB)
-    layout, state = Layout.of(config), _State.of(config, model)
+    layout, state = ParallelLayout.from_config(config), _TrainingState.from_config(config, model)
     engine = int(value(config, keys.GPU_MEMORY_UTILIZATION) * gpu)
-    weights = model.parameters * BYTES[str(value(config, keys.ROLLOUT_DTYPE))]
+    weights = model.parameters * BYTES_PER_ELEMENT[str(value(config, keys.ROLLOUT_DTYPE))]
     weights //= layout.tensor_parallel * layout.pipeline_parallel
-    kv = max(0, engine - weights - ENGINE_WORKSPACE)
+    kv = max(0, engine - weights - ENGINE_WORKSPACE_BYTES)
     bucket = value(config, keys.UPDATE_WEIGHTS_BUCKET_MEGABYTES) * 2**20
-    resting = {"training state": state.resting, "overhead": OVERHEAD}
+    resting = {"training state": state.resting, "overhead": OVERHEAD_BYTES}
     # Engines on GPUs of their own share them with nothing.
-    beside = resting if layout.colocated else {"overhead": OVERHEAD}
+    beside = resting if layout.colocated else {"overhead": OVERHEAD_BYTES}
     awake = {"vLLM": engine} if layout.colocated and not value(config, keys.FREE_CACHE_ENGINE) else {}
     phases = [
-        Phase("update", {**state.parts, **_passes(config, model, layout), **awake, "overhead": OVERHEAD}),
+        Phase("update", {**state.parts, **_passes(config, model, layout), **awake, "overhead": OVERHEAD_BYTES}),
         Phase("rollout", {**beside, "vLLM": engine, "weight transfer": bucket}),
     ]
     if value(config, keys.REWARD_MODEL_ENABLE) and not value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL):
         share = value(config, keys.REWARD_MODEL_GPU_MEMORY_UTILIZATION)
         phases.append(Phase("reward model", {**resting, "vLLM": int(share * gpu)}))
     kept = tuple(Phase(phase.name, {name: part for name, part in phase.parts.items() if part}) for phase in phases)
-    return MemoryEstimate(kept, gpu, kv // _kv_bytes(model, layout), longest(config))
+    return MemoryEstimate(kept, gpu, kv // _kv_bytes(model, layout), max_sequence_length(config))
 
 
 @dataclass(frozen=True)
-class _State:
-    """Bytes of weights, gradients and optimiser on one GPU: while it updates, and while others use the GPU."""
+class _TrainingState:
+    """Bytes of weights, gradients and optimizer on one GPU: while it updates, and while others use the GPU."""
 
     parts: dict[str, int]
     resting: int
 
     @classmethod
-    def of(cls, config: DictConfig, model: ModelSize) -> _State:
-        layout, rank = Layout.of(config), lora_rank(config)
+    def from_config(cls, config: DictConfig, model: ModelSize) -> _TrainingState:
+        layout, rank = ParallelLayout.from_config(config), lora_rank(config)
         if value(config, keys.OFFLOAD_POLICY) and value(config, keys.ACTOR_STRATEGY) == "fsdp2":
             return cls({}, 0)
         copies = 2 if value(config, keys.CRITIC_ENABLE) else 1
         trained = model.lora_parameters_per_rank * rank if rank else model.parameters
         # Without a data type verl trains in fp32.
-        stored = BYTES[value(config, keys.MODEL_DTYPE) or "fp32"] * model.parameters + 4 * trained * bool(rank)
-        weights, gradients, optimiser = (
-            copies * count // layout.shards for count in (stored, GRADIENT * trained, ADAM * trained)
+        element = BYTES_PER_ELEMENT[value(config, keys.MODEL_DTYPE) or "fp32"]
+        stored = element * model.parameters + 4 * trained * bool(rank)
+        weights, gradients, optimizer = (
+            copies * count // layout.shards for count in (stored, GRADIENT_BYTES * trained, ADAM_BYTES * trained)
         )
         if value(config, keys.USE_NO_SYNC):
             gradients *= layout.shards
         resting = weights * (not value(config, keys.PARAM_OFFLOAD))
-        resting += optimiser * (not value(config, keys.OPTIMIZER_OFFLOAD))
-        return cls({"weights": weights, "gradients": gradients, "optimiser": optimiser}, resting)
+        resting += optimizer * (not value(config, keys.OPTIMIZER_OFFLOAD))
+        return cls({"weights": weights, "gradients": gradients, "optimizer": optimizer}, resting)
 
 
 def lora_rank(config: DictConfig) -> int:
     """Return the rank of the adapters, 0 where all weights are trained."""
-    return next((rank for key in RANKS if (rank := value(config, key))), 0)
+    return next((rank for key in LORA_RANK_KEYS if (rank := value(config, key))), 0)
 
 
-def _passes(config: DictConfig, model: ModelSize, layout: Layout) -> dict[str, int]:
+def _passes(config: DictConfig, model: ModelSize, layout: ParallelLayout) -> dict[str, int]:
     """Return what forward and backward passes over one micro-batch need beside the state."""
     tokens = micro_batch_tokens(config, keys.ACTOR, layout)
     layer = 2 * tokens * (12 * model.hidden + 5 * model.intermediate)
@@ -134,23 +135,23 @@ def _passes(config: DictConfig, model: ModelSize, layout: Layout) -> dict[str, i
         + ([micro_batch_tokens(config, keys.REF, layout)] if needs_reference(config) else [])
     )
     return {
-        "gathered weights": GATHERED * gathered + (0 if lora_rank(config) else REDUCED * (outer + inner)),
+        "gathered weights": GATHERED_BYTES * gathered + (0 if lora_rank(config) else REDUCED_BYTES * (outer + inner)),
         "activations": activations,
-        "logits": 0 if fused else LOGIT * widest * model.vocab,
+        "logits": 0 if fused else LOGIT_BYTES * widest * model.vocab,
     }
 
 
-def micro_batch_tokens(config: DictConfig, node: str, layout: Layout) -> int:
+def micro_batch_tokens(config: DictConfig, node: str, layout: ParallelLayout) -> int:
     """Return the most tokens of one micro-batch that one GPU holds."""
     prefix = "ppo" if node == keys.ACTOR else "log_prob"
     switch = f"{node}.use_dynamic_bsz" if node == keys.ACTOR else f"{node}.log_prob_use_dynamic_bsz"
     if value(config, switch):
         return value(config, f"{node}.{prefix}_max_token_len_per_gpu")
     rows = value(config, f"{node}.{prefix}_micro_batch_size_per_gpu")
-    return rows * longest(config) // layout.sequence_parallel
+    return rows * max_sequence_length(config) // layout.sequence_parallel
 
 
-def _kv_bytes(model: ModelSize, layout: Layout) -> int:
+def _kv_bytes(model: ModelSize, layout: ParallelLayout) -> int:
     """Return the bytes of one token's keys and values on one GPU of an engine."""
     heads = max(1, model.kv_heads // layout.tensor_parallel)
     return 2 * (model.layers // layout.pipeline_parallel) * heads * model.head_dim * 2

@@ -27,7 +27,7 @@ _LLAMA3_8B = {
     **{"intermediate_size": 14336, "vocab_size": 128256, "tie_word_embeddings": False},
     "max_position_embeddings": 8192,
 }
-KNOWN: Mapping[str, dict[str, Any]] = {
+KNOWN_MODELS: Mapping[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-0.5B-Instruct": {
         "model_type": "qwen2",
         **{"hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2},
@@ -74,7 +74,7 @@ class ModelSize:
 
 @functools.cache
 def model_size(name: str) -> ModelSize | None:
-    """Size the model in a folder, in the Hugging Face cache or in `KNOWN`.
+    """Size the model in a folder, in the Hugging Face cache or in `KNOWN_MODELS`.
 
     None where its config.json is not at hand, or describes no plain decoder. Raises ValueError for a config.json that
     transformers cannot read.
@@ -131,7 +131,7 @@ def _config(name: str) -> Any:
 
     folder = model_folder(name)
     if folder is None:
-        return AutoConfig.for_model(**KNOWN[name]) if name in KNOWN else None
+        return AutoConfig.for_model(**KNOWN_MODELS[name]) if name in KNOWN_MODELS else None
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if "auto_map" in settings:  # its class is code of the model's own

@@ -33,13 +33,13 @@ class Recipe:
     @property
     def memory_gib(self) -> float | None:
         """The largest phase on one GPU, None on the CPU."""
-        estimate = gpu.memory_of(self.config)
+        estimate = gpu.estimate_for(self.config)
         return max(phase.bytes for phase in estimate.phases) / GIB if estimate else None
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The recipe's row of the table."""
-        plan, gib = StepPlan.of(self.config), self.memory_gib
+        plan, gib = StepPlan.from_config(self.config), self.memory_gib
         return (
             self.name,
             re.split(r"[.:](?: |$)", self.about)[0],

@@ -11,20 +11,20 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing import gpu
 from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate
-from reinforcepp_verl.sizing.model_size import KNOWN
-from reinforcepp_verl.sizing.step_plan import StepPlan, normalised_over
+from reinforcepp_verl.sizing.model_size import KNOWN_MODELS
+from reinforcepp_verl.sizing.step_plan import StepPlan, normalized_over
 
 
 def show_plan(config: DictConfig, console: Console) -> None:
     """Print what one step does and what one GPU needs for it."""
-    console.print(_step(config, StepPlan.of(config)))
+    console.print(_step(config, StepPlan.from_config(config)))
     if value(config, keys.DEVICE) == "cpu":
         return
-    estimate, name = gpu.memory_of(config), value(config, keys.MODEL_PATH)
+    estimate, name = gpu.estimate_for(config), value(config, keys.MODEL_PATH)
     if estimate is None:
         console.print(
-            f"memory: not estimated, because the size of {name}{did_you_mean(name, KNOWN)} or of the GPU is not known "
-            f"here; download the model, and name the machine with +cluster= or {keys.GPU_MEMORY_GIB}",
+            f"memory: not estimated, because the size of {name}{did_you_mean(name, KNOWN_MODELS)} or of the GPU is not "
+            f"known here; download the model, and name the machine with +cluster= or {keys.GPU_MEMORY_GIB}",
             markup=False,
             soft_wrap=True,
         )
@@ -45,7 +45,7 @@ def _step(config: DictConfig, plan: StepPlan) -> Table:
     table.add_row(
         "vLLM engines", f"{plan.engines}, each on {plan.gpus_per_engine} GPU{'s' * (plan.gpus_per_engine > 1)}"
     )
-    table.add_row("advantages normalised over", f"{normalised_over(config):,} answers")
+    table.add_row("advantages normalized over", f"{normalized_over(config):,} answers")
     table.add_row("optimizer updates", f"{plan.updates} of {plan.answers_per_update:,} answers")
     forwards = ", ".join(f"{name} {count}" for name, count in plan.forwards.items())
     table.add_row("forward passes an answer", f"{sum(plan.forwards.values())} ({forwards})")

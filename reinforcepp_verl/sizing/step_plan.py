@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import trainer_mode, value
-from reinforcepp_verl.sizing.layout import Layout, longest, needs_reference
+from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class StepPlan:
         return self.answers * self.longest_answer
 
     @classmethod
-    def of(cls, config: DictConfig) -> StepPlan:
+    def from_config(cls, config: DictConfig) -> StepPlan:
         """Work it out for a configuration whose batches divide."""
-        layout = Layout.of(config)
+        layout = ParallelLayout.from_config(config)
         prompts, answers = value(config, keys.TRAIN_BATCH_SIZE), value(config, keys.ROLLOUT_N)
         mini, epochs = value(config, keys.ACTOR_PPO_MINI_BATCH_SIZE), value(config, keys.ACTOR_PPO_EPOCHS)
         return cls(
             prompts=prompts,
             answers_per_prompt=answers,
             longest_answer=value(config, keys.MAX_RESPONSE_LENGTH),
-            longest_sequence=longest(config),
+            longest_sequence=max_sequence_length(config),
             updates=prompts // mini * epochs,
             answers_per_update=mini * answers,
             forwards=_forwards(config, epochs),
@@ -68,8 +68,8 @@ def _forwards(config: DictConfig, epochs: int) -> dict[str, int]:
     return {name: count for name, count in forwards.items() if count}
 
 
-def normalised_over(config: DictConfig) -> int:
-    """Return over how many answers the advantages are normalised: separate_async hands on one mini-batch at a time."""
+def normalized_over(config: DictConfig) -> int:
+    """Return over how many answers the advantages are normalized: separate_async hands on one mini-batch at a time."""
     parts = value(config, keys.PARAMETER_SYNC_STEP)
     prompts = value(config, keys.TRAIN_BATCH_SIZE) // (parts if trainer_mode(config) == "separate_async" else 1)
     return prompts * value(config, keys.ROLLOUT_N)

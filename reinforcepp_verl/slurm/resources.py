@@ -20,7 +20,7 @@ class Resources:
     cpus: int | None
 
 
-def needed(config: DictConfig, nodes: int | None = None) -> Resources:
+def required_resources(config: DictConfig, nodes: int | None = None) -> Resources:
     """Return what a sound configuration needs, on `nodes` nodes if that is given.
 
     Raises:

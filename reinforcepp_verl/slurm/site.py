@@ -7,8 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-NAME = "site.env"
-VARIABLE = "SITE_ENV"
+SITE_FILE = "site.env"
+SITE_VARIABLE = "SITE_ENV"
 # NUL-separated, as options may hold anything else; the functions that the file defines are not called.
 _PRINT = 'set -e; SBATCH_ARGS=() GPU_TYPE=; source "$1" >&2; printf "%s\\0" "$GPU_TYPE" "${SBATCH_ARGS[@]}"'
 
@@ -28,8 +28,8 @@ def read(folder: Path) -> Site:
     Raises:
         ValueError: bash cannot read it
     """
-    named = os.environ.get(VARIABLE)
-    file = Path(named).resolve() if named else folder / NAME
+    named = os.environ.get(SITE_VARIABLE)
+    file = Path(named).resolve() if named else folder / SITE_FILE
     if not file.exists() and not named:
         return Site(file)
     done = subprocess.run(["bash", "-c", _PRINT, "bash", str(file)], capture_output=True, text=True, cwd=folder)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from reinforcepp_verl.runs import launch
 from reinforcepp_verl.slurm import job, site
 from reinforcepp_verl.slurm.job import Job
-from reinforcepp_verl.slurm.resources import needed
+from reinforcepp_verl.slurm.resources import required_resources
 
 JOB_ID = Path("slurm") / "job_id"
 """In a run's folder: the job that runs it, written here and by train.sbatch."""
@@ -37,10 +37,10 @@ def submit(config: DictConfig, request: Request) -> None:
     Raises:
         ValueError: the job cannot be as it is asked for, or Slurm refuses it
     """
-    seeds: list[int | None] = [None] if request.array is None else [*job.seeds(request.array)]
+    seeds: list[int | None] = [None] if request.array is None else [*job.parse_seeds(request.array)]
     runs_dir = Path(config.runs_dir).expanduser().resolve()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", config.trainer.experiment_name)
-    resources = needed(config, request.nodes)
+    resources = required_resources(config, request.nodes)
     wanted = Job(name, resources, site.read(Path.cwd()), runs_dir, request.time, request.array)
     if request.dry_run:
         _show(config, wanted, seeds)

@@ -73,7 +73,7 @@ def test_verls_own_writer_is_read(tmp_path):
     assert (generations.step, source.name) == (40, "unknown")
     assert samples(source) == {"user\n1+1": [True, False], "user\n2+2": [False]}
     assert source.answers == [["2", "5"], [""]]
-    assert source.unjudged == 1
+    assert source.ungraded == 1
 
 
 def test_verls_uid_decides_which_samples_belong_together(tmp_path):
@@ -122,8 +122,8 @@ def test_a_file_without_answers_has_none(tmp_path):
 def test_refusal_counts_the_questions_that_are_short(tmp_path):
     lines = [PLAIN] * 4 + [{**PLAIN, "question": "2+2"}] * 2
     source = only(read_generations(write(tmp_path / "a.jsonl", *lines)))
-    assert source.refusal(2) is None
-    assert source.refusal(4) == "k=4 refused: 1 of 2 questions have fewer samples (fewest: 2)"
+    assert source.too_few_samples(2) is None
+    assert source.too_few_samples(4) == "k=4 refused: 1 of 2 questions have fewer samples (fewest: 2)"
 
 
 def without(key):

@@ -36,7 +36,7 @@ from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 RANKS = 2
 STEP = 7
 SHARD = "model_world_size_2_rank_1.pt"
-OPTIMISER = "actor/optim_world_size_2_rank_0.pt"
+OPTIMIZER = "actor/optim_world_size_2_rank_0.pt"
 # 17 rows of the vocabulary and 1 of the only key-value head's group do not divide evenly between two ranks.
 SIZES = {"hidden_size": 24, "intermediate_size": 33, "num_attention_heads": 3, "num_key_value_heads": 1}
 KINDS = ("plain", "tied", "replicated", "lora")
@@ -78,8 +78,8 @@ def save(kind, actor):
 
 
 def seal(checkpoint):
-    """Add an optimiser, and describe all files as our trainers do."""
-    (checkpoint / OPTIMISER).write_bytes(b"moments")
+    """Add an optimizer, and describe all files as our trainers do."""
+    (checkpoint / OPTIMIZER).write_bytes(b"moments")
     written = manifest.describe_files(checkpoint)
     sealed = manifest.Manifest(STEP, RANKS, seed=1, data={}, versions={}, files=written)
     manifest.seal(checkpoint, sealed)
@@ -387,9 +387,9 @@ def test_the_newest_checkpoint_of_a_run_must_be_as_it_was_saved(run, tmp_path, d
     assert message in refused(source, "--out", tmp_path / "out")
 
 
-def test_the_optimiser_of_a_checkpoint_is_not_needed(run, tmp_path):
+def test_the_optimizer_of_a_checkpoint_is_not_needed(run, tmp_path):
     source = run("plain")
-    remove(OPTIMISER)(source)
+    remove(OPTIMIZER)(source)
     export(source, "--out", tmp_path / "out")
 
 

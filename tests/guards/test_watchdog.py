@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 import ray
 
-from reinforcepp_verl import guards
+from reinforcepp_verl import checkpoints
 from reinforcepp_verl.guards import watchdog
 from reinforcepp_verl.guards.actors import find_actors
 from reinforcepp_verl.guards.process_names import ROLES, role_of
@@ -201,7 +201,7 @@ def test_a_wait_for_rollouts_is_no_hang():
 
 
 def test_outside_of_the_training_loop_there_is_no_position():
-    assert training_loop_position((guards,)) == ()
+    assert training_loop_position((checkpoints,)) == ()
     assert training_loop_position((sys.modules[__name__],))[0].startswith("test_outside_of_the_training_loop")
 
 

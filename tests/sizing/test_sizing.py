@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import gpu_memory
-from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE, GIB, OVERHEAD, estimate
-from reinforcepp_verl.sizing.model_size import KNOWN, ModelSize, model_folder, model_size
-from reinforcepp_verl.sizing.step_plan import StepPlan, normalised_over
+from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE_BYTES, GIB, OVERHEAD_BYTES, estimate
+from reinforcepp_verl.sizing.model_size import KNOWN_MODELS, ModelSize, model_folder, model_size
+from reinforcepp_verl.sizing.step_plan import StepPlan, normalized_over
 
 # One layer of 100 parameters, 50 outside it; everything else is small enough to multiply in one's head.
 TINY = ModelSize(
@@ -54,9 +54,9 @@ def test_parameters_are_those_of_the_model_cards(name, parameters):
 
 
 def test_every_known_model_can_be_sized():
-    for name in KNOWN:
+    for name in KNOWN_MODELS:
         size = model_size(name)
-        assert size is not None and size.max_positions == KNOWN[name]["max_position_embeddings"]
+        assert size is not None and size.max_positions == KNOWN_MODELS[name]["max_position_embeddings"]
 
 
 def test_adapters_have_as_many_parameters_as_peft_makes():
@@ -66,7 +66,7 @@ def test_adapters_have_as_many_parameters_as_peft_makes():
 
     name, rank = "Qwen/Qwen2.5-0.5B-Instruct", 8
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**KNOWN[name]))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**KNOWN_MODELS[name]))
         adapted = get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM"))
     trainable, _ = adapted.get_nb_trainable_parameters()
     assert model_size(name).lora_parameters_per_rank * rank == trainable
@@ -93,17 +93,17 @@ def test_state_is_shared_and_an_update_has_all_of_it():
     assert update.parts == {
         "weights": 250 * 4 // 2,
         "gradients": 250 * 4 // 2,
-        "optimiser": 250 * 8 // 2,
+        "optimizer": 250 * 8 // 2,
         # bf16 weights of two layers and of what is outside them, gradients of one layer and the outside in fp32.
         "gathered weights": 2 * (50 + 2 * 100) + 4 * (50 + 100),
         # One layer's tensors for 10 tokens, and the inputs of both layers.
         "activations": 2 * 10 * (12 * 8 + 5 * 16) + 2 * 10 * 2 * 8,
         "logits": 6 * 10 * 32,
-        "overhead": OVERHEAD,
+        "overhead": OVERHEAD_BYTES,
     }
     assert rollout.parts == {
         "training state": 250 * 12 // 2,
-        "overhead": OVERHEAD,
+        "overhead": OVERHEAD_BYTES,
         "vLLM": 4 * GIB,
         "weight transfer": 2**20,
     }
@@ -113,9 +113,9 @@ def test_key_value_cache_is_what_the_engine_has_left():
     # 2 layers, keys and values, 2 heads of 2 numbers in bf16.
     per_token = 2 * 2 * 2 * 2 * 2
     found = estimate(compose(*PLAIN), TINY, 8.0)
-    assert found.kv_tokens == (4 * GIB - 250 * 2 - ENGINE_WORKSPACE) // per_token
+    assert found.kv_tokens == (4 * GIB - 250 * 2 - ENGINE_WORKSPACE_BYTES) // per_token
     halved = estimate(compose(*PLAIN, "actor_rollout_ref.rollout.tensor_model_parallel_size=2"), TINY, 8.0)
-    assert halved.kv_tokens == (4 * GIB - 250 - ENGINE_WORKSPACE) // (per_token // 2)
+    assert halved.kv_tokens == (4 * GIB - 250 - ENGINE_WORKSPACE_BYTES) // (per_token // 2)
 
 
 def test_offloading_frees_the_rollout_and_streaming_both():
@@ -125,7 +125,7 @@ def test_offloading_frees_the_rollout_and_streaming_both():
     assert offloaded.phases[0].parts["weights"] == 500
     strategy = "actor_rollout_ref.actor.strategy"
     streamed = estimate(compose(*PLAIN, f"{fsdp}.offload_policy=true", f"{strategy}=fsdp2"), TINY, 8.0)
-    assert not {"weights", "gradients", "optimiser"} & set(streamed.phases[0].parts)
+    assert not {"weights", "gradients", "optimizer"} & set(streamed.phases[0].parts)
     unread = estimate(compose(*PLAIN, f"{fsdp}.offload_policy=true", f"{strategy}=fsdp"), TINY, 8.0)
     assert unread.phases[0].parts["weights"] == 500
 
@@ -143,15 +143,15 @@ def test_what_stays_on_the_gpu_counts():
 def test_pipeline_stages_share_layers_and_replicas_share_nothing():
     rollout = "actor_rollout_ref.rollout"
     staged = estimate(compose(*PLAIN, f"{rollout}.pipeline_model_parallel_size=2"), TINY, 8.0)
-    assert staged.kv_tokens == (4 * GIB - 250 - ENGINE_WORKSPACE) // 16
+    assert staged.kv_tokens == (4 * GIB - 250 - ENGINE_WORKSPACE_BYTES) // 16
     replicated = estimate(compose(*PLAIN, f"{rollout}.data_parallel_size=2"), TINY, 8.0)
-    assert replicated.kv_tokens == (4 * GIB - 500 - ENGINE_WORKSPACE) // 32
+    assert replicated.kv_tokens == (4 * GIB - 500 - ENGINE_WORKSPACE_BYTES) // 32
 
 
 def test_adapters_are_all_that_is_trained():
     update, _ = estimate(compose(*PLAIN, "actor_rollout_ref.model.lora_rank=4"), TINY, 8.0).phases
     assert update.parts["weights"] == (250 * 4 + 40 * 4) // 2
-    assert (update.parts["gradients"], update.parts["optimiser"]) == (40 * 4 // 2, 40 * 8 // 2)
+    assert (update.parts["gradients"], update.parts["optimizer"]) == (40 * 4 // 2, 40 * 8 // 2)
 
 
 def test_fused_kernels_keep_no_logits_and_no_checkpointing_keeps_every_layer():
@@ -189,17 +189,17 @@ def test_nothing_is_judged_on_the_cpu_or_without_a_size():
 
 def test_plan_of_a_step_by_hand():
     config = compose("+recipe=math_rlvr/r1_distill_15b_prorl")
-    plan = StepPlan.of(config)
+    plan = StepPlan.from_config(config)
     assert (plan.prompts, plan.answers, plan.generated_tokens) == (512, 512 * 16, 512 * 16 * 8192)
     assert (plan.updates, plan.answers_per_update, plan.longest_sequence) == (8, 1024, 9216)
     assert plan.forwards == {"log-probabilities": 1, "reference": 1, "updates": 1, "gradient checkpointing": 1}
     assert (plan.engines, plan.gpus_per_engine, plan.backwards) == (8, 1, 1)
-    assert normalised_over(config) == 8192
+    assert normalized_over(config) == 8192
 
 
 def test_plan_of_bypass_and_of_separate_training():
-    bypass = StepPlan.of(compose("+recipe=math_rlvr/qwen25_7b_dapo_bypass"))
+    bypass = StepPlan.from_config(compose("+recipe=math_rlvr/qwen25_7b_dapo_bypass"))
     assert "log-probabilities" not in bypass.forwards
     separate = compose("+recipe=math_rlvr/qwen25_7b_dapo_separate_async")
-    assert StepPlan.of(separate).engines == 8
-    assert normalised_over(separate) == 32 * 8
+    assert StepPlan.from_config(separate).engines == 8
+    assert normalized_over(separate) == 32 * 8

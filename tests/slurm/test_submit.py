@@ -19,7 +19,7 @@ from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import secrets
 from reinforcepp_verl.slurm import job, job_status, site
 from reinforcepp_verl.slurm.queue import QueuedJob
-from reinforcepp_verl.slurm.resources import Resources, needed
+from reinforcepp_verl.slurm.resources import Resources, required_resources
 from reinforcepp_verl.slurm.submit_job import Request, submit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,27 +82,27 @@ def test_the_job_of_four_nodes_with_eight_gpus(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_nodes_and_gpus_come_from_the_configuration(overrides, nodes, expected):
-    assert needed(compose(*overrides), nodes) == expected
+    assert required_resources(compose(*overrides), nodes) == expected
 
 
 def test_other_nodes_than_the_configurations_are_refused():
     with pytest.raises(
         ValueError, match=r"^--nodes=2: trainer.nnodes is 4; ask for --nodes=4, or set trainer.nnodes=2$"
     ):
-        needed(compose(*FOUR_NODES), 2)
+        required_resources(compose(*FOUR_NODES), 2)
     with pytest.raises(ValueError, match=r"^--nodes=3: it must divide the 8 GPUs"):
-        needed(compose(*SEPARATE), 3)
+        required_resources(compose(*SEPARATE), 3)
 
 
 @pytest.mark.parametrize(("array", "seeds"), [("1,2,3", [1, 2, 3]), ("4-6%2", [4, 5, 6]), ("0,7-8", [0, 7, 8])])
 def test_seeds(array, seeds):
-    assert job.seeds(array) == seeds
+    assert job.parse_seeds(array) == seeds
 
 
 @pytest.mark.parametrize("array", ["", "a", "1,1", "3-1", "1-9:2", "1,2%0"])
 def test_seeds_that_are_none(array):
     with pytest.raises(ValueError, match=f"^--array {re.escape(array)}: "):
-        job.seeds(array)
+        job.parse_seeds(array)
 
 
 def test_submit_makes_the_run_and_tells_the_job_where_it_is(sbatch, tmp_path, capsys):
