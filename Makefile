@@ -5,7 +5,7 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-RECIPE ?= math_rlvr/arithmetic_cpu
+RECIPE ?= math_rlvr/arithmetic
 # .venv holds the CPU builds, so verl is to use the CPU also where a GPU's driver is loaded.
 export VERL_PLATFORM ?= cpu
 INSTALLED := $(VENV)/.installed

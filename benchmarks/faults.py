@@ -35,7 +35,7 @@ HANG_DEADLINE_S = 30
 # The start is a phase too, and on a busy machine a long one.
 STEP_DEADLINE_S = 120
 RECIPE = [
-    "+recipe=math_rlvr/arithmetic_cpu",
+    "+recipe=math_rlvr/arithmetic",
     "trainer.val_before_train=false",
     "trainer.test_freq=-1",
     "trainer.max_actor_ckpt_to_keep=2",

@@ -31,7 +31,7 @@ from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import processes
 
 COMMAND = str(Path(sys.executable).with_name("reinforcepp"))
-RECIPE = ["+recipe=math_rlvr/arithmetic_cpu", "trainer.save_freq=2", "trainer.test_freq=3"]
+RECIPE = ["+recipe=math_rlvr/arithmetic", "trainer.save_freq=2", "trainer.test_freq=3"]
 SAVE_S = 2.5
 """About how long a save is drawn out to."""
 PROGRESS = 3

@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-COMMAND = [str(Path(sys.executable).with_name("reinforcepp")), "train", "+recipe=math_rlvr/arithmetic_cpu"]
+COMMAND = [str(Path(sys.executable).with_name("reinforcepp")), "train", "+recipe=math_rlvr/arithmetic"]
 QUIET = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1"]
 VARIANTS = {
     "stock": [

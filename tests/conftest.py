@@ -15,7 +15,11 @@ from typer.testing import CliRunner, Result
 
 from reinforcepp_verl.config import search_path
 
-GROUPS = ("+recipe=", "+method=", "+cluster=", "+preset=")
+GROUPS = ("+recipe=", "+method=", "cluster=", "+preset=")
+
+
+# Before any fixture composes: the CPU is right for every machine that runs the tests.
+os.environ["VERL_PLATFORM"] = "cpu"
 
 
 @functools.cache
@@ -38,6 +42,17 @@ def _compose(*overrides: str) -> DictConfig:
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., DictConfig]:
     return _compose
+
+
+@pytest.fixture(scope="session")
+def recipe_as_meant() -> Callable[..., DictConfig]:
+    """Compose a recipe for the machine that it is meant for."""
+
+    def composed(name: str, *overrides: str) -> DictConfig:
+        file = search_path.config_dir() / "recipe" / f"{name}.yaml"
+        return _compose(f"+recipe={name}", f"cluster={OmegaConf.load(file).hardware.meant_for}", *overrides)
+
+    return composed
 
 
 @pytest.fixture(scope="session")

@@ -11,29 +11,36 @@ import typer
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config import keys, machines, search_path
 
 CONFIG_NAME = "reinforcepp_trainer"
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def run(task: Callable[[DictConfig], None], arguments: list[str], program: str) -> None:
-    """Compose the config from `arguments` (Hydra's syntax, all its flags) and call `task` with it."""
+def run(task: Callable[[DictConfig], None], arguments: list[str], program: str, *, starts_here: bool = False) -> None:
+    """Compose the config from `arguments` (Hydra's syntax, all its flags) and call `task` with it.
+
+    Where no cluster= is given it is for the machine at hand if the run starts here, else for the one it is meant for.
+    """
     search_path.register()
     sys.argv = [program, *arguments]
-    if os.environ.get(FULL_ERROR) == "1":
-        hydra.main(config_path=None, config_name=CONFIG_NAME, version_base="1.3")(task)()
-        return
+    users_choice = os.environ.get(FULL_ERROR)
 
-    def compose_succeeded(config: DictConfig) -> None:
-        os.environ.pop(FULL_ERROR, None)
+    def composed(config: DictConfig) -> None:
+        if not starts_here and (machine := machines.meant(config)):
+            config = machines.composed_for(machine)
+            typer.echo(f"for cluster={machine} ({machines.described(config)}), as {keys.MEANT_FOR} says", err=True)
+        if users_choice != "1":
+            os.environ.pop(FULL_ERROR, None)
         task(config)
 
     # Makes Hydra raise composition errors instead of printing them itself; the task runs without it.
     os.environ[FULL_ERROR] = "1"
     try:
-        hydra.main(config_path=None, config_name=CONFIG_NAME, version_base="1.3")(compose_succeeded)()
+        hydra.main(config_path=None, config_name=CONFIG_NAME, version_base="1.3")(composed)()
     except CompactHydraException as error:
+        if users_choice == "1":
+            raise
         from reinforcepp_verl.preflight import composition
 
         typer.echo(f"error: {composition.explain(error)}", err=True)

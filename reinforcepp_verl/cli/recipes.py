@@ -11,7 +11,7 @@ from rich.console import Console
 def recipes(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of recipes/README.md.")] = False,
 ) -> None:
-    """List the shipped recipes: what each trains, on which machine, the work per step and the memory per GPU.
+    """List the shipped recipes: what each trains, for which machine, the work per step and the memory per GPU.
 
     The memory is an estimate (`reinforcepp check +recipe=NAME` shows its parts). Each recipe file gives the source of
     its hyperparameters.
@@ -26,7 +26,7 @@ def recipes(
         return
     console = Console(highlight=False)
     for recipe in listed:
-        _, about, hardware, answers, updates, tokens, gib = recipe.cells
+        _, about, machine, answers, updates, tokens, gib = recipe.cells
         console.print(f"[bold]{recipe.name}[/]  {about}", soft_wrap=True)
         work = f"answers per step {answers}, updates {updates}, tokens {tokens}"
-        console.print(f"    {hardware}; {work}, GiB per GPU {gib}", soft_wrap=True)
+        console.print(f"    meant for {machine}; {work}, GiB per GPU {gib}", soft_wrap=True)

@@ -19,7 +19,7 @@ def create(context: typer.Context) -> None:
 
     Prints the folder. `reinforcepp resume` starts the run, on this or another machine that sees the folder.
 
-    Example:  reinforcepp create +recipe=math_rlvr/arithmetic_cpu seed=2
+    Example:  reinforcepp create +recipe=math_rlvr/arithmetic seed=2
     """
     hydra_app.run(_create, context.args, "reinforcepp create")
 

@@ -15,32 +15,32 @@ from reinforcepp_verl.common.terminal import LastingConsole
 def train(context: typer.Context) -> None:
     """Train a model; the arguments are Hydra overrides.
 
-    +recipe= selects a recipe, a set of overrides. After it, +method= selects the algorithm (reinforcepp,
-    reinforcepp_baseline, reinforce, reinforce_reward_to_go, raft, grpo, rloo, ppo) and +cluster= the machine.
-    key=value changes a single setting.
+    +recipe= selects a recipe, a set of overrides; after it, +method= selects the algorithm (reinforcepp,
+    reinforcepp_baseline, reinforce, reinforce_reward_to_go, raft, grpo, rloo, ppo). cluster= selects the machine;
+    without it, this one is used: its GPUs, or the CPU. key=value changes a single setting.
     The configuration is checked before anything starts, and every run gets its own folder under runs/.
 
-    Train:      reinforcepp train +recipe=math_rlvr/arithmetic_cpu
+    Train:      reinforcepp train +recipe=math_rlvr/arithmetic
 
-    Change it:  reinforcepp train +recipe=math_rlvr/arithmetic_cpu actor_rollout_ref.actor.optim.lr=1e-4
+    Change it:  reinforcepp train +recipe=math_rlvr/arithmetic actor_rollout_ref.actor.optim.lr=1e-4
 
-    Compare:    reinforcepp train +recipe=math_rlvr/arithmetic_cpu +method=grpo
+    Compare:    reinforcepp train +recipe=math_rlvr/arithmetic +method=grpo
 
-    Seeds:      reinforcepp train --multirun +recipe=math_rlvr/arithmetic_cpu seed=1,2,3
+    Seeds:      reinforcepp train --multirun +recipe=math_rlvr/arithmetic seed=1,2,3
 
     Hydra's flags work too: --config-name, --config-dir, --cfg job, --hydra-help.
     """
-    hydra_app.run(_train, context.args, "reinforcepp train")
+    hydra_app.run(_train, context.args, "reinforcepp train", starts_here=True)
 
 
 def check(context: typer.Context) -> None:
     """Check a configuration without starting anything; print the resolved configuration and the plan of one step.
 
     Works without a GPU or network, also for another machine. The plan shows the answers, tokens, updates and passes per
-    step, and the memory per GPU of the selected +cluster=.
+    step, and the memory per GPU. Without cluster= it plans for the machine that the recipe is meant for.
     If something is wrong, prints the key and the fix, and exits with a nonzero code. Takes the same arguments as train.
 
-    Example:        reinforcepp check +recipe=math_rlvr/arithmetic_cpu trainer.n_gpus_per_node=2
+    Example:        reinforcepp check +recipe=math_rlvr/arithmetic trainer.n_gpus_per_node=2
 
     Only the plan:  reinforcepp check +recipe=math_rlvr/qwen25_7b_dapo > /dev/null
     """

@@ -1,14 +1,19 @@
-"""Detects an accelerator of the machine, whatever is visible to the current process."""
+"""The accelerators of this machine, whatever is visible to the current process."""
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 # Device nodes of NVIDIA, AMD and Ascend drivers. Ray hides GPUs from actors that did not request any (torch then sees
 # no device), so a process has to check the machine itself before it falls back to the CPU.
 DEVICE_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/davinci_manager")
 PLATFORM_VARIABLE = "VERL_PLATFORM"
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+ANSWER_S = 10
 
 
 def accelerator_present() -> bool:
@@ -20,3 +25,20 @@ def cpu_platform_wanted() -> bool:
     """Return True if verl should run on the CPU: VERL_PLATFORM=cpu, or unset and no accelerator is present."""
     chosen = os.environ.get(PLATFORM_VARIABLE, "").strip().lower()
     return chosen == "cpu" if chosen else not accelerator_present()
+
+
+def gpu_count() -> int:
+    """Return the number of GPUs in CUDA_VISIBLE_DEVICES or, if that is unset, of this machine; 1 if it is unknown."""
+    visible = os.environ.get(VISIBLE_VARIABLE, "").strip()
+    return len(visible.split(",")) if visible else len(gpu_memories_gib()) or 1
+
+
+@functools.cache
+def gpu_memories_gib() -> tuple[float, ...]:
+    """Ask NVIDIA's driver for the memory of each GPU: torch would use some of it for as long as this process lives."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    lines = answer.stdout.split() if answer.returncode == 0 else []
+    return tuple(int(line) / 1024 for line in lines if line.isdecimal())

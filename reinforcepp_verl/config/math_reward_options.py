@@ -13,7 +13,7 @@ SCALES = {"zero_one": (0.0, 1.0), "plus_minus_one": (-1.0, 1.0)}
 
 @dataclass
 class MathRewardOptions:
-    """How an answer is found, compared and scored."""
+    """`reward.custom_reward_function.reward_kwargs` of `+reward_function=math`: how answers are found and scored."""
 
     score_scale: str = "zero_one"
     """`zero_one`: a wrong answer scores 0. `plus_minus_one`: it scores -1 (DAPO, verl's `math_dapo`)."""

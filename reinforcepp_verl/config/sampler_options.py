@@ -9,7 +9,7 @@ from reinforcepp_verl.config.guard_options import GuardOptions
 
 @dataclass
 class SamplerOptions:
-    """The node `trainer.v1.sampler.sampler_kwargs`."""
+    """The node `trainer.v1.sampler.sampler_kwargs`: our replay buffer."""
 
     poll_interval_s: float = 0.05
     """Seconds between two looks at the rollouts in flight."""
@@ -18,12 +18,19 @@ class SamplerOptions:
     max_failed_fraction: float = 0.0
     """Share of a batch's prompt groups that may fail before the run stops, in the synchronous trainer."""
     hang_deadline_s: float = GuardOptions.hang_deadline_s
-    """The sampler starts the watch over the run's processes. The base YAML hands the two deadlines of `guards` on."""
+    """`guards.hang_deadline_s`: the sampler starts the watch over the run's processes. verl passes a custom sampler
+    nothing but these options, so reinforcepp_trainer.yaml hands this one and all below on."""
     step_deadline_s: float | None = GuardOptions.step_deadline_s
+    """`guards.step_deadline_s`."""
     filter_groups: bool = False
-    """verl passes a custom sampler neither this nor the options below; the base YAML hands them on by interpolation."""
+    """`algorithm.filter_groups.enable`."""
     filter_groups_metric: str | None = None
+    """`algorithm.filter_groups.metric`."""
     train_batch_size: int | None = None
+    """`data.train_batch_size`."""
     gen_batch_size: int | None = None
+    """`data.gen_batch_size`."""
     max_inflight_gen_batches: int = 1
+    """`algorithm.filter_groups.max_inflight_gen_batches`."""
     sync_refill_failed_groups: bool = False
+    """`trainer.v1.sampler.sync_refill_failed_groups`."""

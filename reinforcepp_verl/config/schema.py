@@ -18,6 +18,8 @@ from reinforcepp_verl.config import search_path
 Tree = dict[str, Any]
 
 BASE = "reinforcepp_trainer"
+WITHOUT_MACHINE = "~cluster"
+"""Composes the same keys on every machine."""
 
 
 @functools.cache
@@ -26,7 +28,7 @@ def known_keys(model_engine: str | None = None) -> Tree:
 
     A key that is null or empty here may have any content.
     """
-    overrides = ["+reward_function=math", *([f"model_engine={model_engine}"] if model_engine else [])]
+    overrides = ["+reward_function=math", WITHOUT_MACHINE, *([f"model_engine={model_engine}"] if model_engine else [])]
     tree = as_tree(compose_base(*overrides))
     tree.pop("hydra")
     for group in ("method", "cluster", "preset"):

@@ -10,13 +10,24 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from reinforcepp_verl.algorithm.options import PRESETS
+from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.config import machines
 from reinforcepp_verl.config.guard_options import GuardOptions
+from reinforcepp_verl.config.hardware_options import HardwareOptions
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.config.sampler_options import SamplerOptions
 
 PROVIDER = "reinforcepp-verl"
+TYPED_NODES = {
+    "openrlhf": ReinforceppOptions,
+    "sampler_options": SamplerOptions,
+    "reward_errors": RewardErrorOptions,
+    "guards": GuardOptions,
+    "math_reward": MathRewardOptions,
+    "hardware": HardwareOptions,
+}
+"""The classes of hydra_configs/reinforcepp/NAME.yaml, which `make nodes` writes; they hold the types of its values."""
 
 
 def config_dir() -> Path:
@@ -52,16 +63,8 @@ class ReinforceppSearchPath(SearchPathPlugin):
 
 
 def register() -> None:
-    """Register the search path and our typed nodes with Hydra; calling it twice is harmless."""
+    """Register the search path, the schemas of our nodes and our resolvers with Hydra; calling it twice is harmless."""
     Plugins.instance().register(ReinforceppSearchPath)
-    store = ConfigStore.instance().store
-    for preset, options in PRESETS.items():
-        store(group="reinforcepp", name=preset, node=options, provider=PROVIDER)
-    typed_nodes = {
-        "sampler_options": SamplerOptions,
-        "reward_errors": RewardErrorOptions,
-        "guards": GuardOptions,
-        "math_reward": MathRewardOptions,
-    }
-    for name, node in typed_nodes.items():
-        store(group="reinforcepp", name=name, node=node, provider=PROVIDER)
+    for name, node in TYPED_NODES.items():
+        ConfigStore.instance().store(group="reinforcepp", name=f"{name}_schema", node=node, provider=PROVIDER)
+    machines.register_resolvers()

@@ -99,12 +99,11 @@ def check_version(name: str, version: str | None, required: SpecifierSet, tested
 def check_accelerator(present: bool, chosen_platform: str) -> Finding:
     chosen = f", VERL_PLATFORM={chosen_platform}" if chosen_platform else ""
     if present:
-        return Finding(
-            "accelerator", "ok", f"found{chosen}; use +cluster={'cpu' if chosen_platform == 'cpu' else 'local'}"
-        )
+        where = "the CPU, cluster=cpu" if chosen_platform == "cpu" else "it, cluster=local"
+        return Finding("accelerator", "ok", f"found{chosen}; a run is for {where}, unless you name another")
     if chosen_platform not in ("", "cpu"):
         return Finding("accelerator", "fail", f"none found{chosen}", "unset VERL_PLATFORM, or start on a GPU machine")
-    return Finding("accelerator", "ok", "none found; use +cluster=cpu (the *_cpu recipes include it)")
+    return Finding("accelerator", "ok", "none found; a run is for the CPU, cluster=cpu, unless you name another")
 
 
 def check_amount(name: str, amount: float, least: float, unit: str, fix: str) -> Finding:

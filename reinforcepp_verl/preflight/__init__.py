@@ -38,6 +38,7 @@ Check = Callable[[DictConfig], list[str]]
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check),
+    (machine.meant_for,),
     (
         *(algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check, machine.accelerator),
         *(plugin_installed.check, data_files.check, model_files.check, reward_function.check, guard_limits.check),
@@ -54,7 +55,7 @@ STAGES: tuple[tuple[Check, ...], ...] = (
 def problems(config: DictConfig, *, elsewhere: bool = False) -> list[str]:
     """Return everything that is wrong with `config`, one line each; an empty list means that training can start.
 
-    `elsewhere`: the configuration is for another machine, so this one needs no accelerator.
+    `elsewhere`: the configuration is for another machine, so this one need not be like it.
     """
     for stage in STAGES:
         checks = [check for check in stage if not (elsewhere and check is machine.accelerator)]

@@ -11,8 +11,10 @@ from reinforcepp_verl.algorithm.options import option_types
 from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.schema import known_keys
-from reinforcepp_verl.preflight.unknown_keys import GROUPS, group_names, unknown_key
+from reinforcepp_verl.preflight.unknown_keys import CLUSTER, GROUPS, as_written, group_names, unknown_key
 
+_TWICE = re.compile(rf"Multiple values for {CLUSTER}\. To override a value use 'override {CLUSTER}: (\S+)'")
+_PLUSSES = re.compile(r"force-add of config groups is not supported: '\+\+(\w+)=")
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append to your config")
 
 
@@ -29,7 +31,14 @@ def explain(error: CompactHydraException) -> str:
         wanted = option_types().get(key.removeprefix(f"{keys.REINFORCEPP}."))
         return f"{key}: {first_line(error.__cause__)}" + (f"; it must be a {wanted}" if wanted else "")
     message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return f"{message}; write it with one plus" if "force-add of config groups" in message else message
+    if twice := _TWICE.match(message):
+        return (
+            f"{CLUSTER}={twice[1]}: every configuration has a {CLUSTER} already; write it without a plus or, in the "
+            f"defaults list of a YAML file, as `override /{CLUSTER}: {twice[1]}`"
+        )
+    if plusses := _PLUSSES.match(message):
+        return f"{message}; write {as_written(plusses[1])}=NAME"
+    return message
 
 
 def _missing_file(error: MissingConfigException) -> str:

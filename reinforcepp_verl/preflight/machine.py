@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import os
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reinforcepp_verl.common.hardware import PLATFORM_VARIABLE, accelerator_present, cpu_platform_wanted
-from reinforcepp_verl.config import keys
+from reinforcepp_verl.common.wording import did_you_mean
+from reinforcepp_verl.config import keys, machines
+from reinforcepp_verl.config.machines import GROUP
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.config.schema import compose_base
-
-MACHINE = (keys.DEVICE, keys.NNODES, keys.N_GPUS_PER_NODE, keys.GPU_MEMORY_GIB)
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the order of the overlays, then a CPU run against what works on the CPU."""
-    return _replaced_cluster(config) or (_cpu_run(config) if value(config, keys.DEVICE) == "cpu" else [])
+    """Check a CPU run against what works on the CPU."""
+    return _cpu_run(config) if value(config, keys.DEVICE) == "cpu" else []
+
+
+def meant_for(config: DictConfig) -> list[str]:
+    """Check the name of the machine that the configuration is meant for, then this machine against it."""
+    name = value(config, keys.MEANT_FOR)
+    if name is None or not machines.application_runs():
+        return []
+    known = machines.names()
+    if name not in known:
+        near = did_you_mean(name, known)
+        return [f"{keys.MEANT_FOR} is {name}: there is no such {GROUP}{near}; known: {', '.join(known)}"]
+    if machines.chosen() or value(config, keys.DEVICE) != "cpu":
+        return []
+    meant = machines.composed_for(name)
+    if value(meant, keys.DEVICE) == "cpu":
+        return []
+    return [
+        f"{keys.MEANT_FOR} is {name} ({machines.described(meant)}), but here it would train on the CPU; submit it with "
+        f"`reinforcepp slurm submit`, or set {GROUP}=cpu to do so"
+    ]
 
 
 def accelerator(config: DictConfig) -> list[str]:
@@ -26,9 +44,9 @@ def accelerator(config: DictConfig) -> list[str]:
     if device == "cpu" or not cpu_platform_wanted() or _remote_cluster(config):
         return []
     if accelerator_present():
-        return [f"{keys.DEVICE} is {device}, but {PLATFORM_VARIABLE}=cpu is exported; unset it or add +cluster=cpu"]
+        return [f"{keys.DEVICE} is {device}, but {PLATFORM_VARIABLE}=cpu is exported; unset it or set {GROUP}=cpu"]
     return [
-        f"{keys.DEVICE} is {device}, but this machine has no accelerator; add +cluster=cpu, or export "
+        f"{keys.DEVICE} is {device}, but this machine has no accelerator; set {GROUP}=cpu, or export "
         f"{PLATFORM_VARIABLE}=nvidia where the GPUs are on other nodes of a Ray cluster"
     ]
 
@@ -39,39 +57,22 @@ def _remote_cluster(config: DictConfig) -> bool:
     return bool(address) and address != "local"
 
 
-def _replaced_cluster(config: DictConfig) -> list[str]:
-    """Find a cluster overlay that lies under the recipe, whose own cluster replaces it."""
-    if not HydraConfig.initialized():
-        return []
-    # Hydra lists the last overlay, which is the one that wins, first.
-    choices = HydraConfig.get().runtime.choices
-    groups = [group for group in choices if group in ("recipe", "cluster") and choices[group]]
-    if groups != ["recipe", "cluster"]:
-        return []
-    cluster, recipe = (f"+{group}={choices[group]}" for group in ("cluster", "recipe"))
-    asked = compose_base(cluster)
-    for key in MACHINE:
-        if value(config, key) != value(asked, key):
-            return [f"{cluster}: it comes before {recipe}, which sets {key} again; put {cluster} after {recipe}"]
-    return []
-
-
 def _cpu_run(config: DictConfig) -> list[str]:
     found = []
     if not cpu_platform_wanted():
         found.append(
             f"{keys.DEVICE} is cpu, but verl would use this machine's accelerator; "
-            f"export {PLATFORM_VARIABLE}=cpu, or set {keys.DEVICE}=cuda"
+            f"export {PLATFORM_VARIABLE}=cpu, or set {GROUP}=local"
         )
     nodes = [keys.ACTOR] + ([keys.CRITIC] if value(config, keys.CRITIC_ENABLE) else [])
     found += [
         f"{node}.strategy is {value(config, f'{node}.strategy')}: only FSDP2 runs on the CPU; "
-        f"set {node}.strategy=fsdp2 or add +cluster=cpu"
+        f"set {node}.strategy=fsdp2 or {GROUP}=cpu"
         for node in nodes
         if value(config, f"{node}.strategy") != "fsdp2"
     ]
     found += [
-        f"{key} is true: vLLM cannot sleep on the CPU; set {key}=false or add +cluster=cpu"
+        f"{key} is true: vLLM cannot sleep on the CPU; set {key}=false or {GROUP}=cpu"
         for key in (keys.ENABLE_SLEEP_MODE, keys.FREE_CACHE_ENGINE)
         if value(config, key)
     ]

@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.common.wording import nearest
 from reinforcepp_verl.config import keys, search_path
+from reinforcepp_verl.config.machines import GROUP as CLUSTER
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
 
-GROUPS = ("recipe", "method", "cluster", "preset", "reward_function")
+GROUPS = ("recipe", "method", CLUSTER, "preset", "reward_function")
 # Handed on to somebody else's function or library as they are.
 FREE_NODES = (
     "*.override_config",
@@ -43,7 +44,7 @@ def unknown_key(key: str, known: Tree) -> str:
 def _meant(key: str, known: list[str]) -> str | None:
     """Guess: a config group, a key beside it spelt alike, the same key further down, the same name elsewhere."""
     if group := nearest(key, GROUPS):
-        return f"+{group}=NAME"
+        return f"{as_written(group)}=NAME"
     parent, _, name = key.rpartition(".")
     beside = [candidate for candidate in known if candidate.rpartition(".")[0] == parent]
     if near := nearest(key, beside):
@@ -55,8 +56,13 @@ def _meant(key: str, known: list[str]) -> str | None:
     return None
 
 
+def as_written(group: str) -> str:
+    """Return a group as on the command line: the base has a cluster, which is replaced; the others are added."""
+    return group if group == CLUSTER else f"+{group}"
+
+
 def group_names(group: str) -> list[str]:
-    """List what can be written after `+recipe=`, `+method=` and so on."""
+    """List what can be written after `+recipe=`, `cluster=` and so on."""
     if group == "recipe":
         return search_path.recipe_names()
     return sorted(path.stem for path in (search_path.config_dir() / group).glob("*.yaml"))
@@ -65,7 +71,7 @@ def group_names(group: str) -> list[str]:
 def _not_a_group(config: DictConfig, group: str) -> str:
     return (
         f"{group}={config[group]}: Hydra took this for a plain key, so no {group} was loaded; write "
-        f"+{group}=NAME with one plus and start by `reinforcepp train`; known names: {', '.join(group_names(group))}"
+        f"{as_written(group)}=NAME and start by `reinforcepp train`; known names: {', '.join(group_names(group))}"
     )
 
 

@@ -10,7 +10,7 @@ from yaml import YAMLError
 
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.config import search_path
-from reinforcepp_verl.config.schema import BASE, Tree, as_tree
+from reinforcepp_verl.config.schema import BASE, WITHOUT_MACHINE, Tree, as_tree
 
 
 def load(run: RunFolder) -> DictConfig:
@@ -39,7 +39,7 @@ def with_references(saved: DictConfig) -> DictConfig:
     """
     search_path.register()
     with initialize(config_path=None, version_base="1.3"):
-        base = compose(BASE, overrides=[f"model_engine={saved.model_engine}"])
+        base = compose(BASE, overrides=[WITHOUT_MACHINE, f"model_engine={saved.model_engine}"])
     references = list(_references(as_tree(base)))
     OmegaConf.set_struct(base, False)
     base.merge_with(saved)

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose, initialize
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.config import keys, search_path
+from reinforcepp_verl.config import keys, machines, search_path
 from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.config.schema import BASE
 from reinforcepp_verl.sizing import gpu
 from reinforcepp_verl.sizing.memory_estimate import GIB
 from reinforcepp_verl.sizing.step_plan import StepPlan
 
-FIELDS = ("Hardware", "Memory", "Prepare", "Train", "Sources", "Result")
-COLUMNS = ("recipe", "what", "hardware", "answers a step", "updates", "tokens", "GiB a GPU, estimated")
+FIELDS = ("Memory", "Prepare", "Train", "Sources", "Result")
+COLUMNS = ("recipe", "what", "meant for", "answers a step", "updates", "tokens", "GiB a GPU, estimated")
 _FIELD = re.compile(rf"#   ({'|'.join(FIELDS)}): +(.+)")
 
 
@@ -29,6 +30,11 @@ class Recipe:
     about: str
     header: dict[str, str]
     config: DictConfig
+
+    @property
+    def meant_for(self) -> str:
+        """The machine that it is meant for, as a name for `cluster=`."""
+        return str(value(self.config, keys.MEANT_FOR))
 
     @property
     def memory_gib(self) -> float | None:
@@ -43,7 +49,7 @@ class Recipe:
         return (
             self.name,
             re.split(r"[.:](?: |$)", self.about)[0],
-            self.header["Hardware"].partition(" (")[0],
+            self.meant_for,
             f"{plan.prompts} x {plan.answers_per_prompt}",
             str(plan.updates),
             f"{value(self.config, keys.MAX_PROMPT_LENGTH)} + {plan.longest_answer}",
@@ -75,15 +81,18 @@ def _comment(file: Path) -> Iterator[str]:
 
 
 def recipes() -> list[Recipe]:
-    """Compose every shipped recipe."""
+    """Compose every shipped recipe for the machine that it is meant for."""
     search_path.register()
     with initialize(version_base="1.3", config_path=None):
         return [_recipe(name) for name in search_path.recipe_names()]
 
 
 def _recipe(name: str) -> Recipe:
-    about, header = read_header(search_path.config_dir() / "recipe" / f"{name}.yaml")
-    return Recipe(name, about, header, compose("reinforcepp_trainer", overrides=[f"+recipe={name}"]))
+    file = search_path.config_dir() / "recipe" / f"{name}.yaml"
+    about, header = read_header(file)
+    # Each of them names its machine itself, and does not inherit it from another.
+    machine = OmegaConf.load(file).hardware.meant_for
+    return Recipe(name, about, header, compose(BASE, overrides=[f"+recipe={name}", f"{machines.GROUP}={machine}"]))
 
 
 def markdown(listed: list[Recipe]) -> str:

@@ -24,7 +24,7 @@ def show_plan(config: DictConfig, console: Console) -> None:
     if estimate is None:
         console.print(
             f"memory: not estimated, because the size of {name}{did_you_mean(name, KNOWN_MODELS)} or of the GPU is not "
-            f"known here; download the model, and name the machine with +cluster= or {keys.GPU_MEMORY_GIB}",
+            f"known here; download the model, and name the machine with cluster= or {keys.GPU_MEMORY_GIB}",
             markup=False,
             soft_wrap=True,
         )

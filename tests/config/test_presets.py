@@ -13,7 +13,7 @@ from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.preflight import problems
 
 FOLDER = search_path.config_dir() / "preset"
-ARITHMETIC = "+recipe=math_rlvr/arithmetic_cpu"
+ARITHMETIC = "+recipe=math_rlvr/arithmetic"
 LOSS = {
     "openrlhf": ("token-mean", None),
     "paper": ("seq-mean-token-mean", None),

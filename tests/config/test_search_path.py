@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from reinforcepp_verl.config import search_path
 
 ROOT = search_path.config_dir().parent
-RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+RECIPE = "+recipe=math_rlvr/arithmetic"
 OUR_COMMAND = ("-c", "from reinforcepp_verl.cli import main; main()")
 STOCK_VERL = ("-m", "verl.trainer.main_ppo")
 SHOW = ("--cfg", "job")
@@ -95,7 +95,7 @@ def test_stock_verl_finds_our_configs_because_it_loads_the_plugin(python):
 
 def test_in_a_checkout_the_recipes_are_a_symlink_beside_the_package():
     assert (ROOT / "hydra_configs" / "recipe").resolve() == ROOT / "recipes"
-    assert "math_rlvr/arithmetic_cpu" in search_path.recipe_names()
+    assert "math_rlvr/arithmetic" in search_path.recipe_names()
 
 
 def test_a_name_of_ours_wins_over_the_users_folder(python, tmp_path):

@@ -46,9 +46,9 @@ def test_the_pythons_that_verl_allows_are_accepted():
 
 
 def test_accelerator_decides_the_cluster_file():
-    assert "+cluster=local" in machine_checks.check_accelerator(True, "").detail
-    assert "+cluster=cpu" in machine_checks.check_accelerator(True, "cpu").detail
-    assert "+cluster=cpu" in machine_checks.check_accelerator(False, "").detail
+    assert "cluster=local" in machine_checks.check_accelerator(True, "").detail
+    assert "cluster=cpu" in machine_checks.check_accelerator(True, "cpu").detail
+    assert "cluster=cpu" in machine_checks.check_accelerator(False, "").detail
     assert machine_checks.check_accelerator(False, "nvidia").status == "fail"
 
 

@@ -13,7 +13,7 @@ import pytest
 from reinforcepp_verl.runs import processes
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
-RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+RECIPE = "+recipe=math_rlvr/arithmetic"
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def newest_run(workplace: Path) -> Path:
 
 
 def start_training(start, command: Path, *overrides: str):
-    return start(command, "train", "+recipe=math_rlvr/arithmetic_cpu", *overrides)
+    return start(command, "train", "+recipe=math_rlvr/arithmetic", *overrides)
 
 
 @pytest.fixture

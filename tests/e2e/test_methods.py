@@ -66,7 +66,7 @@ class Runs:
     def train(self, name: str, *overrides: str) -> tuple[Path, list[dict]]:
         """Train to the end; return the run's folder and its records."""
         process = subprocess.Popen(
-            [COMMAND, "train", "+recipe=math_rlvr/arithmetic_cpu", *overrides, *SHORT, f"runs_dir=runs_of_{name}"],
+            [COMMAND, "train", "+recipe=math_rlvr/arithmetic", *overrides, *SHORT, f"runs_dir=runs_of_{name}"],
             cwd=self.workplace,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

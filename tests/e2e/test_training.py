@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+RECIPE = "+recipe=math_rlvr/arithmetic"
 VAL_ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 # Token-mean makes the on-policy loss zero up to rounding, which has no relative error to compare.
 COMPARABLE_LOSS = "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean"

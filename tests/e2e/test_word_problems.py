@@ -56,7 +56,7 @@ def means(report: dict) -> dict[str, float]:
 
 
 def test_prepared_formats_train_evaluate_and_export(reinforcepp, workplace, tmp_path):
-    recipe = ["+recipe=math_rlvr/word_problems_cpu", f"trainer.total_training_steps={STEPS}"]
+    recipe = ["+recipe=math_rlvr/word_problems", f"trainer.total_training_steps={STEPS}"]
     recipe += [f"trainer.test_freq={STEPS}", f"trainer.save_freq={STEPS}"]
     reinforcepp("prepare", "word_problems")
     reinforcepp("check", *recipe)

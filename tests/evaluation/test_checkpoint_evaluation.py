@@ -15,7 +15,7 @@ from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.evaluation.generate import prepare
 from reinforcepp_verl.runs import launch
 
-RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+RECIPE = "+recipe=math_rlvr/arithmetic"
 ROLLOUT = "actor_rollout_ref.rollout"
 STEP = 40
 

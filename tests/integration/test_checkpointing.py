@@ -134,7 +134,7 @@ def run(tmp_path, monkeypatch):
         trainer = {"total_training_steps": 6, "save_freq": 2, "test_freq": 3, "val_before_train": False} | trainer
         trainer.setdefault("max_actor_ckpt_to_keep", "null")
         made = folder.new_attempt()
-        overrides = ["+recipe=math_rlvr/arithmetic_cpu", f"data.train_files={rows}", "trainer.logger=[file]"]
+        overrides = ["+recipe=math_rlvr/arithmetic", f"data.train_files={rows}", "trainer.logger=[file]"]
         overrides += [f"trainer.{key}={value}" for key, value in trainer.items()]
         overrides += [f"trainer.default_local_dir={folder.checkpoints}"]
         if start is not None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+RECIPE = "+recipe=math_rlvr/arithmetic"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ INVOCATIONS = [
         ("actor_rollout_ref.actor.optim.lrr: unknown key", "did you mean actor_rollout_ref.actor.optim.lr?"),
         files={
             "mine/recipe/own.yaml": "# @package _global_\n"
-            "defaults: [math_rlvr/arithmetic_cpu, _self_]\n"
+            "defaults: [math_rlvr/arithmetic, _self_]\n"
             "actor_rollout_ref: {actor: {optim: {lrr: 1}}}\n"
         },
     ),
@@ -48,22 +48,22 @@ INVOCATIONS = [
     Invocation(
         "recipe that does not exist",
         ("+recipe=math_rlvr/nope",),
-        ("recipe/math_rlvr/nope", "arithmetic_cpu"),
+        ("recipe/math_rlvr/nope", "arithmetic"),
     ),
     Invocation(
         "recipe with two plusses",
-        ("++recipe=math_rlvr/arithmetic_cpu",),
-        ("++recipe=math_rlvr/arithmetic_cpu", "write it with one plus"),
+        ("++recipe=math_rlvr/arithmetic",),
+        ("++recipe=math_rlvr/arithmetic", "write +recipe=NAME"),
     ),
     Invocation(
         "misspelt config group",
-        ("+recipes=math_rlvr/arithmetic_cpu",),
+        ("+recipes=math_rlvr/arithmetic",),
         ("recipes: unknown key", "did you mean +recipe=NAME?"),
     ),
     Invocation(
         "recipe without the plus",
-        ("recipe=math_rlvr/arithmetic_cpu",),
-        ("recipe", "+recipe=math_rlvr/arithmetic_cpu"),
+        ("recipe=math_rlvr/arithmetic",),
+        ("recipe", "+recipe=math_rlvr/arithmetic"),
     ),
     Invocation(
         "syntax error",
@@ -144,22 +144,37 @@ INVOCATIONS = [
         ("actor_rollout_ref.actor.strategy is fsdp", "actor_rollout_ref.actor.strategy=fsdp2"),
     ),
     Invocation(
-        "cluster before the recipe",
-        ("+cluster=local", RECIPE),
-        ("+cluster=local: it comes before +recipe=math_rlvr/arithmetic_cpu", "put +cluster=local after"),
+        "cluster with a plus",
+        (RECIPE, "+cluster=cpu"),
+        ("cluster=cpu: every configuration has a cluster already", "write it without a plus"),
     ),
     Invocation(
-        "cluster before the recipe in the user's own primary config",
+        "cluster with two plusses",
+        (RECIPE, "++cluster=cpu"),
+        ("++cluster=cpu", "write cluster=NAME"),
+    ),
+    Invocation(
+        "a second cluster in the user's own primary config",
         ("--config-dir", "mine", "--config-name", "run"),
-        ("+cluster=local: it comes before +recipe=math_rlvr/arithmetic_cpu",),
+        ("cluster=local: every configuration has a cluster already", "`override /cluster: local`"),
         files={
-            "mine/run.yaml": "defaults: [reinforcepp_trainer, cluster: local, recipe: math_rlvr/arithmetic_cpu, _self_]"
+            "mine/run.yaml": "defaults: [reinforcepp_trainer, cluster: local, recipe: math_rlvr/arithmetic, _self_]"
         },
     ),
     Invocation(
-        "cluster before a recipe for GPUs",
-        ("+cluster=h100x8_4nodes", "+recipe=math_rlvr/qwen25_7b_dapo"),
-        ("+cluster=h100x8_4nodes: it comes before +recipe=math_rlvr/qwen25_7b_dapo", "trainer.nnodes"),
+        "cluster that does not exist",
+        (RECIPE, "cluster=h100x9"),
+        ("cluster/h100x9", "did you mean h100x8?"),
+    ),
+    Invocation(
+        "a recipe for GPUs on a machine without any",
+        ("+recipe=math_rlvr/qwen25_7b_dapo",),
+        ("hardware.meant_for is h100x8 (8 GPUs of 79 GiB)", "set cluster=cpu"),
+    ),
+    Invocation(
+        "a recipe that is meant for a machine that does not exist",
+        (RECIPE, "hardware.meant_for=h100x9"),
+        ("hardware.meant_for is h100x9", "did you mean h100x8?"),
     ),
     Invocation(
         "refused by verl itself",

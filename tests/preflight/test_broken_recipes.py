@@ -15,7 +15,7 @@ from transformers import AutoConfig
 
 from reinforcepp_verl.preflight import problems, secrets
 
-RECIPE = "+recipe=math_rlvr/qwen25_7b_dapo"
+RECIPE = "math_rlvr/qwen25_7b_dapo"
 ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.model"
 
 
@@ -173,37 +173,37 @@ MISTAKES = [
         "an adaptive coefficient without a penalty",
         ("algorithm.kl_ctrl.type=adaptive",),
         ("algorithm.kl_ctrl.type is adaptive", "set algorithm.kl_ctrl.type=fixed"),
-        recipe="+recipe=math_rlvr/qwen25_7b_dapo_baseline",
+        recipe="math_rlvr/qwen25_7b_dapo_baseline",
     ),
     Mistake(
         "a correction that bypass mode skips",
         ("algorithm.rollout_correction.rollout_is=token",),
         ("bypass_mode is true", "rollout_is", "bypass_mode=false"),
-        recipe="+recipe=math_rlvr/qwen25_7b_dapo_bypass",
+        recipe="math_rlvr/qwen25_7b_dapo_bypass",
     ),
     Mistake(
         "a correction without the engine's log-probabilities",
         (f"{ROLLOUT}.calculate_log_probs=false",),
         (f"{ROLLOUT}.calculate_log_probs is false", f"set {ROLLOUT}.calculate_log_probs=true"),
-        recipe="+recipe=math_rlvr/r1_distill_15b_prorl",
+        recipe="math_rlvr/r1_distill_15b_prorl",
     ),
     Mistake(
         "a filter without a metric",
         ("algorithm.filter_groups.metric=null",),
         ("algorithm.filter_groups.metric", "acc"),
-        recipe="+recipe=math_rlvr/r1_distill_15b_prorl",
+        recipe="math_rlvr/r1_distill_15b_prorl",
     ),
     Mistake(
         "asynchronous batches that do not fit together",
         ("data.train_batch_size=64",),
         ("data.train_batch_size is 64", "set data.train_batch_size=128"),
-        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+        recipe="math_rlvr/qwen25_7b_dapo_separate_async",
     ),
     Mistake(
         "weights that cannot be sent to other GPUs",
         (f"{ROLLOUT}.checkpoint_engine.backend=naive",),
         (f"{ROLLOUT}.checkpoint_engine.backend is naive", "set it to nccl"),
-        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+        recipe="math_rlvr/qwen25_7b_dapo_separate_async",
     ),
     Mistake(
         "an access token in the YAML",
@@ -225,19 +225,19 @@ MISTAKES = [
         "a reward model without an engine",
         ("reward.reward_model.rollout.name=vlm", "trainer.total_epochs=98"),
         ("reward.reward_model.rollout.name is vlm", "set reward.reward_model.rollout.name=vllm"),
-        recipe="+recipe=rlhf/llama3_8b_paper",
+        recipe="rlhf/llama3_8b_paper",
     ),
     Mistake(
         "no engines to generate with",
         (f"{ROLLOUT}.n_gpus_per_node=0",),
         (f"{ROLLOUT}.n_gpus_per_node is 0", "a multiple of 1"),
-        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+        recipe="math_rlvr/qwen25_7b_dapo_separate_async",
     ),
     Mistake(
         "separate training without engines on its GPUs",
         ("actor_rollout_ref.hybrid_engine=false",),
         ("actor_rollout_ref.hybrid_engine is false", "set actor_rollout_ref.hybrid_engine=true"),
-        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+        recipe="math_rlvr/qwen25_7b_dapo_separate_async",
     ),
     Mistake(
         "a reward model on GPUs that are never free",
@@ -247,37 +247,37 @@ MISTAKES = [
             "reward.reward_model.rollout.name=vllm",
         ),
         ("reward.reward_model.enable_resource_pool is false", "set reward.reward_model.enable_resource_pool=true"),
-        recipe="+recipe=math_rlvr/qwen25_7b_dapo_separate_async",
+        recipe="math_rlvr/qwen25_7b_dapo_separate_async",
     ),
     Mistake(
         "a reward model that reads too little",
         ("reward.reward_model.rollout.max_model_len=1024", "trainer.total_epochs=98"),
         ("reward.reward_model.rollout.max_model_len is 1024", "set reward.reward_model.rollout.max_model_len=4096"),
-        recipe="+recipe=rlhf/llama3_8b_paper",
+        recipe="rlhf/llama3_8b_paper",
     ),
     Mistake(
         "a reward model on more GPUs than there are",
         ("reward.reward_model.rollout.tensor_model_parallel_size=16", "trainer.total_epochs=98"),
         ("reward.reward_model.rollout.tensor_model_parallel_size is 16", "must divide the 8 GPUs"),
-        recipe="+recipe=rlhf/llama3_8b_paper",
+        recipe="rlhf/llama3_8b_paper",
     ),
     Mistake(
         "groups filtered before a reward model has scored them",
         ("algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=reward"),
         ("algorithm.filter_groups.enable is true", "set algorithm.filter_groups.enable=false"),
-        recipe="+recipe=rlhf/llama3_8b_paper",
+        recipe="rlhf/llama3_8b_paper",
     ),
     Mistake(
         "groups filtered by what the reward does not return",
         ("algorithm.filter_groups.metric=accuracy",),
         ("algorithm.filter_groups.metric is accuracy", "acc, reward, score, format"),
-        recipe="+recipe=math_rlvr/r1_distill_15b_prorl",
+        recipe="math_rlvr/r1_distill_15b_prorl",
     ),
     Mistake(
         "bounds of IcePop the wrong way round",
         ("algorithm.rollout_correction.rollout_is_threshold='5.0_0.5'",),
         ("algorithm.rollout_correction.rollout_is_threshold is '5.0_0.5'", "'0.5_5.0' for IcePop"),
-        recipe="+recipe=math_rlvr/qwen25_7b_dapo_colocate_async",
+        recipe="math_rlvr/qwen25_7b_dapo_colocate_async",
     ),
     Mistake(
         "offloading that FSDP1 does not read",
@@ -309,7 +309,7 @@ MISTAKES = [
         "options that another method does not read",
         ("algorithm.adv_estimator=grpo", f"{ACTOR}.clip_ratio_c=3.0", f"{ACTOR}.policy_loss.loss_mode=vanilla"),
         ("algorithm.reinforcepp is set", "set algorithm.reinforcepp.statistics=batch"),
-        recipe="+recipe=math_rlvr/qwen25_7b_dapo_colocate_async",
+        recipe="math_rlvr/qwen25_7b_dapo_colocate_async",
     ),
 ]
 
@@ -331,21 +331,21 @@ def prepared(tmp_path_factory, arithmetic) -> Path:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.name for mistake in MISTAKES])
-def test_mistake_is_refused_with_key_and_fix(compose, prepared, monkeypatch, mistake):
+def test_mistake_is_refused_with_key_and_fix(recipe_as_meant, prepared, monkeypatch, mistake):
     monkeypatch.chdir(prepared)
     for name, given in mistake.environment.items():
         monkeypatch.setenv(name, given)
-    found = problems(compose(mistake.recipe, *mistake.overrides), elsewhere=True)
+    found = problems(recipe_as_meant(mistake.recipe, *mistake.overrides), elsewhere=True)
     assert any(all(part in problem for part in mistake.says) for problem in found), found
     assert all("\n" not in problem for problem in found)
     for secret in ("0123456789abcdef0123", "hf_" + "a" * 34):
         assert all(secret not in problem for problem in found)
 
 
-def test_a_hub_model_without_a_network_must_be_in_the_cache(compose, prepared, monkeypatch):
+def test_a_hub_model_without_a_network_must_be_in_the_cache(recipe_as_meant, prepared, monkeypatch):
     monkeypatch.chdir(prepared)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    [problem] = problems(compose(RECIPE), elsewhere=True)
+    [problem] = problems(recipe_as_meant(RECIPE), elsewhere=True)
     assert f"{MODEL}.path: HF_HUB_OFFLINE is set" in problem and "`hf download Qwen/Qwen2.5-7B`" in problem
 
 
@@ -370,16 +370,16 @@ def test_secrets_are_told_from_ordinary_settings(name, found):
     assert bool(secrets.check(config)) is found
 
 
-def test_a_critic_that_is_not_downloaded_needs_no_network(compose, prepared, monkeypatch):
+def test_a_critic_that_is_not_downloaded_needs_no_network(recipe_as_meant, prepared, monkeypatch):
     monkeypatch.chdir(prepared)
     monkeypatch.setattr(AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("the hub is asked"))
     sizes = [f"{ROLLOUT}.gpu_memory_utilization=0.4"]
     sizes += [f"critic.{key}={value}" for key, value in (("ppo_mini_batch_size", 64), ("use_dynamic_bsz", "true"))]
-    assert problems(compose(RECIPE, "+method=ppo", *sizes), elsewhere=True) == []
+    assert problems(recipe_as_meant(RECIPE, "+method=ppo", *sizes), elsewhere=True) == []
 
 
 @pytest.mark.parametrize("content", ["{", "[]", None])
-def test_a_damaged_tokenizer_is_one_line(compose, prepared, tmp_path, monkeypatch, content):
+def test_a_damaged_tokenizer_is_one_line(recipe_as_meant, prepared, tmp_path, monkeypatch, content):
     monkeypatch.chdir(prepared)
     model = tmp_path / "model"
     shutil.copytree(prepared / "no_template", model)
@@ -388,5 +388,5 @@ def test_a_damaged_tokenizer_is_one_line(compose, prepared, tmp_path, monkeypatc
     else:
         (model / "tokenizer_config.json").write_text(content)
     lengths = ("data.max_response_length=8", "data.max_prompt_length=8", f"{ROLLOUT}.max_model_len=16")
-    [problem] = problems(compose(RECIPE, f"{MODEL}.path={model}", *lengths), elsewhere=True)
+    [problem] = problems(recipe_as_meant(RECIPE, f"{MODEL}.path={model}", *lengths), elsewhere=True)
     assert f"{MODEL}.path" in problem and "\n" not in problem

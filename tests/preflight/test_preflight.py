@@ -12,7 +12,7 @@ from reinforcepp_verl.common import hardware
 from reinforcepp_verl.config import schema, search_path
 from reinforcepp_verl.preflight import batch_sizes, problems, registered_names, verl_validation
 
-RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+RECIPE = "+recipe=math_rlvr/arithmetic"
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 SAMPLER = "trainer.v1.sampler.sampler_kwargs"
 MICRO = (
@@ -49,10 +49,9 @@ BROKEN = [
     ("trainer.v1.sampler.sampler_kwargs.stall_dedline_s=1", "trainer.v1.sampler.", "stall_deadline_s?"),
     ("ray_kwargs.ray_init.num_cpu=1", "ray_kwargs.ray_init.num_cpu: unknown key", "ray_kwargs.ray_init.num_cpus"),
     ("algorithm.reinforcepp.epz=1", "algorithm.reinforcepp.epz: ", "valid keys: population, unbiased_variance"),
-    ("recipe=math_rlvr/foo", "recipe=math_rlvr/foo: ", "known names: math_rlvr/arithmetic_cpu"),
+    ("recipe=math_rlvr/foo", "recipe=math_rlvr/foo: ", "known names: math_rlvr/arithmetic"),
     ("method=grpo", "method=grpo: ", "known names: grpo, ppo, raft, reinforce, reinforce_reward_to_go, "),
     ("preset=openrhlf", "preset=openrhlf: ", "known names: openrlhf, paper, verl"),
-    ("cluster=gpu", "cluster=gpu: ", "+cluster=NAME"),
     ("actor_rollout_ref=big", "actor_rollout_ref: is 'big'", "must hold the keys"),
     ("reward_model.reward_manager=dapo", "reward_model.reward_manager=dapo", "reward.reward_manager.name"),
     ("custom_reward_function.path=a.py", "custom_reward_function.path=a.py", "set reward.custom_reward_function.path"),
@@ -311,7 +310,7 @@ def test_a_divisor_is_suggested_for_every_number():
             (),
             None,
             "trainer.device=cuda",
-            "trainer.device is cuda, but this machine has no accelerator; add +cluster=cpu",
+            "trainer.device is cuda, but this machine has no accelerator; set cluster=cpu",
         ),
         ((), None, "trainer.device=cuda ray_kwargs.ray_init.address=auto", None),
         ((), "nvidia", "trainer.device=cuda", None),
@@ -335,7 +334,7 @@ def test_device_against_machine(compose, monkeypatch, nodes, platform, overrides
 def test_a_configuration_for_another_machine_needs_no_accelerator_here(compose, monkeypatch):
     monkeypatch.setattr(hardware, "DEVICE_NODES", ())
     monkeypatch.delenv("VERL_PLATFORM")
-    config = compose(*TASK, "+cluster=local")
+    config = compose(*TASK, "cluster=local")
     assert any("no accelerator" in problem for problem in problems(config))
     assert problems(config, elsewhere=True) == []
 

@@ -18,7 +18,7 @@ from reinforcepp_verl.integration.reward_manager import ReinforceppRewardManager
 from reinforcepp_verl.preflight import reward_function, unknown_keys
 from reinforcepp_verl.preflight.composition import explain
 
-ARITHMETIC, MATH = "+recipe=math_rlvr/arithmetic_cpu", "+reward_function=math"
+ARITHMETIC, MATH = "+recipe=math_rlvr/arithmetic", "+reward_function=math"
 NODE = "reward.custom_reward_function"
 KWARGS = f"{NODE}.reward_kwargs"
 

@@ -24,7 +24,7 @@ from reinforcepp_verl.preflight import start_checkpoint as preflight
 from reinforcepp_verl.runs import launch, resume_run
 from reinforcepp_verl.runs.resume_run import RunCompleteError, prepare
 
-RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+RECIPE = "+recipe=math_rlvr/arithmetic"
 VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
 
 

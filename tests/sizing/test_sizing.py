@@ -33,7 +33,8 @@ PLAIN = (
 def compose(*overrides: str) -> DictConfig:
     search_path.register()
     with hydra.initialize(version_base="1.3", config_path=None):
-        return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
+        # The GPUs of a named machine, whatever this one has; what comes later wins.
+        return hydra.compose("reinforcepp_trainer", overrides=["cluster=h100x8", *overrides])
 
 
 @pytest.mark.parametrize(
@@ -175,14 +176,14 @@ def test_micro_batches_by_rows_hold_whole_sequences():
 
 
 def test_the_advice_makes_it_fit():
-    config = compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=h100")
+    config = compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=h100")
     (problem,) = gpu_memory.check(config)
     change = problem.rpartition("; set ")[2].split()
-    assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=h100", *change)) == []
+    assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=h100", *change)) == []
 
 
 def test_nothing_is_judged_on_the_cpu_or_without_a_size():
-    assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "+cluster=cpu")) == []
+    assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=cpu")) == []
     unknown = "actor_rollout_ref.model.path=nobody/nothing"
     assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", unknown)) == []
 

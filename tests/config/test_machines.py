@@ -1,0 +1,91 @@
+"""`cluster=` is the machine at hand unless one is named, in any order, and nothing of another one is left in it."""
+
+from __future__ import annotations
+
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl.common import hardware
+from reinforcepp_verl.config import machines, search_path
+
+RECIPE = "+recipe=math_rlvr/arithmetic"
+NAMED = {path.stem for path in (search_path.config_dir() / "cluster").glob("*.yaml")} - {"auto"}
+
+
+def compose(*overrides: str) -> DictConfig:
+    """Compose as `reinforcepp train` does; nothing is cached, as the machine changes."""
+    search_path.register()
+    with hydra.initialize(version_base="1.3", config_path=None):
+        return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Make this a machine with so many GPUs."""
+
+    def with_gpus(*gib: float) -> None:
+        monkeypatch.delenv("VERL_PLATFORM", raising=False)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr(hardware, "DEVICE_NODES", ("/",) if gib else ())
+        monkeypatch.setattr(hardware, "gpu_memories_gib", lambda: gib)
+
+    return with_gpus
+
+
+def test_without_a_cluster_it_is_the_cpu_or_all_gpus(machine):
+    machine()
+    assert compose(RECIPE) == compose(RECIPE, "cluster=cpu")
+    machine(79.0, 79.0)
+    config = compose(RECIPE)
+    assert config == compose(RECIPE, "cluster=local") == compose(RECIPE, "cluster=auto")
+    assert (config.trainer.device, config.trainer.nnodes, config.trainer.n_gpus_per_node) == ("cuda", 1, 2)
+
+
+def test_local_has_as_many_gpus_as_a_run_may_use(machine, monkeypatch):
+    machine(79.0, 79.0, 79.0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2")
+    assert compose("cluster=local").trainer.n_gpus_per_node == 2
+
+
+def test_a_driver_that_says_nothing_counts_as_one_gpu(machine):
+    machine()
+    assert compose("cluster=local").trainer.n_gpus_per_node == 1
+
+
+@pytest.mark.parametrize("name", ["cpu", "h100x8"])
+def test_the_order_of_cluster_and_recipe_does_not_matter(name):
+    recipe = "+recipe=math_rlvr/qwen25_7b_dapo_separate_async"
+    before, after = compose(f"cluster={name}", recipe), compose(recipe, f"cluster={name}")
+    assert before == after
+    assert before.trainer.n_gpus_per_node == 4, "the recipe's own split of the GPUs"
+
+
+def test_nothing_of_the_cpu_is_left_on_gpus():
+    """Beside its own few keys, a machine with GPUs has what verl and the base have."""
+    plain, local = (OmegaConf.to_container(compose(cluster)) for cluster in ("~cluster", "cluster=local"))
+    local["trainer"]["n_gpus_per_node"] = plain["trainer"]["n_gpus_per_node"]
+    assert local["ray_kwargs"]["ray_init"].pop("address") == "local"
+    assert local == plain
+
+
+@pytest.mark.parametrize("name", sorted(NAMED - {"cpu", "local"}))
+def test_a_named_machine_says_how_many_gpus_of_which_size_it_has(machine, name):
+    machine(10.0, 10.0, 10.0)
+    described = machines.described(compose(f"cluster={name}"))
+    assert (
+        described
+        == {
+            "h100": "1 GPU of 79 GiB",
+            "h100x8": "8 GPUs of 79 GiB",
+            "h100x8_4nodes": "32 GPUs of 79 GiB",
+            "rtx4090": "1 GPU of 24 GiB",
+        }[name]
+    )
+
+
+@pytest.mark.parametrize("recipe", search_path.recipe_names())
+def test_a_recipe_names_the_machine_that_it_is_meant_for_and_brings_none(recipe):
+    file = search_path.config_dir() / "recipe" / f"{recipe}.yaml"
+    assert OmegaConf.load(file).hardware.meant_for in NAMED
+    assert "/cluster" not in file.read_text(encoding="utf-8")
