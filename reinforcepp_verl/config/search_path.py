@@ -9,6 +9,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.config.guard_options import GuardOptions
@@ -65,3 +66,6 @@ def register() -> None:
     }
     for name, node in typed_nodes.items():
         store(group="reinforcepp", name=name, node=node, provider=PROVIDER)
+    # Open, so that its keys need no plus on the command line; the class of the loss at hand checks them.
+    loss_options = OmegaConf.create({}, flags={"struct": False})
+    store(group="reinforcepp", name="loss_options", node=loss_options, provider=PROVIDER)

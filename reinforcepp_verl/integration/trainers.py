@@ -1,7 +1,7 @@
-"""verl's trainers with what our estimators need beside verl's own arguments (hook: `register_trainer`).
+"""verl's trainers with what registered estimators need beside verl's own arguments (hook: `register_trainer`).
 
 Registered as `reinforcepp_sync`, `reinforcepp_colocate_async` and `reinforcepp_separate_async`, set by
-`trainer.v1.trainer_mode`. Under an estimator that is not ours they save, guard and watch, and leave the numbers alone.
+`trainer.v1.trainer_mode`. Under verl's own estimators they save, guard and watch, and leave the numbers alone.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from verl.workers.utils.padding import response_to_nested
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
 from reinforcepp_verl.guards.metric_guards import Guards
 from reinforcepp_verl.integration import batch_context as steps
-from reinforcepp_verl.integration.adapters import ESTIMATORS
 from reinforcepp_verl.integration.batch_context import UndilutedKL, measure, non_finite_rows
 from reinforcepp_verl.integration.checkpointing import SavingTrainer
 from reinforcepp_verl.integration.reward_errors import RewardWatch, reported, reported_in_validation
@@ -44,13 +44,13 @@ class ReinforceppTrainer(SavingTrainer):
 
     def __init__(self, config: DictConfig) -> None:
         self.options: ReinforceppOptions = read_options(OmegaConf.select(config, keys.REINFORCEPP))
-        self.ours = config.algorithm.adv_estimator in ESTIMATORS
+        self.uses_our_estimator = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
         self.guards = Guards(read_guards(config))
         self.reward_watch = RewardWatch(read_reward_errors(config))
         self.validation_watch = RewardWatch(self.reward_watch.options)
         super().__init__(config)
-        if self.ours and config.algorithm.use_kl_in_reward:
+        if self.uses_our_estimator and config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward = UndilutedKL(self.kl_ctrl_in_reward)
 
     # verl compares its trainer's mode with the names of its own three.
@@ -92,7 +92,7 @@ class ReinforceppTrainer(SavingTrainer):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         metrics.update(self.reward_watch.look(reported(batch)))
-        if not self.ours:
+        if not self.uses_our_estimator:
             return super()._compute_advantage(batch, metrics)
         nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(READ))
         rows = {name: value for name, value in nested.to_padded_tensor().items() if name in READ}
@@ -144,7 +144,7 @@ class ReinforceppTrainer(SavingTrainer):
         Raises:
             ValueError: the checkpoint has no running statistics, and the options need them
         """
-        if self.ours and self.options.needs_memory:
+        if self.uses_our_estimator and self.options.needs_memory:
             memory = Memory.from_dict(state["memory"]) if state.get("memory") else Memory()
             if memory == Memory():
                 raise ValueError(
