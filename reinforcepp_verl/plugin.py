@@ -1,43 +1,77 @@
 """Importing this module registers REINFORCE++ with verl; it is the target of the `verl.plugins` entry point.
 
 verl imports it in every process (driver, trainer, FSDP workers, agent loops, reward workers) and calls nothing.
+Your own modules import from here what they need to register an estimator or a loss: docs/write_your_own_*.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import wrapt
 
+from reinforcepp_verl.algorithm.batch import RewardBatch
+from reinforcepp_verl.algorithm.losses import ClipRange, LossBatch, LossTerms
+from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.algorithm.normalise import Estimate
+from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.registry import (
+    ESTIMATORS,
+    LOSSES,
+    NoOptions,
+    Traits,
+    add_estimator,
+    add_policy_loss,
+)
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.config import search_path
-from reinforcepp_verl.integration import verl_patches
+from reinforcepp_verl.integration import estimator_adapter, loss_adapter, verl_patches
 
-verl_patches.install()
+DEFAULT_TRAITS = Traits()
 
-if cpu_platform_wanted():
-    # Before verl asks for its platform for the first time, which the import of core_algos below does.
-    from reinforcepp_verl.integration.cpu import cpu_patches, environment, vllm_alias
+__all__ = [
+    "ClipRange",
+    "Estimate",
+    "LossBatch",
+    "LossTerms",
+    "Memory",
+    "ReinforceppOptions",
+    "RewardBatch",
+    "Traits",
+    "register_estimator",
+    "register_policy_loss",
+]
 
-    environment.set_defaults()
-    vllm_alias.install()
-    from reinforcepp_verl.integration.cpu import platform  # noqa: F401  (importing registers the platform)
 
-    cpu_patches.install()
+def register_estimator(name: str, function: Callable[..., Estimate], *, traits: Traits = DEFAULT_TRAITS) -> None:
+    """Offer an estimator as `algorithm.adv_estimator=name`; trainers and checks treat it like ours.
 
-from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, register_adv_est, register_policy_loss  # noqa: E402
+    Raises:
+        ValueError: the name is taken
+    """
+    add_estimator(name, function, traits)
+    estimator_adapter.offer_to_verl(name)
 
-from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss  # noqa: E402
 
-POLICY_LOSS = "reinforcepp"
+def register_policy_loss(name: str, function: Callable[..., LossTerms], *, options: type = NoOptions) -> None:
+    """Offer a policy loss as `actor_rollout_ref.actor.policy_loss.loss_mode=name`.
 
-for name, estimator in ESTIMATORS.items():
-    register_adv_est(name)(estimator)
+    `options` is a dataclass, the keys of `actor_rollout_ref.actor.policy_loss.options`.
 
-# verl overwrites a policy loss of the same name without a word.
-if POLICY_LOSS_REGISTRY.get(POLICY_LOSS, reinforcepp_policy_loss) is not reinforcepp_policy_loss:
-    raise ValueError(f"another package has registered the policy loss {POLICY_LOSS!r}; uninstall one of the two")
-register_policy_loss(POLICY_LOSS)(reinforcepp_policy_loss)  # type: ignore[arg-type]
+    Raises:
+        ValueError: the name is taken, or `options` is no dataclass
+    """
+    add_policy_loss(name, function, options)
+    loss_adapter.offer_to_verl(name)
+
+
+for _name in ESTIMATORS:
+    estimator_adapter.offer_to_verl(_name)
+for _name in LOSSES:
+    loss_adapter.offer_to_verl(_name)
 
 search_path.register()
+verl_patches.install()
 
 
 def _register_trainers(_module: object) -> None:
@@ -51,3 +85,13 @@ def _register_reward_manager(_module: object) -> None:
 # Few processes import verl's trainers and reward managers; the others are spared the seconds it takes.
 wrapt.register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
 wrapt.register_post_import_hook(_register_reward_manager, "verl.experimental.reward_loop.reward_manager")
+
+# Last: it imports verl, which imports your modules, and these import from here.
+if cpu_platform_wanted():
+    from reinforcepp_verl.integration.cpu import cpu_patches, environment, vllm_alias
+
+    environment.set_defaults()
+    vllm_alias.install()
+    from reinforcepp_verl.integration.cpu import platform  # noqa: F401  (importing registers the platform)
+
+    cpu_patches.install()

@@ -3,16 +3,13 @@
 Run it: `python docs/examples/my_estimator.py`. Train with it: docs/write_your_own_estimator.md.
 """
 
-import numpy as np
 import torch
-from omegaconf import OmegaConf
 
-from reinforcepp_verl.algorithm.batch import RewardBatch, read
-from reinforcepp_verl.algorithm.moments import Memory, Moments
-from reinforcepp_verl.algorithm.normalise import Estimate, Returns, normalised, rewards_to_go
-from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.batch import read
+from reinforcepp_verl.algorithm.moments import Moments
+from reinforcepp_verl.algorithm.normalise import Returns, normalised, rewards_to_go
 from reinforcepp_verl.algorithm.samples import rows_without_rival
-from reinforcepp_verl.integration.adapters import ESTIMATORS, register_estimator
+from reinforcepp_verl.plugin import Estimate, Memory, ReinforceppOptions, RewardBatch, Traits, register_estimator
 
 
 def group_returns(
@@ -27,15 +24,17 @@ def group_returns(
         baseline[members] = Moments.of_rows(reading.rows.tokens, mean, deviations, members.double()).mean
     tokens = torch.where(reading.mask, tokens - baseline.unsqueeze(-1), 0.0).to(tokens.dtype)
     pinned = reading.silent(reading.group_index) | rows_without_rival(reading.group_index, weight=reading.weight)
-    return normalised(reading, Returns(tokens, mean - baseline, deviations), pinned=pinned)
+    estimate = normalised(reading, Returns(tokens, mean - baseline, deviations), pinned=pinned)
+    estimate.metrics["group_returns/largest_baseline"] = baseline.abs().max().item()
+    return estimate
 
 
-register_estimator("group_returns", group_returns, discounts=True)
+register_estimator("group_returns", group_returns, traits=Traits(uses_gamma=True, needs_group=True))
 
 if __name__ == "__main__":
     rewards = torch.tensor([[-0.1, 0.0, 1.0], [0.0, -0.2, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 1, 0], [1, 0, 0]])
-    uids = np.array(["a", "a", "b", "b"])
-    advantages, _ = ESTIMATORS["group_returns"](rewards, mask, OmegaConf.create({"gamma": 1.0}), uids)
-    for uid, row in zip(uids, advantages.tolist(), strict=True):
-        print(uid, *(f"{value:7.4f}" for value in row))
+    prompts = torch.tensor([0, 0, 1, 1])
+    batch = RewardBatch(rewards, mask, group_index=prompts)
+    for prompt, row in zip("aabb", group_returns(batch, ReinforceppOptions()).advantages.tolist(), strict=True):
+        print(prompt, *(f"{value:7.4f}" for value in row))

@@ -5,13 +5,52 @@ Shapes are (B, T). Nothing here aggregates the loss: that depends on the global 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from reinforcepp_verl.algorithm.registry import NoOptions
+
 LOG_RATIO_LIMIT = 20.0
 """exp(20) = 5e8 leaves room for sums in fp32, where exp(89) is already inf; ratios so far off carry no information."""
+
+
+@dataclass(frozen=True)
+class ClipRange:
+    """The actor's clip range: the ratio of new to old probability stays within 1 - low and 1 + high."""
+
+    low: float
+    high: float
+    dual: float | None = None
+    """Cap of a negative advantage's loss, in multiples of it (`clip_ratio_c`); None for no cap."""
+
+
+@dataclass(frozen=True)
+class LossBatch:
+    """What a policy loss reads: one micro-batch, each tensor (B, T). Masked tokens hold 0, whatever verl had there."""
+
+    log_prob: Tensor
+    """Of the sampled tokens under the policy that is trained; the gradient goes through it."""
+    old_log_prob: Tensor
+    """Of the same tokens under the policy before the step's updates."""
+    advantages: Tensor
+    response_mask: Tensor
+    """True on the tokens that count."""
+    clip: ClipRange
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """What a policy loss returns; weights of rollout correction, aggregation, entropy and KL loss come after it."""
+
+    loss: Tensor
+    """(B, T), to be minimised."""
+    metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
+    """For the tracker: of a tensor (B, T) the mean over valid tokens, a number as it is. verl averages both over
+    micro-batches and workers."""
 
 
 class SurrogateTerms(NamedTuple):
@@ -53,6 +92,31 @@ def clipped_surrogate(
         dual_clipped = (advantages < 0) & (loss > cap)
         loss = torch.where(dual_clipped, cap, loss)
     return SurrogateTerms(loss, clipped_loss > unclipped_loss, dual_clipped, -log_ratio)
+
+
+def clipped_loss(batch: LossBatch, _: NoOptions) -> LossTerms:
+    """Compute the loss `reinforcepp`: the clipped surrogate, with the actor's clip range."""
+    clip, advantages = batch.clip, batch.advantages
+    terms = clipped_surrogate(
+        batch.log_prob,
+        batch.old_log_prob,
+        advantages=advantages,
+        clip_low=clip.low,
+        clip_high=clip.high,
+        dual_clip=clip.dual,
+    )
+    ratio = torch.where(batch.response_mask, (-terms.approx_kl.detach()).exp(), 0.0)
+    return LossTerms(
+        terms.loss,
+        {
+            "actor/pg_clipfrac": terms.clipped,
+            "actor/ppo_kl": terms.approx_kl,
+            "actor/pg_clipfrac_lower": terms.dual_clipped,
+            "actor/clip_fraction_low": terms.clipped & (advantages < 0),
+            "actor/clip_fraction_high": terms.clipped & (advantages > 0),
+            "actor/ratio_max": ratio.max().item(),
+        },
+    )
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -100,44 +100,6 @@ PRESETS = {
 }
 
 
-def option_types() -> dict[str, str]:
-    """Return the keys of the node in order, with their types as written above."""
-    return {option.name: str(option.type) for option in fields(ReinforceppOptions)}
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What an estimator of ours asks of a configuration."""
-
-    discounts: bool = False
-    """It takes `algorithm.gamma`; the others score whole answers."""
-    compares: bool = False
-    """It compares the answers to a prompt, so that it needs more than one."""
-    reads: frozenset[str] = frozenset()
-    """The options that not every estimator reads."""
-
-
-_STATISTICS = frozenset({"population", "unbiased_variance", "variance_floor", "statistics", "statistics_window"})
-_SHAPING = frozenset({"reward_norm", "reward_scale", "reward_clip"})
-FAMILY = {
-    "reinforcepp": Traits(discounts=True, reads=_STATISTICS | _SHAPING),
-    "reinforcepp_baseline": Traits(
-        compares=True, reads=_STATISTICS | _SHAPING | {"reward_clip_at", "kl_in_baseline_reward"}
-    ),
-    "reinforce": Traits(reads=_SHAPING | {"baseline"}),
-    "reinforce_reward_to_go": Traits(discounts=True, reads=_SHAPING | {"baseline"}),
-    "raft": Traits(compares=True),
-}
-"""Our estimators by name."""
-
-
-def unread_options(estimator: str, options: ReinforceppOptions) -> list[str]:
-    """Return the options that differ from their default and that nothing of this run reads."""
-    selective = frozenset().union(*(traits.reads for traits in FAMILY.values()))
-    reads = FAMILY[estimator].reads
-    if options.reward_norm != "none":
-        reads |= {"unbiased_variance", "variance_floor"}
-    if options.statistics != "running":
-        reads -= {"statistics_window"}
-    default = vars(ReinforceppOptions())
-    return [name for name, given in vars(options).items() if name in selective - reads and given != default[name]]
+def option_types(options: type = ReinforceppOptions) -> dict[str, str]:
+    """Return the keys of a class of options in order, with their types as they are written there."""
+    return {option.name: getattr(option.type, "__name__", str(option.type)) for option in fields(options)}

@@ -9,6 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reinforcepp_verl.algorithm.options import ReinforceppOptions, option_types
+from reinforcepp_verl.algorithm.registry import LOSSES
+from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
@@ -17,7 +19,31 @@ Options = TypeVar("Options")
 
 
 def read_options(node: DictConfig | Mapping[str, Any] | None) -> ReinforceppOptions:
-    """Check the node `algorithm.reinforcepp` strictly and convert it; absent keys take their default.
+    """Check the node `algorithm.reinforcepp` and convert it; see `_read_strictly`."""
+    return _read_strictly(node, keys.REINFORCEPP, ReinforceppOptions)
+
+
+def read_loss_options(loss: str, node: DictConfig | Mapping[str, Any] | None) -> Any:
+    """Check the own options of a registered loss and convert them to its class; see `_read_strictly`.
+
+    Raises:
+        ValueError: also if the loss is not registered here, so that nothing reads them
+    """
+    if loss not in LOSSES:
+        raise ValueError(
+            f"{keys.LOSS_OPTIONS} is set, but {keys.LOSS_MODE} is {loss}, which does not read it; remove the options, "
+            f"or set {keys.LOSS_MODE} to one of {', '.join(LOSSES)}"
+        )
+    try:
+        return _read_strictly(node, keys.LOSS_OPTIONS, LOSSES[loss].options)
+    except ValueError as error:
+        # One that the options' own class raises need not name the node.
+        named = keys.LOSS_OPTIONS in str(error)
+        raise ValueError(str(error) if named else f"{keys.LOSS_OPTIONS}: {error}") from None
+
+
+def _read_strictly(node: DictConfig | Mapping[str, Any] | None, name: str, options: type[Options]) -> Options:
+    """Convert a node to its class; absent keys take their default.
 
     Raises:
         ValueError: an unknown key, or a value that is not valid; the message names the key and what is valid
@@ -25,18 +51,20 @@ def read_options(node: DictConfig | Mapping[str, Any] | None) -> ReinforceppOpti
     # A plain dict, because OmegaConf lets a typed node keep keys that its class does not have.
     given = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if given is None:
-        return ReinforceppOptions()
+        return options()
+    valid = option_types(options)
+    valid_keys = ", ".join(valid) or "none"
     if not isinstance(given, Mapping):
-        raise ValueError(
-            f"{keys.REINFORCEPP} is {given!r}: it must be a mapping with the keys {', '.join(option_types())}"
-        )
+        raise ValueError(f"{name} is {given!r}: it must be a mapping with the keys {valid_keys}")
     try:
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReinforceppOptions), dict(given)))
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options), dict(given)))
     except OmegaConfBaseException as error:
-        reason, key, valid = str(error).splitlines()[0], str(error.full_key), option_types()
-        wanted = f"it must be a {valid[key]}" if key in valid else f"valid keys: {', '.join(valid)}"
-        raise ValueError(f"{keys.REINFORCEPP}.{key}: {reason}; {wanted}") from None
-    assert isinstance(typed, ReinforceppOptions)
+        key = str(error.full_key)
+        if key not in valid:
+            meant = did_you_mean(key, valid)
+            raise ValueError(f"{name}.{key}: unknown key{meant}; valid keys: {valid_keys}") from None
+        raise ValueError(f"{name}.{key}: {first_line(error)}; it must be a {valid[key]}") from None
+    assert isinstance(typed, options)
     return typed
 
 

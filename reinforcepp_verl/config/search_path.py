@@ -9,6 +9,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config import machines
@@ -68,3 +69,6 @@ def register() -> None:
     for name, node in TYPED_NODES.items():
         ConfigStore.instance().store(group="reinforcepp", name=f"{name}_schema", node=node, provider=PROVIDER)
     machines.register_resolvers()
+    # Open, so that its keys need no plus on the command line; the class of the loss at hand checks them.
+    loss_options = OmegaConf.create({}, flags={"struct": False})
+    ConfigStore.instance().store(group="reinforcepp", name="loss_options", node=loss_options, provider=PROVIDER)

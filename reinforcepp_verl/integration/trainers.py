@@ -1,7 +1,7 @@
-"""verl's trainers with what our estimators need beside verl's own arguments (hook: `register_trainer`).
+"""verl's trainers with what registered estimators need beside verl's own arguments (hook: `register_trainer`).
 
 Registered as `reinforcepp_sync`, `reinforcepp_colocate_async` and `reinforcepp_separate_async`, set by
-`trainer.v1.trainer_mode`. Under an estimator that is not ours they save, guard and watch, and leave the numbers alone.
+`trainer.v1.trainer_mode`. Under verl's own estimators they save, guard and watch, and leave the numbers alone.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from verl.workers.utils.padding import response_to_nested
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
 from reinforcepp_verl.config.reading import TRAINER_PREFIX
 from reinforcepp_verl.guards.metric_guards import MetricGuards
 from reinforcepp_verl.integration import batch_context as steps
-from reinforcepp_verl.integration.adapters import ESTIMATORS
 from reinforcepp_verl.integration.batch_context import PaddingAwareKL, measure, non_finite_rows
 from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, reward_infos, validation_reward_infos
@@ -44,13 +44,13 @@ class ReinforceppTrainer(CheckpointingTrainer):
 
     def __init__(self, config: DictConfig) -> None:
         self.options: ReinforceppOptions = read_options(OmegaConf.select(config, keys.REINFORCEPP))
-        self.ours = config.algorithm.adv_estimator in ESTIMATORS
+        self.uses_our_estimator = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
         self.guards = MetricGuards(read_guards(config))
         self.error_monitor = RewardErrorMonitor(read_reward_errors(config))
         self.validation_error_monitor = RewardErrorMonitor(self.error_monitor.options)
         super().__init__(config)
-        if self.ours and config.algorithm.use_kl_in_reward:
+        if self.uses_our_estimator and config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward = PaddingAwareKL(self.kl_ctrl_in_reward)
 
     # verl compares its trainer's mode with the names of its own three.
@@ -92,7 +92,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         metrics.update(self.error_monitor.update(reward_infos(batch)))
-        if not self.ours:
+        if not self.uses_our_estimator:
             return super()._compute_advantage(batch, metrics)
         nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(ROW_FIELDS))
         rows = {name: value for name, value in nested.to_padded_tensor().items() if name in ROW_FIELDS}
@@ -144,7 +144,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
         Raises:
             ValueError: the checkpoint has no running statistics, and the options need them
         """
-        if self.ours and self.options.needs_memory:
+        if self.uses_our_estimator and self.options.needs_memory:
             memory = Memory.from_dict(state["memory"]) if state.get("memory") else Memory()
             if memory == Memory():
                 raise ValueError(

@@ -34,11 +34,12 @@ from reinforcepp_verl.preflight import (
 Check = Callable[[DictConfig], list[str]]
 
 # A stage runs only when the one before it found nothing: a misspelt key leaves a default in place, and complaints about
-# that default would only hide the cause. Sizes of the model import transformers, the last two stages verl: seconds.
+# that default would only hide the cause. The names import verl, the sizes of the model transformers: seconds.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check),
     (machine.meant_for,),
+    (registered_names.check,),
     (
         *(algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check, machine.accelerator),
         *(plugin_installed.check, data_files.check, model_files.check, reward_function.check, guard_limits.check),
@@ -47,7 +48,6 @@ STAGES: tuple[tuple[Check, ...], ...] = (
     (start_checkpoint.check,),
     (sequence_lengths.check,),
     (gpu_memory.check,),
-    (registered_names.check,),
     (verl_validation.check,),
 )
 

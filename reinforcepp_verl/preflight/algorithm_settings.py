@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.algorithm.options import FAMILY, ReinforceppOptions, unread_options
+from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, VERL_ESTIMATORS, traits_of, unread_options
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, is_number, value
 
 MODES = ("sync", "colocate_async", "separate_async")
-# Those of verl's that run in its v1 trainer.
-VERL_ESTIMATORS = (
-    *("gae", "grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg"),
-    *("reinforce_plus_plus", "reinforce_plus_plus_baseline"),
-)
 # What verl's v1 trainer never fetches, and without which these of its estimators stop at the first step.
 STARVED = {
     "remax": "the greedy answers' rewards (reward_baselines)",
@@ -76,7 +72,7 @@ def _kl(config: DictConfig) -> list[str]:
             f"{keys.KL_CTRL_TYPE} is adaptive, but {keys.USE_KL_IN_REWARD} is false: there is no penalty whose "
             f"coefficient could adapt; set {keys.KL_CTRL_TYPE}=fixed"
         )
-    if as_loss and estimator in FAMILY and kind in WRONG_GRADIENT:
+    if as_loss and estimator in ESTIMATORS and kind in WRONG_GRADIENT:
         found.append(
             f"{keys.KL_LOSS_TYPE} is {kind}: as a loss its gradient is not that of the KL divergence; "
             f"set {keys.KL_LOSS_TYPE}=mse (k2)"
@@ -91,7 +87,8 @@ def _estimator(config: DictConfig) -> list[str]:
             f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not hand it {STARVED[estimator]}, so it "
             "fails at the first step; use +method=rloo, grpo or reinforcepp_baseline"
         ]
-    if estimator in FAMILY and FAMILY[estimator].compares and answers == 1:
+    traits = traits_of(estimator)
+    if traits is not None and traits.needs_group and answers == 1:
         return [
             f"{keys.ROLLOUT_N} is 1: {estimator} compares the answers to a prompt, and there is only one; "
             f"set {keys.ROLLOUT_N} to 2 or more, or use +method=reinforcepp"
@@ -101,7 +98,8 @@ def _estimator(config: DictConfig) -> list[str]:
 
 def _whole_answer(config: DictConfig) -> list[str]:
     estimator, gamma = value(config, keys.ADV_ESTIMATOR), value(config, keys.GAMMA)
-    if estimator not in FAMILY or FAMILY[estimator].discounts or not is_number(gamma) or not 0 <= gamma < 1:
+    traits = traits_of(estimator)
+    if traits is None or traits.uses_gamma or not is_number(gamma) or not 0 <= gamma < 1:
         return []
     return [
         f"{keys.GAMMA} is {gamma}: {estimator} scores whole answers, which have no discount; set "
@@ -118,9 +116,9 @@ def _options(config: DictConfig) -> list[str]:
         changed = [name for name, default in vars(ReinforceppOptions()).items() if vars(options)[name] != default]
         return [
             f"{keys.REINFORCEPP} is set, but {keys.ADV_ESTIMATOR} is {estimator}, which does not read it; use one of "
-            f"{', '.join(FAMILY)}, or set {' '.join(map(_default, changed))}"
+            f"{', '.join(ESTIMATORS)}, or set {' '.join(map(_default, changed))}"
         ]
-    if estimator not in FAMILY:
+    if estimator not in ESTIMATORS:
         return []
     return [
         f"{keys.REINFORCEPP}.{name} is {vars(options)[name]}: {estimator} does not read it here; set {_default(name)}"

@@ -1,4 +1,7 @@
-"""Names that verl looks up only at the first training step: the advantage estimator and the policy loss."""
+"""Names that verl looks up only at the first training step, and the policy loss's own options.
+
+Before the checks of the algorithm: importing verl imports the modules that register estimators and losses.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from collections.abc import Iterable
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.algorithm.registry import LOSSES
 from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.nodes import read_loss_options
 from reinforcepp_verl.config.reading import value
 
 IMPORT_ERRORS = (ImportError, AttributeError, AssertionError, LookupError, TypeError, ValueError, RuntimeError, OSError)
@@ -27,8 +32,19 @@ def check(config: DictConfig) -> list[str]:
 
     return [
         *_registered(keys.ADV_ESTIMATOR, value(config, keys.ADV_ESTIMATOR), ADV_ESTIMATOR_REGISTRY),
-        *_registered(keys.LOSS_MODE, value(config, keys.LOSS_MODE), POLICY_LOSS_REGISTRY),
+        *(_registered(keys.LOSS_MODE, value(config, keys.LOSS_MODE), POLICY_LOSS_REGISTRY) or _loss_options(config)),
     ]
+
+
+def _loss_options(config: DictConfig) -> list[str]:
+    loss, options = value(config, keys.LOSS_MODE), value(config, keys.LOSS_OPTIONS)
+    if loss not in LOSSES and not options:
+        return []
+    try:
+        read_loss_options(loss, options)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _registered(key: str, name: object, known: Iterable[str]) -> list[str]:

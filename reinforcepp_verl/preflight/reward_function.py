@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.algorithm.options import FAMILY
+from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
@@ -90,11 +90,13 @@ def _errors(config: DictConfig) -> list[str]:
             f"{keys.REWARD_ERRORS} is set, but {keys.REWARD_MANAGER_NAME} is {manager}, which does not read it; set "
             f"{keys.REWARD_MANAGER_NAME}={OURS}"
         ]
-    ours = value(config, keys.ADV_ESTIMATOR) in FAMILY
-    if math.isnan(options.score) and not (ours and value(config, keys.NONFINITE) == "drop"):
+    uses_our_estimator = value(config, keys.ADV_ESTIMATOR) in ESTIMATORS
+    drops_rows = uses_our_estimator and value(config, keys.NONFINITE) == "drop"
+    if math.isnan(options.score) and not drops_rows:
+        needed = "" if uses_our_estimator else f" and one of the estimators {', '.join(ESTIMATORS)}"
         return [
-            f"{keys.REWARD_ERRORS}.score is nan: that needs an estimator of ours and {keys.NONFINITE}=drop; "
-            f"set it, or {keys.REWARD_ERRORS}.score=0"
+            f"{keys.REWARD_ERRORS}.score is nan: that needs {keys.NONFINITE}=drop{needed}; set it, or "
+            f"{keys.REWARD_ERRORS}.score=0"
         ]
     return []
 

@@ -24,6 +24,10 @@ FREE_NODES = (
     "*.runtime_env",
     keys.REWARD_KWARGS,
 )
+# Classes of ours in place of one of verl's.
+REPLACED = {
+    "reinforcepp_verl.integration.policy_loss_config.PolicyLossWithOptions": "verl.workers.config.PolicyLossConfig"
+}
 _REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 
 
@@ -112,6 +116,7 @@ def _accepted_by_reader(name: str, tree: Tree, prefix: str) -> bool:
 
         return name in inspect.signature(ray.init).parameters
     target = str(tree.get("_target_", ""))
+    target = REPLACED.get(target, target)
     # The fields of somebody else's class are checked by verl when it instantiates the node.
     return bool(target) and (not target.startswith("verl.") or name in dataclass_fields(target))
 

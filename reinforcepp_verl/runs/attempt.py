@@ -22,6 +22,7 @@ from reinforcepp_verl.runs.stop_signals import Stopped
 POLL_INTERVAL_S = 0.2
 STOP_GRACE_S = 10.0
 FILE_LOGGER = "file"
+OWN_MODULES = "VERL_USE_EXTERNAL_MODULES"
 
 
 def write_config(config: DictConfig, attempt: Attempt) -> None:
@@ -73,7 +74,18 @@ def _variables(attempt: Attempt) -> dict[str, str]:
         "TENSORBOARD_DIR": os.environ.get("TENSORBOARD_DIR", str(attempt.run.path / "tensorboard")),
         "WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID", attempt.run.path.name),
         "WANDB_RESUME": os.environ.get("WANDB_RESUME", "allow"),
+        **_own_modules(),
     }
+
+
+def _own_modules() -> dict[str, str]:
+    """Return what makes verl import the user's modules. Ray's workers inherit it, except where Ray ran before."""
+    if not os.environ.get(OWN_MODULES):
+        return {}
+    given = {OWN_MODULES: os.environ[OWN_MODULES]}
+    if search_path := os.environ.get("PYTHONPATH"):
+        given["PYTHONPATH"] = os.pathsep.join(os.path.abspath(folder) for folder in search_path.split(os.pathsep))
+    return given
 
 
 def _environment(config: DictConfig, attempt: Attempt) -> dict[str, str]:

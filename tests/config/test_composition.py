@@ -6,9 +6,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.config import omega_conf_to_dataclass
 
+from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.nodes import read_options
-from reinforcepp_verl.integration.adapters import ESTIMATORS
 
 CONFIGS = search_path.config_dir()
 RECIPES = search_path.recipe_names()

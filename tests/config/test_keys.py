@@ -21,7 +21,6 @@ EXCEPTIONS = {
     "algorithm/batch.py",
     # The dead keys of older verl versions are its content.
     "preflight/legacy_keys.py",
-    "integration/adapters.py",
 }
 # Their keys are the fields of dataclasses of ours.
 OUR_NODES = {"REINFORCEPP", "GUARDS", "REWARD_ERRORS", "REWARD_KWARGS", "SAMPLER_KWARGS"}

@@ -1,4 +1,4 @@
-"""What docs/algorithm.md and docs/write_your_own_estimator.md print and sketch: recomputed, and run."""
+"""What docs/algorithm.md and docs/write_your_own_*.md print and sketch: recomputed, and run."""
 
 import asyncio
 import re
@@ -16,13 +16,13 @@ from tensordict import TensorDict
 
 from reinforcepp_verl.algorithm import estimators
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError, RewardBatch
-from reinforcepp_verl.algorithm.losses import clipped_surrogate
+from reinforcepp_verl.algorithm.losses import ClipRange, LossBatch, clipped_surrogate
 from reinforcepp_verl.algorithm.options import PRESETS, ReinforceppOptions
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, LOSSES
 
 DOCS = Path(__file__).parents[2] / "docs"
 ALGORITHM = (DOCS / "algorithm.md").read_text(encoding="utf-8")
-EXAMPLE = DOCS / "examples" / "my_estimator.py"
-GUIDE = (DOCS / "write_your_own_estimator.md").read_text(encoding="utf-8")
+EXAMPLES = DOCS / "examples"
 DEFAULT, PIN = ReinforceppOptions(), ReinforceppOptions(zero_signal="pin")
 PAPER, VERL = PRESETS["paper"], PRESETS["verl"]
 WITH_KL = replace(DEFAULT, kl_in_baseline_reward=True)
@@ -113,7 +113,7 @@ def test_step_scores_of_an_agent_loop_reach_the_estimator(sketches, monkeypatch)
     from verl.trainer.ppo.v1 import agent_loop_tq
 
     from reinforcepp_verl.integration import batch_context as steps
-    from reinforcepp_verl.integration.adapters import ESTIMATORS
+    from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 
     answer, written = "a=1\nso\nb", {}
 
@@ -149,7 +149,9 @@ def test_step_scores_of_an_agent_loop_reach_the_estimator(sketches, monkeypatch)
     step = steps.Step(rows["rm_scores"], steps.session_index(written["keys"]), memory=None)
     config = OmegaConf.create({"gamma": 1.0})
     with steps.active(step):
-        _, returns = ESTIMATORS["reinforcepp"](rows["rm_scores"], rows["response_mask"], config, np.array(["a"]))
+        _, returns = estimator_for_verl("reinforcepp")(
+            rows["rm_scores"], rows["response_mask"], config, np.array(["a"])
+        )
     torch.testing.assert_close(returns, torch.tensor([[1, 1, 1, 1, 0.9, 0.9, 0.9, 1.0]]))
 
 
@@ -190,28 +192,57 @@ def test_step_scores_of_a_colocated_reward_model_reach_the_batch(sketches, monke
     assert scores.tolist() == [[0.5, 0.0, 0.5]] * 2
 
 
-def test_the_example_estimator_prints_what_the_guide_shows():
-    finished = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=True, timeout=120)
-    assert finished.stdout.strip() and finished.stdout in GUIDE
+@pytest.mark.parametrize("name", ["estimator", "loss"])
+def test_an_example_prints_what_its_guide_shows(name):
+    command = [sys.executable, str(EXAMPLES / f"my_{name}.py")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
+    guide = (DOCS / f"write_your_own_{name}.md").read_text(encoding="utf-8")
+    assert finished.stdout.strip() and finished.stdout in guide
 
 
-def test_verl_finds_the_example_estimator_by_its_environment_variable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(EXAMPLE.parent))
-    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", EXAMPLE.stem)
+@pytest.mark.parametrize("first", ["verl", "reinforcepp_verl.plugin"])
+def test_verl_finds_the_examples_by_its_environment_variable(monkeypatch, first):
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "my_estimator,my_loss")
     code = (
-        "import verl; from verl.trainer.ppo.core_algos import get_adv_estimator_fn as f; f('group_returns'); f('raft')"
+        f"import {first}; from verl.trainer.ppo import core_algos; from reinforcepp_verl.algorithm import registry\n"
+        "for name in ('group_returns', 'raft'): core_algos.get_adv_estimator_fn(name); registry.ESTIMATORS[name]\n"
+        "for name in ('spo', 'reinforcepp'): core_algos.get_policy_loss_fn(name); registry.LOSSES[name]\n"
     )
-    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=240)
 
 
 @pytest.fixture(scope="module")
-def group_returns():
-    before = sys.path.copy()
-    sys.path.insert(0, str(EXAMPLE.parent))
-    from my_estimator import group_returns
+def examples():
+    """Import the examples, which registers them, and leave both registries as they were."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
 
-    sys.path[:] = before
-    return group_returns
+    path, registries = sys.path.copy(), (ESTIMATORS, LOSSES, ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY)
+    before = [dict(registry) for registry in registries]
+    sys.path.insert(0, str(EXAMPLES))
+    import my_estimator
+    import my_loss
+
+    yield SimpleNamespace(group_returns=my_estimator.group_returns, spo=my_loss.spo, SpoOptions=my_loss.SpoOptions)
+    sys.path[:] = path
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)
+
+
+@pytest.fixture
+def group_returns(examples):
+    return examples.group_returns
+
+
+def test_the_example_loss_starts_as_a_policy_gradient_and_turns_at_epsilon(examples):
+    advantages = torch.tensor([[2.0, -1.0, 3.0, -3.0]])
+    old_log_prob = torch.full((1, 4), 0.5).log()
+    for ratio, slope in ((1.0, -advantages), (1.3, torch.zeros(1, 4))):
+        log_prob = (old_log_prob + torch.where(advantages > 0, ratio, 2 - ratio).log()).requires_grad_()
+        batch = LossBatch(log_prob, old_log_prob, advantages, torch.ones(1, 4).bool(), ClipRange(0.2, 0.2))
+        examples.spo(batch, examples.SpoOptions(epsilon=0.3)).loss.sum().backward()
+        torch.testing.assert_close(log_prob.grad, slope, atol=1e-5, rtol=0)
 
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from reinforcepp_verl.integration.adapters import ESTIMATORS
+from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.runs import processes
 
 pytestmark = pytest.mark.e2e

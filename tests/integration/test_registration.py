@@ -14,9 +14,20 @@ from verl.trainer.ppo.core_algos import (
     get_policy_loss_fn,
 )
 
+from reinforcepp_verl import plugin
+from reinforcepp_verl.algorithm.registry import (
+    ESTIMATORS,
+    LOSSES,
+    OPTION_NAMES,
+    VERL_ESTIMATORS,
+    VERL_LOSSES,
+    Traits,
+    unread_options,
+)
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.config import search_path
-from reinforcepp_verl.integration import adapters
+from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
+from reinforcepp_verl.integration.loss_adapter import loss_for_verl
 
 
 @pytest.fixture
@@ -33,8 +44,28 @@ def run_plugin_again(monkeypatch):
 
 def test_verl_finds_our_functions_by_name():
     for name in ("reinforcepp", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft"):
-        assert get_adv_estimator_fn(name) is adapters.ESTIMATORS[name]
-    assert get_policy_loss_fn("reinforcepp") is adapters.reinforcepp_policy_loss
+        assert get_adv_estimator_fn(name) is estimator_for_verl(name)
+    assert get_policy_loss_fn("reinforcepp") is loss_for_verl("reinforcepp")
+
+
+def test_the_names_that_verl_has_taken_are_those_of_its_registries():
+    assert set(VERL_ESTIMATORS) == ADV_ESTIMATOR_REGISTRY.keys() - ESTIMATORS.keys()
+    assert set(VERL_LOSSES) == POLICY_LOSS_REGISTRY.keys() - LOSSES.keys()
+
+
+def test_what_modules_of_users_import():
+    assert plugin.__all__ == [
+        "ClipRange",
+        "Estimate",
+        "LossBatch",
+        "LossTerms",
+        "Memory",
+        "ReinforceppOptions",
+        "RewardBatch",
+        "Traits",
+        "register_estimator",
+        "register_policy_loss",
+    ]
 
 
 def test_verls_own_functions_stay_as_they_are():
@@ -65,3 +96,52 @@ def test_somebody_elses_estimator_of_our_name_is_not_overwritten(run_plugin_agai
     monkeypatch.setitem(ADV_ESTIMATOR_REGISTRY, "reinforcepp", lambda: None)
     with pytest.raises(ValueError, match="reinforcepp has already been registered"):
         run_plugin_again()
+
+
+@pytest.fixture
+def forget(monkeypatch):
+    """Take back what a test registers."""
+    for registry in (ESTIMATORS, LOSSES, ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY):
+        for name in ("mine", "other"):
+            monkeypatch.setitem(registry, name, None)
+            monkeypatch.delitem(registry, name)
+
+
+def estimator(batch, options, *, memory=None):
+    raise NotImplementedError
+
+
+@pytest.mark.usefixtures("forget")
+def test_an_estimator_from_outside_stands_beside_ours():
+    plugin.register_estimator("mine", estimator, traits=Traits(needs_group=True))
+    assert get_adv_estimator_fn("mine") is estimator_for_verl("mine")
+    assert ESTIMATORS["mine"].function is estimator
+    plugin.register_estimator("mine", estimator, traits=Traits(needs_group=True))
+    with pytest.raises(ValueError, match="estimator 'mine': the name is taken by <function estimator"):
+        plugin.register_estimator("mine", lambda batch, options: None)
+    for taken in ("reinforcepp", "grpo"):
+        with pytest.raises(ValueError, match=f"estimator '{taken}': .*choose another"):
+            plugin.register_estimator(taken, estimator)
+
+
+@pytest.mark.usefixtures("forget")
+def test_a_policy_loss_from_outside_stands_beside_ours():
+    plugin.register_policy_loss("mine", estimator)
+    assert get_policy_loss_fn("mine") is loss_for_verl("mine")
+    for taken in ("reinforcepp", "vanilla"):
+        with pytest.raises(ValueError, match=f"policy loss '{taken}': .*choose another"):
+            plugin.register_policy_loss(taken, estimator)
+    with pytest.raises(ValueError, match="options of the policy loss other are .*: they must be a dataclass"):
+        plugin.register_policy_loss("other", estimator, options=dict)
+
+
+@pytest.mark.usefixtures("forget")
+def test_an_estimator_reads_all_options_unless_its_traits_say_which():
+    options = plugin.ReinforceppOptions(population="sample", zero_signal="pin")
+    plugin.register_estimator("mine", estimator)
+    plugin.register_estimator("other", estimator, traits=Traits(options_read=frozenset({"baseline"})))
+    assert unread_options("mine", options) == []
+    assert unread_options("other", options) == ["population"]
+    assert Traits().options_read == OPTION_NAMES
+    with pytest.raises(ValueError, match="options_read names populations; there are baseline, "):
+        Traits(options_read=frozenset({"populations"}))

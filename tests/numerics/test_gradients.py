@@ -11,7 +11,10 @@ from verl.workers.config import FSDPActorConfig
 
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.integration import batch_context as steps
-from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
+from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
+from reinforcepp_verl.integration.loss_adapter import loss_for_verl
+
+reinforcepp_policy_loss = loss_for_verl("reinforcepp")
 
 ROWS, LENGTH, VOCABULARY = 8, 12, 7
 MODES = ["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
@@ -104,7 +107,7 @@ def gradient_of_kl_in_reward(estimator, policies, gamma, mode):
     penalty = BETA * kl_penalty(log_prob, ref_log_prob, "k1") * mask
     node = {"gamma": gamma, "use_kl_in_reward": True, "reinforcepp": {"baseline": "none"}}
     with steps.active(steps.Step(scores, torch.arange(len(scores)), Memory())):
-        advantages, _ = ESTIMATORS[estimator](scores - penalty, mask, OmegaConf.create(node))
+        advantages, _ = estimator_for_verl(estimator)(scores - penalty, mask, OmegaConf.create(node))
     leaf = log_prob.clone().requires_grad_()
     reinforcepp_policy_loss(log_prob, leaf, advantages, mask, mode, actor())[0].backward()
     return leaf.grad

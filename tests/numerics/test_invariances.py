@@ -8,14 +8,17 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl.integration.adapters import ESTIMATORS as BY_NAME
-from reinforcepp_verl.integration.adapters import reinforcepp_policy_loss
+from reinforcepp_verl.algorithm.registry import ESTIMATORS
+from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
+from reinforcepp_verl.integration.loss_adapter import loss_for_verl
+
+reinforcepp_policy_loss = loss_for_verl("reinforcepp")
 
 ROWS, LENGTH, FEATURES = 8, 12, 5
 MODES = ["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
 UNCLIPPED = {"reward_clip": None}
 NORMALISED = ["reinforcepp", "reinforcepp_baseline"]
-NAMES = list(BY_NAME)
+NAMES = list(ESTIMATORS)
 OPTIONS = [{}, {"population": "sample"}, {"zero_signal": "pin", "reward_norm": "batch"}, {"unbiased_variance": True}]
 CLOSE = {"atol": 2e-5, "rtol": 1e-5}
 
@@ -31,7 +34,7 @@ def batch():
 
 def estimate(name, rewards, mask, uids, options=None, gamma=1.0):
     config = OmegaConf.create({"gamma": gamma, "reinforcepp": options})
-    return BY_NAME[name](token_level_rewards=rewards, response_mask=mask, index=uids, config=config)
+    return estimator_for_verl(name)(token_level_rewards=rewards, response_mask=mask, index=uids, config=config)
 
 
 def check(actual, expected):

@@ -12,7 +12,10 @@ from reinforcepp_verl.algorithm.estimators import reinforcepp_baseline
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.integration import batch_context as steps
-from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
+from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
+from reinforcepp_verl.integration.loss_adapter import loss_for_verl
+
+reinforcepp_policy_loss = loss_for_verl("reinforcepp")
 
 VERL = {"unbiased_variance": True, "reward_clip": None}
 
@@ -32,7 +35,7 @@ def wolfe(estimator, **options):
     """Advantages and returns of the toy, with k1 in the reward."""
     config = OmegaConf.create({"gamma": 1.0, "use_kl_in_reward": True, "reinforcepp": options})
     with steps.active(steps.Step(SCORES, torch.arange(2), Memory())):
-        return ESTIMATORS[estimator](
+        return estimator_for_verl(estimator)(
             SCORES - BETA * kl_penalty(LOG_RATIO, torch.zeros(2, 3), "k1"),
             torch.ones(2, 3, dtype=torch.long),
             config,

@@ -22,7 +22,9 @@ from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.estimators import reinforcepp, reinforcepp_baseline
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.config.search_path import config_dir
-from reinforcepp_verl.integration.adapters import reinforcepp_policy_loss
+from reinforcepp_verl.integration.loss_adapter import loss_for_verl
+
+reinforcepp_policy_loss = loss_for_verl("reinforcepp")
 
 property_test = settings(max_examples=60, deadline=None, derandomize=True)
 OURS = {"reinforce": reinforcepp, "reinforce_baseline": reinforcepp_baseline}

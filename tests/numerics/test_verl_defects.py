@@ -21,7 +21,7 @@ from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.integration import batch_context as steps
-from reinforcepp_verl.integration.adapters import ESTIMATORS
+from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 
 BOTH = ["reinforcepp", "reinforcepp_baseline"]
 every_preset = pytest.mark.parametrize("preset", PRESETS)
@@ -39,7 +39,7 @@ def ours(name, scores, mask, uids=None, *, preset="openrlhf", kl=None, **changes
     options = asdict(PRESETS[preset]) | changes
     config = OmegaConf.create({"gamma": 1.0, "use_kl_in_reward": kl is not None, "reinforcepp": options})
     with steps.active(steps.Step(scores, torch.arange(len(scores)), Memory())):
-        return ESTIMATORS[name](scores if kl is None else scores - kl, mask, config, labels(uids))
+        return estimator_for_verl(name)(scores if kl is None else scores - kl, mask, config, labels(uids))
 
 
 def labels(uids):

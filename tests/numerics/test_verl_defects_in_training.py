@@ -18,9 +18,13 @@ from verl.trainer.ppo.ray_trainer import apply_kl_penalty
 from verl.workers.config import FSDPActorConfig
 
 from reinforcepp_verl.algorithm.moments import Memory
+from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.integration import batch_context as steps
 from reinforcepp_verl.integration import trainers
-from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
+from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
+from reinforcepp_verl.integration.loss_adapter import loss_for_verl
+
+reinforcepp_policy_loss = loss_for_verl("reinforcepp")
 
 OLD = torch.tensor([[0.5, 0.5, 0.5, 0.1]]).log()
 NEW = torch.tensor([[0.7, 0.3, 0.55, 0.9]]).log()
@@ -61,7 +65,7 @@ def operations(estimator, length, gamma, kl):
 def test_b11_python_loops_over_the_tokens(name, gamma, kl):
     builtin = compute_reinforce_plus_plus_outcome_advantage
     assert operations(builtin, 512, gamma, kl) - operations(builtin, 64, gamma, kl) >= 4 * (512 - 64)
-    assert operations(ESTIMATORS[name], 512, gamma, kl) == operations(ESTIMATORS[name], 64, gamma, kl)
+    assert operations(estimator_for_verl(name), 512, gamma, kl) == operations(estimator_for_verl(name), 64, gamma, kl)
 
 
 def loss_value(loss_fn, **keys):

@@ -18,7 +18,10 @@ from verl.workers.config import FSDPActorConfig
 
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.integration import batch_context as steps
-from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
+from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
+from reinforcepp_verl.integration.loss_adapter import loss_for_verl
+
+reinforcepp_policy_loss = loss_for_verl("reinforcepp")
 
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
 UIDS = np.array(["p", "q", "p", "q", "r", "r"], dtype=object)
@@ -53,7 +56,7 @@ def builtin(rewards, mask, gamma=1.0):
 
 
 def ours(rewards, mask, gamma=1.0):
-    return ESTIMATORS["reinforcepp"](rewards, mask, algorithm(gamma), UIDS[: len(rewards)])
+    return estimator_for_verl("reinforcepp")(rewards, mask, algorithm(gamma), UIDS[: len(rewards)])
 
 
 @pytest.mark.parametrize("gamma", [1.0, 0.95, 0.0])
@@ -67,14 +70,14 @@ def test_plain_estimator_agrees_with_the_kl_penalty_in_the_reward(outcomes, gamm
     scores, mask = outcomes
     rewards = scores - 0.1 * torch.randn(scores.shape, generator=torch.Generator().manual_seed(8)) * mask
     with steps.active(steps.Step(scores, torch.arange(6), Memory())):
-        actual = ESTIMATORS["reinforcepp"](rewards, mask, algorithm(gamma, use_kl_in_reward=True), UIDS)
+        actual = estimator_for_verl("reinforcepp")(rewards, mask, algorithm(gamma, use_kl_in_reward=True), UIDS)
     for x, y in zip(actual, builtin(rewards, mask, gamma), strict=True):
         torch.testing.assert_close(x, y, **CLOSE)
 
 
 def test_baseline_estimator_agrees_on_outcome_rewards(outcomes):
     expected, _ = compute_reinforce_plus_plus_baseline_outcome_advantage(outcomes[0].clone(), outcomes[1], UIDS)
-    actual, _ = ESTIMATORS["reinforcepp_baseline"](*outcomes, algorithm(), UIDS)
+    actual, _ = estimator_for_verl("reinforcepp_baseline")(*outcomes, algorithm(), UIDS)
     torch.testing.assert_close(actual, expected, **CLOSE)
 
 

@@ -1,32 +1,21 @@
-"""The verl-facing signatures: config handling, aggregation and metrics, against verl's real config classes."""
+"""The signature of policy losses that verl calls: masks, weights, aggregation, metrics and options."""
 
-from dataclasses import replace
+from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from verl.workers.config import FSDPActorConfig
 
-from reinforcepp_verl.algorithm import estimators
-from reinforcepp_verl.algorithm.batch import RewardBatch
-from reinforcepp_verl.algorithm.moments import Memory
-from reinforcepp_verl.algorithm.options import OPENRLHF
-from reinforcepp_verl.integration.adapters import ESTIMATORS, reinforcepp_policy_loss
-from reinforcepp_verl.integration.batch_context import Step, active, current
+from reinforcepp_verl.algorithm.losses import LossTerms
+from reinforcepp_verl.algorithm.registry import LOSSES, RegisteredLoss
+from reinforcepp_verl.integration.loss_adapter import loss_for_verl
+from reinforcepp_verl.integration.policy_loss_config import PolicyLossWithOptions
 
 NAN = float("nan")
-REWARDS = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.5, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, 0.0]])
-MASK = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 1], [1, 0, 0]])
-UIDS = np.array(["b-7", "a-3", "b-7", "a-3"], dtype=object)
 OLD = torch.tensor([[0.5, 0.5, 0.5, 0.1]]).log()
 NEW = torch.tensor([[0.7, 0.3, 0.55, 0.9]]).log()
 ADVANTAGES = torch.tensor([[1.0, 1.0, -1.0, -1.0]])
 ALL_VALID = torch.ones(1, 4, dtype=torch.bool)
-
-
-def algorithm(**keys):
-    return OmegaConf.create({"gamma": 1.0, **keys})
 
 
 def actor(**keys):
@@ -34,81 +23,17 @@ def actor(**keys):
     return FSDPActorConfig(rollout_n=1, ppo_micro_batch_size_per_gpu=1, **{**ours, **keys})
 
 
-def policy_loss(config, log_prob=NEW, old_log_prob=OLD, advantages=ADVANTAGES, mask=ALL_VALID, **options):
-    return reinforcepp_policy_loss(
+def policy_loss(
+    config, log_prob=NEW, old_log_prob=OLD, advantages=ADVANTAGES, mask=ALL_VALID, name="reinforcepp", **keys
+):
+    return loss_for_verl(name)(
         old_log_prob=old_log_prob,
         log_prob=log_prob,
         advantages=advantages,
         response_mask=mask,
         config=config,
-        **options,
+        **keys,
     )
-
-
-def pure(estimator, group_index=None, options=OPENRLHF, **keys):
-    estimate = estimator(RewardBatch(REWARDS, MASK, group_index=group_index), options, **keys)
-    return estimate.advantages, estimate.returns
-
-
-def same(actual, expected):
-    return all(torch.equal(x, y) for x, y in zip(actual, expected, strict=True))
-
-
-@pytest.mark.parametrize("node", [{}, {"reinforcepp": None}, {"reinforcepp": {}}])
-def test_advantage_without_our_node_uses_the_defaults(node):
-    config = algorithm(**node)
-    OmegaConf.set_struct(config, True)
-    actual = ESTIMATORS["reinforcepp"](token_level_rewards=REWARDS, response_mask=MASK, config=config, index=UIDS)
-    assert same(actual, pure(estimators.reinforcepp))
-
-
-def test_options_and_gamma_reach_the_formulas():
-    node = {"unbiased_variance": True, "variance_floor": 0.3}
-    options = replace(OPENRLHF, **node)
-    config = algorithm(gamma=0.5, reinforcepp=node)
-    actual = ESTIMATORS["reinforcepp"](token_level_rewards=REWARDS, response_mask=MASK, config=config)
-    assert same(actual, pure(estimators.reinforcepp, options=options, gamma=0.5))
-    config.gamma = 1.0
-    actual = ESTIMATORS["reinforcepp_baseline"](
-        token_level_rewards=REWARDS, response_mask=MASK, index=UIDS, config=config, future_verl_argument=None
-    )
-    assert same(actual, pure(estimators.reinforcepp_baseline, torch.tensor([1, 0, 1, 0]), options))
-
-
-@pytest.mark.parametrize("name", ["reinforcepp_baseline", "reinforce", "raft"])
-def test_whole_answers_refuse_a_discount(name):
-    with pytest.raises(ValueError, match=r"algorithm\.gamma is 0\.99"):
-        ESTIMATORS[name](REWARDS, MASK, index=UIDS, config=algorithm(gamma=0.99))
-
-
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_a_misspelt_option_stops_the_run(name):
-    with pytest.raises(ValueError, match=r"algorithm\.reinforcepp\.varaince_floor"):
-        ESTIMATORS[name](REWARDS, MASK, index=UIDS, config=algorithm(reinforcepp={"varaince_floor": 1e-8}))
-
-
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_kl_in_the_reward_needs_a_trainer_that_knows_the_scores(name):
-    with pytest.raises(ValueError, match="set trainer.v1.trainer_mode to reinforcepp_sync"):
-        ESTIMATORS[name](REWARDS, MASK, index=UIDS, config=algorithm(use_kl_in_reward=True))
-
-
-@pytest.mark.parametrize("name", ["reinforcepp", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft"])
-def test_our_trainer_hands_over_scores_sessions_and_memory(name):
-    penalty = torch.tensor([[0.5, 0.0, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.25, 0.0, 0.0]])
-    sessions = torch.tensor([0, 1, 2, 1])
-    step = Step(scores=REWARDS, session_index=sessions, memory=Memory())
-    node = {"statistics": "running", "reward_norm": "running", "baseline": "moving_average"}
-    config = algorithm(use_kl_in_reward=True, reinforcepp=node)
-    with active(step):
-        actual = ESTIMATORS[name](REWARDS - penalty, MASK, index=UIDS, config=config)
-    memory = Memory()
-    batch = RewardBatch(REWARDS, MASK, penalty, torch.tensor([1, 0, 1, 0]), sessions)
-    expected = getattr(estimators, name)(batch, replace(OPENRLHF, **node), memory=memory)
-    torch.testing.assert_close(actual, (expected.advantages, expected.returns))
-    assert step.memory == memory and memory != Memory()
-    assert step.metrics == pytest.approx(expected.metrics)
-    assert current() is None
 
 
 def test_clip_bounds_fall_back_to_clip_ratio():
@@ -204,3 +129,102 @@ def test_micro_batch_without_valid_token_has_zero_loss_and_gradient(mode):
     loss.backward()
     assert loss.item() == 0.0 and not log_prob.grad.any()
     assert set(metrics.values()) == {0.0}
+
+
+@dataclass
+class Penalty:
+    weight: float = 0.5
+    squared: bool = False
+
+    def __post_init__(self):
+        if self.weight < 0:
+            raise ValueError(f"weight is {self.weight}: it must be >= 0")
+
+
+def penalised(batch, options):
+    moved = batch.log_prob - batch.old_log_prob
+    penalty = moved.square() if options.squared else moved.abs()
+    loss = -batch.advantages * moved.exp() + options.weight * penalty
+    return LossTerms(loss, {"mine/penalty": penalty, "mine/largest": penalty.max().item()})
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Return a function that registers a loss for the time of one test."""
+
+    def register(function=penalised, options=Penalty):
+        monkeypatch.setitem(LOSSES, "mine", RegisteredLoss("mine", function, options))
+
+    return register
+
+
+def with_options(**options):
+    return actor(policy_loss=PolicyLossWithOptions(loss_mode="mine", options=options))
+
+
+def test_a_loss_gets_its_own_options_and_its_metrics_are_averaged(registered):
+    registered()
+    moved = NEW - OLD
+    loss, metrics = policy_loss(with_options(weight=2.0, squared=True), name="mine")
+    assert loss.item() == pytest.approx((-ADVANTAGES * moved.exp() + 2 * moved.square()).mean().item())
+    assert metrics["mine/penalty"] == pytest.approx(moved.square().mean().item())
+    assert metrics["mine/largest"] == pytest.approx(moved.square().max().item())
+    assert metrics["actor/zero_weight_tokens"] == 0
+    # Under verl's own configuration, whose node has no room for options, they are the defaults.
+    loss, _ = policy_loss(actor(), name="mine")
+    assert loss.item() == pytest.approx((-ADVANTAGES * moved.exp() + 0.5 * moved.abs()).mean().item())
+
+
+def test_masks_weights_and_the_global_batch_are_the_adapters_business(registered):
+    registered()
+    mask = torch.tensor([[1, 0, 1, 0]]).bool()
+    log_prob = torch.where(mask, NEW, NAN).requires_grad_()
+    config = actor(global_batch_info={"dp_size": 2, "batch_num_tokens": 8})
+    weights = torch.tensor([[2.0, NAN, 0.0, NAN]])
+    loss, metrics = policy_loss(config, log_prob, mask=mask, name="mine", rollout_is_weights=weights)
+    loss.backward()
+    assert loss.item() == pytest.approx(2 * (-1.4 + 0.5 * (NEW - OLD)[0, 0].item()) * 2 / 8)
+    assert metrics["actor/zero_weight_tokens"] == 0.5
+    assert log_prob.grad.isfinite().all() and log_prob.grad.count_nonzero() == 1
+
+
+def test_what_a_loss_makes_of_masked_tokens_does_not_count(registered):
+    def infinite_where_nothing_moved(batch, options):
+        return LossTerms(1 / (batch.log_prob - batch.old_log_prob))
+
+    registered(infinite_where_nothing_moved)
+    log_prob = NEW.clone().requires_grad_()
+    loss, _ = policy_loss(actor(), log_prob, mask=torch.tensor([[1, 1, 0, 0]]), name="mine")
+    loss.backward()
+    assert loss.isfinite() and log_prob.grad.isfinite().all()
+
+
+def test_a_loss_that_aggregates_by_itself_is_refused(registered):
+    registered(lambda batch, options: LossTerms(batch.log_prob.mean()))
+    with pytest.raises(ValueError, match=r"mine returned a loss of shape \(\): .*one value a token, \(1, 4\)"):
+        policy_loss(actor(), name="mine")
+
+
+OPTIONS = "actor_rollout_ref.actor.policy_loss.options"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"wieght": 1.0}, rf"{OPTIONS}\.wieght: unknown key \(did you mean weight\?\); valid keys: weight, squared"),
+        ({"weight": "much"}, rf"{OPTIONS}\.weight: .*it must be a float"),
+        ({"weight": -1}, rf"{OPTIONS}: weight is -1\.0: it must be >= 0"),
+    ],
+)
+def test_options_are_read_strictly_when_the_actor_is_made(registered, options, says):
+    registered()
+    with pytest.raises(ValueError, match=says):
+        with_options(**options)
+
+
+def test_options_that_nothing_reads_are_refused():
+    with pytest.raises(ValueError, match="options.x: unknown key; valid keys: none"):
+        PolicyLossWithOptions(loss_mode="reinforcepp", options={"x": 1})
+    with pytest.raises(ValueError, match="loss_mode is vanilla, which does not read it"):
+        PolicyLossWithOptions(loss_mode="vanilla", options={"x": 1})
+    assert PolicyLossWithOptions(loss_mode="vanilla").options == {}

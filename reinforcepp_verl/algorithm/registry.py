@@ -1,0 +1,151 @@
+"""The estimators and policy losses by name: ours, and those that other packages register (plugin.py).
+
+Trainers, preflight, guards, reward checks and the command line ask here, so that one from outside is judged like ours.
+Without torch and verl, whose imports take seconds: our own functions are named and looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+import functools
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from reinforcepp_verl.algorithm.options import ReinforceppOptions
+
+if TYPE_CHECKING:
+    from reinforcepp_verl.algorithm.losses import LossTerms
+    from reinforcepp_verl.algorithm.normalise import Estimate
+
+VERL_ESTIMATORS = (
+    *("gae", "grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg", "remax", "gdpo"),
+    *("reinforce_plus_plus", "reinforce_plus_plus_baseline", "optimal_token_baseline", "tir_optimal_token_baseline"),
+)
+VERL_LOSSES = (
+    *("vanilla", "dppo_tv", "dppo_kl", "gspo", "sapo", "gpg", "clip_cov", "kl_cov", "geo_mean", "dro", "cispo"),
+    "bypass_mode",
+)
+"""Names that verl has taken itself; it would overwrite a loss of the same name without a word."""
+
+OPTION_NAMES = frozenset(option.name for option in fields(ReinforceppOptions))
+SHARED_OPTIONS = frozenset({"zero_signal", "nonfinite"})
+"""Read whatever the estimator is: by the trainer, and by what all estimators read a batch with."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What an estimator asks of a configuration."""
+
+    uses_gamma: bool = False
+    """It takes `algorithm.gamma`; the others score whole answers, for which a gamma other than 1 is refused."""
+    needs_group: bool = False
+    """It compares the answers to a prompt, so that `actor_rollout_ref.rollout.n` must be 2 or more."""
+    needs_scores: bool = False
+    """It treats scores and KL penalties differently; verl's own trainers hand over nothing but their difference."""
+    options_read: frozenset[str] = OPTION_NAMES
+    """The keys of `algorithm.reinforcepp` that it reads; others are refused. By default it may read all."""
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(self.options_read - OPTION_NAMES):
+            raise ValueError(f"options_read names {', '.join(unknown)}; there are {', '.join(sorted(OPTION_NAMES))}")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a loss that has none."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A function under a name, given as such or as "package.module:function"."""
+
+    name: str
+    source: Callable[..., Any] | str
+
+    def _resolve(self) -> Callable[..., Any]:
+        return pkgutil.resolve_name(self.source) if isinstance(self.source, str) else self.source
+
+
+@dataclass(frozen=True)
+class RegisteredEstimator(Registered):
+    """An estimator and what it asks of a configuration."""
+
+    traits: Traits
+
+    @property
+    def options_read(self) -> frozenset[str]:
+        """The keys of `algorithm.reinforcepp` that have an effect."""
+        return self.traits.options_read | SHARED_OPTIONS
+
+    @functools.cached_property
+    def function(self) -> Callable[..., Estimate]:
+        return self._resolve()
+
+
+@dataclass(frozen=True)
+class RegisteredLoss(Registered):
+    """A policy loss and the class of its options, the node `actor_rollout_ref.actor.policy_loss.options`."""
+
+    options: type
+
+    @functools.cached_property
+    def function(self) -> Callable[..., LossTerms]:
+        return self._resolve()
+
+
+ESTIMATORS: dict[str, RegisteredEstimator] = {}
+LOSSES: dict[str, RegisteredLoss] = {}
+
+
+def add_estimator(name: str, function: Callable[..., Estimate] | str, traits: Traits) -> None:
+    """Enter an estimator; see `plugin.register_estimator`, which also tells verl."""
+    _add(ESTIMATORS, "estimator", RegisteredEstimator(name, function, traits), VERL_ESTIMATORS)
+
+
+def add_policy_loss(name: str, function: Callable[..., LossTerms] | str, options: type) -> None:
+    """Enter a policy loss; see `plugin.register_policy_loss`, which also tells verl."""
+    if not is_dataclass(options):
+        raise ValueError(f"the options of the policy loss {name} are {options!r}: they must be a dataclass")
+    _add(LOSSES, "policy loss", RegisteredLoss(name, function, options), VERL_LOSSES)
+
+
+def _add(registry: dict[str, Any], kind: str, entry: Registered, taken_by_verl: tuple[str, ...]) -> None:
+    if entry.name in taken_by_verl:
+        raise ValueError(f"{kind} {entry.name!r}: verl has one of that name itself; choose another name")
+    if registry.setdefault(entry.name, entry) != entry:
+        raise ValueError(f"{kind} {entry.name!r}: the name is taken by {registry[entry.name].source}; choose another")
+
+
+def traits_of(estimator: str) -> Traits | None:
+    """Return the traits of a registered estimator, None for verl's own and unknown ones."""
+    return ESTIMATORS[estimator].traits if estimator in ESTIMATORS else None
+
+
+def unread_options(estimator: str, options: ReinforceppOptions) -> list[str]:
+    """Return the options that differ from their default and that nothing of this run reads."""
+    reads = ESTIMATORS[estimator].options_read
+    if options.reward_norm != "none":
+        reads |= {"unbiased_variance", "variance_floor"}
+    if options.statistics != "running":
+        reads -= {"statistics_window"}
+    default = vars(ReinforceppOptions())
+    return [name for name, given in vars(options).items() if name not in reads and given != default[name]]
+
+
+_STATISTICS = frozenset({"population", "unbiased_variance", "variance_floor", "statistics", "statistics_window"})
+_SHAPING = frozenset({"reward_norm", "reward_scale", "reward_clip"})
+_FAMILY = {
+    "reinforcepp": Traits(uses_gamma=True, options_read=_STATISTICS | _SHAPING),
+    "reinforcepp_baseline": Traits(
+        needs_group=True,
+        needs_scores=True,
+        options_read=_STATISTICS | _SHAPING | {"reward_clip_at", "kl_in_baseline_reward"},
+    ),
+    "reinforce": Traits(options_read=_SHAPING | {"baseline"}),
+    "reinforce_reward_to_go": Traits(uses_gamma=True, options_read=_SHAPING | {"baseline"}),
+    "raft": Traits(needs_group=True, options_read=frozenset()),
+}
+for _name, _traits in _FAMILY.items():
+    add_estimator(_name, f"reinforcepp_verl.algorithm.estimators:{_name}", _traits)
+add_policy_loss("reinforcepp", "reinforcepp_verl.algorithm.losses:clipped_loss", NoOptions)
