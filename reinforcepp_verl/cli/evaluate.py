@@ -66,12 +66,12 @@ def evaluate(
     Compare:     reinforcepp eval base.jsonl trained.jsonl --k 1,8 --json results.json
     """
     # Imported here to keep other commands fast.
-    from reinforcepp_verl.common.terminal import LastingConsole
+    from reinforcepp_verl.common.terminal import PipeSafeConsole
     from reinforcepp_verl.evaluation import show_accuracy
     from reinforcepp_verl.evaluation.accuracy_report import Resampling, compare, evaluate
     from reinforcepp_verl.evaluation.generations import read_generations
 
-    console = LastingConsole()
+    console = PipeSafeConsole()
     try:
         ks = None if k is None else _parse_ks(k)
         if resamples < 1 or seed < 0:

@@ -10,8 +10,8 @@ import typer
 from omegaconf import DictConfig
 
 from reinforcepp_verl.cli import hydra_app
-from reinforcepp_verl.cli.train import stop_if_wrong
-from reinforcepp_verl.common.terminal import LastingConsole
+from reinforcepp_verl.cli.train import exit_on_problems
+from reinforcepp_verl.common.terminal import PipeSafeConsole
 
 
 def create(context: typer.Context) -> None:
@@ -47,7 +47,7 @@ def resume(
     from reinforcepp_verl.runs import resume_run as resuming
 
     try:
-        exit_code = resuming.resume(run, overrides or [], LastingConsole())
+        exit_code = resuming.resume(run, overrides or [], PipeSafeConsole())
     except ValueError as error:
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)
@@ -59,7 +59,7 @@ def resume(
 
 
 def _create(config: DictConfig) -> None:
-    stop_if_wrong(config, elsewhere=True)
+    exit_on_problems(config, elsewhere=True)
     from reinforcepp_verl.runs import launch
 
     typer.echo(launch.new_run(config).path)

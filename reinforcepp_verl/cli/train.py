@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from reinforcepp_verl.cli import hydra_app
-from reinforcepp_verl.common.terminal import LastingConsole
+from reinforcepp_verl.common.terminal import PipeSafeConsole
 
 
 def train(context: typer.Context) -> None:
@@ -48,12 +48,12 @@ def check(context: typer.Context) -> None:
 
 
 def _train(config: DictConfig) -> None:
-    stop_if_wrong(config)
+    exit_on_problems(config)
     # Imported here to keep `reinforcepp check` and a refused configuration fast.
     from reinforcepp_verl.runs import launch
 
     try:
-        exit_code = launch.train(config, LastingConsole())
+        exit_code = launch.train(config, PipeSafeConsole())
     except OSError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
@@ -62,7 +62,7 @@ def _train(config: DictConfig) -> None:
 
 
 def _check(config: DictConfig) -> None:
-    stop_if_wrong(config, elsewhere=True)
+    exit_on_problems(config, elsewhere=True)
     from reinforcepp_verl.preflight import machine
     from reinforcepp_verl.sizing.show_plan import show_plan
 
@@ -82,7 +82,7 @@ def note_missing_model(config: DictConfig) -> None:
         typer.echo(f"# {name} is not on this machine: it is downloaded when training starts", err=True)
 
 
-def stop_if_wrong(config: DictConfig, *, elsewhere: bool = False) -> None:
+def exit_on_problems(config: DictConfig, *, elsewhere: bool = False) -> None:
     from reinforcepp_verl.preflight import problems
 
     found = problems(config, elsewhere=elsewhere)

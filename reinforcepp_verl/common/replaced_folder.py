@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 
 @contextmanager
-def replaced(out: Path) -> Iterator[Path]:
+def replace_folder(out: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; it replaces `out` at the end. On an error `out` stays unchanged."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 
-class LastingConsole(Console):
+class PipeSafeConsole(Console):
     """A console that survives a closed pipe (such as `tee` ended by Ctrl-C), so that the run continues."""
 
     def on_broken_pipe(self) -> None:

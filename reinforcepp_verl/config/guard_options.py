@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reinforcepp_verl.config import keys
 
-COUNTS = ("max_skipped_updates", "no_signal_steps", "patience")
+COUNT_OPTIONS = ("max_skipped_updates", "no_signal_steps", "patience")
 
 
 @dataclass
@@ -39,9 +39,9 @@ class GuardOptions:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not (value >= 1 if name in COUNTS else value > 0):
+            if value is not None and not (value >= 1 if name in COUNT_OPTIONS else value > 0):
                 raise ValueError(
-                    f"{keys.GUARDS}.{name} is {value}: it must be {'1 or more' if name in COUNTS else 'above 0'}"
+                    f"{keys.GUARDS}.{name} is {value}: it must be {'1 or more' if name in COUNT_OPTIONS else 'above 0'}"
                 )
         if self.min_entropy is not None and self.max_entropy is not None and self.min_entropy >= self.max_entropy:
             raise ValueError(

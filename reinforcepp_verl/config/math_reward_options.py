@@ -82,7 +82,7 @@ class MathRewardOptions:
         return self.overlong_max_tokens is not None or self.truncated_penalty is not None
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> MathRewardOptions:
+    def from_mapping(cls, given: Mapping[str, Any]) -> MathRewardOptions:
         """Read the options from a mapping, refusing names that are none."""
         names = [option.name for option in fields(cls)]
         if unknown := sorted(set(given) - set(names)):

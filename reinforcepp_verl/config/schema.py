@@ -54,14 +54,14 @@ def as_tree(config: Container) -> Tree:
     return cast(Tree, OmegaConf.to_container(config, resolve=False))
 
 
-def texts(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def text_values(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the dotted key and the text of every text in a tree."""
     if isinstance(node, dict):
         for name, content in node.items():
-            yield from texts(content, f"{prefix}.{name}" if prefix else str(name))
+            yield from text_values(content, f"{prefix}.{name}" if prefix else str(name))
     elif isinstance(node, list):
         for index, content in enumerate(node):
-            yield from texts(content, f"{prefix}[{index}]")
+            yield from text_values(content, f"{prefix}[{index}]")
     elif isinstance(node, str):
         yield prefix, node
 

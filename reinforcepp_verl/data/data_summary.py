@@ -23,7 +23,7 @@ from reinforcepp_verl.data.rows import Row
 from reinforcepp_verl.data.sources import TRAIN
 
 PREFERENCES = ("chosen is longer", "rejected is longer", "same length")
-Ruler = Callable[[Sequence[Row]], list[int]]
+LengthFunction = Callable[[Sequence[Row]], list[int]]
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Profile:
         return {"length": length, "kinds": self.kinds}
 
 
-def profile(rows: Sequence[Row], ruler: Ruler) -> Profile:
+def profile(rows: Sequence[Row], length_of: LengthFunction) -> Profile:
     """Measure the rows of a split."""
     kinds = Counter(_kind(row) for row in rows)
-    return Profile(ruler(rows), {kind: kinds[kind] for kind in (*answers.KINDS, *PREFERENCES) if kinds[kind]})
+    return Profile(length_of(rows), {kind: kinds[kind] for kind in (*answers.KINDS, *PREFERENCES) if kinds[kind]})
 
 
 def _kind(row: Row) -> str:
@@ -59,7 +59,7 @@ def characters(rows: Sequence[Row]) -> list[int]:
     return [sum(len(message["content"]) for message in row["prompt"]) for row in rows]
 
 
-def tokens(folder: Path) -> Ruler:
+def tokens(folder: Path) -> LengthFunction:
     """Return a function that counts the tokens of each prompt, with the tokenizer's chat template if it has one."""
     if not folder.is_dir():
         raise ValueError(f"--tokenizer: no such folder: {folder}; give the folder of the model or of its tokenizer")
@@ -74,12 +74,12 @@ def tokens(folder: Path) -> Ruler:
             return "\n".join(message["content"] for message in row["prompt"])
         return str(tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False))
 
-    def ruler(rows: Sequence[Row]) -> list[int]:
+    def length_of(rows: Sequence[Row]) -> list[int]:
         texts = [text(row) for row in rows]
         # verbose would warn about texts that are too long for the model.
         return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
-    return ruler
+    return length_of
 
 
 def table(manifest: Mapping[str, Any], out: Path) -> Table:

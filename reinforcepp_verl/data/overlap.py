@@ -15,18 +15,18 @@ import pyarrow.parquet as pq
 from reinforcepp_verl.data.rows import Row
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Return the text without case, whitespace and Unicode variants of a character."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def question_key(row: Row) -> bytes:
     """Return a short key, equal for rows with the same question."""
-    return _digest(normalise(row["extra_info"]["question"]))
+    return _digest(normalize(row["extra_info"]["question"]))
 
 
 @dataclass
-class Sieve:
+class RowFilter:
     """Removes duplicate rows of a split and rows that are in an evaluation set, and counts both.
 
     `asked` are the keys of the evaluation questions; with `keep_overlap` their rows are counted but kept. Without
@@ -55,7 +55,7 @@ class Sieve:
     def _count_duplicate(self, row: Row) -> bool:
         pair = [row[column] for column in ("chosen", "rejected") if column in row]
         key = question_key(row) + (_digest(json.dumps(pair)) if pair else b"")  # a prompt may have several pairs
-        truth = _digest(normalise(row["reward_model"]["ground_truth"]))
+        truth = _digest(normalize(row["reward_model"]["ground_truth"]))
         if key not in self._truths:
             self._truths[key] = truth
             return True

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
-from reinforcepp_verl.common.replaced_folder import replaced
+from reinforcepp_verl.common.replaced_folder import replace_folder
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.data import data_summary, loading, overlap, prompt_templates
 from reinforcepp_verl.data.conversion import Conversion
 from reinforcepp_verl.data.loading import Split
-from reinforcepp_verl.data.overlap import Sieve
-from reinforcepp_verl.data.prepared_folder import PICTURE, PRODUCT, existing_manifest, write_manifest
+from reinforcepp_verl.data.overlap import RowFilter
+from reinforcepp_verl.data.prepared_folder import PICTURE_FILE, PRODUCT, existing_manifest, write_manifest
 from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Row
 from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN, Questions, Source
@@ -102,7 +102,7 @@ def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, An
     out = out.resolve()
     present = existing_manifest(out)
     asked = frozenset[bytes]().union(*(overlap.questions_of(path) for path in request.against))
-    ruler = data_summary.tokens(request.tokenizer) if request.tokenizer else data_summary.characters
+    length_of = data_summary.tokens(request.tokenizer) if request.tokenizer else data_summary.characters
     identity = request.identity()
     if present is not None and not force:
         if differing := [key for key, value in identity.items() if present.get(key) != value]:
@@ -111,8 +111,8 @@ def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, An
                 "choose another --out, or replace it with --force"
             )
         return present
-    with replaced(out) as folder:
-        return _make(folder, request, identity, asked, ruler)
+    with replace_folder(out) as folder:
+        return _make(folder, request, identity, asked, length_of)
 
 
 def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any) -> None:
@@ -129,35 +129,41 @@ def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any
             console.print(f"{split} has questions of an evaluation set, {example}", markup=False, soft_wrap=True)
     settings = {TRAIN: keys.TRAIN_FILES, TEST: keys.VAL_FILES}
     overrides = " ".join(f"{settings[split]}={out / split}.parquet" for split in manifest["splits"])
-    console.print(f"picture: {out / PICTURE}\nuse with: {overrides}", markup=False, soft_wrap=True)
+    console.print(f"picture: {out / PICTURE_FILE}\nuse with: {overrides}", markup=False, soft_wrap=True)
 
 
 def _make(
-    folder: Path, request: Request, identity: dict[str, Any], asked: frozenset[bytes], ruler: data_summary.Ruler
+    folder: Path,
+    request: Request,
+    identity: dict[str, Any],
+    asked: frozenset[bytes],
+    length_of: data_summary.LengthFunction,
 ) -> dict[str, Any]:
     """Write everything into the new folder, the manifest last."""
     splits, profiles = {}, {}
     for name, split in loading.load(request.source, request.origin).items():
         training = name == TRAIN
-        sieve = Sieve(asked if training else frozenset(), request.keep_overlap, drop_duplicates=training)
-        rows, counts = _collect(name, split, request, sieve)
-        asked |= sieve.questions if name == TEST else frozenset()
+        row_filter = RowFilter(asked if training else frozenset(), request.keep_overlap, drop_duplicates=training)
+        rows, counts = _collect(name, split, request, row_filter)
+        asked |= row_filter.questions if name == TEST else frozenset()
         table = pa.Table.from_pylist(rows, schema=request.source.schema)
         pq.write_table(table, folder / f"{name}.parquet", **WRITER)
-        profiles[name] = data_summary.profile(rows, ruler)
+        profiles[name] = data_summary.profile(rows, length_of)
         splits[name] = counts | profiles[name].numbers()
     order = [name for name in (TRAIN, TEST) if name in splits]
-    data_summary.plot({name: profiles[name] for name in order}, request.source.name, request.unit, folder / PICTURE)
+    data_summary.plot(
+        {name: profiles[name] for name in order}, request.source.name, request.unit, folder / PICTURE_FILE
+    )
     files = {file.name: loading.checksum(file) for file in sorted(folder.iterdir())}
     manifest = {**identity, "splits": {name: splits[name] for name in order}, "files": files}
     write_manifest(folder, manifest)
     return manifest
 
 
-def _collect(name: str, split: Split, request: Request, sieve: Sieve) -> tuple[list[Row], dict[str, Any]]:
+def _collect(name: str, split: Split, request: Request, row_filter: RowFilter) -> tuple[list[Row], dict[str, Any]]:
     """Return the rows of a split to write, and the counts of all others."""
     conversion = Conversion(request.source, name, request.template)
-    rows = list(sieve.rows(conversion.rows(split)))
+    rows = list(row_filter.rows(conversion.rows(split)))
     conversion.check(split, request.max_unusable)
     if not rows:
         raise ValueError(
@@ -166,10 +172,10 @@ def _collect(name: str, split: Split, request: Request, sieve: Sieve) -> tuple[l
     return rows, {
         "read": conversion.read,
         "unusable": dict(sorted(conversion.unusable.items())),
-        "duplicates": sieve.duplicates,
-        "disagreeing": sieve.disagreeing,
-        "overlap": sieve.overlap,
-        "overlap_kept": sieve.keep_overlap,
-        "first_overlap": sieve.first_overlap,
+        "duplicates": row_filter.duplicates,
+        "disagreeing": row_filter.disagreeing,
+        "overlap": row_filter.overlap,
+        "overlap_kept": row_filter.keep_overlap,
+        "first_overlap": row_filter.first_overlap,
         "rows": len(rows),
     }

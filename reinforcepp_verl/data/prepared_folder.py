@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 PRODUCT = "reinforcepp-data"
-MANIFEST, PICTURE = "manifest.json", "summary.png"
-CONTENTS = frozenset({"train.parquet", "test.parquet", PICTURE, MANIFEST})
+MANIFEST_FILE, PICTURE_FILE = "manifest.json", "summary.png"
+CONTENTS = frozenset({"train.parquet", "test.parquet", PICTURE_FILE, MANIFEST_FILE})
 
 
 def existing_manifest(out: Path) -> dict[str, Any] | None:
@@ -27,7 +27,7 @@ def owned_manifest(out: Path, product: str, contents: Set[str]) -> dict[str, Any
     names = {path.name for path in out.iterdir()}
     if not names:
         return None
-    manifest = _read(out / MANIFEST)
+    manifest = _read(out / MANIFEST_FILE)
     if manifest.get("product") != product or names - contents:
         strange = ", ".join(sorted(names - contents)) or "files without our manifest.json"
         raise ValueError(f"{out} holds {strange}: choose a folder that is new, empty or made by this command")
@@ -37,7 +37,7 @@ def owned_manifest(out: Path, product: str, contents: Set[str]) -> dict[str, Any
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, which marks the folder as complete."""
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 
 
 def _read(file: Path) -> dict[str, Any]:

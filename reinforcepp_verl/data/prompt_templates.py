@@ -12,7 +12,7 @@ from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.data.rows import Message
 from reinforcepp_verl.data.sources import DAPO_HEAD, DAPO_TAIL
 
-PLACE = "{question}"
+PLACEHOLDER = "{question}"
 BARE = "bare"
 
 
@@ -28,16 +28,16 @@ class Template:
         """Return the question as a chat."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         # Not str.format: templates and questions contain LaTeX braces.
-        return [*system, {"role": "user", "content": self.user.replace(PLACE, question)}]
+        return [*system, {"role": "user", "content": self.user.replace(PLACEHOLDER, question)}]
 
 
 _BOXED = r"Please reason step by step, and put your final answer within \boxed{}."
 _TABLE = (
-    Template("boxed", f"{PLACE}\n{_BOXED}"),
-    Template("boxed_system", PLACE, system=_BOXED),  # Qwen2.5-Math's own
-    Template("hashes", f'{PLACE} Let\'s think step by step and output the final answer after "####".'),
-    Template("answer_line", f"{DAPO_HEAD}{PLACE}{DAPO_TAIL}"),  # DAPO's own
-    Template(BARE, PLACE),
+    Template("boxed", f"{PLACEHOLDER}\n{_BOXED}"),
+    Template("boxed_system", PLACEHOLDER, system=_BOXED),  # Qwen2.5-Math's own
+    Template("hashes", f'{PLACEHOLDER} Let\'s think step by step and output the final answer after "####".'),
+    Template("answer_line", f"{DAPO_HEAD}{PLACEHOLDER}{DAPO_TAIL}"),  # DAPO's own
+    Template(BARE, PLACEHOLDER),
 )
 TEMPLATES: Mapping[str, Template] = {template.name: template for template in _TABLE}
 
@@ -51,7 +51,7 @@ def find(name: str) -> Template:
         known = ", ".join(TEMPLATES)
         raise ValueError(
             f"--template: no such template: {name}{did_you_mean(name, TEMPLATES)}; use one of {known}, "
-            f"or a .yaml file with `user: ... {PLACE} ...` and optionally `system: ...`"
+            f"or a .yaml file with `user: ... {PLACEHOLDER} ...` and optionally `system: ...`"
         )
     return _read(file)
 
@@ -67,6 +67,6 @@ def _read(file: Path) -> Template:
     texts = content if isinstance(content, dict) else {}
     if not texts.keys() <= {"user", "system"} or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError(f"--template: {file} must have the texts `user` and optionally `system`, and nothing else")
-    if PLACE not in texts.get("user", ""):
-        raise ValueError(f"--template: {file} must have {PLACE} in its text `user`, to be replaced by the question")
+    if PLACEHOLDER not in texts.get("user", ""):
+        raise ValueError(f"--template: {file} must have {PLACEHOLDER} in its text `user`, for the question")
     return Template(file.stem, texts["user"], texts.get("system"))

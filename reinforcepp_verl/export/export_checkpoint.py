@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
-from reinforcepp_verl.common.replaced_folder import replaced
+from reinforcepp_verl.common.replaced_folder import replace_folder
 from reinforcepp_verl.export.export_folder import MANIFEST_FILE, refuse_unless_free, write_manifest
 from reinforcepp_verl.export.shards import Shards, open_shards
 from reinforcepp_verl.export.verify_export import TOLERANCE, Findings, check, empty_model
@@ -44,7 +44,7 @@ def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say:
     shards = open_shards(checkpoint)
     # Not counted in the shards, which hold tied embeddings twice.
     parameters = empty_model(checkpoint.model_config).num_parameters()
-    with replaced(out.resolve()) as folder:
+    with replace_folder(out.resolve()) as folder:
         _refuse_full_disk(folder, out, parameters * _bytes(checkpoint, dtype))
         say(f"merging {checkpoint.world_size} shards")
         _merge(checkpoint, folder, dtype)

@@ -9,12 +9,18 @@ import transfer_queue as tq
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
-from reinforcepp_verl.rewards.failures import ERROR, NAMED_FAILURE, NO_ANSWER, TIMEOUT, is_faulty_truth
+from reinforcepp_verl.rewards.failures import (
+    ERROR_KEY,
+    EXCEPTION_PREFIX,
+    NO_ANSWER_KEY,
+    TIMEOUT_KEY,
+    is_faulty_ground_truth,
+)
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
 
-RATES = {"reward/error_rate": ERROR, "reward/timeout_rate": TIMEOUT, "reward/no_answer_rate": NO_ANSWER}
+RATES = {"reward/error_rate": ERROR_KEY, "reward/timeout_rate": TIMEOUT_KEY, "reward/no_answer_rate": NO_ANSWER_KEY}
 
 
 class RewardFailureError(RuntimeError):
@@ -34,8 +40,8 @@ class RewardErrorMonitor:
         Raises:
             RewardFailureError: the rate of errors has passed `max_rate`, with `min_count` errors or more
         """
-        scored = [row for row in rows if row.get(ERROR) is not None]
-        self._check([row for row in scored if row[ERROR]], len(scored))
+        scored = [row for row in rows if row.get(ERROR_KEY) is not None]
+        self._check([row for row in scored if row[ERROR_KEY]], len(scored))
         told = {name: [row[key] for row in scored if row.get(key) is not None] for name, key in RATES.items()}
         return {name: sum(values) / len(values) for name, values in told.items() if values}
 
@@ -45,16 +51,16 @@ class RewardErrorMonitor:
         if above and self._errors_above_limit >= self.options.min_count:
             raise RewardFailureError(
                 f"{len(failed)} of {answers} answers could not be scored, more than {keys.REWARD_ERRORS}.max_rate="
-                f"{self.options.max_rate} allows; the first: {failed[0]['error'].removeprefix(NAMED_FAILURE)}; "
+                f"{self.options.max_rate} allows; the first: {failed[0]['error'].removeprefix(EXCEPTION_PREFIX)}; "
                 f"{_remedy(failed[0]['error'])}"
             )
 
 
 def _remedy(error: str) -> str:
     """Say what to correct: an exception, a faulty ground truth and a limit of ours have different causes."""
-    if error.startswith(NAMED_FAILURE):
+    if error.startswith(EXCEPTION_PREFIX):
         return f"correct the reward function ({keys.CUSTOM_REWARD_FUNCTION}); the log holds the first tracebacks"
-    if is_faulty_truth(error):
+    if is_faulty_ground_truth(error):
         return "correct the column reward_model.ground_truth of the data"
     return f"the reward function gave such answers up: see its limits ({keys.REWARD_KWARGS})"
 
@@ -69,5 +75,5 @@ def reward_infos(batch: KVBatchMeta) -> list[dict[str, Any]]:
 
 def validation_reward_infos(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Return the same from the columns that verl collects; one that is not there at all means no error."""
-    flags, texts = (columns.get(name, ()) for name in (ERROR, "error"))
-    return [{ERROR: flag, "error": text} for flag, text in zip(flags, texts, strict=False)]
+    flags, texts = (columns.get(name, ()) for name in (ERROR_KEY, "error"))
+    return [{ERROR_KEY: flag, "error": text} for flag, text in zip(flags, texts, strict=False)]

@@ -19,7 +19,7 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_reward_errors
-from reinforcepp_verl.rewards.failures import FailureTolerant
+from reinforcepp_verl.rewards.failures import SafeRewardFunction
 
 MANAGER_NAME = "reinforcepp"
 
@@ -31,7 +31,7 @@ class ReinforceppRewardManager(NaiveRewardManager):
     def __init__(
         self, config: DictConfig, tokenizer: PreTrainedTokenizerBase, compute_score: Callable[..., Any], **kwargs: Any
     ) -> None:
-        tolerant = FailureTolerant(compute_score, read_reward_errors(config).score, _group_filter_keys(config))
+        tolerant = SafeRewardFunction(compute_score, read_reward_errors(config).score, _group_filter_keys(config))
         super().__init__(config, tokenizer, tolerant.wrapped(), **kwargs)
         self.end_token = tokenizer.eos_token_id
         self.max_tokens = config.actor_rollout_ref.rollout.response_length

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reinforcepp_verl.common.wording import first_line
-from reinforcepp_verl.config.schema import as_tree, texts
+from reinforcepp_verl.config.schema import as_tree, text_values
 
 _NOT_FOUND = re.compile(r"Interpolation key '(.+)' not found")
 
@@ -17,7 +17,7 @@ def check(config: DictConfig) -> list[str]:
     """Resolve every reference; one that fails only because it refers to a failing one is not named."""
     return [
         f"{key}={text}: {reason}; correct the reference"
-        for key, text in texts(as_tree(config))
+        for key, text in text_values(as_tree(config))
         if "${" in text and (reason := _failure(config, key)) and _is_its_own(text, reason)
     ]
 

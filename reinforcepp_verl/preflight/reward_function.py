@@ -60,7 +60,7 @@ def _options(config: DictConfig) -> list[str]:
             f"remove them with '~{keys.REWARD_KWARGS}'"
         ]
     try:
-        options = MathRewardOptions.of(node or {})
+        options = MathRewardOptions.from_mapping(node or {})
     except ValueError as error:
         return [str(error)]
     except TypeError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.config.schema import as_tree, texts
+from reinforcepp_verl.config.schema import as_tree, text_values
 
 _NAME = re.compile(
     r"(^|[._-])(api_?key|access_?key|private_?key|wandb_?key|secret|secret_?key|password|passwd|passphrase|authorization"
@@ -32,7 +32,7 @@ def check(config: DictConfig) -> list[str]:
     return [
         f"{key} holds a secret, which verl prints into the log and trackers upload; remove it and export it as an "
         "environment variable, which the run's processes inherit"
-        for key, text in texts(as_tree(config))
+        for key, text in text_values(as_tree(config))
         if _is_secret(key, OmegaConf.select(config, key) if "${" in text else text)
     ]
 

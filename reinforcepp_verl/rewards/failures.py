@@ -11,31 +11,35 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-ERROR, TIMEOUT, NO_ANSWER = "reward_error", "reward_timeout", "reward_no_answer"
+ERROR_KEY, TIMEOUT_KEY, NO_ANSWER_KEY = "reward_error", "reward_timeout", "reward_no_answer"
 """Flags added to every row, 1.0 or 0.0: it could not be scored; because of a time limit; it has no answer."""
 TRACEBACKS_SHOWN = 3
 """Per scoring process."""
 MESSAGE_CHARS = 200
 _FAILURES = ("timeout", "crashed", "memory")
-NAMED_FAILURE = "error: "
-NO_TRUTH, FAULTY_TRUTH = "no ground truth", "ground truth "
+EXCEPTION_PREFIX = "error: "
+NO_GROUND_TRUTH, FAULTY_GROUND_TRUTH = "no ground truth", "ground truth "
 
 # User code may raise anything, and a library that calls sys.exit() would end verl's reward worker.
-_USERS_ERRORS = (Exception, SystemExit)
+_USER_ERRORS = (Exception, SystemExit)
 
 
-def is_faulty_truth(reported: str) -> bool:
+def is_faulty_ground_truth(reported: str) -> bool:
     """Return True if the ground truth is the reason: every answer to its prompt would score as wrong."""
-    return reported == NO_TRUTH or reported.startswith(FAULTY_TRUTH)
+    return reported == NO_GROUND_TRUTH or reported.startswith(FAULTY_GROUND_TRUTH)
 
 
-def flags(reported: str) -> dict[str, float]:
+def error_flags(reported: str) -> dict[str, float]:
     """Interpret the `error` returned by a reward function; unknown values are left to the function and do not count."""
-    failed = reported in _FAILURES or reported.startswith(NAMED_FAILURE) or is_faulty_truth(reported)
-    return {ERROR: float(failed), TIMEOUT: float(reported == "timeout"), NO_ANSWER: float(reported == "no answer")}
+    failed = reported in _FAILURES or reported.startswith(EXCEPTION_PREFIX) or is_faulty_ground_truth(reported)
+    return {
+        ERROR_KEY: float(failed),
+        TIMEOUT_KEY: float(reported == "timeout"),
+        NO_ANSWER_KEY: float(reported == "no answer"),
+    }
 
 
-class FailureTolerant:
+class SafeRewardFunction:
     """Calls a reward function and returns `error_score` for an answer that it raises on.
 
     Such a row has the keys that the function has returned so far in this process, and `always`: 0 for numbers, "" for
@@ -55,13 +59,13 @@ class FailureTolerant:
         async def score_async(**given: Any) -> dict[str, Any]:
             try:
                 return self._row(await function(**given))
-            except _USERS_ERRORS as error:
+            except _USER_ERRORS as error:
                 return self._failed_row(error, given)
 
         def score(**given: Any) -> dict[str, Any]:
             try:
                 return self._row(function(**given))
-            except _USERS_ERRORS as error:
+            except _USER_ERRORS as error:
                 return self._failed_row(error, given)
 
         return score_async if inspect.iscoroutinefunction(function) else score
@@ -73,7 +77,7 @@ class FailureTolerant:
             raise TypeError(f"the reward function returned a dict without score, only with {', '.join(map(str, row))}")
         row["score"] = _number(row["score"])
         reported = row.get("error")
-        row |= flags(reported) if isinstance(reported, str) else {ERROR: 0.0, TIMEOUT: 0.0}
+        row |= error_flags(reported) if isinstance(reported, str) else {ERROR_KEY: 0.0, TIMEOUT_KEY: 0.0}
         self._empty = self._empty | {key: _empty(value) for key, value in row.items()}
         return row
 
@@ -83,8 +87,8 @@ class FailureTolerant:
             place = f"data_source {given['data_source']}, index {index}"
             logger.error("the reward function failed on an answer to %s", place, exc_info=error)
         message = " ".join(f"{type(error).__name__}: {error}".split())
-        failure = {"error": NAMED_FAILURE + message[:MESSAGE_CHARS], "score": self._error_score}
-        return self._empty | failure | {ERROR: 1.0, TIMEOUT: float(isinstance(error, TimeoutError))}
+        failure = {"error": EXCEPTION_PREFIX + message[:MESSAGE_CHARS], "score": self._error_score}
+        return self._empty | failure | {ERROR_KEY: 1.0, TIMEOUT_KEY: float(isinstance(error, TimeoutError))}
 
 
 def _number(score: Any) -> float:

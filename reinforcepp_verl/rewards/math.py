@@ -14,7 +14,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.math_reward_options import SCALES, MathRewardOptions
 from reinforcepp_verl.rewards import verifier
 from reinforcepp_verl.rewards.extraction import extract_answer
-from reinforcepp_verl.rewards.failures import NO_TRUTH
+from reinforcepp_verl.rewards.failures import NO_GROUND_TRUTH
 from reinforcepp_verl.rewards.worker_pool import shared_pool
 
 PRED_CHARS = 300
@@ -41,18 +41,18 @@ def compute_score(
     Raises:
         ValueError: an option is invalid, or needs a key that `extra_info` lacks
     """
-    chosen = MathRewardOptions.of(options)
+    chosen = MathRewardOptions.from_mapping(options)
     answer = extract_answer(solution_str, chosen.last_number, chosen.searched_chars)
     formatted = answer.formatted and bool(verifier.normal_form(answer.text[: chosen.max_answer_chars]))
-    verdict = judge_any(answer.text, _truths(ground_truth), chosen)
+    result = verify_any(answer.text, _truths(ground_truth), chosen)
     wrong, right = SCALES[chosen.score_scale]
-    score = (right if verdict.correct else wrong) + chosen.format_reward * formatted
+    score = (right if result.correct else wrong) + chosen.format_reward * formatted
     return {
-        "score": _penalised(score, extra_info or {}, chosen),
-        "acc": float(verdict.correct),
+        "score": _apply_length_penalties(score, extra_info or {}, chosen),
+        "acc": float(result.correct),
         "pred": answer.text[:PRED_CHARS],
         "format": float(formatted),
-        "error": verdict.reason,
+        "error": result.reason,
     }
 
 
@@ -63,35 +63,35 @@ def _truths(ground_truth: Any) -> list[str]:
     return ["" if truth is None else str(truth) for truth in several]
 
 
-def judge_any(answer: str, ground_truths: list[str], options: MathRewardOptions) -> verifier.Verdict:
-    """Return the first correct verdict; if there is none, the first with a reason. Each may take the time limit."""
+def verify_any(answer: str, ground_truths: list[str], options: MathRewardOptions) -> verifier.VerifyResult:
+    """Return the first correct result; if there is none, the first with a reason. Each may take the time limit."""
     wrong = []
     for truth in ground_truths:
-        verdict = judge(answer, truth, options)
-        if verdict.correct:
-            return verdict
-        wrong.append(verdict)
-    return max(wrong, key=lambda verdict: bool(verdict.reason), default=verifier.Verdict(False, NO_TRUTH))
+        result = verify_answer(answer, truth, options)
+        if result.correct:
+            return result
+        wrong.append(result)
+    return max(wrong, key=lambda result: bool(result.reason), default=verifier.VerifyResult(False, NO_GROUND_TRUTH))
 
 
-def judge(answer: str, ground_truth: str, options: MathRewardOptions) -> verifier.Verdict:
+def verify_answer(answer: str, ground_truth: str, options: MathRewardOptions) -> verifier.VerifyResult:
     """Compare an answer with the ground truth: here if text or plain numbers suffice, else in a worker process."""
-    stated = verifier.strip_truth(ground_truth)
+    stated = verifier.ground_truth_answer(ground_truth)
     for text, whose in ((answer, "answer"), (stated, "ground truth")):
         if len(text) > options.max_answer_chars:
-            return verifier.Verdict(False, f"{whose} too large: length")
+            return verifier.VerifyResult(False, f"{whose} too large: length")
     truth, given = verifier.normal_form(stated), verifier.normal_form(answer)
     decided = verifier.compare_plain(truth, given)
     if decided is None:
-        decided = verifier.refusal(truth, given, options.max_answer_chars, options.max_exponent)
+        decided = verifier.reject_unsafe(truth, given, options.max_answer_chars, options.max_exponent)
     if decided is not None:
         return decided
     pool = shared_pool(options.workers, options.memory_limit_mb, (verifier.__name__, "math_verify"))
     outcome = pool.run(verifier.compare, truth, given, time_limit_s=options.time_limit_s)
-    return verifier.Verdict(False, outcome.failure) if outcome.failure else outcome.value
+    return verifier.VerifyResult(False, outcome.failure) if outcome.failure else outcome.value
 
 
-def _penalised(score: float, facts: Mapping[str, Any], options: MathRewardOptions) -> float:
+def _apply_length_penalties(score: float, facts: Mapping[str, Any], options: MathRewardOptions) -> float:
     """Apply DAPO's overlong penalty, then ProRL's penalty for truncated texts, in OpenRLHF's order."""
     limit, buffer = options.overlong_max_tokens, options.overlong_buffer_tokens
     if limit is not None:

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 from reinforcepp_verl.rewards.answer_words import words_differ
 from reinforcepp_verl.rewards.expression_limits import MAX_DIGITS, too_large, unbalanced
 from reinforcepp_verl.rewards.extraction import extract_answer
-from reinforcepp_verl.rewards.failures import NO_TRUTH
+from reinforcepp_verl.rewards.failures import NO_GROUND_TRUTH
 
 
-class Verdict(NamedTuple):
+class VerifyResult(NamedTuple):
     """Whether an answer is correct and, if it could not be compared, why not."""
 
     correct: bool
     reason: str = ""
 
 
-NOT_PARSED, TRUTH_NOT_PARSED = "not parsed", "ground truth not parsed"
+NOT_PARSED, GROUND_TRUTH_NOT_PARSED = "not parsed", "ground truth not parsed"
 _SPACES = re.compile(r"\\(?:q?quad|[,;:! ])|\\\s|~|\s+")
 _DROPPED = re.compile(r"\\(?:left|right|displaystyle|bigl?|bigr?)(?![a-zA-Z])|\\?\$|\\\(|\\\)")
 _FRACTION_COMMAND = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
@@ -58,32 +58,32 @@ def normal_form(answer: str) -> str:
     return re.sub(r" (?=\W)|(?<=\W) ", "", text).replace(",", ", ")
 
 
-def compare_plain(truth: str, answer: str) -> Verdict | None:
+def compare_plain(truth: str, answer: str) -> VerifyResult | None:
     """Compare two normal forms as text and as plain numbers; None if that does not decide it."""
     if not truth:
-        return Verdict(False, NO_TRUTH)
+        return VerifyResult(False, NO_GROUND_TRUTH)
     if not answer:
-        return Verdict(False, "no answer")
+        return VerifyResult(False, "no answer")
     if truth == answer:
-        return Verdict(True)
+        return VerifyResult(True)
     if (decided := _compare_words(truth, answer)) is not None:
-        return Verdict(decided)
+        return VerifyResult(decided)
     (expected, truth_percent), (given, answer_percent) = _number(truth), _number(answer)
     if expected is None or given is None:
         return None
     if truth_percent == answer_percent:
-        return Verdict(_close(expected, given) if "." in truth + answer else expected == given)
+        return VerifyResult(_close(expected, given) if "." in truth + answer else expected == given)
     # Data sets write percentages with and without the sign: 28% occurs as 28 as often as 0.28.
     percent, plain = (expected, given) if truth_percent else (given, expected)
-    return Verdict(_close(percent, plain) or _close(percent / 100, plain))
+    return VerifyResult(_close(percent, plain) or _close(percent / 100, plain))
 
 
-def compare(truth: str, answer: str) -> Verdict:
+def compare(truth: str, answer: str) -> VerifyResult:
     """Compare two normal forms with math-verify, which may hang, crash or exhaust memory: run it in a worker."""
     expected, given = _parsed(truth), _parsed(answer)
     if not expected:
-        return Verdict(False, TRUTH_NOT_PARSED)
-    return _verified(expected, given) or Verdict(False, NOT_PARSED)
+        return VerifyResult(False, GROUND_TRUTH_NOT_PARSED)
+    return _verified(expected, given) or VerifyResult(False, NOT_PARSED)
 
 
 def _parsed(text: str) -> list:
@@ -97,41 +97,41 @@ def _parsed(text: str) -> list:
         return []
 
 
-def _verified(expected: list, given: list) -> Verdict | None:
+def _verified(expected: list, given: list) -> VerifyResult | None:
     """Compare two parsed answers; None if math-verify cannot, as above."""
     _, verify, _ = _math_verify()
     try:
         if not given:
             return None
         if _false_equation(given[0]):
-            return Verdict(False)
+            return VerifyResult(False)
         equal = verify(expected, given, timeout_seconds=None, raise_on_error=True)
-        return Verdict(bool(equal and not _only_both_tiny(expected[0], given[0])))
+        return VerifyResult(bool(equal and not _only_both_tiny(expected[0], given[0])))
     except MemoryError:
         raise
     except Exception:
         return None
 
 
-def refusal(truth: str, answer: str, max_chars: int, max_exponent: int) -> Verdict | None:
+def reject_unsafe(truth: str, answer: str, max_chars: int, max_exponent: int) -> VerifyResult | None:
     """Refuse inputs that math-verify would hang on or misread; None for all others."""
-    for text, whose, not_parsed in ((answer, "answer", NOT_PARSED), (truth, "ground truth", TRUTH_NOT_PARSED)):
+    for text, whose, not_parsed in ((answer, "answer", NOT_PARSED), (truth, "ground truth", GROUND_TRUTH_NOT_PARSED)):
         if reason := too_large(text, max_chars, max_exponent):
-            return Verdict(False, f"{whose} too large: {reason}")
+            return VerifyResult(False, f"{whose} too large: {reason}")
         if unbalanced(text):
-            return Verdict(False, not_parsed)
+            return VerifyResult(False, not_parsed)
     # math-verify adds separate numbers (1 2 is 3), drops bases (10_2 is 10) and dots (5\ldots is 5), and sorts sets
     # ({2, 1} is the point (1, 2)).
     if _APART.search(answer) and not _APART.search(truth):
-        return Verdict(False)
+        return VerifyResult(False)
     if truth.startswith("(") and answer.startswith(r"\{"):
-        return Verdict(False)
+        return VerifyResult(False)
     if _BASE.findall(answer) != _BASE.findall(truth) or words_differ(truth, answer):
-        return Verdict(False)
-    return Verdict(False) if bool(_ENDLESS.search(answer)) != bool(_ENDLESS.search(truth)) else None
+        return VerifyResult(False)
+    return VerifyResult(False) if bool(_ENDLESS.search(answer)) != bool(_ENDLESS.search(truth)) else None
 
 
-def strip_truth(truth: str) -> str:
+def ground_truth_answer(truth: str) -> str:
     r"""Return the answer in a ground truth: its last `\boxed{}` or the part after `####`, else all of it."""
     found = extract_answer(truth)
     return truth.rpartition("####")[2].strip() if found.form == "none" else found.text

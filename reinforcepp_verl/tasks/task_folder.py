@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
-from reinforcepp_verl.common.replaced_folder import replaced
+from reinforcepp_verl.common.replaced_folder import replace_folder
 from reinforcepp_verl.data.prepared_folder import owned_manifest, write_manifest
 from reinforcepp_verl.tasks.warm_start import Progress
 
@@ -33,7 +33,7 @@ def make_once(
     complete = present is not None and all((out / name).exists() for name in contents)
     if present is not None and complete and not force and identity.items() <= present.items():
         return present
-    with replaced(out) as folder:
+    with replace_folder(out) as folder:
         manifest = {**identity, **make(folder)}
         write_manifest(folder, manifest)
     return manifest

@@ -7,7 +7,7 @@ import pytest
 from reinforcepp_verl.data import answers, prompt_templates
 from reinforcepp_verl.data.conversion import Conversion
 from reinforcepp_verl.data.loading import Split
-from reinforcepp_verl.data.overlap import Sieve, normalise, question_key
+from reinforcepp_verl.data.overlap import RowFilter, normalize, question_key
 from reinforcepp_verl.data.rows import UnusableRowError
 from reinforcepp_verl.data.sources import SOURCES
 
@@ -227,33 +227,33 @@ def row(question: str, truth: str = "1", **more) -> dict:
 
 def test_questions_are_the_same_up_to_case_space_and_unicode_form():
     same = ("Find $x + 1$.", "find\n$x+1$. ", "Find $x\u00a0+\u00a01$.", "ｆind $x+1$.")
-    assert len({normalise(text) for text in same}) == 1
-    assert normalise("Find $x+1$.") != normalise("Find $x-1$.")
+    assert len({normalize(text) for text in same}) == 1
+    assert normalize("Find $x+1$.") != normalize("Find $x-1$.")
 
 
 def test_sieve_passes_the_first_of_equal_questions_and_counts_other_answers():
-    sieve = Sieve()
+    row_filter = RowFilter()
     rows = [row("a"), row("A "), row("b"), row("a", "2")]
-    assert list(sieve.rows(rows)) == [rows[0], rows[2]]
-    assert (sieve.duplicates, sieve.disagreeing, sieve.overlap) == (2, 1, 0)
-    assert sieve.questions == {question_key(row("a")), question_key(row("b"))}
+    assert list(row_filter.rows(rows)) == [rows[0], rows[2]]
+    assert (row_filter.duplicates, row_filter.disagreeing, row_filter.overlap) == (2, 1, 0)
+    assert row_filter.questions == {question_key(row("a")), question_key(row("b"))}
 
 
 def test_sieve_leaves_an_evaluation_whole():
-    sieve = Sieve(drop_duplicates=False)
-    assert len(list(sieve.rows([row("a"), row("a")]))) == 2
-    assert sieve.duplicates == 1
+    row_filter = RowFilter(drop_duplicates=False)
+    assert len(list(row_filter.rows([row("a"), row("a")]))) == 2
+    assert row_filter.duplicates == 1
 
 
 @pytest.mark.parametrize(("keep", "left"), [(False, ["b"]), (True, ["a", "b"])])
 def test_sieve_holds_back_what_is_asked_elsewhere_unless_told_otherwise(keep, left):
-    sieve = Sieve(frozenset({question_key(row("a"))}), keep_overlap=keep)
-    assert [passed["extra_info"]["question"] for passed in sieve.rows([row("a"), row("b"), row("a")])] == left
-    assert (sieve.overlap, sieve.duplicates, sieve.first_overlap) == (1, 1, "a")
+    row_filter = RowFilter(frozenset({question_key(row("a"))}), keep_overlap=keep)
+    assert [passed["extra_info"]["question"] for passed in row_filter.rows([row("a"), row("b"), row("a")])] == left
+    assert (row_filter.overlap, row_filter.duplicates, row_filter.first_overlap) == (1, 1, "a")
 
 
 def test_one_prompt_may_have_several_pairs():
-    sieve = Sieve()
+    row_filter = RowFilter()
     pairs = [row("q", "", chosen=chat("", a), rejected=chat("", b)) for a, b in ("xy", "xz", "xy")]
-    assert list(sieve.rows(pairs)) == pairs[:2]
-    assert sieve.duplicates == 1
+    assert list(row_filter.rows(pairs)) == pairs[:2]
+    assert row_filter.duplicates == 1

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from reinforcepp_verl.common.replaced_folder import replaced
+from reinforcepp_verl.common.replaced_folder import replace_folder
 
 RENAME = Path.rename
 
 
 def fill(out, text):
-    with replaced(out) as folder:
+    with replace_folder(out) as folder:
         (folder / "file").write_text(text)
 
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from reinforcepp_verl.rewards.failures import MESSAGE_CHARS, TRACEBACKS_SHOWN, FailureTolerant, flags
+from reinforcepp_verl.rewards.failures import MESSAGE_CHARS, TRACEBACKS_SHOWN, SafeRewardFunction, error_flags
 from reinforcepp_verl.rewards.math import compute_score
 
 GIVEN = {"data_source": "math", "solution_str": "", "ground_truth": "7", "extra_info": {"index": 12}}
@@ -27,12 +27,12 @@ GIVEN = {"data_source": "math", "solution_str": "", "ground_truth": "7", "extra_
     ],
 )
 def test_what_the_math_reward_reports(reported, error, timeout, no_answer):
-    assert flags(reported) == {"reward_error": error, "reward_timeout": timeout, "reward_no_answer": no_answer}
+    assert error_flags(reported) == {"reward_error": error, "reward_timeout": timeout, "reward_no_answer": no_answer}
 
 
 def test_a_verdict_that_came_too_late_is_counted_and_keeps_the_functions_own_score():
     slow = r"\sum_{k=1}^{9999} \sum_{j=1}^{9999} \sin(k j)^{j}"
-    score = FailureTolerant(compute_score, error_score=0.5).wrapped()
+    score = SafeRewardFunction(compute_score, error_score=0.5).wrapped()
     row = score(**GIVEN | {"solution_str": rf"\boxed{{{slow}}}"}, time_limit_s=0.2, score_scale="plus_minus_one")
     assert (row["score"], row["error"], row["reward_error"], row["reward_timeout"]) == (-1.0, "timeout", 1.0, 1.0)
     row = score(**GIVEN | {"solution_str": "I do not know"})
@@ -43,7 +43,7 @@ def test_an_exception_for_a_time_limit_is_a_timeout_too():
     def slow(**_):
         raise TimeoutError("the judge took 30 s")
 
-    row = FailureTolerant(slow, 0.0).wrapped()(**GIVEN)
+    row = SafeRewardFunction(slow, 0.0).wrapped()(**GIVEN)
     assert row == {
         "score": 0.0,
         "error": "error: TimeoutError: the judge took 30 s",
@@ -56,7 +56,7 @@ def test_the_first_tracebacks_are_logged_with_their_place_and_no_more(caplog):
     def broken(**_):
         raise ValueError("x" * 999)
 
-    score = FailureTolerant(broken, 0.0).wrapped()
+    score = SafeRewardFunction(broken, 0.0).wrapped()
     with caplog.at_level(logging.ERROR):
         rows = [score(**GIVEN) for _ in range(TRACEBACKS_SHOWN + 2)]
     assert len(caplog.records) == TRACEBACKS_SHOWN
@@ -68,7 +68,7 @@ def test_an_exit_in_the_function_does_not_end_the_process_that_scores():
     def leave(**_):
         raise SystemExit(2)
 
-    assert FailureTolerant(leave, 0.0).wrapped()(**GIVEN)["error"] == "error: SystemExit: 2"
+    assert SafeRewardFunction(leave, 0.0).wrapped()(**GIVEN)["error"] == "error: SystemExit: 2"
 
 
 def test_what_ends_the_process_is_not_swallowed():
@@ -76,4 +76,4 @@ def test_what_ends_the_process_is_not_swallowed():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        FailureTolerant(stop, 0.0).wrapped()(**GIVEN)
+        SafeRewardFunction(stop, 0.0).wrapped()(**GIVEN)

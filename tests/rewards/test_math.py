@@ -5,7 +5,7 @@ import pytest
 
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.rewards.math import compute_score
-from reinforcepp_verl.rewards.verifier import Verdict, compare
+from reinforcepp_verl.rewards.verifier import VerifyResult, compare
 
 SOURCE = "math"
 
@@ -283,7 +283,7 @@ def test_says_why_an_answer_was_not_compared(solution, error):
 
 
 def test_what_math_verify_raises_on_an_answer_is_the_answers_fault():
-    assert compare("5", r"5 \mod 7") == Verdict(False, "not parsed")
+    assert compare("5", r"5 \mod 7") == VerifyResult(False, "not parsed")
 
 
 @pytest.mark.parametrize("answer", [r"2^{2^{10}}", "x^{n^2+100}", r"2^5 \cdot 3^4 \cdot 5^3", "10^{100}", "20!", "5!!"])
@@ -401,7 +401,7 @@ def test_refuses_options_it_does_not_have(options, message):
 
 
 def test_every_option_has_a_default():
-    assert MathRewardOptions.of({}) == MathRewardOptions()
+    assert MathRewardOptions.from_mapping({}) == MathRewardOptions()
 
 
 def test_takes_what_verls_reward_manager_passes():

@@ -136,8 +136,8 @@ def test_under_nohup_a_closed_terminal_means_nothing():
 
 NO_READER = """
 import os, sys
-from reinforcepp_verl.common.terminal import LastingConsole, say
-console = LastingConsole()
+from reinforcepp_verl.common.terminal import PipeSafeConsole, say
+console = PipeSafeConsole()
 say(console, "first")
 sys.stdin.readline()
 say(console, "second")
