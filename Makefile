@@ -11,8 +11,8 @@ export VERL_PLATFORM ?= cpu
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-without-ray test-pythons test-slurm check doctor lint hooks format types benchmark
-.PHONY: lock build clean
+.PHONY: help install train test test-all test-without-ray test-pythons test-slurm check doctor lint hooks format types
+.PHONY: benchmark lock build clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -36,7 +36,10 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 	$(BIN)/reinforcepp train +recipe=$(RECIPE) $(ARGS)
 
 test: lint types test-without-ray ## everything that CI runs
-	$(BIN)/python -m pytest -m e2e -n 2 --dist loadfile --durations=10
+	$(BIN)/python -m pytest -m "e2e and not long" -n 2 --dist load --durations=10
+
+test-all: test test-slurm ## also every method, every ending and the faults, and training under Slurm
+	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --durations=20
 
 # Two workers: a run is mostly imports, one after the other, so that two at once hardly slow each other down.
 test-without-ray: $(INSTALLED) ## the tests that start no Ray

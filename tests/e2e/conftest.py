@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from reinforcepp_verl.runs import processes
 
@@ -17,10 +18,20 @@ RECIPE = "+recipe=math_rlvr/arithmetic"
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with data/arithmetic in it, as `reinforcepp prepare arithmetic` leaves it."""
+def workplace(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Return a folder with data/arithmetic in it, as `reinforcepp prepare arithmetic` leaves it.
+
+    pytest-xdist's workers prepare it once and link to it; each has its own runs.
+    """
+    root = tmp_path_factory.getbasetemp()
+    shared = (root if worker_id == "master" else root.parent) / "prepared"
+    with FileLock(f"{shared}.lock"):
+        if not shared.is_dir():
+            shared.mkdir()
+            subprocess.run([COMMAND, "prepare", "arithmetic"], cwd=shared, check=True, timeout=240)
     folder = tmp_path_factory.mktemp("workplace")
-    subprocess.run([COMMAND, "prepare", "arithmetic"], cwd=folder, check=True, timeout=240)
+    (folder / "data").mkdir()
+    (folder / "data" / "arithmetic").symlink_to(shared / "data" / "arithmetic")
     return folder
 
 

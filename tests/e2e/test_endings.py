@@ -37,6 +37,7 @@ def command():
     return Path(sys.executable).with_name("reinforcepp")
 
 
+@pytest.mark.long
 def test_ctrl_c_during_the_start_ends_the_run_and_everything_it_started(start, command, workplace):
     before = newest_run(workplace)
     process = start_training(start, command)

@@ -17,7 +17,7 @@ import pytest
 
 from reinforcepp_verl.runs import processes
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 POISON = Path(__file__).parents[2] / "benchmarks" / "poison.py"

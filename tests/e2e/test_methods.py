@@ -15,14 +15,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reinforcepp_verl.algorithm.registry import ESTIMATORS
+from reinforcepp_verl.config import search_path
 from reinforcepp_verl.runs import processes
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
-# One of verl's, one with a critic, one that drops answers, one with a memory; test_training.py trains the default. What
-# sets the others apart is a function of a batch, which needs no run.
-METHODS = ("grpo", "ppo", "raft", "reinforcepp_baseline")
+METHODS = sorted(file.stem for file in (search_path.config_dir() / "method").glob("*.yaml"))
 SHORT = ["trainer.val_before_train=false", "trainer.test_freq=-1", "actor_rollout_ref.rollout.agent.num_workers=1"]
 STEPS = 3
 # The run of this method also drops rows, outlives errors of the reward, keeps running statistics and saves them.

@@ -14,7 +14,7 @@ from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import processes
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
