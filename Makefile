@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-all test-without-ray test-pythons test-slurm check doctor lint hooks format types
-.PHONY: benchmark lock build clean
+.PHONY: benchmark nodes lock build clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -68,6 +68,9 @@ lint: $(INSTALLED) ## style and imports between folders, without changing files
 
 hooks: $(INSTALLED) ## lint and types before every commit
 	$(BIN)/pre-commit install
+
+nodes: $(INSTALLED) ## write hydra_configs/reinforcepp/ from the dataclasses of its nodes
+	$(BIN)/python tools/write_nodes.py
 
 format: $(INSTALLED) ## style, changing files
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
