@@ -101,6 +101,7 @@ CALCULATE_LOG_PROBS = f"{ROLLOUT}.calculate_log_probs"
 ROLLOUT_LOG_PROB_USE_DYNAMIC_BSZ = f"{ROLLOUT}.log_prob_use_dynamic_bsz"
 ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU = f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu"
 ROLLOUT_LOG_PROB_MAX_TOKEN_LEN_PER_GPU = f"{ROLLOUT}.log_prob_max_token_len_per_gpu"
+DISTRIBUTED_EXECUTOR_BACKEND = f"{ROLLOUT}.engine_kwargs.vllm.distributed_executor_backend"
 CHECKPOINT_ENGINE_BACKEND = f"{ROLLOUT}.checkpoint_engine.backend"
 UPDATE_WEIGHTS_BUCKET_MEGABYTES = f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes"
 

@@ -14,7 +14,7 @@ SERVERS = ("vllm", "sglang")
 
 def check(config: DictConfig) -> list[str]:
     """Check single values, then the engines of the rollout and of the reward model."""
-    found = [*_values(config), *_sleep(config), *_separate(config)]
+    found = [*_values(config), *_executor(config), *_sleep(config), *_separate(config)]
     return [*found, *(_reward_model(config) if value(config, keys.REWARD_MODEL_ENABLE) else [])]
 
 
@@ -48,6 +48,14 @@ def _share(config: DictConfig, key: str) -> list[str]:
     if is_number(share) and 0 < share < 1:
         return []
     return [f"{key} is {share!r}: it must be a number between 0 and 1; set {key}=0.5"]
+
+
+def _executor(config: DictConfig) -> list[str]:
+    """Check vLLM's single-process executor, which cluster/cpu.yaml sets, against an engine of several workers."""
+    key, workers = keys.DISTRIBUTED_EXECUTOR_BACKEND, Layout.of(config).engine
+    if value(config, key) != "uni" or workers == 1:
+        return []
+    return [f"{key} is uni: an engine of {workers} workers needs a process for each; set {key}=mp"]
 
 
 def _sleep(config: DictConfig) -> list[str]:

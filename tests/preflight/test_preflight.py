@@ -209,6 +209,12 @@ BROKEN = [
     ("reward.custom_reward_function.path=pkg://reinforcepp_verl.rewards.arithmetik", "reward.custom_reward", "pkg://"),
     ("reward.custom_reward_function.path=/no/such.py", "reward.custom_reward_function.path is /no/such.py", ".py file"),
     ("reward.custom_reward_function.name=score", "reward.custom_reward_function.name is score", "compute_score"),
+    # the machine
+    (
+        f"{TWO_WORKERS} {ROLLOUT}.tensor_model_parallel_size=2",
+        f"{ROLLOUT}.engine_kwargs.vllm.distributed_executor_backend is uni: an engine of 2 workers",
+        "distributed_executor_backend=mp",
+    ),
     # verl's own
     (f"{ACTOR}.loss_agg_mode=mean", "verl refuses the configuration: ", "loss_agg_mode: mean"),
     (f"{ROLLOUT}.val_kwargs.do_sample=true {ROLLOUT}.temperature=0", "verl refuses the configuration: ", "temperature"),
@@ -223,6 +229,8 @@ SOUND = [
     TWO_WORKERS,
     f"{ACTOR}.use_dynamic_bsz=true",
     f"+method=ppo {ACTOR}.use_dynamic_bsz=true",
+    f"{TWO_WORKERS} {ROLLOUT}.tensor_model_parallel_size=2 "
+    f"{ROLLOUT}.engine_kwargs.vllm.distributed_executor_backend=mp",
     "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B",
     "trainer.experiment_name=other trainer.total_training_steps=null",
     "trainer.val_only=true trainer.total_training_steps=1000",

@@ -1,4 +1,4 @@
-"""vLLM's own Linear on the CPU: it drops its weight after loading, and keeps it with our vLLM plugin."""
+"""What the CPU settings change in vLLM: a Linear can be loaded again, and the model runs in the engine's process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
@@ -63,3 +64,21 @@ def test_with_the_plugin_a_second_load_counts(tmp_path):
     done = load_twice("with", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "loaded 1" in done.stdout
+
+
+EXECUTOR = """
+import sys
+from vllm.engine.arg_utils import EngineArgs
+
+engine = EngineArgs(model=sys.argv[1], distributed_executor_backend="uni", enforce_eager=True, max_model_len=32)
+print("executor:", engine.create_engine_config().parallel_config.distributed_executor_backend)
+"""
+
+
+@pytest.mark.parametrize(("variables", "executor"), [({}, "mp"), (CPU_ENVIRONMENT, "uni")])
+def test_the_model_runs_in_the_process_of_the_engine(arithmetic, variables, executor):
+    clean = {name: value for name, value in os.environ.items() if name not in CPU_ENVIRONMENT}
+    environment = {**clean, "VLLM_TARGET_DEVICE": "cpu", **variables}
+    command = [sys.executable, "-c", EXECUTOR, str(arithmetic / "data" / "arithmetic" / "model")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert f"executor: {executor}\n" in done.stdout, done.stderr
