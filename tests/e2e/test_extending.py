@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 pytestmark = pytest.mark.e2e
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
-RECIPE = "+recipe=math_rlvr/arithmetic_cpu"
+RECIPE = "+recipe=math_rlvr/arithmetic"
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
 STEPS = 3
