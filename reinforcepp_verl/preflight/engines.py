@@ -52,7 +52,7 @@ def _share(config: DictConfig, key: str) -> list[str]:
 
 def _executor(config: DictConfig) -> list[str]:
     """Check vLLM's single-process executor, which cluster/cpu.yaml sets, against an engine of several workers."""
-    key, workers = keys.DISTRIBUTED_EXECUTOR_BACKEND, Layout.of(config).engine
+    key, workers = keys.DISTRIBUTED_EXECUTOR_BACKEND, ParallelLayout.from_config(config).engine
     if value(config, key) != "uni" or workers == 1:
         return []
     return [f"{key} is uni: an engine of {workers} workers needs a process for each; set {key}=mp"]

@@ -23,7 +23,7 @@ def test_help_is_about_the_project_and_lists_the_commands():
 
 
 def test_the_package_runs_as_a_module(tmp_path):
-    command = [sys.executable, "-m", "reinforcepp_verl", "train", "+recipe=math_rlvr/arithmetic_cpu", "--cfg", "job"]
+    command = [sys.executable, "-m", "reinforcepp_verl", "train", "+recipe=math_rlvr/arithmetic", "--cfg", "job"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "adv_estimator: reinforcepp" in done.stdout

@@ -15,7 +15,7 @@ from reinforcepp_verl.preflight import algorithm_settings, guard_limits, registe
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 POLICY_LOSS = f"{ACTOR}.policy_loss"
-ARITHMETIC, MINE = "+recipe=math_rlvr/arithmetic_cpu", "algorithm.adv_estimator=mine"
+ARITHMETIC, MINE = "+recipe=math_rlvr/arithmetic", "algorithm.adv_estimator=mine"
 PICKY = Traits(needs_group=True, options_read=frozenset({"population"}))
 
 

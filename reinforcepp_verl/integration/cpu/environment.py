@@ -14,8 +14,8 @@ CPU_ENVIRONMENT = {
     # Binding threads to cores makes several engines on a small machine fight for the same core.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
-    # Lets cluster/cpu.yaml run the model in the engine's process; vLLM would put `mp` in the place of `uni`. That process
-    # is one of its own under verl whatever this says.
+    # With 1, vLLM replaces the executor `uni` of cluster/cpu.yaml by `mp`. The engine has its own process under verl
+    # either way.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # TransferQueue asks for 8 threads on every put and get, and warns each time that there are fewer cores.
     "TQ_NUM_THREADS": "1",
