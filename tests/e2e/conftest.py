@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from filelock import FileLock
@@ -15,6 +17,7 @@ from reinforcepp_verl.runs import processes
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 RECIPE = "+recipe=math_rlvr/arithmetic"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +75,14 @@ def train(start: Callable[..., subprocess.Popen], workplace: Path) -> Callable[.
         return (workplace / "runs" / "latest").resolve(), output
 
     return train_to_the_end
+
+
+@pytest.fixture(scope="session")
+def kill_loop() -> ModuleType:
+    """Return benchmarks/kill_loop.py, which kills a run and compares metrics."""
+    spec = importlib.util.spec_from_file_location("kill_loop", BENCHMARKS / "kill_loop.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

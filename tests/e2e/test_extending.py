@@ -1,28 +1,35 @@
-"""A user's own estimator and loss through our command, and our estimator and loss in a user's own verl script."""
+"""A user's own estimator and loss through our command, killed and resumed; and ours in a user's own verl script."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+from reinforcepp_verl.checkpoints import store
+from reinforcepp_verl.common.run_folder import RunFolder
+
 pytestmark = pytest.mark.e2e
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 RECIPE = "+recipe=math_rlvr/arithmetic"
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
 STEPS = 3
 SHORT = [f"trainer.total_training_steps={STEPS}", "trainer.val_before_train=false", "trainer.test_freq=-1"]
+# The same answer always gets the same score: a resumed run repeats steps.
 SOMETIMES_NAN = """
-import random
+import zlib
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_):
     score = float(solution_str.strip() == ground_truth.strip())
-    return float("nan") if random.random() < 0.1 else score
+    return float("nan") if zlib.crc32((solution_str + ground_truth).encode()) % 10 == 0 else score
 """
 # A script of somebody who uses verl without us: verl's configuration, trainer, replay buffer and reward manager.
 VERL_SCRIPT = [
@@ -40,33 +47,56 @@ VERL_SCRIPT = [
 THE_LINES_OF_THE_README = ["algorithm.adv_estimator=reinforcepp", f"{POLICY_LOSS}.loss_mode=reinforcepp"]
 
 
-def test_the_examples_of_the_docs_train(start, workplace, tmp_path):
+def window(checkpoint: Path) -> list:
+    """Return the batches whose statistics a checkpoint holds."""
+    return json.loads((checkpoint / store.STATE).read_text())["memory"]["window"]
+
+
+def test_the_examples_of_the_docs_train_and_survive_a_kill_in_a_save(start, workplace, tmp_path, kill_loop):
     reward = tmp_path / "sometimes_nan.py"
     reward.write_text(SOMETIMES_NAN)
-    process = start(
-        *(COMMAND, "train", RECIPE, *SHORT, f"runs_dir={tmp_path}"),
-        *(
-            "algorithm.adv_estimator=group_returns",
-            f"{POLICY_LOSS}.loss_mode=spo",
-            f"{POLICY_LOSS}.options.epsilon=0.3",
-        ),
-        *("algorithm.reinforcepp.nonfinite=drop", "guards.max_kl=10", f"reward.custom_reward_function.path={reward}"),
-        PYTHONPATH=str(EXAMPLES),
-        VERL_USE_EXTERNAL_MODULES="my_estimator,my_loss",
+    environment = {
+        "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{ROOT / 'benchmarks'}",
+        "VERL_USE_EXTERNAL_MODULES": "my_estimator,my_loss",
+    }
+    create = [
+        *(COMMAND, "create", RECIPE, f"runs_dir={tmp_path}", "trainer.val_before_train=false", "trainer.test_freq=-1"),
+        *("trainer.total_training_steps=4", "trainer.save_freq=2", "algorithm.adv_estimator=group_returns"),
+        *(f"{POLICY_LOSS}.loss_mode=spo", f"{POLICY_LOSS}.options.epsilon=0.3", "guards.max_kl=10"),
+        *("algorithm.reinforcepp.nonfinite=drop", "algorithm.reinforcepp.statistics=running"),
+        f"reward.custom_reward_function.path={reward}",
+    ]
+    created = subprocess.run(
+        create, cwd=workplace, env={**os.environ, **environment}, check=True, stdout=subprocess.PIPE, text=True
     )
+    run = RunFolder(Path(created.stdout.strip()))
+
+    slow_saves = {"VERL_USE_EXTERNAL_MODULES": "my_estimator,my_loss,slow_saves"}
+    process = start(COMMAND, "resume", run.path, **{**environment, **slow_saves})
+    half_saved = run.checkpoints / store.SAVING_FOLDER / "attempt_1" / "global_step_4" / "actor"
+    kill_loop.wait_until(half_saved.exists, process)
+    kill_loop.kill_tree(process, run)
+    saved, ignored = store.newest_checkpoint(run.checkpoints)
+    assert (saved.manifest.step, ignored) == (2, [])
+    before, seen = kill_loop.read(run), window(saved.path)
+    assert list(before) == [1, 2, 3]
+
+    process = start(COMMAND, "resume", run.path, **environment)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
-    run = tmp_path / "latest"
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records] == list(range(1, STEPS + 1))
-    for record in records:
+    records = kill_loop.read(run)
+    assert list(records) == [1, 2, 3, 4]
+    assert kill_loop.differences({3: before[3]}, {3: records[3]}) == []
+    assert window(run.checkpoints / "global_step_4")[:2] == seen and len(seen) == 2
+    for record in records.values():
         assert record["group_returns/largest_baseline"] > 0
         assert record["spo/epsilon"] == pytest.approx(0.3)
         assert record["spo/penalty"] > 0 and record["actor/grad_norm"] > 0
         assert all(math.isfinite(value) for value in record.values()), record
-    assert sum(record["reinforcepp/dropped_rows/sum"] for record in records) > 0
-    forwarded = OmegaConf.load(run / "config.yaml").ray_kwargs.ray_init.runtime_env.env_vars
-    assert forwarded.VERL_USE_EXTERNAL_MODULES == "my_estimator,my_loss" and forwarded.PYTHONPATH == str(EXAMPLES)
+    assert sum(record["reinforcepp/dropped_rows/sum"] for record in records.values()) > 0
+    forwarded = OmegaConf.load(run.attempts()[-1].config).ray_kwargs.ray_init.runtime_env.env_vars
+    assert forwarded.VERL_USE_EXTERNAL_MODULES == "my_estimator,my_loss"
+    assert forwarded.PYTHONPATH == environment["PYTHONPATH"]
 
 
 def test_two_lines_turn_a_verl_script_into_reinforcepp(start, tmp_path):

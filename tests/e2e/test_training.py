@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -31,14 +30,6 @@ def replay(folder: Path) -> list[str]:
     """Overrides under which verl records the rollouts of the first steps in `folder`, or replays them from there."""
     steps = list(range(1, REPLAYED_STEPS + 1))
     return ["skip.rollout_tq.enable=true", f"skip.rollout_tq.dump_dir={folder}", f"skip.rollout_tq.steps={steps}"]
-
-
-def load_kill_loop():
-    spec = importlib.util.spec_from_file_location("kill_loop", BENCHMARKS / "kill_loop.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def read_records(run: Path) -> list[dict]:
@@ -81,11 +72,13 @@ def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
     assert not processes.find_all(str(run))
 
 
-def test_stopped_and_killed_in_a_save_a_run_goes_on_as_if_nothing_had_happened(start, workplace, one_worker_records):
+def test_a_run_stopped_and_then_killed_in_a_save_has_the_metrics_of_one_left_alone(
+    start, workplace, one_worker_records, kill_loop
+):
     options = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=4"]
     create = [COMMAND, "create", RECIPE, COMPARABLE_LOSS, ONE_UPDATE_A_STEP, "trainer.total_training_steps=6", *options]
     folder = subprocess.run(create, cwd=workplace, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    run, loop = RunFolder(Path(folder)), load_kill_loop()
+    run, loop = RunFolder(Path(folder)), kill_loop
 
     process = start(COMMAND, "resume", folder)
     loop.wait_until(lambda: loop.read(run), process)
