@@ -426,7 +426,7 @@ def test_a_column_that_is_missing_is_reported_for_each_file(compose):
         ([ROW] * 3, "has only 3 rows, which is not enough for one step; set data.train_batch_size to 3 or less"),
         (
             [{**ROW, "prompt": "1+1="}] * 64,
-            "row 0: data.prompt_key=prompt holds '1+1='; it must be a list of {role, co",
+            "row 0: data.prompt_key=prompt is '1+1='; it must be a list of {role, co",
         ),
         ([{**ROW, "prompt": [{"role": "user"}]}] * 64, "it must be a list of {role, content}"),
         ([{**ROW, "reward_model": {"style": "rule"}}] * 64, "row 0 has no reward_model.ground_truth"),
