@@ -28,14 +28,29 @@ def known_keys(model_engine: str | None = None) -> Tree:
 
     A key that is null or empty here may have any content.
     """
-    overrides = ["+reward_function=math", WITHOUT_MACHINE, *([f"model_engine={model_engine}"] if model_engine else [])]
-    tree = as_tree(compose_base(*overrides))
+    tree = as_tree(_base(model_engine))
     tree.pop("hydra")
     for group in ("method", "cluster", "preset"):
         for file in sorted((search_path.config_dir() / group).glob("*.yaml")):
             overlay = as_tree(OmegaConf.load(file))
             _add_keys(tree, {key: value for key, value in overlay.items() if key not in ("defaults", "hydra")})
     return tree
+
+
+@functools.cache
+def _base(model_engine: str | None) -> DictConfig:
+    engine = [f"model_engine={model_engine}"] if model_engine else []
+    return compose_base("+reward_function=math", WITHOUT_MACHINE, *engine)
+
+
+def base_node(key: str) -> Tree:
+    """Return a node of the base as it is without a recipe and without a machine, its references resolved."""
+    return resolved(_base(None), key)
+
+
+def resolved(config: DictConfig, key: str) -> Tree:
+    """Return a node as plain dicts, its references resolved."""
+    return cast(Tree, OmegaConf.to_container(OmegaConf.select(config, key), resolve=True))
 
 
 def compose_base(*overrides: str) -> DictConfig:

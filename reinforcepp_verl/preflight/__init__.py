@@ -34,7 +34,8 @@ from reinforcepp_verl.preflight import (
 Check = Callable[[DictConfig], list[str]]
 
 # A stage runs only when the one before it found nothing: a misspelt key leaves a default in place, and complaints about
-# that default would only hide the cause. The names import verl, the sizes of the model transformers: seconds.
+# that default would only hide the cause. Three import verl or transformers, seconds, where nothing less can tell: the
+# names, the sequence lengths and verl's own validation.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check),

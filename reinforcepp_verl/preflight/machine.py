@@ -27,7 +27,7 @@ def meant_for(config: DictConfig) -> list[str]:
     if name not in known:
         near = did_you_mean(name, known)
         return [f"{keys.MEANT_FOR} is {name}: there is no such {GROUP}{near}; known: {', '.join(known)}"]
-    if machines.chosen() or value(config, keys.DEVICE) != "cpu":
+    if machines.chosen() or value(config, keys.DEVICE) != "cpu" or name == machines.machine_at_hand():
         return []
     meant = machines.composed_for(name)
     if value(meant, keys.DEVICE) == "cpu":

@@ -1,24 +1,35 @@
 """Names that verl looks up only at the first training step, and the policy loss's own options.
 
-Before the checks of the algorithm: importing verl imports the modules that register estimators and losses.
+Before the checks of the algorithm: importing verl imports the modules that register estimators and losses. Where no
+such module is named, verl's own names and ours are known without its import, which takes seconds; the training process
+then looks them up before it starts anything (runs/training_process.py).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.algorithm.registry import LOSSES
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, LOSSES, VERL_ESTIMATORS, VERL_LOSSES
 from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_loss_options
 from reinforcepp_verl.config.reading import value
 
 IMPORT_ERRORS = (ImportError, AttributeError, AssertionError, LookupError, TypeError, ValueError, RuntimeError, OSError)
+EXTERNAL_MODULES = "VERL_USE_EXTERNAL_MODULES"
 
 
 def check(config: DictConfig) -> list[str]:
+    """Check both names, and import verl where they are not among verl's and ours."""
+    known = value(config, keys.ADV_ESTIMATOR) in (*ESTIMATORS, *VERL_ESTIMATORS)
+    known = known and value(config, keys.LOSS_MODE) in (*LOSSES, *VERL_LOSSES)
+    return _loss_options(config) if known and not os.environ.get(EXTERNAL_MODULES) else look_up(config)
+
+
+def look_up(config: DictConfig) -> list[str]:
     """Import the plugin as verl's processes do, then look both names up in verl's registries."""
     try:
         # verl imports it too, but logs a failure at DEBUG level and continues without it.

@@ -1,22 +1,105 @@
-"""verl's own validation of the configuration, which would otherwise run only in the training process."""
+"""verl's own validation of the configuration, which would otherwise run only in the training process.
+
+Importing verl takes seconds, so `check` first looks whether verl could refuse anything that the stages before this one
+let pass. tests/preflight/test_verl_validation.py compares both, and pins what verl's validation looks at.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import warnings
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from typing import Any
 
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from reinforcepp_verl.common.wording import first_line
-from reinforcepp_verl.config import keys
-from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.config import keys, schema
+from reinforcepp_verl.config.reading import is_number, value
+from reinforcepp_verl.config.schema import Tree
+from reinforcepp_verl.sizing.layout import needs_reference
 from reinforcepp_verl.sizing.model_size import model_folder
+
+# Keys of the actor, which verl makes a dataclass of; it checks no types. All others must be as in the base.
+CHOICES: dict[str, tuple[object, ...]] = {
+    "strategy": ("fsdp", "fsdp2"),
+    "loss_agg_mode": (
+        *("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"),
+    ),
+    "optim.lr_scheduler_type": ("constant", "cosine"),
+    "optim.warmup_style": (None,),
+}
+UNCHECKED = (
+    *("calculate_*", "clip_ratio*", "data_loader_seed", "entropy_*", "grad_clip", "kl_loss_*", "loss_scale_factor"),
+    *("shuffle", "tau_*", "use_fused_kernels", "use_kl_loss", "use_remove_padding", "use_torch_compile"),
+    *("checkpoint.load_contents", "checkpoint.save_contents", "optim.*"),
+    *("fsdp_config.dtype", "fsdp_config.forward_prefetch", "fsdp_config.fsdp_size", "fsdp_config.mixed_precision*"),
+    *("fsdp_config.model_dtype", "fsdp_config.*offload*", "fsdp_config.reshard_after_forward", "fsdp_config.seed"),
+    *("fsdp_config.use_no_sync_*", "fsdp_config.use_orig_params", "fsdp_config.use_torch_compile"),
+    *("fsdp_config.wrap_policy.*", "policy_loss.clip_cov_*", "policy_loss.kl_cov_ratio", "policy_loss.ppo_kl_coef"),
+)
+CHECKED_BEFORE = (
+    *("policy_loss.loss_mode", "policy_loss.options*", "ppo_epochs", "ppo_max_token_len_per_gpu"),
+    *("ppo_micro_batch_size_per_gpu", "ppo_mini_batch_size", "rollout_n", "use_dynamic_bsz"),
+)
+"""By registered_names and batch_sizes."""
 
 
 def check(config: DictConfig) -> list[str]:
-    """Run `validate_config` on a copy, without its output."""
+    """Have verl validate the configuration unless it would find nothing."""
+    return [] if agrees(config) else refusals(config)
+
+
+def agrees(config: DictConfig) -> bool:
+    """Tell whether verl's validation surely accepts a configuration that the earlier stages accept."""
+    dead = (keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE, keys.REF_LOG_PROB_MICRO_BATCH_SIZE)
+    if any(value(config, key) is not None for key in dead):
+        return False
+    by_rows = not value(config, keys.ACTOR_USE_DYNAMIC_BSZ) and needs_reference(config)
+    if by_rows and value(config, keys.REF_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU) is None:
+        return False
+    if any(value(config, key) != 0 for key in (keys.LORA_RANK, keys.MEGATRON_LORA_RANK)):
+        return False
+    positive = [keys.TEMPERATURE, *([keys.ROLLOUT_IS_THRESHOLD] if value(config, keys.ROLLOUT_IS) else [])]
+    if not all(is_number(given := value(config, key)) and given > 0 for key in positive):
+        return False
+    # Only transformers can read a critic's model.
+    plain = value(config, keys.MODEL_ENGINE) == "dp" and value(config, keys.CRITIC_ENABLE) is False
+    return plain and _actor_agrees(config)
+
+
+def _actor_agrees(config: DictConfig) -> bool:
+    base, given = (dict(_leaves(tree)) for tree in (schema.base_node(keys.ACTOR), schema.resolved(config, keys.ACTOR)))
+    for key in base.keys() | given.keys():
+        if key in CHOICES:
+            if given.get(key) not in CHOICES[key]:
+                return False
+        elif base.get(key) != given.get(key):
+            checked = any(fnmatch(key, pattern) for pattern in CHECKED_BEFORE)
+            if not (checked or may_have_any_value(key)) or given.get(key) == MISSING:
+                return False
+    return True
+
+
+def may_have_any_value(key: str) -> bool:
+    """Tell whether verl's validation looks at neither the value nor the type of a key of the actor."""
+    named = any(fnmatch(key, pattern) for pattern in UNCHECKED)
+    return named and key not in CHOICES and not key.endswith("_target_")
+
+
+def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, content in tree.items():
+        if isinstance(content, dict) and content:
+            yield from _leaves(content, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", content
+
+
+def refusals(config: DictConfig) -> list[str]:
+    """Run verl's `validate_config` on a copy, without its output."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.run_console import RunConsole
@@ -91,6 +93,8 @@ def _own_modules() -> dict[str, str]:
 def _environment(config: DictConfig, attempt: Attempt) -> dict[str, str]:
     """Return the environment of the training process, which all processes of the run on this machine inherit."""
     environment = {
+        # Before torch is imported, which reads some of them: the plugin sets them later than that.
+        **(CPU_ENVIRONMENT if cpu_platform_wanted() else {}),
         **os.environ,
         processes.RUN_VARIABLE: str(attempt.run.path),
         # Ray's agents rename themselves, which overwrites the environment that carries the mark.

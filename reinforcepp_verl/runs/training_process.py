@@ -6,26 +6,20 @@ all output goes to the log of the attempt.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from ray.exceptions import RayTaskError
+from omegaconf import DictConfig, OmegaConf
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
+from reinforcepp_verl.common.parent_process import end_with_parent
 from reinforcepp_verl.common.run_folder import Attempt
-
-PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent(parent: int) -> None:
-    """Have the kernel end this process when `reinforcepp train` itself, process `parent`, is killed."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        sys.exit("the command that started this process is gone")
+from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.integration.cpu import fork_server, forked_python
 
 
 def _ray_was_slow(error: BaseException) -> bool:
@@ -39,6 +33,8 @@ retry_slow_ray_start = Retrying(retry=retry_if_exception(_ray_was_slow), stop=st
 
 def describe(error: BaseException) -> str:
     """Return type and message of the error at the root: Ray wraps what happened in a worker several times."""
+    from ray.exceptions import RayTaskError
+
     cause: object = error
     while isinstance(cause, BaseException):
         error = cause
@@ -46,18 +42,44 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
+@contextmanager
+def forked_workers(config: DictConfig) -> Iterator[None]:
+    """Have Ray fork its workers from one process where all run on this machine's CPU."""
+    deterministic = value(config, keys.FULL_DETERMINISM)  # a seed for Python's hashes, which it takes when it starts
+    local = value(config, keys.DEVICE) == "cpu" and value(config, keys.RAY_ADDRESS) == "local"
+    if not local or deterministic or value(config, keys.PY_EXECUTABLE):
+        yield
+        return
+    runtime_env = config.ray_kwargs.ray_init.runtime_env
+    with fork_server.started(runtime_env.env_vars) as stand_in:
+        runtime_env.py_executable = os.environ[forked_python.VARIABLE] = stand_in
+        yield
+
+
 def main(folder: Path, parent: int) -> None:
     """Train; an exception is written to the attempt's failure file before it ends the process."""
     end_with_parent(parent)
     attempt = Attempt(folder)
+    config = OmegaConf.load(attempt.config)
+    assert isinstance(config, DictConfig)
     try:
-        from verl.trainer.main_ppo import main as verl_main
-
-        # The body of verl's own command: device, validation, choice of trainer. Hydra has done its part already.
-        retry_slow_ray_start(verl_main.__wrapped__, OmegaConf.load(attempt.config))
+        with forked_workers(config):
+            _train(config)
     except Exception as error:
         attempt.failure.write_text(describe(error) + "\n", encoding="utf-8")
         raise
+
+
+def _train(config: DictConfig) -> None:
+    from verl.trainer.main_ppo import main as verl_main
+
+    from reinforcepp_verl.preflight import registered_names
+
+    # The preflight need not import verl. verl itself swallows an exception in the import of its plugins.
+    if unknown := registered_names.look_up(config):
+        raise ValueError("; ".join(unknown))
+    # The body of verl's own command: device, validation, choice of trainer. Hydra has done its part already.
+    retry_slow_ray_start(verl_main.__wrapped__, config)
 
 
 if __name__ == "__main__":

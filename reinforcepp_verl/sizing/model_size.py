@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reinforcepp_verl.common.wording import first_line
+from reinforcepp_verl.sizing.decoder_size import ModelSize, decoder_size
 
 _QWEN25_15B = {
     "model_type": "qwen2",
@@ -50,28 +50,6 @@ KNOWN_MODELS: Mapping[str, dict[str, Any]] = {
 """config.json of the hub models that the recipes name, so that a recipe can be sized before its model is downloaded."""
 
 
-@dataclass(frozen=True)
-class ModelSize:
-    """Numbers of a decoder; parameters are counts, not bytes."""
-
-    parameters: int
-    layer_parameters: int
-    lora_parameters_per_rank: int
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocab: int
-    max_positions: int
-
-    @property
-    def outer_parameters(self) -> int:
-        """Parameters outside the layers: the embeddings and the head, which FSDP gathers as one."""
-        return self.parameters - self.layers * self.layer_parameters
-
-
 @functools.cache
 def model_size(name: str) -> ModelSize | None:
     """Size the model in a folder, in the Hugging Face cache or in `KNOWN_MODELS`.
@@ -79,14 +57,34 @@ def model_size(name: str) -> ModelSize | None:
     None where its config.json is not at hand, or describes no plain decoder. Raises ValueError for a config.json that
     transformers cannot read.
     """
-    config = _config(name)
+    folder = model_folder(name)
+    settings = KNOWN_MODELS.get(name) if folder is None else _read(folder)
+    if settings is None or "auto_map" in settings:  # a class that is code of the model's own
+        return None
+    return decoder_size(settings) or _measured(settings, folder)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
     try:
-        return None if config is None else _measure(config)
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: {first_line(error)}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file}: it must hold a JSON object")
+    return settings
+
+
+def _measured(settings: Mapping[str, Any], folder: Path | None) -> ModelSize | None:
+    config = _config(settings, folder)
+    try:
+        return measure(config)
     except (AttributeError, ValueError):  # a model with images, without attention, with its layers elsewhere
         return None
 
 
-def _measure(config: Any) -> ModelSize:
+def measure(config: Any) -> ModelSize:
+    """Build the model without allocating it, and count."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -126,16 +124,12 @@ def model_folder(name: str) -> Path | None:
     return Path(cached).parent if isinstance(cached, str) else None
 
 
-def _config(name: str) -> Any:
+def _config(settings: Mapping[str, Any], folder: Path | None) -> Any:
     from transformers import AutoConfig
 
-    folder = model_folder(name)
     if folder is None:
-        return AutoConfig.for_model(**KNOWN_MODELS[name]) if name in KNOWN_MODELS else None
+        return AutoConfig.for_model(**settings)
     try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if "auto_map" in settings:  # its class is code of the model's own
-            return None
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'}: {first_line(error)}") from None

@@ -1,13 +1,18 @@
-"""vLLM general plugin: the two things that vLLM's CPU build must do otherwise under verl.
+"""vLLM general plugin: the three things that vLLM's CPU build must do otherwise under verl.
 
 vLLM calls `register` in every one of its processes; it does nothing where vLLM does not run on the CPU.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
+from multiprocessing import resource_tracker
 
 import torch
+
+from reinforcepp_verl.integration.cpu import forked_python
 
 NAP_S = 0.0003
 
@@ -31,8 +36,16 @@ def nap() -> None:
     time.sleep(NAP_S)
 
 
+def fork_processes() -> None:
+    """Have vLLM's processes forked from the run's fork server, where there is one."""
+    if stand_in := os.environ.get(forked_python.VARIABLE):
+        # That of Python itself, which the end of a run knows by its command line.
+        resource_tracker.ensure_running()
+        multiprocessing.set_executable(stand_in)
+
+
 def register() -> None:
-    """Apply both."""
+    """Apply them."""
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
@@ -42,3 +55,4 @@ def register() -> None:
 
     UnquantizedLinearMethod.process_weights_after_loading = keep_weight  # type: ignore[method-assign]
     shm_broadcast.sched_yield = nap
+    fork_processes()

@@ -1,0 +1,232 @@
+"""One process that imports torch, transformers, Ray, vLLM and verl once, and forks the processes of a run.
+
+verl starts about ten Python processes. On a CPU their imports are most of the time until the first step. Ray (by
+`runtime_env.py_executable`) and vLLM (by `multiprocessing.set_executable`) start forked_python.py in place of Python,
+which has this server fork itself. The forks share the memory of what is imported, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from reinforcepp_verl.common.parent_process import end_with_parent
+from reinforcepp_verl.integration.cpu import forked_python, vllm_alias
+from reinforcepp_verl.integration.cpu.forked_python import FORWARDED, LENGTH_BYTES
+
+WITHOUT_RAY = ("torch", "transformers", "tensordict", "datasets", "peft", "vllm.engine.arg_utils")
+"""Imported while Ray starts."""
+WITH_RAY = (
+    *("vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "vllm.entrypoints.openai.api_server"),
+    *("verl.trainer.main_ppo", "verl.trainer.ppo.v1", "verl.workers.rollout.vllm_rollout.vllm_async_server"),
+)
+"""Imported in the environment of the first process that is asked for: Ray reads the job from it when it is imported."""
+SERVER = (sys.executable, "-m", "reinforcepp_verl.integration.cpu.fork_server")
+MOST_FILES = 253
+UNUSED = 1000
+"""No file of a process has this number or a higher one."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a process is started with; `files` are its open files by their numbers in the process that asks."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    directory: str
+    group: int
+    files: list[int]
+
+
+@dataclass(frozen=True)
+class Child:
+    """A fork, and the connection to the process that asked for it."""
+
+    pid: int
+    ended: int
+    """A pidfd, readable when the fork has ended."""
+    connection: socket.socket
+
+    def report(self) -> None:
+        """Tell how the fork ended."""
+        _, status = os.waitpid(self.pid, 0)
+        with contextlib.suppress(OSError):  # Whoever asked was killed.
+            self.connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
+
+    def pass_signals_on(self) -> bool:
+        """Send the fork the signals that its stand-in got, SIGKILL when that was killed; False after the last."""
+        try:
+            received = self.connection.recv(64)
+        except ConnectionResetError:
+            received = b""
+        with contextlib.suppress(ProcessLookupError):  # It has ended by itself.
+            for number in received or [signal.SIGKILL]:
+                signal.pidfd_send_signal(self.ended, number)
+        return bool(received)
+
+
+@contextlib.contextmanager
+def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Iterator[str]:
+    """Start the server with these variables; yield the path of the program to run in place of Python.
+
+    The server ends with this process.
+    """
+    with TemporaryDirectory(prefix="reinforcepp-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        address, stand_in = f"{folder}/socket", Path(folder, "python")
+        listener.bind(address)
+        listener.listen(128)
+        command = shlex.join([sys.executable, "-I", "-S", forked_python.__file__, address])
+        stand_in.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+        stand_in.chmod(0o700)
+        subprocess.Popen(
+            [*server, str(listener.fileno()), str(os.getpid())],
+            env={**os.environ, **variables},
+            pass_fds=[listener.fileno()],
+        )
+        yield str(stand_in)
+
+
+def main(listener: socket.socket) -> None:
+    """Import, then fork a process for each connection; returns in the forks, when their work is done."""
+    vllm_alias.install()
+    for module in WITHOUT_RAY:
+        importlib.import_module(module)
+    request, files = serve(listener)
+    take_over(request, files)
+    run(request.arguments)
+
+
+def serve(listener: socket.socket) -> tuple[Request, list[int]]:
+    """Fork a process for each connection; return, in the forks, what each is to be and its open files."""
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if selector.get_map().get(key.fd) is not key:
+                continue  # Closed by an event before it.
+            if key.data is None:
+                connection, _ = listener.accept()
+                received = _receive(connection)
+                if received is None:
+                    continue
+                request, files = received
+                _import_with_ray(request)
+                pid = os.fork()
+                if pid == 0:
+                    _close(selector, connection)
+                    return request, files
+                for number in files:
+                    os.close(number)
+                child = Child(pid, os.pidfd_open(pid), connection)
+                selector.register(child.ended, selectors.EVENT_READ, child)
+                selector.register(connection, selectors.EVENT_READ, child)
+            elif key.fileobj is key.data.connection:
+                if not key.data.pass_signals_on():
+                    selector.unregister(key.data.connection)
+            else:
+                key.data.report()
+                _forget(selector, key.data)
+
+
+def _receive(connection: socket.socket) -> tuple[Request, list[int]] | None:
+    """Return what is asked for; None when whoever asked was killed meanwhile."""
+    head, files, _, _ = socket.recv_fds(connection, LENGTH_BYTES, MOST_FILES)
+    length, content = int.from_bytes(head, "big"), b""
+    while part := connection.recv(length - len(content)):
+        content += part
+    if head and len(content) == length:
+        return Request(**json.loads(content)), files
+    for number in files:
+        os.close(number)
+    connection.close()
+    return None
+
+
+def _import_with_ray(request: Request) -> None:
+    if "ray" in sys.modules:
+        return
+    _set_environment(request)
+    for module in WITH_RAY:
+        importlib.import_module(module)
+    # The collector would write to every object, and so copy the memory that forks share.
+    gc.collect()
+    gc.freeze()
+
+
+def _forget(selector: selectors.BaseSelector, child: Child) -> None:
+    selector.unregister(child.ended)
+    os.close(child.ended)
+    if child.connection in selector.get_map():
+        selector.unregister(child.connection)
+    child.connection.close()
+
+
+def _close(selector: selectors.BaseSelector, connection: socket.socket) -> None:
+    """Close what belongs to the server."""
+    for key in list(selector.get_map().values()):
+        if isinstance(key.fileobj, int):
+            os.close(key.fileobj)
+        else:
+            key.fileobj.close()  # type: ignore[union-attr]
+    selector.close()
+    connection.close()
+
+
+def take_over(request: Request, files: Sequence[int]) -> None:
+    """Make this process what a child of the one that asked would be."""
+    moved = [fcntl.fcntl(number, fcntl.F_DUPFD, UNUSED) for number in files]
+    for number in files:
+        os.close(number)
+    for number, target in zip(moved, request.files, strict=True):
+        os.dup2(number, target)
+        os.close(number)
+    # Ray ends the processes that a worker leaves behind by their group.
+    os.setpgid(0, request.group)
+    for received in FORWARDED:
+        signal.signal(received, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _set_environment(request)
+    os.chdir(request.directory)
+    np.random.seed()
+
+
+def _set_environment(request: Request) -> None:
+    os.environ.clear()
+    os.environ.update(request.environment)
+
+
+def run(arguments: list[str]) -> None:
+    """Do what Python does with these arguments: `[-OPTION ...] SCRIPT [ARGUMENT ...]` or `-c CODE`."""
+    rest = list(arguments)
+    while rest[0].startswith("-") and rest[0] != "-c":
+        del rest[: 2 if rest[0] in ("-X", "-W") else 1]
+    if rest[0] != "-c":
+        sys.argv, sys.path[0] = rest, os.path.dirname(rest[0])
+        runpy.run_path(rest[0], run_name="__main__")
+        return
+    sys.argv, sys.path[0] = ["-c", *rest[2:]], ""
+    sys.modules["__main__"] = main_module = types.ModuleType("__main__")
+    exec(rest[1], main_module.__dict__)
+
+
+if __name__ == "__main__":
+    end_with_parent(int(sys.argv[2]))
+    main(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,152 @@
+"""A fork of the server does what Python would do: arguments, environment, files, signals, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reinforcepp_verl.integration.cpu import fork_server
+
+pytestmark = pytest.mark.timeout(120)
+
+# The server without the imports, which are not what is tested here, but for one that stands for them.
+SMALL_SERVER = """
+import socket, sys
+from reinforcepp_verl.common.parent_process import end_with_parent
+from reinforcepp_verl.integration.cpu import fork_server
+end_with_parent(int(sys.argv[2]))
+fork_server.WITHOUT_RAY, fork_server.WITH_RAY = ("colorsys",), ("ray",)
+fork_server.main(socket.socket(fileno=int(sys.argv[1])))
+"""
+IMPORTED = "import os, sys; print('colorsys' in sys.modules, 'ray' in sys.modules, os.getpid())"
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[Path]:
+    """The program that stands in for Python, with a server behind it."""
+    with fork_server.started({}, [sys.executable, "-c", SMALL_SERVER]) as stand_in:
+        yield Path(stand_in)
+
+
+def test_forks_have_what_the_server_imported(python):
+    outputs = [subprocess.run([python, "-c", IMPORTED], capture_output=True, text=True).stdout for _ in range(2)]
+    pids = {output.split()[2] for output in outputs}
+    assert [output.split()[:2] for output in outputs] == [["True", "True"]] * 2
+    assert len(pids) == 2
+
+
+def test_a_script_gets_arguments_environment_and_directory(python, tmp_path):
+    script = tmp_path / "script.py"
+    (tmp_path / "beside.py").write_text("NAME = 'beside'\n")
+    script.write_text(
+        "import os, sys, beside\n"
+        "print(__name__, beside.NAME, sys.argv, os.environ['MINE'], 'HOME' in os.environ, os.getcwd(), os.getpgrp())\n"
+        "print('wrong', file=sys.stderr)\n"
+        "sys.exit(7)\n"
+    )
+    done = subprocess.run(
+        [python, "-B", "-X", "utf8", script, "--one", "two words"],
+        **{"env": {"MINE": "1"}, "cwd": tmp_path, "capture_output": True, "text": True},
+    )
+    expected = f"__main__ beside ['{script}', '--one', 'two words'] 1 False {tmp_path} {os.getpgrp()}\n"
+    assert (done.stdout, done.stderr, done.returncode) == (expected, "wrong\n", 7)
+
+
+def test_an_exception_is_printed_and_ends_the_process(python):
+    done = subprocess.run([python, "-c", "raise ValueError('why')"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ValueError: why\n")
+
+
+def test_standard_input_and_other_files_are_open(python):
+    reading, writing = os.pipe()
+    code = f"import os, sys; os.write({writing}, sys.stdin.buffer.read())"
+    subprocess.run([python, "-c", code], input=b"through", pass_fds=[writing], check=True)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read() == b"through"
+
+
+WAITING = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+
+
+def start_waiting(python: Path) -> tuple[subprocess.Popen, int]:
+    process = subprocess.Popen([python, "-c", WAITING], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_fork_ends_with_its_stand_in(python, number):
+    process, pid = start_waiting(python)
+    process.send_signal(number)
+    assert process.wait() == -number
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_stand_in_ends_with_its_fork(python):
+    process, pid = start_waiting(python)
+    os.kill(pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_signal_that_is_handled_reaches_the_fork(python):
+    code = (
+        "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); print(flush=True); signal.pause()"
+    )
+    process = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.terminate()
+    assert process.wait() == 5
+
+
+def test_forks_draw_other_random_numbers(python):
+    code = "import random; import numpy as np; print(random.random(), np.random.random())"
+    outputs = {subprocess.run([python, "-c", code], capture_output=True, text=True).stdout for _ in range(2)}
+    assert len(outputs) == 2
+
+
+SPAWN = """
+import multiprocessing, os, sys
+
+def send(connection):
+    connection.send((os.getpid(), "colorsys" in sys.modules))
+
+if __name__ == "__main__":
+    multiprocessing.set_executable(sys.argv[1])
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=send, args=(theirs,))
+    child.start()
+    pid, imported = ours.recv()
+    child.join()
+    print(pid != os.getpid(), imported, child.exitcode)
+"""
+
+
+def test_multiprocessing_spawns_by_it(python, tmp_path):
+    script = tmp_path / "spawn.py"
+    script.write_text(SPAWN)
+    done = subprocess.run([sys.executable, script, python], capture_output=True, text=True)
+    assert done.stdout == "True True 0\n", done.stderr
+
+
+def test_ray_is_imported_in_the_environment_of_the_first_fork():
+    assert all(not name.startswith(("ray", "verl")) for name in fork_server.WITHOUT_RAY)
+    code = (
+        "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]; print('ray' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *fork_server.WITHOUT_RAY]
+    environment = {**os.environ, "VLLM_TARGET_DEVICE": "cpu"}
+    assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout.endswith("False\n")
