@@ -13,7 +13,7 @@ import wrapt
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.losses import ClipRange, LossBatch, LossTerms
 from reinforcepp_verl.algorithm.moments import Memory
-from reinforcepp_verl.algorithm.normalise import Estimate
+from reinforcepp_verl.algorithm.normalize import Estimate
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.algorithm.registry import (
     ESTIMATORS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields, replace
 
-NODE = "algorithm.reinforcepp"
+OPTIONS_NODE = "algorithm.reinforcepp"
 
 CHOICES = {
     "population": ("token", "sample"),
@@ -23,7 +23,7 @@ class ReinforceppOptions:
     """The node `algorithm.reinforcepp`. The defaults are the preset `openrlhf`, the implementation of the author."""
 
     population: str = "token"
-    """Whose mean and variance normalise the advantages: `token`, every valid token weighs the same (OpenRLHF, verl); or
+    """Whose mean and variance normalize the advantages: `token`, every valid token weighs the same (OpenRLHF, verl); or
     `sample`, every answer does, however long, its weight spread over its tokens (paper, App. B.2: "all N samples")."""
 
     unbiased_variance: bool = False
@@ -71,15 +71,17 @@ class ReinforceppOptions:
     def __post_init__(self) -> None:
         for name, valid in CHOICES.items():
             if (given := vars(self)[name]) not in valid:
-                raise ValueError(f"{NODE}.{name} is {given!r}: it must be one of {', '.join(valid)}")
+                raise ValueError(f"{OPTIONS_NODE}.{name} is {given!r}: it must be one of {', '.join(valid)}")
         for name in ("variance_floor", "reward_scale"):
             if not (math.isfinite(given := vars(self)[name]) and given > 0):
-                raise ValueError(f"{NODE}.{name} is {given}: it must be finite and > 0")
+                raise ValueError(f"{OPTIONS_NODE}.{name} is {given}: it must be finite and > 0")
         if self.statistics_window < 1:
-            raise ValueError(f"{NODE}.statistics_window is {self.statistics_window}: it must be 1 or more")
+            raise ValueError(f"{OPTIONS_NODE}.statistics_window is {self.statistics_window}: it must be 1 or more")
         if self.reward_clip is not None and not _bounds_around_zero(self.reward_clip):
             # A token without a score holds 0, which a clip must leave alone.
-            raise ValueError(f"{NODE}.reward_clip is {self.reward_clip}: it must be [low, high] with low <= 0 <= high")
+            raise ValueError(
+                f"{OPTIONS_NODE}.reward_clip is {self.reward_clip}: it must be [low, high] with low <= 0 <= high"
+            )
 
     @property
     def needs_memory(self) -> bool:

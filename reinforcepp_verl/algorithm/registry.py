@@ -16,7 +16,7 @@ from reinforcepp_verl.algorithm.options import ReinforceppOptions
 
 if TYPE_CHECKING:
     from reinforcepp_verl.algorithm.losses import LossTerms
-    from reinforcepp_verl.algorithm.normalise import Estimate
+    from reinforcepp_verl.algorithm.normalize import Estimate
 
 VERL_ESTIMATORS = (
     *("gae", "grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg", "remax", "gdpo"),

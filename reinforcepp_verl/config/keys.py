@@ -15,7 +15,7 @@ SEED = "seed"
 HARDWARE = "hardware"
 MEANT_FOR = f"{HARDWARE}.meant_for"
 GPU_MEMORY_GIB = f"{HARDWARE}.gpu_memory_gib"
-REINFORCEPP = options.NODE
+REINFORCEPP = options.OPTIONS_NODE
 NONFINITE = f"{REINFORCEPP}.nonfinite"
 KL_IN_BASELINE_REWARD = f"{REINFORCEPP}.kl_in_baseline_reward"
 

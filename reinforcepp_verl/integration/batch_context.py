@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
+from reinforcepp_verl.algorithm.metrics import METRIC_PREFIX
 from reinforcepp_verl.algorithm.moments import Memory
-from reinforcepp_verl.algorithm.report import PREFIX
 
 MIN_KL = 1e-3
 
 
 @dataclass
-class Step:
+class BatchContext:
     """The batch in the trainer's hands, beside the rewards and the mask."""
 
     scores: Tensor
@@ -32,20 +32,20 @@ class Step:
     """Filled by the estimator."""
 
 
-_current: ContextVar[Step | None] = ContextVar("reinforcepp_step", default=None)
+_current: ContextVar[BatchContext | None] = ContextVar("reinforcepp_batch_context", default=None)
 
 
-def current() -> Step | None:
-    """Return the step under way; None under a trainer that is not ours."""
+def current_context() -> BatchContext | None:
+    """Return the context of the batch under way; None under a trainer that is not ours."""
     return _current.get()
 
 
 @contextmanager
-def active(step: Step) -> Iterator[Step]:
-    """Make `step` the current one."""
-    token = _current.set(step)
+def use_context(context: BatchContext) -> Iterator[BatchContext]:
+    """Make `context` the current one."""
+    token = _current.set(context)
     try:
-        yield step
+        yield context
     finally:
         _current.reset(token)
 
@@ -102,7 +102,7 @@ class PaddingAwareKL:
             self.controller.update(current_kl=current_kl * n_steps / self.real_rows, n_steps=self.real_rows)
 
 
-def measure(rows: Mapping[str, Tensor]) -> dict[str, float]:
+def response_metrics(rows: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the metrics that need lengths and log-probabilities; rows without a valid token do not count.
 
     A right answer is one with a score above 0. `kl` is the mean of log pi_old - log pi_ref over valid tokens, and
@@ -122,4 +122,4 @@ def measure(rows: Mapping[str, Tensor]) -> dict[str, float]:
         per_answer = (kl.sum() / real.sum()).item()
         if per_answer > MIN_KL:
             found["reward_per_kl"] = score[real].mean().item() / per_answer
-    return {f"{PREFIX}/{name}": value for name, value in found.items()}
+    return {f"{METRIC_PREFIX}/{name}": value for name, value in found.items()}

@@ -18,7 +18,7 @@ from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.algorithm.registry import ESTIMATORS, RegisteredEstimator
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_options
-from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration.batch_context import BatchContext, current_context
 
 VERL_REGISTRIES = "verl.trainer.ppo.core_algos"
 
@@ -59,14 +59,16 @@ def _adapted(estimator: RegisteredEstimator) -> Callable[..., tuple[Tensor, Tens
                 f"{keys.GAMMA}=1.0 or use +method=reinforcepp"
             )
         options = read_options(OmegaConf.select(config, "reinforcepp"))
-        step, kl_in_reward = steps.current(), bool(OmegaConf.select(config, "use_kl_in_reward"))
-        if step is None and kl_in_reward:
+        context = current_context()
+        kl_in_reward = bool(OmegaConf.select(config, "use_kl_in_reward"))
+        if context is None and kl_in_reward:
             _refuse_what_needs_scores(estimator, options, token_level_rewards, response_mask)
-        batch = _reward_batch(token_level_rewards, response_mask, index, step, kl_in_reward=kl_in_reward)
+        batch = _reward_batch(token_level_rewards, response_mask, index, context, kl_in_reward=kl_in_reward)
         discount = {"gamma": config.gamma} if traits.uses_gamma else {}
-        estimate = estimator.function(batch, options, memory=step.memory if step is not None else None, **discount)
-        if step is not None:
-            step.metrics.update(estimate.metrics)
+        memory = context.memory if context is not None else None
+        estimate = estimator.function(batch, options, memory=memory, **discount)
+        if context is not None:
+            context.metrics.update(estimate.metrics)
         return estimate.advantages, estimate.returns
 
     advantage.__name__ = f"{name}_advantage"
@@ -75,19 +77,24 @@ def _adapted(estimator: RegisteredEstimator) -> Callable[..., tuple[Tensor, Tens
 
 
 def _reward_batch(
-    rewards: Tensor, mask: Tensor, index: np.ndarray | None, step: steps.Step | None, *, kl_in_reward: bool
+    rewards: Tensor,
+    mask: Tensor,
+    index: np.ndarray | None,
+    context: BatchContext | None,
+    *,
+    kl_in_reward: bool,
 ) -> RewardBatch:
     """Take score and KL penalty apart again: verl subtracts the one from the other before it calls the estimator.
 
-    Without a step of ours the rewards stand for the scores, as verl hands them over.
+    Without a context the rewards stand for the scores, as verl hands them over.
     """
     group_index = None
     if index is not None:
         group_index = torch.as_tensor(np.unique(index, return_inverse=True)[1], device=rewards.device)
-    if step is None:
+    if context is None:
         return RewardBatch(rewards, mask, group_index=group_index)
-    kl_penalty = step.scores - rewards if kl_in_reward else None
-    return RewardBatch(step.scores, mask, kl_penalty, group_index, step.session_index)
+    kl_penalty = context.scores - rewards if kl_in_reward else None
+    return RewardBatch(context.scores, mask, kl_penalty, group_index, context.session_index)
 
 
 def _refuse_what_needs_scores(

@@ -26,8 +26,8 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
 from reinforcepp_verl.config.reading import TRAINER_PREFIX
 from reinforcepp_verl.guards.metric_guards import MetricGuards
-from reinforcepp_verl.integration import batch_context as steps
-from reinforcepp_verl.integration.batch_context import PaddingAwareKL, measure, non_finite_rows
+from reinforcepp_verl.integration import batch_context
+from reinforcepp_verl.integration.batch_context import PaddingAwareKL, non_finite_rows, response_metrics
 from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, reward_infos, validation_reward_infos
 
@@ -100,10 +100,10 @@ class ReinforceppTrainer(CheckpointingTrainer):
         real_rows = int(rows["response_mask"].bool().any(-1).sum())
         if self.config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward.real_rows = real_rows
-        step = steps.Step(rows["rm_scores"], steps.session_index(batch.keys), self.memory)
-        with steps.active(step):
+        context = batch_context.BatchContext(rows["rm_scores"], batch_context.session_index(batch.keys), self.memory)
+        with batch_context.use_context(context):
             batch = super()._compute_advantage(batch, metrics)
-        metrics.update(step.metrics | measure(rows))
+        metrics.update(context.metrics | response_metrics(rows))
         if KL_PENALTY_METRIC in metrics and real_rows:
             metrics[KL_PENALTY_METRIC] *= len(batch) / real_rows
         metrics["reinforcepp/dropped_rows/sum"] = float(dropped.sum())

@@ -112,7 +112,7 @@ def test_step_scores_of_an_agent_loop_reach_the_estimator(sketches, monkeypatch)
     from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
     from verl.trainer.ppo.v1 import agent_loop_tq
 
-    from reinforcepp_verl.integration import batch_context as steps
+    from reinforcepp_verl.integration import batch_context
     from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 
     answer, written = "a=1\nso\nb", {}
@@ -146,9 +146,9 @@ def test_step_scores_of_an_agent_loop_reach_the_estimator(sketches, monkeypatch)
 
     rows = written["fields"]
     torch.testing.assert_close(rows["rm_scores"], torch.tensor([[0, 0, 0, 0.1, 0, 0, -0.1, 1.0]]))
-    step = steps.Step(rows["rm_scores"], steps.session_index(written["keys"]), memory=None)
+    context = batch_context.BatchContext(rows["rm_scores"], batch_context.session_index(written["keys"]), memory=None)
     config = OmegaConf.create({"gamma": 1.0})
-    with steps.active(step):
+    with batch_context.use_context(context):
         _, returns = estimator_for_verl("reinforcepp")(
             rows["rm_scores"], rows["response_mask"], config, np.array(["a"])
         )
