@@ -59,7 +59,7 @@ def resume(
 
 
 def _create(config: DictConfig) -> None:
-    exit_on_problems(config, elsewhere=True)
+    exit_on_problems(config, other_machine=True)
     from reinforcepp_verl.runs import launch
 
     typer.echo(launch.new_run(config).path)

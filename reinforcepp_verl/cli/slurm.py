@@ -66,7 +66,7 @@ def submit(
             raise ValueError(f"{given[0]}: --array {array} sets the seed; remove one of them")
 
     def checked(config: DictConfig) -> None:
-        exit_on_problems(config, elsewhere=True)
+        exit_on_problems(config, other_machine=True)
         note_missing_model(config)
         # Imported here so that a configuration is refused without waiting for it.
         from reinforcepp_verl.slurm.submit_job import Request, submit

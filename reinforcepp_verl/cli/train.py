@@ -62,7 +62,7 @@ def _train(config: DictConfig) -> None:
 
 
 def _check(config: DictConfig) -> None:
-    exit_on_problems(config, elsewhere=True)
+    exit_on_problems(config, other_machine=True)
     from reinforcepp_verl.preflight import machine
     from reinforcepp_verl.sizing.show_plan import show_plan
 
@@ -82,10 +82,10 @@ def note_missing_model(config: DictConfig) -> None:
         typer.echo(f"# {name} is not on this machine: it is downloaded when training starts", err=True)
 
 
-def exit_on_problems(config: DictConfig, *, elsewhere: bool = False) -> None:
+def exit_on_problems(config: DictConfig, *, other_machine: bool = False) -> None:
     from reinforcepp_verl.preflight import problems
 
-    found = problems(config, elsewhere=elsewhere)
+    found = problems(config, other_machine=other_machine)
     for problem in found:
         typer.echo(f"error: {problem}", err=True)
     if found:

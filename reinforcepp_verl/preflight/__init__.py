@@ -52,13 +52,13 @@ STAGES: tuple[tuple[Check, ...], ...] = (
 )
 
 
-def problems(config: DictConfig, *, elsewhere: bool = False) -> list[str]:
+def problems(config: DictConfig, *, other_machine: bool = False) -> list[str]:
     """Return all problems of `config`, one line each; an empty list means that training can start.
 
-    `elsewhere`: the configuration is for another machine, so this one need not be like it.
+    `other_machine`: the configuration is for another machine, so this one need not be like it.
     """
     for stage in STAGES:
-        checks = [check for check in stage if not (elsewhere and check is machine.accelerator)]
+        checks = [check for check in stage if not (other_machine and check is machine.accelerator)]
         found = [problem for check in checks for problem in check(config)]
         if found:
             return found

@@ -10,9 +10,9 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, is_number, value
 
-MODES = ("sync", "colocate_async", "separate_async")
+VERL_TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 # Inputs that verl's v1 trainer never fetches, without which these of its estimators fail at the first step.
-STARVED = {
+UNSUPPORTED_ESTIMATORS = {
     "remax": "the greedy answers' rewards (reward_baselines)",
     "gdpo": "the single reward dimensions",
     "optimal_token_baseline": "sum_pi_squared",
@@ -20,7 +20,7 @@ STARVED = {
 }
 MATH_METRICS = ("acc", "reward", "score", "format")
 # The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms use the gradient of k2.
-WRONG_GRADIENT = ("kl", "k1", "low_var_kl", "k3")
+BIASED_KL_LOSS_TYPES = ("kl", "k1", "low_var_kl", "k3")
 
 
 def check(config: DictConfig) -> list[str]:
@@ -72,7 +72,7 @@ def _kl(config: DictConfig) -> list[str]:
             f"{keys.KL_CTRL_TYPE} is adaptive, but {keys.USE_KL_IN_REWARD} is false: there is no penalty to adapt; "
             f"set {keys.KL_CTRL_TYPE}=fixed"
         )
-    if as_loss and estimator in ESTIMATORS and kind in WRONG_GRADIENT:
+    if as_loss and estimator in ESTIMATORS and kind in BIASED_KL_LOSS_TYPES:
         found.append(
             f"{keys.KL_LOSS_TYPE} is {kind}: as a loss its gradient is not that of the KL divergence; "
             f"set {keys.KL_LOSS_TYPE}=mse (k2)"
@@ -82,10 +82,11 @@ def _kl(config: DictConfig) -> list[str]:
 
 def _estimator(config: DictConfig) -> list[str]:
     estimator, answers = value(config, keys.ADV_ESTIMATOR), value(config, keys.ROLLOUT_N)
-    if estimator in STARVED:
+    if estimator in UNSUPPORTED_ESTIMATORS:
         return [
-            f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not pass it {STARVED[estimator]}, so it "
-            "fails at the first step; use +method=rloo, grpo or reinforcepp_baseline"
+            f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not pass it "
+            f"{UNSUPPORTED_ESTIMATORS[estimator]}, so it fails at the first step; use +method=rloo, grpo or "
+            "reinforcepp_baseline"
         ]
     traits = traits_of(estimator)
     if traits is not None and traits.needs_group and answers == 1:
@@ -133,12 +134,16 @@ def _default(name: str) -> str:
 
 
 def _trainer(config: DictConfig) -> list[str]:
-    mode, known = value(config, keys.TRAINER_MODE), [f"{TRAINER_PREFIX}{name}" for name in MODES]
+    mode, known = value(config, keys.TRAINER_MODE), [f"{TRAINER_PREFIX}{name}" for name in VERL_TRAINER_MODES]
     if not value(config, keys.USE_V1):
         return [f"{keys.USE_V1} is false: our trainers are built on v1's; set {keys.USE_V1}=true"]
     if mode in known:
         return []
-    fix = f"set {keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}" if mode in MODES else f"set it to one of {', '.join(known)}"
+    fix = (
+        f"set {keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}"
+        if mode in VERL_TRAINER_MODES
+        else f"set it to one of {', '.join(known)}"
+    )
     return [
         f"{keys.TRAINER_MODE} is {mode}: only our trainers support our estimators, the guards and resuming; {fix}, or "
         "start verl's own trainer with its own command"

@@ -15,7 +15,7 @@ from reinforcepp_verl.config.reading import is_count, value
 from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.preflight.data_table import Table, UnreadableTableError, read
 
-PREPARED = ("arithmetic", "word_problems", *SOURCES)
+PREPARED_FOLDERS = ("arithmetic", "word_problems", *SOURCES)
 
 
 def check(config: DictConfig) -> list[str]:
@@ -51,7 +51,7 @@ def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
 
 
 def _how_to_make(file: str, key: str) -> str:
-    if (name := Path(file).parent.name) in PREPARED:
+    if (name := Path(file).parent.name) in PREPARED_FOLDERS:
         return f"run `reinforcepp prepare {name}`"
     return f"create it, or set {key} to an existing file"
 

@@ -14,7 +14,7 @@ from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate, estimat
 from reinforcepp_verl.sizing.model_size import ModelSize
 
 Change = dict[str, object]
-SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+UTILIZATIONS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
 def check(config: DictConfig) -> list[str]:
@@ -56,7 +56,7 @@ def _misfit(config: DictConfig, found: MemoryEstimate, model: ModelSize, gpu_gib
 def _what_fits(config: DictConfig, model: ModelSize, gpu_gib: float) -> Change:
     """Return the first change that makes it fit, ordered by cost in speed, with the engine's memory share it needs."""
     given = value(config, keys.GPU_MEMORY_UTILIZATION)
-    shares = [given, *(share for share in SHARES if share != given)]
+    shares = [given, *(share for share in UTILIZATIONS if share != given)]
     for change in _changes(config):
         for share in shares:
             tried = {**change, **({} if share == given else {keys.GPU_MEMORY_UTILIZATION: share})}

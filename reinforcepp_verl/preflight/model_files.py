@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.preflight.data_files import PREPARED
+from reinforcepp_verl.preflight.data_files import PREPARED_FOLDERS
 from reinforcepp_verl.sizing.model_size import model_folder
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -76,6 +76,6 @@ def _on_the_hub(key: str, name: str) -> list[str]:
 
 
 def _how_to_make(folder: Path, key: str) -> str:
-    if (name := folder.parent.name) in PREPARED:
+    if (name := folder.parent.name) in PREPARED_FOLDERS:
         return f"run `reinforcepp prepare {name}`"
     return f"set {key} to a model folder or a name on the Hugging Face hub"

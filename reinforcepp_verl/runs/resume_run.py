@@ -21,7 +21,7 @@ from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.preflight import problems
-from reinforcepp_verl.preflight.run_settings import CHECKPOINTS
+from reinforcepp_verl.preflight.run_settings import CHECKPOINT_NODES
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs import launch, processes, saved_config
 from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, flatten, recorded, start_step
@@ -169,7 +169,7 @@ def _parts_not_restored(saved: SavedCheckpoint, config: DictConfig) -> list[str]
         ValueError: that is the weights
     """
     before, notes = OmegaConf.load(saved.path / store.CONFIG_FILE), []
-    for node in CHECKPOINTS:
+    for node in CHECKPOINT_NODES:
         there = OmegaConf.select(before, node).save_contents
         taken = OmegaConf.select(config, node).load_contents
         missing = [part for part in ("model", "optimizer", "extra") if part not in there or part not in taken]

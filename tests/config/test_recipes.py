@@ -71,7 +71,7 @@ def test_the_recipes_that_users_ask_for_are_there():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_is_sound_for_the_machine_that_it_is_meant_for(recipe_as_meant, in_prepared, recipe):
-    assert problems(recipe_as_meant(recipe), elsewhere=True) == []
+    assert problems(recipe_as_meant(recipe), other_machine=True) == []
 
 
 @pytest.mark.parametrize("recipe", ALSO_ON_A_CPU)

@@ -335,7 +335,7 @@ def test_mistake_is_refused_with_key_and_fix(recipe_as_meant, prepared, monkeypa
     monkeypatch.chdir(prepared)
     for name, given in mistake.environment.items():
         monkeypatch.setenv(name, given)
-    found = problems(recipe_as_meant(mistake.recipe, *mistake.overrides), elsewhere=True)
+    found = problems(recipe_as_meant(mistake.recipe, *mistake.overrides), other_machine=True)
     assert any(all(part in problem for part in mistake.says) for problem in found), found
     assert all("\n" not in problem for problem in found)
     for secret in ("0123456789abcdef0123", "hf_" + "a" * 34):
@@ -345,7 +345,7 @@ def test_mistake_is_refused_with_key_and_fix(recipe_as_meant, prepared, monkeypa
 def test_a_hub_model_without_a_network_must_be_in_the_cache(recipe_as_meant, prepared, monkeypatch):
     monkeypatch.chdir(prepared)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    [problem] = problems(recipe_as_meant(RECIPE), elsewhere=True)
+    [problem] = problems(recipe_as_meant(RECIPE), other_machine=True)
     assert f"{MODEL}.path: HF_HUB_OFFLINE is set" in problem and "`hf download Qwen/Qwen2.5-7B`" in problem
 
 
@@ -375,7 +375,7 @@ def test_a_critic_that_is_not_downloaded_needs_no_network(recipe_as_meant, prepa
     monkeypatch.setattr(AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("the hub is asked"))
     sizes = [f"{ROLLOUT}.gpu_memory_utilization=0.4"]
     sizes += [f"critic.{key}={value}" for key, value in (("ppo_mini_batch_size", 64), ("use_dynamic_bsz", "true"))]
-    assert problems(recipe_as_meant(RECIPE, "+method=ppo", *sizes), elsewhere=True) == []
+    assert problems(recipe_as_meant(RECIPE, "+method=ppo", *sizes), other_machine=True) == []
 
 
 @pytest.mark.parametrize("content", ["{", "[]", None])
@@ -388,5 +388,5 @@ def test_a_damaged_tokenizer_is_one_line(recipe_as_meant, prepared, tmp_path, mo
     else:
         (model / "tokenizer_config.json").write_text(content)
     lengths = ("data.max_response_length=8", "data.max_prompt_length=8", f"{ROLLOUT}.max_model_len=16")
-    [problem] = problems(recipe_as_meant(RECIPE, f"{MODEL}.path={model}", *lengths), elsewhere=True)
+    [problem] = problems(recipe_as_meant(RECIPE, f"{MODEL}.path={model}", *lengths), other_machine=True)
     assert f"{MODEL}.path" in problem and "\n" not in problem

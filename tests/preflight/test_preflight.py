@@ -344,7 +344,7 @@ def test_a_configuration_for_another_machine_needs_no_accelerator_here(compose, 
     monkeypatch.delenv("VERL_PLATFORM")
     config = compose(*TASK, "cluster=local")
     assert any("no accelerator" in problem for problem in problems(config))
-    assert problems(config, elsewhere=True) == []
+    assert problems(config, other_machine=True) == []
 
 
 # --- the plugin
