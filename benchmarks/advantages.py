@@ -6,7 +6,7 @@
 Before a case is timed, ours must give what verl's and the loop give. Time is the best of some rounds, in each of which
 the contestants take turns; each case has a process of its own, so that the allocator's reserve does not pass from one
 to the next. Memory is how far the peak of the resident set rises in a new process, outputs included, as a multiple of
-the rewards tensor. The floor is a copy of rewards and mask. Run it on a quiet machine: a neighbour slows ours most.
+the rewards tensor. The floor is a copy of rewards and mask. Run it on a quiet machine: a neighbor slows ours most.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ CONTESTANTS = {"ours": ours, "verl": verl, "loop": loop, "copy": copy}
 def check_agreement(case: Case, inputs: Inputs) -> None:
     """Raise AssertionError unless ours gives what the loop gives and, with its Bessel correction, what verl gives."""
     torch.testing.assert_close(ours(case, inputs), loop(case, inputs), rtol=TOLERANCE, atol=TOLERANCE)
-    # verl calls the centred and normalised rewards of its baseline variant returns, too.
+    # verl calls the centered and normalized rewards of its baseline variant returns, too.
     outputs = 2 if case.estimator == "reinforcepp" else 1
     unbiased = ours(case, inputs, replace(PRESETS["openrlhf"], unbiased_variance=True))
     torch.testing.assert_close(unbiased[:outputs], verl(case, inputs)[:outputs], rtol=TOLERANCE, atol=TOLERANCE)

@@ -35,8 +35,8 @@ def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, mem
     """Compute REINFORCE++-baseline: score minus the group's mean, normalized over the batch (Eq. 6 and 7).
 
     A group with less than two usable sessions has nothing to compare with: it gets 0 and leaves the statistics. With
-    process rewards each step score is centred by the mean of the group's step scores, and a token gets the sum of those
-    still to come; with a KL penalty, asked for by `kl_in_baseline_reward`, minus the penalties still to come.
+    process rewards each step score is centered by the mean of the group's step scores, and a token gets the sum of
+    those still to come; with a KL penalty, asked for by `kl_in_baseline_reward`, minus the penalties still to come.
     """
     clip_after = options.reward_clip_at == "after_baseline"
     prepared = prepare(batch, options, memory, clip=not clip_after, group_mean=True)
@@ -48,8 +48,8 @@ def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, mem
         score = torch.where(prepared.usable & ~excluded, rows.total - mean_score, 0.0)
         returns = Returns.from_rows(clip(score) if clip_after and clip is not None else score)
     else:
-        centring = Shaping(step_shift=-mean_score, clip=clip if clip_after else None)
-        returns = rewards_to_go(prepared, prepared.shaping, centring, gamma=1.0)
+        centering = Shaping(step_shift=-mean_score, clip=clip if clip_after else None)
+        returns = rewards_to_go(prepared, prepared.shaping, centering, gamma=1.0)
     prepared.shaping.clip = clip
     return normalized_advantages(prepared, returns, excluded=excluded)
 

@@ -47,7 +47,7 @@ class LossTerms:
     """What a policy loss returns; weights of rollout correction, aggregation, entropy and KL loss come after it."""
 
     loss: Tensor
-    """(B, T), to be minimised."""
+    """(B, T), to be minimized."""
     metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
     """For the tracker: of a tensor (B, T) the mean over valid tokens, a number as it is. verl averages both over
     micro-batches and workers."""
@@ -57,7 +57,7 @@ class SurrogateTerms(NamedTuple):
     """Per-token outcome of the clipped surrogate, each (B, T)."""
 
     loss: Tensor
-    """Loss to be minimised; carries the gradient."""
+    """Loss to be minimized; carries the gradient."""
     clipped: Tensor
     """True where the clipped term is the larger loss, so that the token has no gradient."""
     dual_clipped: Tensor

@@ -25,7 +25,7 @@ def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
 
 
 def as_float(valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a bool tensor as 1.0 and 0.0, six times faster than `valid.to(dtype)` on a CPU: bytes are vectorised."""
+    """Return a bool tensor as 1.0 and 0.0, six times faster than `valid.to(dtype)` on a CPU: bytes are vectorized."""
     return valid.view(torch.uint8).to(dtype)
 
 

@@ -291,8 +291,8 @@ def test_the_example_is_invariant_to_order_shift_and_scale(group_returns):
 def test_the_example_is_the_closed_form(group_returns):
     returns = torch.tensor([[1.0, 0.0], [0.0, 0.0], [3.0, 3.0]]).double()
     scores = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 3.0]])
-    centred = returns - returns.mean()
-    expected = centred / centred.square().mean().sqrt()
+    centered = returns - returns.mean()
+    expected = centered / centered.square().mean().sqrt()
     torch.testing.assert_close(advantages_of(group_returns, scores, torch.ones(3, 2), torch.zeros(3)), expected.float())
 
 

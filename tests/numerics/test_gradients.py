@@ -101,7 +101,7 @@ def policies():
 
 
 def gradient_of_kl_in_reward(estimator, policies, gamma, mode):
-    """The policy gradient, on policy, of a reward that is nothing but the k1 penalty, before any normalisation."""
+    """The policy gradient, on policy, of a reward that is nothing but the k1 penalty, before any normalization."""
     log_prob, ref_log_prob, mask = policies
     scores = torch.zeros_like(log_prob)
     penalty = BETA * kl_penalty(log_prob, ref_log_prob, "k1") * mask

@@ -174,7 +174,7 @@ def test_b08_a_group_of_one_keeps_its_raw_reward(preset):
     assert found == pytest.approx([*rest, 0]) and rest[0] > 1
 
 
-def test_b09_rewards_are_never_clipped_scaled_or_normalised():
+def test_b09_rewards_are_never_clipped_scaled_or_normalized():
     scores, mask = answers([1000, 0, 0, 0], [1, 1, 1, 1])
     assert verl("reinforcepp", scores, mask)[1].flatten().tolist() == [1000, 0, 0, 0]
     assert not [option.name for option in fields(AlgoConfig) if "clip" in option.name or "scale" in option.name]

@@ -8,7 +8,7 @@ CPU_ENVIRONMENT = {
     "VERL_PLATFORM": "cpu",
     # verl registers its FSDP engines for "cuda" and "npu" only; this is verl's own switch for choosing one by name.
     "VERL_ENGINE_DEVICE": "cuda",
-    # Under the distribution alias (see vllm_alias) vLLM no longer recognises its own CPU build by the version string.
+    # Under the distribution alias (see vllm_alias) vLLM no longer recognizes its own CPU build by the version string.
     "VLLM_TARGET_DEVICE": "cpu",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     # Binding threads to cores makes several engines on a small machine fight for the same core.
