@@ -1,4 +1,4 @@
-"""Corrections of verl 0.9.1 that every platform needs; those for the CPU alone are in cpu/patches.py.
+"""Corrections of verl 0.9.1 that every platform needs; those for the CPU alone are in cpu/cpu_patches.py.
 
 Each has a test in tests/integration/test_verl_patches.py that fails when verl no longer needs it.
 """
