@@ -1,4 +1,4 @@
-"""Checks a configuration before anything is started: `problems` finds what would go wrong minutes later, or silently.
+"""Checks a configuration before anything is started, for errors that would otherwise occur minutes later or silently.
 
 Every problem is one line with the dotted key, its value and the fix.
 """
@@ -53,7 +53,7 @@ STAGES: tuple[tuple[Check, ...], ...] = (
 
 
 def problems(config: DictConfig, *, elsewhere: bool = False) -> list[str]:
-    """Return everything that is wrong with `config`, one line each; an empty list means that training can start.
+    """Return all problems of `config`, one line each; an empty list means that training can start.
 
     `elsewhere`: the configuration is for another machine, so this one need not be like it.
     """

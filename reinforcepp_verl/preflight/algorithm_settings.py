@@ -1,4 +1,4 @@
-"""Settings of the algorithm that contradict each other. verl checks the types and ranges of none of them."""
+"""Algorithm settings that contradict each other; verl does not check their types or ranges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, is_number, value
 
 MODES = ("sync", "colocate_async", "separate_async")
-# What verl's v1 trainer never fetches, and without which these of its estimators stop at the first step.
+# Inputs that verl's v1 trainer never fetches, without which these of its estimators fail at the first step.
 STARVED = {
     "remax": "the greedy answers' rewards (reward_baselines)",
     "gdpo": "the single reward dimensions",
@@ -19,7 +19,7 @@ STARVED = {
     "tir_optimal_token_baseline": "sum_pi_squared",
 }
 MATH_METRICS = ("acc", "reward", "score", "format")
-# The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms borrow the gradient of k2.
+# The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms use the gradient of k2.
 WRONG_GRADIENT = ("kl", "k1", "low_var_kl", "k3")
 
 
@@ -64,13 +64,13 @@ def _kl(config: DictConfig) -> list[str]:
     elif in_reward and estimator == "reinforcepp_baseline" and not value(config, keys.KL_IN_BASELINE_REWARD):
         found.append(
             f"{keys.USE_KL_IN_REWARD} is true: reinforcepp_baseline takes the KL as a separate loss; set "
-            f"{keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true {keys.KL_LOSS_TYPE}=mse, or say that you mean "
-            f"it with {keys.KL_IN_BASELINE_REWARD}=true"
+            f"{keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true {keys.KL_LOSS_TYPE}=mse, or allow it with "
+            f"{keys.KL_IN_BASELINE_REWARD}=true"
         )
     if value(config, keys.KL_CTRL_TYPE) == "adaptive" and not in_reward:
         found.append(
-            f"{keys.KL_CTRL_TYPE} is adaptive, but {keys.USE_KL_IN_REWARD} is false: there is no penalty whose "
-            f"coefficient could adapt; set {keys.KL_CTRL_TYPE}=fixed"
+            f"{keys.KL_CTRL_TYPE} is adaptive, but {keys.USE_KL_IN_REWARD} is false: there is no penalty to adapt; "
+            f"set {keys.KL_CTRL_TYPE}=fixed"
         )
     if as_loss and estimator in ESTIMATORS and kind in WRONG_GRADIENT:
         found.append(
@@ -84,13 +84,13 @@ def _estimator(config: DictConfig) -> list[str]:
     estimator, answers = value(config, keys.ADV_ESTIMATOR), value(config, keys.ROLLOUT_N)
     if estimator in STARVED:
         return [
-            f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not hand it {STARVED[estimator]}, so it "
+            f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not pass it {STARVED[estimator]}, so it "
             "fails at the first step; use +method=rloo, grpo or reinforcepp_baseline"
         ]
     traits = traits_of(estimator)
     if traits is not None and traits.needs_group and answers == 1:
         return [
-            f"{keys.ROLLOUT_N} is 1: {estimator} compares the answers to a prompt, and there is only one; "
+            f"{keys.ROLLOUT_N} is 1: {estimator} compares several answers to a prompt; "
             f"set {keys.ROLLOUT_N} to 2 or more, or use +method=reinforcepp"
         ]
     return []
@@ -108,7 +108,7 @@ def _whole_answer(config: DictConfig) -> list[str]:
 
 
 def _options(config: DictConfig) -> list[str]:
-    """Refuse options of ours that nothing would read."""
+    """Refuse options of ours that the estimator does not read."""
     estimator, options = value(config, keys.ADV_ESTIMATOR), read_options(value(config, keys.REINFORCEPP))
     if estimator in VERL_ESTIMATORS:
         if options == ReinforceppOptions():
@@ -127,7 +127,7 @@ def _options(config: DictConfig) -> list[str]:
 
 
 def _default(name: str) -> str:
-    """Return the override that takes an option back, also one that a recipe sets."""
+    """Return the override that resets an option, even if a recipe sets it."""
     default = vars(ReinforceppOptions())[name]
     return f"{keys.REINFORCEPP}.{name}={'null' if default is None else default}".replace(" ", "")
 
@@ -140,8 +140,8 @@ def _trainer(config: DictConfig) -> list[str]:
         return []
     fix = f"set {keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}" if mode in MODES else f"set it to one of {', '.join(known)}"
     return [
-        f"{keys.TRAINER_MODE} is {mode}: only our trainers serve our estimators, watch a run, and save what can be "
-        f"resumed; {fix}, or start verl's own by its own command"
+        f"{keys.TRAINER_MODE} is {mode}: only our trainers support our estimators, the guards and resuming; {fix}, or "
+        "start verl's own trainer with its own command"
     ]
 
 
@@ -162,7 +162,7 @@ def _aggregation(config: DictConfig) -> list[str]:
         return []
     return [
         f"{keys.LOSS_AGG_MODE} is {mode} without a scale: verl then divides by the padded length of each micro-batch, "
-        "so that the gradient depends on how a batch is split; "
+        "so the gradient depends on how a batch is split; "
         f"set {keys.LOSS_SCALE_FACTOR}=${{{keys.MAX_RESPONSE_LENGTH}}}"
     ]
 
@@ -195,7 +195,7 @@ def _filter_groups(config: DictConfig) -> list[str]:
     by_math = value(config, keys.REWARD_FUNCTION_PATH) == "pkg://reinforcepp_verl.rewards.math"
     if metric and by_math and metric not in MATH_METRICS:
         return [
-            f"{keys.FILTER_GROUPS_METRIC} is {metric}: the math reward returns no such number; set "
+            f"{keys.FILTER_GROUPS_METRIC} is {metric}: the math reward does not return it; set "
             f"{keys.FILTER_GROUPS_METRIC} to one of {', '.join(MATH_METRICS)}"
         ]
     return (

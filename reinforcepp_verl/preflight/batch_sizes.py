@@ -1,4 +1,4 @@
-"""Batch sizes that do not divide as verl 0.9.1 needs it; it finds out at the first step, after the models are loaded.
+"""Batch sizes that do not divide as verl 0.9.1 requires; verl fails at the first step, after the models are loaded.
 
 The rules are those of `train_mini_batch`, `prepare_micro_batches` and the v1 trainers, for the FSDP engines.
 """
@@ -30,7 +30,7 @@ LOG_PROB_SIZES = (keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU, keys.REF_LOG_P
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check that the sizes are counts, and only then that they fit together."""
+    """Check that the sizes are positive integers, and only then that they are compatible."""
     counts = [*COUNTS, *_micro_batch_keys(config)]
     wrong = [key for key in counts if not is_count(value(config, key))]
     if wrong:
@@ -42,7 +42,7 @@ def check(config: DictConfig) -> list[str]:
 
 
 def _micro_batch_keys(config: DictConfig) -> Iterator[str]:
-    """Yield the micro-batch sizes that verl will use; their forms without `_per_gpu` are dead."""
+    """Yield the micro-batch sizes that verl will use; their variants without `_per_gpu` are obsolete."""
     if not value(config, keys.ACTOR_USE_DYNAMIC_BSZ):
         yield keys.ACTOR_PPO_MICRO_BATCH_SIZE_PER_GPU
     if not value(config, keys.ROLLOUT_LOG_PROB_USE_DYNAMIC_BSZ):
@@ -56,7 +56,7 @@ def _micro_batch_keys(config: DictConfig) -> Iterator[str]:
 
 
 def _update_batch(config: DictConfig) -> int:
-    """Return how many prompts one round of updates gets: separate_async cuts the batch into parts."""
+    """Return the number of prompts per round of updates: separate_async splits the batch into parts."""
     mode = trainer_mode(config)
     parts = value(config, f"{keys.TRAINER_V1}.{mode}.parameter_sync_step") or 1
     return value(config, keys.TRAIN_BATCH_SIZE) // parts
@@ -86,20 +86,19 @@ def _workers(config: DictConfig) -> list[str]:
     gpus, engine, parallel = layout.gpus, layout.engine, layout.sequence_parallel
     if gpus % engine and trainer_mode(config) != "separate_async":
         found.append(
-            f"{tensor_key} is {value(config, tensor_key)}: an engine takes {engine} GPUs, which does not divide the "
-            f"{gpus} of {keys.NNODES} x {keys.N_GPUS_PER_NODE}; set {tensor_key}=1 or a divisor of {gpus}"
+            f"{tensor_key} is {value(config, tensor_key)}: an engine needs {engine} GPUs, which does not divide "
+            f"{keys.NNODES} x {keys.N_GPUS_PER_NODE} ({gpus}); set {tensor_key}=1 or a divisor of {gpus}"
         )
     if gpus % parallel:
         key = keys.ULYSSES_SEQUENCE_PARALLEL_SIZE
         found.append(
-            f"{key} is {parallel}: so many workers share a sequence, and there are {gpus}; "
-            f"set {key}={_largest_divisor(gpus, parallel)}"
+            f"{key} is {parallel}: it must divide the {gpus} workers; set {key}={_largest_divisor(gpus, parallel)}"
         )
     rows = value(config, keys.TRAIN_BATCH_SIZE) * value(config, keys.ROLLOUT_N)
     if rows % gpus:
         found.append(
-            f"{keys.TRAIN_BATCH_SIZE} is {value(config, keys.TRAIN_BATCH_SIZE)}: x {keys.ROLLOUT_N} that makes {rows} "
-            f"answers, which {gpus} workers cannot share evenly; set {keys.TRAIN_BATCH_SIZE} to a multiple of {gpus}"
+            f"{keys.TRAIN_BATCH_SIZE} is {value(config, keys.TRAIN_BATCH_SIZE)}: x {keys.ROLLOUT_N} that is {rows} "
+            f"answers, not divisible by {gpus} workers; set {keys.TRAIN_BATCH_SIZE} to a multiple of {gpus}"
         )
     actor, rollout = keys.ACTOR_USE_DYNAMIC_BSZ, keys.ROLLOUT_LOG_PROB_USE_DYNAMIC_BSZ
     if bool(value(config, actor)) != bool(value(config, rollout)):
@@ -108,13 +107,13 @@ def _workers(config: DictConfig) -> list[str]:
 
 
 def _mini_batches(config: DictConfig, node: str) -> list[str]:
-    """Check one model's updates: mini-batches of a batch, their share per rank, micro-batches of that share."""
+    """Check one model's updates: mini-batches per batch, their share per rank, micro-batches of that share."""
     key, micro_key = f"{node}.ppo_mini_batch_size", f"{node}.ppo_micro_batch_size_per_gpu"
     mini, batch, ranks = value(config, key), _update_batch(config), ParallelLayout.from_config(config).data_parallel
     if batch % mini:
         return [
-            f"{key} is {mini}: it must divide {keys.TRAIN_BATCH_SIZE} ({batch}), or verl fills the last mini-batch "
-            f"with empty answers; set {key}={_largest_divisor(batch, mini)}"
+            f"{key} is {mini}: it must divide {keys.TRAIN_BATCH_SIZE} ({batch}), otherwise verl pads the last "
+            f"mini-batch with empty answers; set {key}={_largest_divisor(batch, mini)}"
         ]
     rows = mini * value(config, keys.ROLLOUT_N)
     if rows % ranks:
@@ -140,13 +139,13 @@ def _micro_batches(config: DictConfig, key: str, rows: int) -> list[str]:
     if rows % micro == 0:
         return []
     return [
-        f"{key} is {micro}: it must divide the {rows} answers that each worker gets at once; "
+        f"{key} is {micro}: it must divide the {rows} answers that each worker processes at once; "
         f"set {key}={_largest_divisor(rows, micro)}"
     ]
 
 
 def _token_budgets(config: DictConfig) -> list[str]:
-    """Check micro-batches by tokens: the longest possible sequence must fit into one."""
+    """Check token-based micro-batches: the longest possible sequence must fit into one."""
     per_gpu = -(-max_sequence_length(config) // ParallelLayout.from_config(config).sequence_parallel)
     switches = {
         keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU: keys.ACTOR_USE_DYNAMIC_BSZ,

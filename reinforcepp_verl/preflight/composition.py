@@ -1,4 +1,4 @@
-"""Says in one line why Hydra could not compose a configuration."""
+"""Explains in one line why Hydra could not compose a configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append to your c
 
 
 def explain(error: CompactHydraException) -> str:
-    """Return Hydra's message in one line, with the nearest valid name where a key or a file was not found."""
+    """Return Hydra's message in one line, with the most similar valid name if a key or a file was not found."""
     if unknown := _UNKNOWN_KEY.match(str(error)):
         return unknown_key(unknown[1], known_keys())
     if isinstance(error, MissingConfigException):
@@ -42,7 +42,7 @@ def explain(error: CompactHydraException) -> str:
 
 
 def _missing_file(error: MissingConfigException) -> str:
-    # Where Hydra looked for the file is of no use to somebody who misspelt its name.
+    # Without the search path, which does not help with a misspelled name.
     message = str(error).partition("Config search path:")[0].strip().splitlines()[0].rstrip(".")
     group, _, name = (error.missing_cfg_file or "").partition("/")
     if group not in GROUPS:

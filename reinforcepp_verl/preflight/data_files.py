@@ -1,4 +1,4 @@
-"""The data files: there, readable, and with the columns and rows that verl will look for."""
+"""The data files: existing, readable, and with the columns and rows that verl needs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PREPARED = ("arithmetic", "word_problems", *SOURCES)
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the files of both splits, then whether the training rows fill one batch and all steps."""
+    """Check the files of both splits, then whether the training rows suffice for one batch and all steps."""
     train_problems, train_rows = _split(config, keys.TRAIN_FILES)
     val_problems, _ = _split(config, keys.VAL_FILES)
     return train_problems + val_problems + ([] if train_problems else _enough_rows(config, train_rows))
 
 
 def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
-    """Return the problems of a split's files and its number of rows, None when a file is not on this machine."""
+    """Return the problems of a split's files and its number of rows, None if a file is not on this machine."""
     given = value(config, key)
     files = list(given) if OmegaConf.is_list(given) else [given]
     if not files or not all(isinstance(file, str) and file for file in files):
@@ -41,7 +41,7 @@ def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
         try:
             table = read(Path(file))
         except FileNotFoundError:
-            problems.append(f"{key}: there is no file {file}; {_how_to_make(file, key)}")
+            problems.append(f"{key}: no such file: {file}; {_how_to_make(file, key)}")
         except UnreadableTableError as error:
             problems.append(f"{key}: {file} {error}; write it again, or set {key} to another file")
         else:
@@ -53,12 +53,12 @@ def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
 def _how_to_make(file: str, key: str) -> str:
     if (name := Path(file).parent.name) in PREPARED:
         return f"run `reinforcepp prepare {name}`"
-    return f"make it, or set {key} to a file that exists"
+    return f"create it, or set {key} to an existing file"
 
 
 def _content(config: DictConfig, file: str, table: Table) -> list[str]:
     if table.rows == 0:
-        return [f"{file} holds no rows; write it again"]
+        return [f"{file} has no rows; write it again"]
     if value(config, keys.CUSTOM_CLS_PATH):
         return []
     prompt_key, source_key = value(config, keys.PROMPT_KEY), value(config, keys.REWARD_FN_KEY)
@@ -79,7 +79,7 @@ def _prompts(file: str, column: str, rows: Sequence[dict[str, Any]]) -> list[str
         messages = row[column]
         if not (isinstance(messages, list) and messages and all(_is_message(message) for message in messages)):
             return [
-                f"{file}, row {number}: {keys.PROMPT_KEY}={column} holds {str(messages)[:60]!r}; "
+                f"{file}, row {number}: {keys.PROMPT_KEY}={column} is {str(messages)[:60]!r}; "
                 "it must be a list of {role, content}"
             ]
     return []
@@ -90,7 +90,7 @@ def _is_message(message: Any) -> bool:
 
 
 def _scored_by_function(config: DictConfig) -> bool:
-    """Return True when the reward is a function of the answer and the ground truth."""
+    """Return True if the reward is a function of answer and ground truth."""
     built_in = value(config, keys.REWARD_MANAGER_SOURCE) == "register"
     return built_in and not value(config, keys.REWARD_MODEL_ENABLE)
 
@@ -111,17 +111,17 @@ def _enough_rows(config: DictConfig, rows: int | None) -> list[str]:
     if rows >= batch:
         return _enough_epochs(config, rows // batch)
     return [
-        f"{keys.TRAIN_BATCH_SIZE} is {batch}, but {keys.TRAIN_FILES} holds {rows} rows, so there would be no step at "
-        f"all; set {keys.TRAIN_BATCH_SIZE} to {rows} or less"
+        f"{keys.TRAIN_BATCH_SIZE} is {batch}, but {keys.TRAIN_FILES} has only {rows} rows, which is not enough for one "
+        f"step; set {keys.TRAIN_BATCH_SIZE} to {rows} or less"
     ]
 
 
 def _enough_epochs(config: DictConfig, steps_per_epoch: int) -> list[str]:
-    """Check that the epochs do not end before the steps: verl would stop early, without a last validation."""
+    """Check that the epochs do not end before the steps: verl would stop early, without a final validation."""
     steps, epochs = value(config, keys.TOTAL_TRAINING_STEPS), value(config, keys.TOTAL_EPOCHS)
     if not (is_count(steps) and is_count(epochs)) or epochs * steps_per_epoch >= steps:
         return []
-    # A user's own dataset may have another number of rows than its files.
+    # A custom dataset may have a different number of rows than its files.
     if value(config, keys.VAL_ONLY) or value(config, keys.CUSTOM_CLS_PATH):
         return []
     return [

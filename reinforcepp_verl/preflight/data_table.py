@@ -17,12 +17,12 @@ SUFFIXES = (".parquet", ".json", ".jsonl")
 
 
 class UnreadableTableError(ValueError):
-    """The file is there, and is no table that verl can read; the message continues "FILE ..."."""
+    """The file exists but is not a table that verl can read; the message continues "FILE ..."."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What the checks need to know of a data file."""
+    """The properties of a data file that the checks need."""
 
     rows: int
     columns: Sequence[str]
@@ -30,7 +30,7 @@ class Table:
 
 
 def read(file: Path) -> Table:
-    """Read the outline of a data file, by the suffixes that verl goes by."""
+    """Read the properties of a data file, using the same suffixes as verl."""
     if not file.exists():
         raise FileNotFoundError(file)
     if not file.is_file() or file.suffix not in SUFFIXES:
@@ -45,7 +45,7 @@ def _read_parquet(file: Path) -> Table:
             head = batch.to_pylist() if batch is not None else []
             return Table(parquet.metadata.num_rows, parquet.schema_arrow.names, head)
     except (pa.ArrowException, OSError) as error:
-        raise UnreadableTableError(f"is no readable parquet file ({str(error).splitlines()[0]})") from None
+        raise UnreadableTableError(f"is not a readable parquet file ({str(error).splitlines()[0]})") from None
 
 
 def _read_json(file: Path) -> Table:
@@ -53,9 +53,9 @@ def _read_json(file: Path) -> Table:
         head = list(islice(_json_rows(file), HEAD))
         rows = sum(1 for _ in _json_rows(file, parse=False))
     except (ValueError, OSError) as error:
-        raise UnreadableTableError(f"is no readable JSON file ({error})") from None
+        raise UnreadableTableError(f"is not a readable JSON file ({error})") from None
     if not all(isinstance(row, dict) for row in head):
-        raise UnreadableTableError("does not hold one JSON object per row")
+        raise UnreadableTableError("does not have one JSON object per row")
     return Table(rows, list(head[0]) if head else [], head)
 
 

@@ -1,4 +1,4 @@
-"""Settings of the FSDP workers and the vLLM engines that verl reads late, ignores or cannot run with."""
+"""Settings of the FSDP workers and the vLLM engines that verl reads late, ignores or does not support."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def _separate(config: DictConfig) -> list[str]:
     if trainer_mode(config) != "separate_async":
         if value(config, hybrid):
             return []
-        return [f"{hybrid} is false: only separate_async can train without engines on its GPUs; set {hybrid}=true"]
+        return [f"{hybrid} is false: only separate_async can train without engines on the same GPUs; set {hybrid}=true"]
     found = []
     gpus, engine = value(config, keys.ROLLOUT_N_GPUS_PER_NODE), ParallelLayout.from_config(config).engine
     if not is_count(gpus) or gpus * value(config, keys.ROLLOUT_NNODES) % engine:
         found.append(
-            f"{keys.ROLLOUT_N_GPUS_PER_NODE} is {gpus}: the engines of separate_async take {engine} GPUs each; set "
+            f"{keys.ROLLOUT_N_GPUS_PER_NODE} is {gpus}: the engines of separate_async need {engine} GPUs each; set "
             f"{keys.ROLLOUT_N_GPUS_PER_NODE} to a multiple of {engine}"
         )
     if not value(config, hybrid):
         found.append(
-            f"{hybrid} is false: verl 0.9.1 then stops with a TypeError when its engines are up (it hands `flush` to a "
-            f"logger); set {hybrid}=true"
+            f"{hybrid} is false: verl 0.9.1 then stops with a TypeError once its engines are up (it passes `flush` to "
+            f"a logger); set {hybrid}=true"
         )
     if value(config, keys.REWARD_MODEL_ENABLE) and not value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL):
         found.append(
@@ -90,7 +90,7 @@ def _reward_model(config: DictConfig) -> list[str]:
     found = _share(config, keys.REWARD_MODEL_GPU_MEMORY_UTILIZATION)
     if server not in SERVERS:
         found.append(
-            f"{keys.REWARD_MODEL_ROLLOUT_NAME} is {server}: no such engine serves a reward model; set "
+            f"{keys.REWARD_MODEL_ROLLOUT_NAME} is {server}: this engine cannot serve a reward model; set "
             f"{keys.REWARD_MODEL_ROLLOUT_NAME}=vllm"
         )
     gpus, tensor = _reward_gpus(config), value(config, tensor_key)
@@ -102,8 +102,8 @@ def _reward_model(config: DictConfig) -> list[str]:
     most = value(config, keys.REWARD_MODEL_MAX_MODEL_LEN)
     if most is not None and not (is_count(most) and most >= longest):
         found.append(
-            f"{keys.REWARD_MODEL_MAX_MODEL_LEN} is {most}: it reads prompts with answers of up to {longest} tokens, "
-            f"and its chat template's own; set {keys.REWARD_MODEL_MAX_MODEL_LEN}={2 * longest}"
+            f"{keys.REWARD_MODEL_MAX_MODEL_LEN} is {most}: prompt and answer have up to {longest} tokens, plus those "
+            f"of its chat template; set {keys.REWARD_MODEL_MAX_MODEL_LEN}={2 * longest}"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Whether the model fits into the GPU that the configuration names, and which settings would make it fit."""
+"""Whether the model fits into the configured GPU, and which settings would make it fit."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
 def check(config: DictConfig) -> list[str]:
-    """Refuse what cannot fit; a GPU or a model whose size is unknown here is not judged."""
+    """Refuse a configuration that cannot fit; skipped if the size of the GPU or the model is unknown."""
     given = value(config, keys.GPU_MEMORY_GIB)
     if given is not None and not (is_number(given) and given > 0):
         return [
-            f"{keys.GPU_MEMORY_GIB} is {given!r}: set it to the memory of one GPU in GiB, or to null to ask this "
-            "machine's"
+            f"{keys.GPU_MEMORY_GIB} is {given!r}: set it to the memory of one GPU in GiB, or to null to detect it on "
+            "this machine"
         ]
     known = model_and_gpu_size(config)
     if known is None:
@@ -37,11 +37,11 @@ def _misfit(config: DictConfig, found: MemoryEstimate, model: ModelSize, gpu_gib
     if found.too_large:
         worst = max(found.too_large, key=lambda phase: phase.bytes)
         parts = " + ".join(f"{part / GIB:.1f} {name}" for name, part in worst.parts.items())
-        what = f"the phase {worst.name} needs about {worst.bytes / GIB:.0f} GiB a GPU ({parts})"
+        what = f"the phase {worst.name} needs about {worst.bytes / GIB:.0f} GiB per GPU ({parts})"
     else:
         what = (
             f"{keys.GPU_MEMORY_UTILIZATION}={value(config, keys.GPU_MEMORY_UTILIZATION)} leaves room for "
-            f"{found.kv_tokens} tokens of KV cache, and one sequence may have {found.longest_sequence}"
+            f"{found.kv_tokens} tokens of KV cache, but one sequence may have {found.longest_sequence}"
         )
     change = _what_fits(config, model, gpu_gib)
     fix = (
@@ -54,7 +54,7 @@ def _misfit(config: DictConfig, found: MemoryEstimate, model: ModelSize, gpu_gib
 
 
 def _what_fits(config: DictConfig, model: ModelSize, gpu_gib: float) -> Change:
-    """Return the first change that makes it fit, the cheapest in speed first, with the engine's share that it needs."""
+    """Return the first change that makes it fit, ordered by cost in speed, with the engine's memory share it needs."""
     given = value(config, keys.GPU_MEMORY_UTILIZATION)
     shares = [given, *(share for share in SHARES if share != given)]
     for change in _changes(config):
@@ -69,7 +69,7 @@ def _what_fits(config: DictConfig, model: ModelSize, gpu_gib: float) -> Change:
 
 
 def _changes(config: DictConfig) -> Iterator[Change]:
-    """Yield the settings that one would try before buying a larger GPU."""
+    """Yield the settings to try before using a larger GPU."""
     offloaded: Change = {keys.PARAM_OFFLOAD: True, keys.OPTIMIZER_OFFLOAD: True}
     streamed: Change = {keys.ACTOR_STRATEGY: "fsdp2", keys.OFFLOAD_POLICY: True}
     smaller = list(_smaller_micro_batches(config))

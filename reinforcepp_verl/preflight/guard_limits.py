@@ -1,4 +1,4 @@
-"""The node `guards`: values that are not valid, and limits of metrics that this configuration does not give."""
+"""The node `guards`: invalid values, and limits on metrics that this configuration does not report."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from reinforcepp_verl.config.reading import value
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the values first, then what the limits need."""
+    """Check the values first, then the requirements of the limits."""
     if value(config, keys.GUARDS) is None:
-        return [f"{keys.GUARDS} is null: remove this setting to get the defaults; most of its keys can be null"]
+        return [f"{keys.GUARDS} is null: remove this setting to use the defaults; most of its keys can be null"]
     try:
         options = read_guards(config)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Keys of older verl versions that verl 0.9.1 still accepts and no longer reads."""
+"""Keys of older verl versions that verl 0.9.1 still accepts but no longer reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RENAMED = {
 
 
 def check(config: DictConfig) -> list[str]:
-    """Find values under the dead top-level reward nodes."""
+    """Find values under the obsolete top-level reward nodes."""
     return [
         f"{key}={found}: verl 0.9.1 ignores this legacy key; set {RENAMED.get(key, f'reward.{key}')} instead"
         for node in NODES
@@ -31,7 +31,7 @@ def check(config: DictConfig) -> list[str]:
 
 
 def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the values below a node that are not null."""
+    """Yield the non-null values below a node."""
     if OmegaConf.is_dict(node):
         for name in node:
             yield from _leaves(f"{key}.{name}", node[name])

@@ -1,4 +1,4 @@
-"""The model folders. A path that does not exist reaches verl as the name of a model to download."""
+"""The model folders; verl would take a path that does not exist for the name of a model to download."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the model, its tokenizer where that is kept apart, and the critic and the reward model if there are any."""
+    """Check the model, its separate tokenizer if set, and the critic and the reward model if enabled."""
     found = _model(config, keys.MODEL)
     if value(config, keys.CRITIC_ENABLE):
         found += [
-            f"{problem} (as for the actor: '{keys.CRITIC_MODEL_PATH}=${{{keys.MODEL_PATH}}}')"
+            f"{problem} (to use the actor's: '{keys.CRITIC_MODEL_PATH}=${{{keys.MODEL_PATH}}}')"
             for problem in _model(config, keys.CRITIC_MODEL)
         ]
     return [*found, *(_reward_model(config) if value(config, keys.REWARD_MODEL_ENABLE) else [])]
@@ -46,7 +46,7 @@ def _model(config: DictConfig, node: str) -> list[str]:
 def _folder(key: str, given: str, *, needs_config: bool = True, needs_tokenizer: bool = True) -> list[str]:
     folder = Path(given).expanduser()
     if not folder.exists() and _looks_local(given):
-        return [f"{key}: there is no folder {given}; {_how_to_make(folder, key)}"]
+        return [f"{key}: no such folder: {given}; {_how_to_make(folder, key)}"]
     if not folder.exists():
         return _on_the_hub(key, given)
     missing = []
@@ -56,7 +56,7 @@ def _folder(key: str, given: str, *, needs_config: bool = True, needs_tokenizer:
         missing.append("tokenizer files (tokenizer.json)")
     if not missing:
         return []
-    return [f"{key}: {given} holds no {' and no '.join(missing)}; save that there, or set {key} to another folder"]
+    return [f"{key}: {given} has no {' and no '.join(missing)}; save it there, or set {key} to another folder"]
 
 
 def _looks_local(given: str) -> bool:
@@ -70,8 +70,8 @@ def _on_the_hub(key: str, name: str) -> list[str]:
     if not constants.HF_HUB_OFFLINE or "://" in name or model_folder(name):
         return []
     return [
-        f"{key}: HF_HUB_OFFLINE is set, and {name} is not in the cache of downloads; run `hf download {name}` where "
-        f"there is a network, or set {key} to a folder"
+        f"{key}: HF_HUB_OFFLINE is set, but {name} is not in the Hugging Face cache; run `hf download {name}` with a "
+        f"network, or set {key} to a folder"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Whether verl will load this plugin in the worker processes. verl itself says nothing when it does not."""
+"""Whether verl will load this plugin in the worker processes; verl itself would silently train without it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ASK = (
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the switch, the installed entry point, and the workers' own interpreter if they have one."""
+    """Check the switch, the installed entry point, and the workers' separate interpreter if there is one."""
     return [*_switch(config), *_entry_point(), *_worker_interpreter(config)]
 
 
 def _switch(config: DictConfig) -> list[str]:
-    # The workers' own environment wins over the one they inherit.
+    # The environment set for the workers overrides the inherited one.
     given = value(config, f"{keys.RUNTIME_ENV}.env_vars.{VARIABLE}")
     policy = str(os.environ.get(VARIABLE, "auto") if given is None else given).strip().lower()
     if policy == "auto" or (policy != "none" and NAME in (name.strip() for name in policy.split(","))):
@@ -38,7 +38,7 @@ def _entry_point() -> list[str]:
     if any(point.value == MODULE for point in entry_points(group=GROUP, name=NAME)):
         return []
     return [
-        f"{GROUP}: no installed package offers {NAME} = {MODULE}, so verl would not load the plugin; install it with "
+        f"{GROUP}: no installed package provides {NAME} = {MODULE}, so verl would not load the plugin; install it with "
         "`pip install reinforcepp-verl` or, in a checkout, `pip install -e .`"
     ]
 
@@ -52,9 +52,9 @@ def _worker_interpreter(config: DictConfig) -> list[str]:
             [*shlex.split(command), "-c", ASK], capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False
         )
     except OSError as error:
-        return [f"{keys.PY_EXECUTABLE} is {command}: it does not start ({error.strerror}); name a Python interpreter"]
+        return [f"{keys.PY_EXECUTABLE} is {command}: it does not start ({error.strerror}); set a Python interpreter"]
     except subprocess.TimeoutExpired:
-        # A command like `uv run` may be busy installing; that proves nothing.
+        # Not an error: a command like `uv run` may still be installing.
         return []
     if f"found: {NAME}" in answer.stdout:
         return []

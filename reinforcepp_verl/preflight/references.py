@@ -1,4 +1,4 @@
-"""References (`${...}`) that lead nowhere."""
+"""References (`${...}`) that cannot be resolved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOT_FOUND = re.compile(r"Interpolation key '(.+)' not found")
 
 
 def check(config: DictConfig) -> list[str]:
-    """Resolve every reference; one that fails only because it refers to a failing one is not named."""
+    """Resolve every reference; one that fails only because it refers to a failing one is not reported."""
     return [
         f"{key}={text}: {reason}; correct the reference"
         for key, text in text_values(as_tree(config))

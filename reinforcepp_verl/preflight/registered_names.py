@@ -21,7 +21,7 @@ IMPORT_ERRORS = (ImportError, AttributeError, AssertionError, LookupError, TypeE
 def check(config: DictConfig) -> list[str]:
     """Import the plugin as verl's processes do, then look both names up in verl's registries."""
     try:
-        # verl imports it too, but logs a failure at DEBUG level and goes on without.
+        # verl imports it too, but logs a failure at DEBUG level and continues without it.
         from reinforcepp_verl import plugin  # noqa: F401
     except IMPORT_ERRORS as error:
         return [
@@ -51,4 +51,4 @@ def _registered(key: str, name: object, known: Iterable[str]) -> list[str]:
     known = sorted(known)
     if name in known:
         return []
-    return [f"{key} is {name}: there is no such name{did_you_mean(name, known)}; known: {', '.join(known)}"]
+    return [f"{key} is {name}: no such name{did_you_mean(name, known)}; known names: {', '.join(known)}"]

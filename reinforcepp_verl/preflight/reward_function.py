@@ -1,4 +1,4 @@
-"""The reward function and its options: whether file and function are there, without running any of the user's code."""
+"""The reward function and its options: whether file and function exist, without running user code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OURS = "reinforcepp"
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the function, then its options, then what becomes of its errors."""
+    """Check the function, then its options, then the handling of its errors."""
     return [*_function(config), *_options(config), *_errors(config)]
 
 
@@ -34,7 +34,7 @@ def _function(config: DictConfig) -> list[str]:
     source = _source(path)
     if source is None:
         return [
-            f"{keys.REWARD_FUNCTION_PATH} is {path}: there is no such module or file; set it to a .py file or to "
+            f"{keys.REWARD_FUNCTION_PATH} is {path}: no such module or file; set it to a .py file or to "
             "pkg://PACKAGE.MODULE"
         ]
     try:
@@ -45,18 +45,18 @@ def _function(config: DictConfig) -> list[str]:
         return []
     return [
         f"{keys.REWARD_FUNCTION_NAME} is {name}: {path} defines no such function{did_you_mean(name, names)}; define "
-        f"it, or set {keys.REWARD_FUNCTION_NAME} to one that is there ({', '.join(sorted(names))})"
+        f"it, or set {keys.REWARD_FUNCTION_NAME} to one of {', '.join(sorted(names))}"
     ]
 
 
 def _options(config: DictConfig) -> list[str]:
-    """Check the options of the math reward, and that no other function gets them."""
+    """Check the options of the math reward, and that they are not passed to another function."""
     node, path = value(config, keys.REWARD_KWARGS), value(config, keys.REWARD_FUNCTION_PATH)
     if path != MATH:
         if OmegaConf.get_type(node) is not MathRewardOptions:
             return []
         return [
-            f"{keys.REWARD_FUNCTION_PATH} is {path}, but {keys.REWARD_KWARGS} holds the options of the math reward; "
+            f"{keys.REWARD_FUNCTION_PATH} is {path}, but {keys.REWARD_KWARGS} has the options of the math reward; "
             f"remove them with '~{keys.REWARD_KWARGS}'"
         ]
     try:
@@ -64,20 +64,20 @@ def _options(config: DictConfig) -> list[str]:
     except ValueError as error:
         return [str(error)]
     except TypeError as error:
-        return [f"{keys.REWARD_KWARGS}: {error}; choose this reward by +reward_function=math, which checks the types"]
+        return [f"{keys.REWARD_KWARGS}: {error}; select this reward with +reward_function=math, which checks the types"]
     manager = value(config, keys.REWARD_MANAGER_NAME)
     if not options.needs_length or manager == OURS:
         return []
     return [
-        f"{keys.REWARD_MANAGER_NAME} is {manager}: only {OURS} tells the math reward the length of an answer, which "
-        f"overlong_max_tokens and truncated_penalty need; set {keys.REWARD_MANAGER_NAME}={OURS}, or both to null"
+        f"{keys.REWARD_MANAGER_NAME} is {manager}: only {OURS} passes the length of an answer to the math reward, "
+        f"which overlong_max_tokens and truncated_penalty need; set {keys.REWARD_MANAGER_NAME}={OURS}, or both to null"
     ]
 
 
 def _errors(config: DictConfig) -> list[str]:
     if value(config, keys.REWARD_ERRORS) is None:
         return [
-            f"{keys.REWARD_ERRORS} is null: remove this setting to get the defaults; {keys.REWARD_ERRORS}.max_rate=1 "
+            f"{keys.REWARD_ERRORS} is null: remove this setting to use the defaults; {keys.REWARD_ERRORS}.max_rate=1 "
             "never stops"
         ]
     try:
@@ -102,7 +102,7 @@ def _errors(config: DictConfig) -> list[str]:
 
 
 def _source(path: str) -> Path | None:
-    """Return the source file of verl's `pkg://a.b`, `file://...` or plain path, None where there is none."""
+    """Return the source file of verl's `pkg://a.b`, `file://...` or plain path, None if there is none."""
     if not path.startswith("pkg://"):
         file = Path(path.removeprefix("file://"))
         return file if file.is_file() else None

@@ -1,4 +1,4 @@
-"""The run as a whole: its length, seed, names and folders, none of which verl checks before the models are loaded."""
+"""Settings of the whole run: length, seed, names and folders; verl does not check them before loading the models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FREQUENCIES = {keys.SAVE_FREQ: "save", keys.TEST_FREQ: "validate"}
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check types first to last, then the checkpoint folder and the validation switches."""
+    """Check the types, then the checkpoint folder and the validation switches."""
     checks = (_length, _frequencies, _seed, _names, _checkpoints, _val_only)
     return [problem for check_part in checks for problem in check_part(config)]
 
@@ -34,7 +34,7 @@ def _length(config: DictConfig) -> list[str]:
 
 def _frequencies(config: DictConfig) -> list[str]:
     return [
-        f"{key} is {given!r}: set {key} to an integer, the steps between two; -1 to {verb} never"
+        f"{key} is {given!r}: set {key} to an integer, the number of steps between two; -1 to never {verb}"
         for key, verb in FREQUENCIES.items()
         if not isinstance(given := value(config, key), int) or isinstance(given, bool)
     ]
@@ -42,7 +42,7 @@ def _frequencies(config: DictConfig) -> list[str]:
 
 def _seed(config: DictConfig) -> list[str]:
     seed = value(config, keys.SEED)
-    # vLLM seeds NumPy with it, which takes no negative number.
+    # vLLM seeds NumPy with it, which does not accept negative numbers.
     if is_number(seed) and isinstance(seed, int) and seed >= 0:
         return []
     return [f"seed is {seed!r}: it must be an integer >= 0; set seed=1"]
@@ -50,7 +50,7 @@ def _seed(config: DictConfig) -> list[str]:
 
 def _names(config: DictConfig) -> list[str]:
     return [
-        f"{key} is {given!r}: it must be a text that is not empty; set {key}={example}"
+        f"{key} is {given!r}: it must be nonempty text; set {key}={example}"
         for key, example in NAMES.items()
         if not (isinstance(given := value(config, key), str) and given.strip())
     ]
@@ -61,29 +61,27 @@ def _checkpoints(config: DictConfig) -> list[str]:
     for node in CHECKPOINTS:
         key, saved = f"{node}.async_save", f"{node}.save_contents"
         if value(config, key):
-            found.append(f"{key} is true: the end of a save in the background cannot be seen; set {key}=false")
+            found.append(f"{key} is true: the end of a background save cannot be detected; set {key}=false")
         if "model" not in (value(config, saved) or ()):
-            found.append(
-                f"{saved} is {value(config, saved)}: a checkpoint without model cannot be continued; add model"
-            )
+            found.append(f"{saved} is {value(config, saved)}: a checkpoint without model cannot be resumed; add model")
     keep, keep_critic = value(config, keys.MAX_ACTOR_CKPT_TO_KEEP), value(config, keys.MAX_CRITIC_CKPT_TO_KEEP)
     if keep_critic not in (None, keep):
         found.append(
-            f"{keys.MAX_CRITIC_CKPT_TO_KEEP} is {keep_critic!r}: a checkpoint is kept or deleted as a whole; set "
-            f"{keys.MAX_ACTOR_CKPT_TO_KEEP} only"
+            f"{keys.MAX_CRITIC_CKPT_TO_KEEP} is {keep_critic!r}: actor and critic of a checkpoint are kept or deleted "
+            f"together; set only {keys.MAX_ACTOR_CKPT_TO_KEEP}"
         )
     if keep is not None and not is_count(keep):
         found.append(
             f"{keys.MAX_ACTOR_CKPT_TO_KEEP} is {keep!r}: set {keys.MAX_ACTOR_CKPT_TO_KEEP} to an integer >= 1, or to "
             "null to keep all"
         )
-    # Compared as written: the base's value refers to trainer.experiment_name, which is the user's to set.
+    # Compared unresolved: the base's value refers to trainer.experiment_name, which the user may set.
     given, base = (tree["trainer"].get("default_local_dir") for tree in (as_tree(config), known_keys()))
     if given is None or given == base:
         return found
     return [
         *found,
-        f"{keys.DEFAULT_LOCAL_DIR} is {given}: `reinforcepp train` puts checkpoints into the run's own folder; remove "
+        f"{keys.DEFAULT_LOCAL_DIR} is {given}: `reinforcepp train` saves checkpoints in the run folder; remove "
         "it and set runs_dir; to continue a run: reinforcepp resume RUN",
     ]
 
@@ -93,5 +91,5 @@ def _val_only(config: DictConfig) -> list[str]:
         return []
     return [
         f"{keys.VAL_ONLY} is true and {keys.VAL_BEFORE_TRAIN} is {value(config, keys.VAL_BEFORE_TRAIN)}: verl would "
-        f"train and not validate; set {keys.VAL_BEFORE_TRAIN}=true"
+        f"train instead of validating; set {keys.VAL_BEFORE_TRAIN}=true"
     ]

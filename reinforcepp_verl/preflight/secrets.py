@@ -21,29 +21,29 @@ _VALUE = re.compile(
     r"|eyJ[\w-]{20,}\.[\w-]+\.[\w-]+|glpat-[\w-]{20,}|xox[abp]-[\w-]{20,}|AIza[\w-]{30,}|://[^/\s:@]+:[^/\s:@]+@"
 )
 SHORTEST = 8
-"""What is shorter stands for nothing, as "EMPTY" does for a local server's key."""
+"""Shorter values are placeholders, such as "EMPTY" for the key of a local server."""
 
 
 def check(config: DictConfig) -> list[str]:
-    """Refuse a secret, also one that is read from the environment: the run's config.yaml would hold it in clear text.
+    """Refuse a secret, even if read from the environment: the run's config.yaml would contain it in plain text.
 
-    The message never repeats it.
+    The message never contains it.
     """
     return [
-        f"{key} holds a secret, which verl prints into the log and trackers upload; remove it and export it as an "
-        "environment variable, which the run's processes inherit"
+        f"{key} is a secret, which verl would write to the log and trackers would upload; remove it and export it as "
+        "an environment variable, which the run's processes inherit"
         for key, text in text_values(as_tree(config))
         if _is_secret(key, OmegaConf.select(config, key) if "${" in text else text)
     ]
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether a configuration key is called like a password or a token."""
+    """Return True if a configuration key is named like a password or a token."""
     return bool(_NAME.search(name) and not _NO_SECRET.search(name))
 
 
 def is_secret_variable(name: str, value: str) -> bool:
-    """Tell whether an environment variable is called like a secret or looks like one; rather one too many."""
+    """Return True if an environment variable is named like a secret or looks like one; errs on the safe side."""
     return is_secret_name(name) or bool(_VARIABLE.search(name) or _VALUE.search(value))
 
 

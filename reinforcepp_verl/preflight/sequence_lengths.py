@@ -1,4 +1,4 @@
-"""Lengths and parallel sizes against the model: its positions, its attention heads, its chat template."""
+"""Sequence lengths and parallel sizes that do not fit the model: its positions, attention heads and chat template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKENIZER = "tokenizer_config.json"
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the engine's length, then what the model's config.json says, then its tokenizer's chat template."""
+    """Check the engine's length, the tokenizer's chat template, then the model's config.json."""
     found = [*_engine_length(config), *_chat_template(config)]
     try:
         model = model_size(value(config, keys.MODEL_PATH))
@@ -84,10 +84,10 @@ def _chat_template(config: DictConfig) -> list[str]:
             return []
     except (OSError, ValueError, AttributeError) as error:
         return [
-            f"{key}: {folder / TOKENIZER} is no readable JSON object ({first_line(error)}); save the tokenizer again"
+            f"{key}: {folder / TOKENIZER} is not a readable JSON object ({first_line(error)}); save the tokenizer again"
         ]
     return [
-        f"{key}: the tokenizer of {value(config, key)} has no chat template, which verl renders prompts with; set "
+        f"{key}: the tokenizer of {value(config, key)} has no chat template, which verl needs to render prompts; set "
         f"{keys.CUSTOM_CHAT_TEMPLATE} to one, or use an instruction-tuned model"
     ]
 
@@ -97,6 +97,6 @@ def _has_template(folder: Path, downloaded: bool) -> bool:
         return True
     settings = folder / TOKENIZER
     if not settings.is_file():
-        # Only parts of a model may be in the cache of downloads; what is not there cannot be judged.
+        # The download cache may hold only parts of a model, so a missing file proves nothing.
         return downloaded
     return bool(json.loads(settings.read_text(encoding="utf-8")).get("chat_template"))

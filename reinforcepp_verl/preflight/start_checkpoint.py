@@ -1,4 +1,4 @@
-"""The checkpoint that a run is to start from: whole, and one that this configuration can go on from."""
+"""The checkpoint that a run starts from: it must be complete and compatible with the configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reinforcepp_verl.config.reading import value
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check trainer.resume_from_path; what another program saved has no manifest, and only its name is checked."""
+    """Check trainer.resume_from_path; checkpoints of other programs have no manifest, so only the name is checked."""
     if value(config, keys.RESUME_MODE) != "resume_path":
         return []
     given = value(config, keys.RESUME_FROM_PATH)

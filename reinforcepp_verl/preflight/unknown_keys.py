@@ -1,4 +1,4 @@
-"""Unknown and misspelt keys. Hydra rejects them on the command line only; in a YAML file they are silently ignored."""
+"""Unknown and misspelled keys. Hydra rejects them only on the command line; in YAML files they are silently ignored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
 
 GROUPS = ("recipe", "method", CLUSTER, "preset", "reward_function")
-# Handed on to somebody else's function or library as they are.
+# Passed unchanged to a function or library outside this package.
 FREE_NODES = (
     "*.override_config",
     "*.engine_kwargs.*",
@@ -32,13 +32,13 @@ _REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 
 
 def check(config: DictConfig) -> list[str]:
-    """Find config groups that Hydra took for plain keys, then keys that nothing reads."""
+    """Find config groups that Hydra took for plain keys, then unknown keys."""
     groups = [_not_a_group(config, group) for group in GROUPS if group in config]
     return groups or [*_unknown_keys(config), *_own_node(config), *_sampler_options(config)]
 
 
 def unknown_key(key: str, known: Tree) -> str:
-    """Word the problem: `algorithm.gama: unknown key; did you mean algorithm.gamma?`."""
+    """Return the message: `algorithm.gama: unknown key; did you mean algorithm.gamma?`."""
     meant = _meant(key, dotted_keys(known))
     if meant is None:
         return f"{key}: unknown key; remove it (`reinforcepp train --cfg job` prints the valid ones)"
@@ -46,7 +46,7 @@ def unknown_key(key: str, known: Tree) -> str:
 
 
 def _meant(key: str, known: list[str]) -> str | None:
-    """Guess: a config group, a key beside it spelt alike, the same key further down, the same name elsewhere."""
+    """Guess: a config group, a similar key in the same node, the same key in a deeper node, the same name elsewhere."""
     if group := nearest(key, GROUPS):
         return f"{as_written(group)}=NAME"
     parent, _, name = key.rpartition(".")
@@ -85,7 +85,7 @@ def _unknown_keys(config: DictConfig) -> Iterator[str]:
     free = list(FREE_NODES)
     if not _own_sampler(config):
         free.append(keys.SAMPLER_KWARGS)
-    # A key that another value refers to is in use, as in `gpus: 8` and `n_gpus_per_node: ${gpus}`.
+    # A key that another value refers to is used, as in `gpus: 8` and `n_gpus_per_node: ${gpus}`.
     used = set(_REFERENCE.findall(OmegaConf.to_yaml(config, resolve=False)))
     for key in _walk(as_tree(config), known, "", free):
         if ":" in key:
@@ -95,7 +95,7 @@ def _unknown_keys(config: DictConfig) -> Iterator[str]:
 
 
 def _walk(tree: Tree, known: Tree, prefix: str, free: list[str]) -> Iterator[str]:
-    """Yield the dotted keys of `tree` that `known` lacks, and a whole message for each node that is no mapping."""
+    """Yield the dotted keys of `tree` missing in `known`, and a full message for each node that is not a mapping."""
     for name, content in tree.items():
         key = f"{prefix}{name}"
         if key == keys.REINFORCEPP or any(fnmatch(key, pattern) for pattern in free):
@@ -107,17 +107,17 @@ def _walk(tree: Tree, known: Tree, prefix: str, free: list[str]) -> Iterator[str
             if isinstance(content, dict):
                 yield from _walk(content, known[name], f"{key}.", free)
             elif content is not None and not str(content).startswith("${"):
-                yield f"{key}: is {content!r}, but must hold the keys {', '.join(map(str, list(known[name])[:4]))}, ..."
+                yield f"{key}: is {content!r}, but must have the keys {', '.join(map(str, list(known[name])[:4]))}, ..."
 
 
 def _accepted_by_reader(name: str, tree: Tree, prefix: str) -> bool:
     if prefix == f"{keys.RAY_INIT}.":
-        import ray  # takes a second, and few configurations get here
+        import ray  # slow, and rarely needed
 
         return name in inspect.signature(ray.init).parameters
     target = str(tree.get("_target_", ""))
     target = REPLACED.get(target, target)
-    # The fields of somebody else's class are checked by verl when it instantiates the node.
+    # verl checks the fields of other classes when it instantiates the node.
     return bool(target) and (not target.startswith("verl.") or name in dataclass_fields(target))
 
 
@@ -135,7 +135,7 @@ def _own_sampler(config: DictConfig) -> bool:
 
 
 def _sampler_options(config: DictConfig) -> list[str]:
-    # The node is typed, so that Hydra refuses wrong values; only null for all of it gets through.
+    # The node is typed, so Hydra refuses wrong values, except null for the whole node.
     if value(config, keys.SAMPLER_KWARGS) is not None or not _own_sampler(config):
         return []
-    return [f"{keys.SAMPLER_KWARGS} is null: our sampler needs its options; remove this setting to get the defaults"]
+    return [f"{keys.SAMPLER_KWARGS} is null: our sampler needs its options; remove this setting to use the defaults"]

@@ -1,4 +1,4 @@
-"""verl's own validation, which would otherwise run only in the training process."""
+"""verl's own validation of the configuration, which would otherwise run only in the training process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reinforcepp_verl.sizing.model_size import model_folder
 
 
 def check(config: DictConfig) -> list[str]:
-    """Run `validate_config` on a copy, without what it prints."""
+    """Run `validate_config` on a copy, without its output."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
@@ -24,11 +24,11 @@ def check(config: DictConfig) -> list[str]:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # verl would ask the hub for a critic that is not downloaded yet.
+            # verl would query the hub for a critic that is not downloaded yet.
             critic = need_critic(config) and model_folder(config.critic.model.path) is not None
             validate_config(config, need_reference_policy(config), critic)
     except InstantiationException as error:
-        # The first line names the class; the cause says what is wrong with which key.
+        # The first line names the class; the cause has the key and the reason.
         reason = first_line(error.__cause__) if error.__cause__ else first_line(error)
         where = str(error).rpartition("full_key:")[2].strip()
         return [f"verl refuses the configuration: {f'{where}: ' if where else ''}{reason}"]
@@ -38,7 +38,7 @@ def check(config: DictConfig) -> list[str]:
 
 
 def _weights(config: DictConfig) -> list[str]:
-    """Read the bounds of the importance weights, which verl does when it first computes some."""
+    """Parse the bounds of the importance weights, which verl does only on first use."""
     from verl.trainer.ppo.rollout_corr_helper import _parse_rollout_is_threshold
 
     if not value(config, keys.ROLLOUT_IS):

@@ -74,7 +74,7 @@ def test_multirun_composes(python):
     # Without the data the first job stops with this advice; it has been composed by then.
     done = python(*OUR_COMMAND, "check", "--multirun", RECIPE, "seed=1,2")
     assert done.returncode != 0
-    assert "data.train_files: there is no file data/arithmetic/train.parquet" in done.stderr
+    assert "data.train_files: no such file: data/arithmetic/train.parquet" in done.stderr
     assert "reinforcepp prepare arithmetic" in done.stderr
 
 

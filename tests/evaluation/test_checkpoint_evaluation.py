@@ -58,7 +58,7 @@ def test_the_runs_own_configuration_validates_the_checkpoint_and_writes_nothing_
 
 def test_settings_reach_what_refers_to_them_unless_the_run_had_set_that_itself(checkpoint):
     overrides = ["data.max_response_length=6", "seed=9", f"{ROLLOUT}.val_kwargs.n=8", "data.val_files=[a.b, c]"]
-    with pytest.raises(ValueError, match=r"data.val_files: there is no file a\.b"):
+    with pytest.raises(ValueError, match=r"data.val_files: no such file: a\.b"):
         prepare(find_checkpoint(checkpoint), overrides)
     config = prepare(find_checkpoint(checkpoint), overrides[:-1]).config
     assert config.actor_rollout_ref.rollout.response_length == 6
@@ -95,7 +95,7 @@ def invoke(*arguments):
         ),
         ("trainer.validation_data_dir=x", "an evaluation sets trainer.validation_data_dir itself"),
         ("data.val_filez=x", "data.val_filez: unknown key; did you mean data.val_files?"),
-        ("data.val_files=nope.parquet", "data.val_files: there is no file nope.parquet"),
+        ("data.val_files=nope.parquet", "data.val_files: no such file: nope.parquet"),
         ("data.val_files=[1", "--set data.val_files=[1: while parsing a flow sequence"),
         ("trainer.n_gpus_per_node=2", "has 1 shards, which need as many workers; leave both unchanged"),
         ("trainer.v1.sampler.sampler_kwargs.stall_deadline_s=x", "could not be converted to Float"),

@@ -103,7 +103,7 @@ INVOCATIONS = [
     Invocation(
         "malformed data file",
         (RECIPE, "data.val_files=broken.parquet"),
-        ("data.val_files", "broken.parquet is no readable parquet file", "write it again"),
+        ("data.val_files", "broken.parquet is not a readable parquet file", "write it again"),
         files={"broken.parquet": "no table"},
     ),
     Invocation(

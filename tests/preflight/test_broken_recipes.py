@@ -34,7 +34,7 @@ MISTAKES = [
     Mistake(
         "answers that the GPUs cannot share",
         ("data.train_batch_size=9", f"{ROLLOUT}.n=2", f"{ACTOR}.ppo_mini_batch_size=9"),
-        ("data.train_batch_size is 9", "18 answers, which 8 workers cannot share", "a multiple of 8"),
+        ("data.train_batch_size is 9", "18 answers, not divisible by 8 workers", "a multiple of 8"),
     ),
     Mistake(
         "mini-batch that does not divide the batch",
@@ -118,7 +118,7 @@ MISTAKES = [
     Mistake(
         "a model folder that is not there",
         (f"{MODEL}.path=./models/mine",),
-        (f"{MODEL}.path: there is no folder ./models/mine", "Hugging Face hub"),
+        (f"{MODEL}.path: no such folder: ./models/mine", "Hugging Face hub"),
     ),
     Mistake(
         "a tokenizer without a chat template",
@@ -208,12 +208,12 @@ MISTAKES = [
     Mistake(
         "an access token in the YAML",
         ("ray_kwargs.ray_init.runtime_env={env_vars: {WANDB_API_KEY: 0123456789abcdef0123}}",),
-        ("WANDB_API_KEY holds a secret", "export it"),
+        ("WANDB_API_KEY is a secret", "export it"),
     ),
     Mistake(
         "an access token read into the YAML",
         ("ray_kwargs.ray_init.runtime_env={env_vars: {MY_NAME: '${oc.env:SOME_VARIABLE}'}}",),
-        ("MY_NAME holds a secret", "export it"),
+        ("MY_NAME is a secret", "export it"),
         environment={"SOME_VARIABLE": "hf_" + "a" * 34},
     ),
     Mistake(

@@ -52,7 +52,7 @@ BROKEN = [
     ("recipe=math_rlvr/foo", "recipe=math_rlvr/foo: ", "known names: math_rlvr/arithmetic"),
     ("method=grpo", "method=grpo: ", "known names: grpo, ppo, raft, reinforce, reinforce_reward_to_go, "),
     ("preset=openrhlf", "preset=openrhlf: ", "known names: openrlhf, paper, verl"),
-    ("actor_rollout_ref=big", "actor_rollout_ref: is 'big'", "must hold the keys"),
+    ("actor_rollout_ref=big", "actor_rollout_ref: is 'big'", "must have the keys"),
     ("reward_model.reward_manager=dapo", "reward_model.reward_manager=dapo", "reward.reward_manager.name"),
     ("custom_reward_function.path=a.py", "custom_reward_function.path=a.py", "set reward.custom_reward_function.path"),
     ("trainer.experiment_name='${trainer.nope}'", "trainer.experiment_name=${trainer.nope}: ", "correct the reference"),
@@ -104,7 +104,7 @@ BROKEN = [
     (
         "trainer.max_actor_ckpt_to_keep=2 trainer.max_critic_ckpt_to_keep=3",
         "trainer.max_critic_ckpt_to_keep is 3",
-        "set trainer.max_actor_ckpt_to_keep only",
+        "set only trainer.max_actor_ckpt_to_keep",
     ),
     ("trainer.use_v1=false", "trainer.use_v1 is false", "set trainer.use_v1=true"),
     (
@@ -120,7 +120,7 @@ BROKEN = [
     ("algorithm.reinforcepp.population=tokens", "algorithm.reinforcepp.population", "one of token, sample"),
     ("algorithm.reinforcepp.reward_clip=[1,2]", "algorithm.reinforcepp.reward_clip", "low <= 0 <= high"),
     ("trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync", "set trainer.v1.trainer_mode=reinforcepp_sync"),
-    ("+method=grpo trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync", "or start verl's own by its own"),
+    ("+method=grpo trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync", "or start verl's own trainer"),
     ("trainer.v1.trainer_mode=async", "trainer.v1.trainer_mode is async", "reinforcepp_colocate_async"),
     ("+method=reinforcepp_baseline algorithm.gamma=0.9", "algorithm.gamma is 0.9", "set algorithm.gamma=1.0"),
     (
@@ -184,13 +184,13 @@ BROKEN = [
     # data, model, reward
     (
         "data.train_files=data/arithmetic/trian.parquet",
-        "data.train_files: there is no file",
+        "data.train_files: no such file",
         "reinforcepp prepare arith",
     ),
     (
         "data.val_files=[nowhere/val.parquet]",
-        "data.val_files: there is no file nowhere",
-        "set data.val_files to a file",
+        "data.val_files: no such file: nowhere",
+        "set data.val_files to an existing file",
     ),
     ("data.train_files=[]", "data.train_files is []", "set it to a .parquet"),
     (
@@ -200,11 +200,11 @@ BROKEN = [
     ),
     ("trainer.total_training_steps=9 trainer.total_epochs=2", "trainer.total_training_steps is 9", "total_epochs=3"),
     ("data.train_batch_size=256 data.train_max_samples=100", "data.train_batch_size is 256", "100 or less"),
-    ("actor_rollout_ref.model.path=./modle", "actor_rollout_ref.model.path: there is no folder ./modle", "hub"),
+    ("actor_rollout_ref.model.path=./modle", "actor_rollout_ref.model.path: no such folder: ./modle", "hub"),
     (
         "actor_rollout_ref.model.path=data",
-        "actor_rollout_ref.model.path: data holds no config.json and no",
-        "save that",
+        "actor_rollout_ref.model.path: data has no config.json and no",
+        "save it",
     ),
     ("reward.custom_reward_function.path=pkg://reinforcepp_verl.rewards.arithmetik", "reward.custom_reward", "pkg://"),
     ("reward.custom_reward_function.path=/no/such.py", "reward.custom_reward_function.path is /no/such.py", ".py file"),
@@ -367,7 +367,7 @@ def test_a_switch_in_the_workers_environment(compose):
 def test_a_plugin_that_is_not_installed(compose, monkeypatch):
     monkeypatch.setattr("reinforcepp_verl.preflight.plugin_installed.entry_points", lambda **_: ())
     [problem] = problems(compose(RECIPE))
-    assert "verl.plugins: no installed package offers reinforcepp" in problem and "pip install -e ." in problem
+    assert "verl.plugins: no installed package provides reinforcepp" in problem and "pip install -e ." in problem
 
 
 @pytest.mark.parametrize(("command", "fragment"), [("/no/python", "it does not start"), ("echo", "is not installed")])
@@ -414,8 +414,8 @@ def test_a_column_that_is_missing_is_reported_for_each_file(compose):
 @pytest.mark.parametrize(
     ("rows", "fragment"),
     [
-        ([], "holds no rows"),
-        ([ROW] * 3, "holds 3 rows, so there would be no step at all; set data.train_batch_size to 3 or less"),
+        ([], "has no rows"),
+        ([ROW] * 3, "has only 3 rows, which is not enough for one step; set data.train_batch_size to 3 or less"),
         (
             [{**ROW, "prompt": "1+1="}] * 64,
             "row 0: data.prompt_key=prompt holds '1+1='; it must be a list of {role, co",
@@ -436,9 +436,9 @@ def test_wrong_content(compose, tmp_path, suffix, rows, fragment):
 @pytest.mark.parametrize(
     ("name", "content", "fragment"),
     [
-        ("a.parquet", b"PAR1 not a table", "is no readable parquet file"),
-        ("a.jsonl", b"{not json}\n", "is no readable JSON file"),
-        ("a.json", b"[1, 2]", "does not hold one JSON object per row"),
+        ("a.parquet", b"PAR1 not a table", "is not a readable parquet file"),
+        ("a.jsonl", b"{not json}\n", "is not a readable JSON file"),
+        ("a.json", b"[1, 2]", "does not have one JSON object per row"),
         ("a.csv", b"a,b\n", "is not a file that ends in .parquet, .json, .jsonl"),
     ],
 )
