@@ -36,7 +36,7 @@ def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, mem
 
     A group with less than two usable sessions has nothing to compare with: it gets 0 and leaves the statistics. With
     process rewards each step score is centered by the mean of the group's step scores, and a token gets the sum of
-    those still to come; with a KL penalty, asked for by `kl_in_baseline_reward`, minus the penalties still to come.
+    those still to come; with a KL penalty in the reward, minus the penalties still to come.
     """
     clip_after = options.reward_clip_at == "after_baseline"
     prepared = prepare(batch, options, memory, clip=not clip_after, group_mean=True)

@@ -61,9 +61,6 @@ class ReinforceppOptions:
     """A NaN or infinite score, or log-probability of the reference or the rollout: `raise` stops the run, `drop` takes
     that row out and counts it. One of the policy itself always stops the run: its update would be NaN too."""
 
-    kl_in_baseline_reward: bool = False
-    """Allow `algorithm.use_kl_in_reward` with `reinforcepp_baseline`, which the paper pairs with a separate k2 loss."""
-
     baseline: str = "batch_mean"
     """Of `reinforce` and `reinforce_reward_to_go`: `none`, `batch_mean`, or `moving_average` over training so far
     (arXiv 2402.14740, b_MA)."""

@@ -140,7 +140,7 @@ _FAMILY = {
     "reinforcepp_baseline": Traits(
         needs_group=True,
         needs_scores=True,
-        options_read=_STATISTICS | _SHAPING | {"reward_clip_at", "kl_in_baseline_reward"},
+        options_read=_STATISTICS | _SHAPING | {"reward_clip_at"},
     ),
     "reinforce": Traits(options_read=_SHAPING | {"baseline"}),
     "reinforce_reward_to_go": Traits(uses_gamma=True, options_read=_SHAPING | {"baseline"}),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +12,9 @@ from rich.console import Console
 
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.common.terminal import PipeSafeConsole
+
+if TYPE_CHECKING:
+    from reinforcepp_verl.preflight.findings import PreflightWarning
 
 
 def train(context: typer.Context) -> None:
@@ -33,27 +38,35 @@ def train(context: typer.Context) -> None:
     hydra_app.run(_train, context.args, "reinforcepp train", starts_here=True)
 
 
-def check(context: typer.Context) -> None:
-    """Check a configuration without starting anything; print the resolved configuration and the plan of one step.
+def check(
+    context: typer.Context,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print the resolved configuration instead of the plan.")
+    ] = False,
+) -> None:
+    """Check a configuration without starting anything; print the plan of one step.
 
     Works without a GPU or network, also for another machine. The plan shows the answers, tokens, updates and passes per
     step, and the memory per GPU. Without cluster= it plans for the machine that the recipe is meant for.
-    If something is wrong, prints the key and the fix, and exits with a nonzero code. Takes the same arguments as train.
+    An error is printed with the key and the fix, and the exit code is 2. A warning does not stop a run; missing data is
+    one here. Takes the same arguments as train.
 
-    Example:        reinforcepp check +recipe=math_rlvr/arithmetic trainer.n_gpus_per_node=2
+    Plan:           reinforcepp check +recipe=math_rlvr/qwen25_7b_dapo
 
-    Only the plan:  reinforcepp check +recipe=math_rlvr/qwen25_7b_dapo > /dev/null
+    Other machine:  reinforcepp check +recipe=math_rlvr/qwen25_7b_dapo cluster=h100x8_4nodes
+
+    Configuration:  reinforcepp check +recipe=math_rlvr/qwen25_7b_dapo --yaml
     """
-    hydra_app.run(_check, context.args, "reinforcepp check")
+    hydra_app.run(functools.partial(_check, as_yaml=as_yaml), context.args, "reinforcepp check")
 
 
 def _train(config: DictConfig) -> None:
-    exit_on_problems(config)
+    warnings = exit_on_errors(config)
     # Imported here to keep `reinforcepp check` and a refused configuration fast.
     from reinforcepp_verl.runs import launch
 
     try:
-        exit_code = launch.train(config, PipeSafeConsole())
+        exit_code = launch.train(config, PipeSafeConsole(), warnings)
     except OSError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
@@ -61,17 +74,17 @@ def _train(config: DictConfig) -> None:
         sys.exit(exit_code)
 
 
-def _check(config: DictConfig) -> None:
-    exit_on_problems(config, other_machine=True)
-    from reinforcepp_verl.preflight import machine
+def _check(config: DictConfig, *, as_yaml: bool) -> None:
+    warnings = exit_on_errors(config, other_machine=True, files_may_be_missing=True)
     from reinforcepp_verl.sizing.show_plan import show_plan
 
-    typer.echo(OmegaConf.to_yaml(config, resolve=True))
-    show_plan(config, Console(stderr=True))
-    typer.echo("# configuration is valid", err=True)
+    if as_yaml:
+        typer.echo(OmegaConf.to_yaml(config, resolve=True), nl=False)
+    else:
+        show_plan(config, Console())
     note_missing_model(config)
-    for problem in machine.accelerator(config):
-        typer.echo(f"# cannot train on this machine: {problem}", err=True)
+    count = f", with {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else ""
+    typer.echo(f"configuration is valid{count}", err=True)
 
 
 def note_missing_model(config: DictConfig) -> None:
@@ -79,14 +92,20 @@ def note_missing_model(config: DictConfig) -> None:
     from reinforcepp_verl.sizing.model_size import model_folder
 
     if (name := config.actor_rollout_ref.model.path) and model_folder(name) is None:
-        typer.echo(f"# {name} is not on this machine: it is downloaded when training starts", err=True)
+        typer.echo(f"{name} is not on this machine: it is downloaded when training starts", err=True)
 
 
-def exit_on_problems(config: DictConfig, *, other_machine: bool = False) -> None:
-    from reinforcepp_verl.preflight import problems
+def exit_on_errors(
+    config: DictConfig, *, other_machine: bool = False, files_may_be_missing: bool = False
+) -> list[PreflightWarning]:
+    """Check a configuration, see `preflight.examine`; show the warnings and return them."""
+    from reinforcepp_verl.preflight import examine
+    from reinforcepp_verl.preflight.findings import show_warnings
 
-    found = problems(config, other_machine=other_machine)
-    for problem in found:
-        typer.echo(f"error: {problem}", err=True)
-    if found:
+    found = examine(config, other_machine=other_machine, files_may_be_missing=files_may_be_missing)
+    for error in found.errors:
+        typer.echo(f"error: {error}", err=True)
+    if found.errors:
         sys.exit(2)
+    show_warnings(found.warnings)
+    return found.warnings

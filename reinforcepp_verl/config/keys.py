@@ -10,6 +10,8 @@ from reinforcepp_verl.algorithm import options
 # Ours
 GUARDS = "guards"
 REWARD_ERRORS = "reward_errors"
+PREFLIGHT = "preflight"
+PREFLIGHT_ALLOW = f"{PREFLIGHT}.allow"
 RUNS_DIR = "runs_dir"
 SEED = "seed"
 HARDWARE = "hardware"
@@ -17,7 +19,6 @@ MEANT_FOR = f"{HARDWARE}.meant_for"
 GPU_MEMORY_GIB = f"{HARDWARE}.gpu_memory_gib"
 REINFORCEPP = options.OPTIONS_NODE
 NONFINITE = f"{REINFORCEPP}.nonfinite"
-KL_IN_BASELINE_REWARD = f"{REINFORCEPP}.kl_in_baseline_reward"
 
 # algorithm
 ALGORITHM = "algorithm"

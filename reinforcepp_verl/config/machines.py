@@ -7,7 +7,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from reinforcepp_verl.common.hardware import cpu_platform_wanted, gpu_count
+from reinforcepp_verl.common.hardware import cpu_platform_wanted, gpu_count, gpu_memories_gib
 from reinforcepp_verl.config import keys
 
 GROUP, AUTO = "cluster", "auto"
@@ -56,10 +56,19 @@ def names() -> list[str]:
     return GlobalHydra.instance().config_loader().get_group_options(GROUP)
 
 
+def gpus(config: DictConfig) -> int:
+    """Return how many GPUs the trainer of a configuration has."""
+    return config.trainer.nnodes * config.trainer.n_gpus_per_node
+
+
+def memory_gib(config: DictConfig) -> float | None:
+    """Return the memory of the smallest GPU of a configuration; None if it is unknown."""
+    return OmegaConf.select(config, keys.GPU_MEMORY_GIB) or min(gpu_memories_gib(), default=None)
+
+
 def described(config: DictConfig) -> str:
     """Say in words which machine a configuration is for."""
-    trainer = config.trainer
-    if trainer.device == "cpu":
+    if config.trainer.device == "cpu":
         return "a CPU"
-    gpus, gib = trainer.nnodes * trainer.n_gpus_per_node, OmegaConf.select(config, keys.GPU_MEMORY_GIB)
-    return f"{gpus} GPU{'s' * (gpus > 1)}" + (f" of {gib:.0f} GiB" if gib else "")
+    gib = memory_gib(config)
+    return f"{gpus(config)} GPU{'s' * (gpus(config) > 1)}" + (f" of {gib:.0f} GiB" if gib else "")

@@ -13,6 +13,7 @@ from reinforcepp_verl.algorithm.registry import LOSSES
 from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.guard_options import GuardOptions
+from reinforcepp_verl.config.preflight_options import PreflightOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 
 Options = TypeVar("Options")
@@ -71,6 +72,11 @@ def _read_strictly(node: DictConfig | Mapping[str, Any] | None, name: str, optio
 def read_reward_errors(config: DictConfig) -> RewardErrorOptions:
     """Return the node `reward_errors`; see `_read`."""
     return _read(config, keys.REWARD_ERRORS, RewardErrorOptions)
+
+
+def read_preflight(config: DictConfig) -> PreflightOptions:
+    """Return the node `preflight`; see `_read`."""
+    return _read(config, keys.PREFLIGHT, PreflightOptions)
 
 
 def read_guards(config: DictConfig) -> GuardOptions:

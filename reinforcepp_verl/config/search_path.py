@@ -16,6 +16,7 @@ from reinforcepp_verl.config import machines
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.config.hardware_options import HardwareOptions
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
+from reinforcepp_verl.config.preflight_options import PreflightOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.config.sampler_options import SamplerOptions
 
@@ -27,6 +28,7 @@ TYPED_NODES = {
     "guards": GuardOptions,
     "math_reward": MathRewardOptions,
     "hardware": HardwareOptions,
+    "preflight": PreflightOptions,
 }
 """The classes of hydra_configs/reinforcepp/NAME.yaml, which `make nodes` writes; they hold the types of its values."""
 

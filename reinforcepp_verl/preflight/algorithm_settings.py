@@ -8,7 +8,14 @@ from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.algorithm.registry import ESTIMATORS, VERL_ESTIMATORS, traits_of, unread_options
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_options
+from reinforcepp_verl.config.preflight_options import (
+    KL_IN_BASELINE_REWARD,
+    KL_LOSS_GRADIENT,
+    KL_TWICE,
+    VERL_TRAINER,
+)
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, is_number, value
+from reinforcepp_verl.preflight.findings import Check, Found, PreflightWarning
 
 VERL_TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 # Inputs that verl's v1 trainer never fetches, without which these of its estimators fail at the first step.
@@ -23,9 +30,9 @@ MATH_METRICS = ("acc", "reward", "score", "format")
 BIASED_KL_LOSS_TYPES = ("kl", "k1", "low_var_kl", "k3")
 
 
-def check(config: DictConfig) -> list[str]:
+def check(config: DictConfig) -> Found:
     """Check numbers, then the KL terms, then what each estimator, trainer, loss and filter needs."""
-    checks = (
+    checks: tuple[Check, ...] = (
         _numbers,
         _kl,
         _estimator,
@@ -37,7 +44,7 @@ def check(config: DictConfig) -> list[str]:
         _correction,
         _filter_groups,
     )
-    return [problem for check_part in checks for problem in check_part(config)]
+    return [found for check_part in checks for found in check_part(config)]
 
 
 def _numbers(config: DictConfig) -> list[str]:
@@ -50,33 +57,27 @@ def _numbers(config: DictConfig) -> list[str]:
     return found
 
 
-def _kl(config: DictConfig) -> list[str]:
+def _kl(config: DictConfig) -> list[str | PreflightWarning]:
     estimator = value(config, keys.ADV_ESTIMATOR)
     in_reward, as_loss = value(config, keys.USE_KL_IN_REWARD), value(config, keys.USE_KL_LOSS)
     kind = value(config, keys.KL_LOSS_TYPE)
-    found = []
+    found: list[str | PreflightWarning] = []
     if in_reward and as_loss:
         off = keys.USE_KL_IN_REWARD if estimator == "reinforcepp_baseline" else keys.USE_KL_LOSS
-        found.append(
-            f"{keys.USE_KL_IN_REWARD} and {keys.USE_KL_LOSS} are both true: the KL to the reference would "
-            f"count twice; set {off}=false"
-        )
-    elif in_reward and estimator == "reinforcepp_baseline" and not value(config, keys.KL_IN_BASELINE_REWARD):
-        found.append(
-            f"{keys.USE_KL_IN_REWARD} is true: reinforcepp_baseline takes the KL as a separate loss; set "
-            f"{keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true {keys.KL_LOSS_TYPE}=mse, or allow it with "
-            f"{keys.KL_IN_BASELINE_REWARD}=true"
-        )
+        both = f"{keys.USE_KL_IN_REWARD} and {keys.USE_KL_LOSS} are both true: the KL to the reference counts twice"
+        found.append(PreflightWarning(KL_TWICE, f"{both}; set {off}=false"))
+    elif in_reward and estimator == "reinforcepp_baseline":
+        fix = f"set {keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true {keys.KL_LOSS_TYPE}=mse"
+        message = f"{keys.USE_KL_IN_REWARD} is true: in the paper, {estimator} takes the KL as a loss; {fix}"
+        found.append(PreflightWarning(KL_IN_BASELINE_REWARD, message))
     if value(config, keys.KL_CTRL_TYPE) == "adaptive" and not in_reward:
         found.append(
             f"{keys.KL_CTRL_TYPE} is adaptive, but {keys.USE_KL_IN_REWARD} is false: there is no penalty to adapt; "
             f"set {keys.KL_CTRL_TYPE}=fixed"
         )
     if as_loss and estimator in ESTIMATORS and kind in BIASED_KL_LOSS_TYPES:
-        found.append(
-            f"{keys.KL_LOSS_TYPE} is {kind}: as a loss its gradient is not that of the KL divergence; "
-            f"set {keys.KL_LOSS_TYPE}=mse (k2)"
-        )
+        message = f"{keys.KL_LOSS_TYPE} is {kind}: as a loss its gradient is not that of the KL divergence"
+        found.append(PreflightWarning(KL_LOSS_GRADIENT, f"{message}; set {keys.KL_LOSS_TYPE}=mse (k2)"))
     return found
 
 
@@ -85,13 +86,12 @@ def _estimator(config: DictConfig) -> list[str]:
     if estimator in UNSUPPORTED_ESTIMATORS:
         return [
             f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not pass it "
-            f"{UNSUPPORTED_ESTIMATORS[estimator]}, so it fails at the first step; use +method=rloo, grpo or "
-            "reinforcepp_baseline"
+            f"{UNSUPPORTED_ESTIMATORS[estimator]}, so it fails at the first step; use +method=rloo, grpo or reinforcepp_baseline"
         ]
     traits = traits_of(estimator)
     if traits is not None and traits.needs_group and answers == 1:
         return [
-            f"{keys.ROLLOUT_N} is 1: {estimator} compares the answers to a prompt and needs at least two; "
+            f"{keys.ROLLOUT_N} is 1: {estimator} compares several answers to a prompt; "
             f"set {keys.ROLLOUT_N} to 2 or more, or use +method=reinforcepp"
         ]
     return []
@@ -133,21 +133,31 @@ def _default(name: str) -> str:
     return f"{keys.REINFORCEPP}.{name}={'null' if default is None else default}".replace(" ", "")
 
 
-def _trainer(config: DictConfig) -> list[str]:
+def _trainer(config: DictConfig) -> Found:
     mode, known = value(config, keys.TRAINER_MODE), [f"{TRAINER_PREFIX}{name}" for name in VERL_TRAINER_MODES]
     if not value(config, keys.USE_V1):
         return [f"{keys.USE_V1} is false: our trainers are built on v1's; set {keys.USE_V1}=true"]
     if mode in known:
         return []
-    fix = (
-        f"set {keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}"
-        if mode in VERL_TRAINER_MODES
-        else f"set it to one of {', '.join(known)}"
-    )
-    return [
-        f"{keys.TRAINER_MODE} is {mode}: only our trainers support our estimators, the guards and resuming; {fix}, or "
-        "start verl's own trainer with its own command"
-    ]
+    if mode not in VERL_TRAINER_MODES:
+        return [f"{keys.TRAINER_MODE} is {mode}: there is no such trainer; set it to one of {', '.join(known)}"]
+    fix = f"set {keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}"
+    if needed := _needs_our_trainer(config):
+        return [f"{keys.TRAINER_MODE} is {mode}, verl's own trainer, which cannot provide what {needed} needs; {fix}"]
+    missing = "no guards, no limit on reward errors, no checkpoint to resume from, and STOP ends the run without a save"
+    return [PreflightWarning(VERL_TRAINER, f"{keys.TRAINER_MODE} is {mode}, verl's own trainer: {missing}; {fix}")]
+
+
+def _needs_our_trainer(config: DictConfig) -> str | None:
+    """Return the setting that verl's own trainers make the estimator fail with."""
+    estimator = value(config, keys.ADV_ESTIMATOR)
+    traits = traits_of(estimator)
+    if traits is None:
+        return None
+    if traits.needs_scores and value(config, keys.USE_KL_IN_REWARD):
+        return f"{estimator} with {keys.USE_KL_IN_REWARD}=true"
+    options = read_options(value(config, keys.REINFORCEPP))
+    return f"the running statistics of {keys.REINFORCEPP}" if options.needs_memory else None
 
 
 def _dual_clip(config: DictConfig) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt, RunFolder, create
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.preflight.findings import PreflightWarning
 from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.failure_cause import failure_cause
@@ -29,10 +30,11 @@ EXIT_STOPPED = 75
 """The run was asked to stop, saved, and can go on: EX_TEMPFAIL of sysexits.h, "try again"."""
 
 
-def new_run(config: DictConfig) -> RunFolder:
-    """Make a run's folder with its configuration in it; nothing is started."""
+def new_run(config: DictConfig, warnings: Sequence[PreflightWarning] = ()) -> RunFolder:
+    """Make a run's folder with its configuration and warnings in it; nothing is started."""
     folder = create(Path(config.runs_dir), config.trainer.experiment_name)
     save_config(config, folder)
+    save_warnings(warnings, folder)
     Summary(seed=config.seed).write(folder.summary)
     return folder
 
@@ -46,9 +48,17 @@ def save_config(config: DictConfig, folder: RunFolder) -> None:
     durable.write(folder.config, OmegaConf.to_yaml(config, resolve=True).encode())
 
 
-def train(config: DictConfig, console: Console) -> int:
+def save_warnings(warnings: Sequence[PreflightWarning], folder: RunFolder) -> None:
+    """Write the warnings about the configuration of the run's next attempt; without any there is no file."""
+    if warnings:
+        durable.write(folder.warnings, "".join(f"{warning}\n" for warning in warnings).encode())
+    else:
+        folder.warnings.unlink(missing_ok=True)
+
+
+def train(config: DictConfig, console: Console, warnings: Sequence[PreflightWarning] = ()) -> int:
     """Train with `config` in a new run folder and return the exit code: 0 only when every step was done."""
-    folder = new_run(config)
+    folder = new_run(config, warnings)
     with run_lock(folder):
         return run_attempt(folder, config, {}, console)
 

@@ -20,7 +20,8 @@ from reinforcepp_verl.checkpoints.store import SavedCheckpoint
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.preflight import problems
+from reinforcepp_verl.preflight import examine
+from reinforcepp_verl.preflight.findings import PreflightWarning, show_warnings
 from reinforcepp_verl.preflight.run_settings import CHECKPOINT_NODES
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs import launch, processes, saved_config
@@ -45,11 +46,13 @@ class PreparedAttempt:
     config: DictConfig
     records: dict[int, Record]
     notes: list[str] = field(default_factory=list)
+    warnings: list[PreflightWarning] = field(default_factory=list)
 
     def start(self, console: Console) -> int:
         """Run it and return the exit code."""
         for note in self.notes:
             say(console, note)
+        show_warnings(self.warnings)
         return launch.run_attempt(self.run, self.config, self.records, console)
 
 
@@ -90,6 +93,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> PreparedAttempt:
     """
     saved, ignored = store.newest_checkpoint(run.checkpoints)
     kept, config = _configs(run, overrides, saved)
+    warnings = _warnings(config)
     origin = start_step(kept)
     notes = [f"ignored: {reason}" for reason in ignored]
     if ignored and saved is None:
@@ -111,9 +115,10 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> PreparedAttempt:
     _set_validation(config, records, saved)
     _stop_if_done(run, config, saved, records)
     launch.save_config(kept, run)
-    return PreparedAttempt(
-        run, config, records, notes or [f"starts from the beginning: {run.path} has no checkpoint yet"]
-    )
+    launch.save_warnings(warnings, run)
+    if not notes:
+        notes = [f"starts from the beginning: {run.path} has no checkpoint yet"]
+    return PreparedAttempt(run, config, records, notes, warnings)
 
 
 def _configs(run: RunFolder, overrides: Sequence[str], saved: SavedCheckpoint | None) -> tuple[DictConfig, DictConfig]:
@@ -136,9 +141,19 @@ def _configs(run: RunFolder, overrides: Sequence[str], saved: SavedCheckpoint | 
     if saved is not None:
         # The run has one of its own, whatever it started from.
         config.trainer.resume_mode = "disable"
-    if found := problems(config):
-        raise ValueError("\n".join(" ".join(problem.split()) for problem in found))
     return kept, config
+
+
+def _warnings(config: DictConfig) -> list[PreflightWarning]:
+    """Check the configuration and return the warnings.
+
+    Raises:
+        ValueError: there are errors
+    """
+    found = examine(config)
+    if found.errors:
+        raise ValueError("\n".join(" ".join(error.split()) for error in found.errors))
+    return found.warnings
 
 
 def _records(run: RunFolder, start: int, saved: SavedCheckpoint | None) -> dict[int, Record]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 from omegaconf import DictConfig, OmegaConf
 
+from reinforcepp_verl.preflight.findings import PreflightWarning
 from reinforcepp_verl.runs import launch
 from reinforcepp_verl.slurm import job, site
 from reinforcepp_verl.slurm.job import Job
@@ -31,7 +33,7 @@ class Request:
     test_only: bool = False
 
 
-def submit(config: DictConfig, request: Request) -> None:
+def submit(config: DictConfig, request: Request, warnings: Sequence[PreflightWarning] = ()) -> None:
     """Submit `config`, which has been checked, or show what would be submitted.
 
     Raises:
@@ -50,15 +52,15 @@ def submit(config: DictConfig, request: Request) -> None:
     if request.test_only:
         typer.echo(estimate)
         return
-    _submit(config, wanted, seeds)
+    _submit(config, wanted, seeds, warnings)
 
 
-def _submit(config: DictConfig, wanted: Job, seeds: list[int | None]) -> None:
+def _submit(config: DictConfig, wanted: Job, seeds: list[int | None], warnings: Sequence[PreflightWarning]) -> None:
     """Make the run folders, hand them to Slurm, and say what stands where."""
     _, held_back = job.without_secrets(os.environ)
     if held_back:
         typer.echo(f"not handed to the job: {', '.join(held_back)}; put them into SECRETS_FILE (site.env)", err=True)
-    runs = {seed: launch.new_run(_with_seed(config, seed)) for seed in seeds}
+    runs = {seed: launch.new_run(_with_seed(config, seed), warnings) for seed in seeds}
     job_id = job.call_sbatch(wanted.command(), wanted.variables({seed: run.path for seed, run in runs.items()}))
     for seed, run in runs.items():
         task = job_id if seed is None else f"{job_id}_{seed}"

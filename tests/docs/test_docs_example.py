@@ -25,7 +25,6 @@ ALGORITHM = (DOCS / "algorithm.md").read_text(encoding="utf-8")
 EXAMPLES = DOCS / "examples"
 DEFAULT, PIN = ReinforceppOptions(), ReinforceppOptions(zero_signal="pin")
 PAPER, VERL = PRESETS["paper"], PRESETS["verl"]
-WITH_KL = replace(DEFAULT, kl_in_baseline_reward=True)
 CASES = {
     "advantages of reinforcepp": ("reinforcepp", DEFAULT, True),
     "advantages of reinforcepp, preset paper": ("reinforcepp", PAPER, True),
@@ -33,7 +32,7 @@ CASES = {
     "advantages of reinforcepp_baseline": ("reinforcepp_baseline", DEFAULT, False),
     "advantages of reinforcepp_baseline, zero_signal pin": ("reinforcepp_baseline", PIN, False),
     "advantages of reinforcepp_baseline, preset paper": ("reinforcepp_baseline", PAPER, False),
-    "advantages of reinforcepp_baseline, kl in the reward": ("reinforcepp_baseline", WITH_KL, True),
+    "advantages of reinforcepp_baseline, kl in the reward": ("reinforcepp_baseline", DEFAULT, True),
 }
 
 
