@@ -10,31 +10,41 @@ import typer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.common.terminal import PipeSafeConsole
+from reinforcepp_verl.config import keys, search_path
+
+
+def method_names() -> list[str]:
+    """List what can be written after `+method=`: the registered estimators in their order, then verl's."""
+    names = sorted(path.stem for path in (search_path.config_dir() / "method").glob("*.yaml"))
+    return [*(name for name in ESTIMATORS if name in names), *(name for name in names if name not in ESTIMATORS)]
+
+
+TRAIN_HELP = f"""Train a model; the arguments are Hydra overrides.
+
++recipe= selects a recipe, a set of overrides; after it, +method= selects the algorithm ({", ".join(method_names())}).
+cluster= selects the machine; without it, this one is used: its GPUs, or the CPU. key=value changes a single setting.
+The configuration is checked before anything starts, and every run gets its own folder under runs/.
+
+Train:      reinforcepp train +recipe=math_rlvr/arithmetic
+
+Change it:  reinforcepp train +recipe=math_rlvr/arithmetic {keys.ACTOR_OPTIM}.lr=1e-4
+
+Compare:    reinforcepp train +recipe=math_rlvr/arithmetic +method=grpo
+
+Seeds:      reinforcepp train --multirun +recipe=math_rlvr/arithmetic seed=1,2,3
+
+Hydra's flags work too: --config-name, --config-dir, --cfg job, --hydra-help.
+"""
 
 if TYPE_CHECKING:
     from reinforcepp_verl.preflight.findings import PreflightWarning
 
 
 def train(context: typer.Context) -> None:
-    """Train a model; the arguments are Hydra overrides.
-
-    +recipe= selects a recipe, a set of overrides; after it, +method= selects the algorithm (reinforcepp,
-    reinforcepp_baseline, reinforce, reinforce_reward_to_go, raft, grpo, rloo, ppo). cluster= selects the machine;
-    without it, this one is used: its GPUs, or the CPU. key=value changes a single setting.
-    The configuration is checked before anything starts, and every run gets its own folder under runs/.
-
-    Train:      reinforcepp train +recipe=math_rlvr/arithmetic
-
-    Change it:  reinforcepp train +recipe=math_rlvr/arithmetic actor_rollout_ref.actor.optim.lr=1e-4
-
-    Compare:    reinforcepp train +recipe=math_rlvr/arithmetic +method=grpo
-
-    Seeds:      reinforcepp train --multirun +recipe=math_rlvr/arithmetic seed=1,2,3
-
-    Hydra's flags work too: --config-name, --config-dir, --cfg job, --hydra-help.
-    """
+    """Train a model, after the checks; its help is TRAIN_HELP."""
     hydra_app.run(_train, context.args, "reinforcepp train", starts_here=True)
 
 

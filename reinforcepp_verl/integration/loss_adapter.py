@@ -54,7 +54,7 @@ def _adapted(registered: RegisteredLoss) -> Callable[..., tuple[Tensor, dict[str
         config: ActorConfig | None = None,
         rollout_is_weights: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        assert config is not None, "verl passes its `actor_rollout_ref.actor` node as config"
+        assert config is not None, f"verl passes its node {keys.ACTOR} as config"
         valid = response_mask.bool()
         # Masked values are replaced before any arithmetic: a NaN there would survive a later multiplication by zero.
         log_prob, old_log_prob, advantages = (torch.where(valid, x, 0.0) for x in (log_prob, old_log_prob, advantages))

@@ -5,6 +5,7 @@ Before the checks of the algorithm: importing verl imports the modules that regi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from omegaconf import DictConfig
@@ -15,25 +16,31 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_loss_options
 from reinforcepp_verl.config.reading import value
 
-IMPORT_ERRORS = (ImportError, AttributeError, AssertionError, LookupError, TypeError, ValueError, RuntimeError, OSError)
+OWN_MODULES = "VERL_USE_EXTERNAL_MODULES"
+"""verl's variable for modules of a user, which it imports first."""
 
 
 def check(config: DictConfig) -> list[str]:
-    """Import the plugin as verl's processes do, then look both names up in verl's registries."""
+    """Import the plugin and verl as verl's processes do, then look both names up in verl's registries."""
     try:
-        # verl imports it too, but logs a failure at DEBUG level and continues without it.
-        from reinforcepp_verl import plugin  # noqa: F401
-    except IMPORT_ERRORS as error:
-        return [
-            f"reinforcepp_verl.plugin: the import fails with {type(error).__name__}: {first_line(error)}; "
-            "`python -c 'import reinforcepp_verl.plugin'` shows where"
-        ]
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
-
+        # verl imports the plugin too, but logs a failure at DEBUG level and continues without it.
+        from reinforcepp_verl import plugin  # noqa: F401, I001
+        from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
+    except Exception as error:  # the user's modules, which verl imports, may raise anything
+        return [_failed_import(error)]
     return [
         *_registered(keys.ADV_ESTIMATOR, value(config, keys.ADV_ESTIMATOR), ADV_ESTIMATOR_REGISTRY),
         *(_registered(keys.LOSS_MODE, value(config, keys.LOSS_MODE), POLICY_LOSS_REGISTRY) or _loss_options(config)),
     ]
+
+
+def _failed_import(error: Exception) -> str:
+    own = os.environ.get(OWN_MODULES)
+    subject = f"{OWN_MODULES}={own}" if own else "reinforcepp_verl.plugin"
+    return (
+        f"{subject}: the import fails with {type(error).__name__}: {first_line(error)}; "
+        "`python -c 'import reinforcepp_verl.plugin, verl'` shows where"
+    )
 
 
 def _loss_options(config: DictConfig) -> list[str]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
+from reinforcepp_verl.preflight.registered_names import OWN_MODULES
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.run_console import RunConsole
@@ -22,7 +23,6 @@ from reinforcepp_verl.runs.stop_signals import Stopped
 POLL_INTERVAL_S = 0.2
 STOP_GRACE_S = 10.0
 FILE_LOGGER = "file"
-OWN_MODULES = "VERL_USE_EXTERNAL_MODULES"
 
 
 def write_config(config: DictConfig, attempt: Attempt) -> None:

@@ -111,18 +111,26 @@ def test_the_node_of_the_loss_knows_verls_keys_and_no_others(compose):
     assert problem == f"{POLICY_LOSS}.clip_cov_rtaio: unknown key; did you mean {POLICY_LOSS}.clip_cov_ratio?"
 
 
-def test_the_command_knows_them_before_it_checks_the_algorithm(arithmetic):
+@pytest.mark.parametrize(
+    ("modules", "says"),
+    [
+        # It knows them before it checks the algorithm.
+        ("my_estimator,my_loss", f"{ROLLOUT}.n is 1: group_returns compares the answers"),
+        ("my_estimator,no_module", "VERL_USE_EXTERNAL_MODULES=my_estimator,no_module: the import fails with Module"),
+    ],
+)
+def test_the_command_imports_the_users_modules(arithmetic, modules, says):
     examples = Path(__file__).parents[2] / "docs" / "examples"
     overrides = ["algorithm.adv_estimator=group_returns", f"{ROLLOUT}.n=1"]
     overrides += [f"{POLICY_LOSS}.loss_mode=spo", f"{POLICY_LOSS}.options.epsilon=0.3"]
     done = subprocess.run(
         [Path(sys.executable).with_name("reinforcepp"), "check", ARITHMETIC, *overrides],
         cwd=arithmetic,
-        env=os.environ | {"PYTHONPATH": str(examples), "VERL_USE_EXTERNAL_MODULES": "my_estimator,my_loss"},
+        env=os.environ | {"PYTHONPATH": str(examples), "VERL_USE_EXTERNAL_MODULES": modules},
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(f"error: {ROLLOUT}.n is 1: group_returns compares the answers"), done.stderr
+    assert done.stderr.startswith(f"error: {says}"), done.stderr
