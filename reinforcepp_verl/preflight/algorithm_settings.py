@@ -86,7 +86,8 @@ def _estimator(config: DictConfig) -> list[str]:
     if estimator in UNSUPPORTED_ESTIMATORS:
         return [
             f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not pass it "
-            f"{UNSUPPORTED_ESTIMATORS[estimator]}, so it fails at the first step; use +method=rloo, grpo or reinforcepp_baseline"
+            f"{UNSUPPORTED_ESTIMATORS[estimator]}, so it fails at the first step; use +method=rloo, grpo or "
+            "reinforcepp_baseline"
         ]
     traits = traits_of(estimator)
     if traits is not None and traits.needs_group and answers == 1:

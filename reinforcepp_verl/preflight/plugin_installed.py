@@ -42,8 +42,8 @@ def _entry_point() -> list[str]:
     if any(point.value == PLUGIN_MODULE for point in entry_points(group=ENTRY_POINT_GROUP, name=ENTRY_POINT_NAME)):
         return []
     return [
-        f"{ENTRY_POINT_GROUP}: no installed package provides {ENTRY_POINT_NAME} = {PLUGIN_MODULE}, so verl would not load the plugin; install it with "
-        "`pip install reinforcepp-verl` or, in a checkout, `pip install -e .`"
+        f"{ENTRY_POINT_GROUP}: no installed package provides {ENTRY_POINT_NAME} = {PLUGIN_MODULE}, so verl would not "
+        "load the plugin; install it with `pip install reinforcepp-verl` or, in a checkout, `pip install -e .`"
     ]
 
 

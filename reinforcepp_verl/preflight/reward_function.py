@@ -69,8 +69,9 @@ def _options(config: DictConfig) -> list[str]:
     if not options.needs_length or manager == OUR_REWARD_MANAGER:
         return []
     return [
-        f"{keys.REWARD_MANAGER_NAME} is {manager}: only {OUR_REWARD_MANAGER} passes the length of an answer to the math reward, "
-        f"which overlong_max_tokens and truncated_penalty need; set {keys.REWARD_MANAGER_NAME}={OUR_REWARD_MANAGER}, or both to null"
+        f"{keys.REWARD_MANAGER_NAME} is {manager}: only {OUR_REWARD_MANAGER} passes the length of an answer to the "
+        f"math reward, which overlong_max_tokens and truncated_penalty need; set "
+        f"{keys.REWARD_MANAGER_NAME}={OUR_REWARD_MANAGER}, or both to null"
     ]
 
 

@@ -84,7 +84,8 @@ def _chat_template(config: DictConfig) -> list[str]:
             return []
     except (OSError, ValueError, AttributeError) as error:
         return [
-            f"{key}: {folder / TOKENIZER_CONFIG} is not a readable JSON object ({first_line(error)}); save the tokenizer again"
+            f"{key}: {folder / TOKENIZER_CONFIG} is not a readable JSON object ({first_line(error)}); save the "
+            "tokenizer again"
         ]
     return [
         f"{key}: the tokenizer of {value(config, key)} has no chat template, which verl needs to render prompts; set "

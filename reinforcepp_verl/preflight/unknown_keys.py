@@ -16,7 +16,7 @@ from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
 
-GROUPS = ("recipe", "method", CLUSTER, "preset", "reward_function")
+CONFIG_GROUPS = ("recipe", "method", CLUSTER, "preset", "reward_function")
 # Passed unchanged to a function or library outside this package.
 FREE_NODES = (
     "*.override_config",
@@ -33,7 +33,7 @@ _REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 
 def check(config: DictConfig) -> list[str]:
     """Find config groups that Hydra took for plain keys, then unknown keys."""
-    groups = [_not_a_group(config, group) for group in GROUPS if group in config]
+    groups = [_not_a_group(config, group) for group in CONFIG_GROUPS if group in config]
     return groups or [*_unknown_keys(config), *_own_node(config), *_sampler_options(config)]
 
 
@@ -47,7 +47,7 @@ def unknown_key(key: str, known: Tree) -> str:
 
 def _meant(key: str, known: list[str]) -> str | None:
     """Guess: a config group, a similar key in the same node, the same key in a deeper node, the same name elsewhere."""
-    if group := nearest(key, GROUPS):
+    if group := nearest(key, CONFIG_GROUPS):
         return f"{as_written(group)}=NAME"
     parent, _, name = key.rpartition(".")
     beside = [candidate for candidate in known if candidate.rpartition(".")[0] == parent]
