@@ -11,7 +11,7 @@ from reinforcepp_verl.sizing.model_size import ModelSize, model_size
 
 
 def estimate_for(config: DictConfig) -> MemoryEstimate | None:
-    """Return the estimate for a configuration, None where the GPU's or the model's size is not known here."""
+    """Return the estimate for a configuration, None if the size of the GPU or the model is unknown."""
     known = model_and_gpu_size(config)
     return estimate(config, *known) if known else None
 

@@ -1,4 +1,4 @@
-"""The sizes of a model, from its config.json alone: parameters are counted without allocating any."""
+"""The sizes of a model, from its config.json alone: parameters are counted without allocating them."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ KNOWN_MODELS: Mapping[str, dict[str, Any]] = {
     "OpenRLHF/Llama-3-8b-sft-mixture": _LLAMA3_8B,
     "OpenRLHF/Llama-3-8b-rm-700k": _LLAMA3_8B,
 }
-"""config.json of the hub models that the recipes name, so that a recipe can be sized before its model is downloaded."""
+"""config.json of the hub models in the recipes, so that a recipe can be sized before its model is downloaded."""
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Numbers of a decoder; parameters are counts, not bytes."""
+    """Dimensions of a decoder; parameters are counts, not bytes."""
 
     parameters: int
     layer_parameters: int
@@ -74,15 +74,15 @@ class ModelSize:
 
 @functools.cache
 def model_size(name: str) -> ModelSize | None:
-    """Size the model in a folder, in the Hugging Face cache or in `KNOWN_MODELS`.
+    """Return the size of a model in a folder, in the Hugging Face cache or in `KNOWN_MODELS`.
 
-    None where its config.json is not at hand, or describes no plain decoder. Raises ValueError for a config.json that
-    transformers cannot read.
+    None if its config.json is not available, or does not describe a plain decoder. Raises ValueError for a config.json
+    that transformers cannot read.
     """
     config = _config(name)
     try:
         return None if config is None else _measure(config)
-    except (AttributeError, ValueError):  # a model with images, without attention, with its layers elsewhere
+    except (AttributeError, ValueError):  # a model with images, without attention, or with another layer structure
         return None
 
 
@@ -112,7 +112,7 @@ def _measure(config: Any) -> ModelSize:
 
 
 def model_folder(name: str) -> Path | None:
-    """Return the folder that holds the model's files on this machine, None for a hub model that is not downloaded."""
+    """Return the folder with the model's files on this machine, None for a hub model that is not downloaded."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -134,7 +134,7 @@ def _config(name: str) -> Any:
         return AutoConfig.for_model(**KNOWN_MODELS[name]) if name in KNOWN_MODELS else None
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if "auto_map" in settings:  # its class is code of the model's own
+        if "auto_map" in settings:  # its class is custom code of the model
             return None
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The shipped recipes: what their headers say, and what their configurations amount to."""
+"""The shipped recipes: the fields of their headers, and the cost of their configurations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reinforcepp_verl.sizing.memory_estimate import GIB
 from reinforcepp_verl.sizing.step_plan import StepPlan
 
 FIELDS = ("Memory", "Prepare", "Train", "Sources", "Result")
-COLUMNS = ("recipe", "what", "meant for", "answers a step", "updates", "tokens", "GiB a GPU, estimated")
+COLUMNS = ("recipe", "what", "meant for", "answers per step", "updates", "tokens", "GiB per GPU, estimated")
 _FIELD = re.compile(rf"#   ({'|'.join(FIELDS)}): +(.+)")
 
 
@@ -38,7 +38,7 @@ class Recipe:
 
     @property
     def memory_gib(self) -> float | None:
-        """The largest phase on one GPU, None on the CPU."""
+        """Memory of the largest phase on one GPU, None on the CPU."""
         estimate = gpu.estimate_for(self.config)
         return max(phase.bytes for phase in estimate.phases) / GIB if estimate else None
 
@@ -58,7 +58,7 @@ class Recipe:
 
 
 def read_header(file: Path) -> tuple[str, dict[str, str]]:
-    """Return what a recipe is about, and the fields of its header; a field's lines are joined by line breaks."""
+    """Return a recipe's description and the fields of its header; the lines of a field are joined by line breaks."""
     about: list[str] = []
     fields: dict[str, list[str]] = {}
     for line in _comment(file):
@@ -72,7 +72,7 @@ def read_header(file: Path) -> tuple[str, dict[str, str]]:
 
 
 def _comment(file: Path) -> Iterator[str]:
-    """Yield the comment lines at the head of a file, without Hydra's own."""
+    """Yield the comment lines at the top of a file, except Hydra's."""
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             return
@@ -96,6 +96,6 @@ def _recipe(name: str) -> Recipe:
 
 
 def markdown(listed: list[Recipe]) -> str:
-    """Return the table as it stands in recipes/README.md."""
+    """Return the table of recipes/README.md."""
     rows = [COLUMNS, ("---",) * len(COLUMNS), *((f"`{recipe.name}`", *recipe.cells[1:]) for recipe in listed)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

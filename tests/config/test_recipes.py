@@ -99,7 +99,7 @@ def test_header_prepares_the_data_that_the_recipe_reads(compose, recipe):
 @pytest.mark.parametrize("recipe", ON_GPUS)
 def test_header_states_the_estimated_memory(listed, recipe):
     found = next(one for one in listed if one.name == recipe)
-    assert found.header["Memory"] == f"about {found.memory_gib:.0f} GiB a GPU, estimated"
+    assert found.header["Memory"] == f"about {found.memory_gib:.0f} GiB per GPU, estimated"
 
 
 def test_readme_holds_the_table(listed):
