@@ -99,9 +99,9 @@ def _check(config: DictConfig, *, as_yaml: bool) -> None:
 
 def note_missing_model(config: DictConfig) -> None:
     """Report a model that the start of training has to download."""
-    from reinforcepp_verl.sizing.model_size import model_folder
+    from reinforcepp_verl.preflight.model_files import is_downloaded_at_start
 
-    if (name := config.actor_rollout_ref.model.path) and model_folder(name) is None:
+    if is_downloaded_at_start(name := config.actor_rollout_ref.model.path):
         typer.echo(f"{name} is not on this machine: it is downloaded when training starts", err=True)
 
 

@@ -29,6 +29,11 @@ def check(config: DictConfig) -> Found:
     ]
 
 
+def is_downloaded_at_start(name: str) -> bool:
+    """Return True for a name on the hub whose files are not on this machine."""
+    return not _looks_local(name) and model_folder(name) is None
+
+
 def _reward_model(config: DictConfig) -> Found:
     given = value(config, keys.REWARD_MODEL_PATH)
     if not given:

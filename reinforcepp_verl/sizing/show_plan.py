@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reinforcepp_verl.common.wording import did_you_mean
-from reinforcepp_verl.config import keys
+from reinforcepp_verl.config import keys, machines
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing import gpu
 from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate
@@ -39,6 +39,7 @@ def show_plan(config: DictConfig, console: Console) -> None:
 
 def _step(config: DictConfig, plan: StepPlan) -> Table:
     table = Table(title="one step", show_header=False, title_justify="left")
+    table.add_row("machine", machines.described(config))
     table.add_row("answers", f"{plan.prompts:,} prompts x {plan.answers_per_prompt} = {plan.answers:,}")
     table.add_row("tokens to generate", f"at most {plan.generated_tokens:,} ({plan.longest_answer:,} per answer)")
     table.add_row("longest sequence", f"{plan.longest_sequence:,} tokens")
