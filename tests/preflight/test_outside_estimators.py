@@ -96,7 +96,7 @@ def test_what_is_wrong_with_ours_is_wrong_with_others(compose, register, overrid
         ("mine", "width=wide", f"{POLICY_LOSS}.options.width: "),
         ("reinforcepp", "width=2", f"{POLICY_LOSS}.options.width: unknown key; valid keys: none"),
         ("vanilla", "width=2", f"{POLICY_LOSS}.options is set, but {POLICY_LOSS}.loss_mode is vanilla"),
-        ("mien", "width=2", f"{POLICY_LOSS}.loss_mode is mien: no such name (did you mean mine?); known: "),
+        ("mien", "width=2", f"{POLICY_LOSS}.loss_mode is mien: no such name (did you mean mine?); known names: "),
     ],
 )
 def test_options_of_losses(compose, register, loss, option, says):
