@@ -1,6 +1,6 @@
-"""The keys of the configuration that this package names, node by node: verl's, and ours.
+"""The configuration keys that this package uses, by node: verl's and ours.
 
-A constant is called like its key. Where several nodes have a key of that name, the node's name stands before it.
+A constant is named like its key. If several nodes have a key of that name, the node's name is the prefix.
 """
 
 from __future__ import annotations

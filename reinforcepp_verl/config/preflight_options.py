@@ -24,9 +24,9 @@ class PreflightOptions:
     """The node `preflight`: the checks before a run starts."""
 
     allow: list[str] = field(default_factory=list)
-    """Warnings that are not shown: `kl_loss_gradient` (k1 or k3 as the KL loss), `kl_twice` (KL in the reward and as a
-    loss), `kl_in_baseline_reward` (KL in the reward of `reinforcepp_baseline`), `memory_estimate` (the estimate exceeds
-    the GPU's memory), `missing_files` (`check` only: data or model are not here), `other_machine` (smaller than
+    """Warnings to silence: `kl_loss_gradient` (k1 or k3 as the KL loss), `kl_twice` (KL in the reward and as a loss),
+    `kl_in_baseline_reward` (KL in the reward of `reinforcepp_baseline`), `memory_estimate` (the estimate exceeds the
+    GPU's memory), `missing_files` (`check` only: data or model are not on this machine), `other_machine` (smaller than
     `hardware.meant_for`), `verl_trainer` (verl's own trainer)."""
 
     def __post_init__(self) -> None:
@@ -34,5 +34,5 @@ class PreflightOptions:
             if name not in WARNINGS:
                 near = did_you_mean(name, WARNINGS)
                 raise ValueError(
-                    f"{keys.PREFLIGHT_ALLOW} has {name}: there is no such warning{near}; known: {', '.join(WARNINGS)}"
+                    f"{keys.PREFLIGHT_ALLOW} has {name}: no such warning{near}; known names: {', '.join(WARNINGS)}"
                 )
