@@ -133,6 +133,14 @@ def unread_options(estimator: str, options: ReinforceppOptions) -> list[str]:
     return [name for name, given in vars(options).items() if name not in reads and given != default[name]]
 
 
+def options_on_scores(estimator: str, options: ReinforceppOptions) -> list[str]:
+    """Return the options at work that need the scores without the KL penalty; a clip does too, but only if it binds."""
+    default = vars(ReinforceppOptions())
+    names = ("reward_norm", "reward_scale", "zero_signal")
+    read = ESTIMATORS[estimator].options_read
+    return [name for name in names if name in read and vars(options)[name] != default[name]]
+
+
 _STATISTICS = frozenset({"population", "unbiased_variance", "variance_floor", "statistics", "statistics_window"})
 _SHAPING = frozenset({"reward_norm", "reward_scale", "reward_clip"})
 _FAMILY = {

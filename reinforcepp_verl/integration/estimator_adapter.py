@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.algorithm.registry import ESTIMATORS, RegisteredEstimator
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, RegisteredEstimator, options_on_scores
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.integration.batch_context import BatchContext, current_context
@@ -125,10 +125,8 @@ def _option_on_scores(
     estimator: RegisteredEstimator, options: ReinforceppOptions, rewards: Tensor
 ) -> tuple[str, str, str] | None:
     """Return an option that changes scores, what it is set to, and the value that leaves them alone."""
-    for name in ("reward_norm", "reward_scale", "zero_signal"):
-        given, off = vars(options)[name], vars(ReinforceppOptions())[name]
-        if name in estimator.options_read and given != off:
-            return name, str(given), str(off)
+    for name in options_on_scores(estimator.name, options):
+        return name, str(vars(options)[name]), str(vars(ReinforceppOptions())[name])
     if "reward_clip" not in estimator.options_read or options.reward_clip is None:
         return None
     low, high = options.reward_clip

@@ -5,7 +5,13 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.algorithm.registry import ESTIMATORS, VERL_ESTIMATORS, traits_of, unread_options
+from reinforcepp_verl.algorithm.registry import (
+    ESTIMATORS,
+    VERL_ESTIMATORS,
+    options_on_scores,
+    traits_of,
+    unread_options,
+)
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.preflight_options import (
@@ -155,9 +161,12 @@ def _needs_our_trainer(config: DictConfig) -> str | None:
     traits = traits_of(estimator)
     if traits is None:
         return None
-    if traits.needs_scores and value(config, keys.USE_KL_IN_REWARD):
-        return f"{estimator} with {keys.USE_KL_IN_REWARD}=true"
     options = read_options(value(config, keys.REINFORCEPP))
+    if value(config, keys.USE_KL_IN_REWARD):
+        if traits.needs_scores:
+            return f"{estimator} with {keys.USE_KL_IN_REWARD}=true"
+        for name in options_on_scores(estimator, options):
+            return f"{keys.REINFORCEPP}.{name} with {keys.USE_KL_IN_REWARD}=true"
     return f"the running statistics of {keys.REINFORCEPP}" if options.needs_memory else None
 
 

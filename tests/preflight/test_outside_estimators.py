@@ -106,6 +106,27 @@ def test_options_of_losses(compose, register, loss, option, says):
     assert problem.startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("traits", "overrides", "needed"),
+    [
+        (Traits(needs_scores=True), [], "mine with algorithm.use_kl_in_reward=true"),
+        (Traits(), ["algorithm.reinforcepp.reward_norm=batch"], "algorithm.reinforcepp.reward_norm with algorithm.use"),
+        (Traits(), ["algorithm.reinforcepp.statistics=running"], "the running statistics of algorithm.reinforcepp"),
+        (Traits(needs_scores=True), ["algorithm.use_kl_in_reward=false"], None),
+        (Traits(options_read=frozenset()), [], None),
+    ],
+)
+def test_verls_own_trainer_is_refused_only_where_the_estimator_would_fail(compose, register, traits, overrides, needed):
+    register(traits)
+    found = problems(compose(ARITHMETIC, MINE, "trainer.v1.trainer_mode=sync", *overrides))
+    errors = [problem for problem in found if isinstance(problem, str)]
+    if needed is None:
+        assert errors == [] and len(found) == 1
+    else:
+        [error] = errors
+        assert f"cannot provide what {needed}" in error
+
+
 def test_the_node_of_the_loss_knows_verls_keys_and_no_others(compose):
     [problem] = unknown_keys.check(compose(ARITHMETIC, f"{POLICY_LOSS}.clip_cov_rtaio=1"))
     assert problem == f"{POLICY_LOSS}.clip_cov_rtaio: unknown key; did you mean {POLICY_LOSS}.clip_cov_ratio?"
