@@ -98,7 +98,7 @@ def _estimator(config: DictConfig) -> list[str]:
     traits = traits_of(estimator)
     if traits is not None and traits.needs_group and answers == 1:
         return [
-            f"{keys.ROLLOUT_N} is 1: {estimator} compares several answers to a prompt; "
+            f"{keys.ROLLOUT_N} is 1: {estimator} compares the answers to a prompt and needs at least two; "
             f"set {keys.ROLLOUT_N} to 2 or more, or use +method=reinforcepp"
         ]
     return []

@@ -18,7 +18,7 @@ from reinforcepp_verl.sizing.memory_estimate import GIB
 from reinforcepp_verl.sizing.step_plan import StepPlan
 
 FIELDS = ("Memory", "Prepare", "Train", "Sources", "Result")
-COLUMNS = ("recipe", "what", "meant for", "answers per step", "updates", "tokens", "GiB per GPU, estimated")
+COLUMNS = ("recipe", "what", "meant for", "answers per step", "updates", "tokens", "GiB per GPU, estimated", "status")
 _FIELD = re.compile(rf"#   ({'|'.join(FIELDS)}): +(.+)")
 
 
@@ -35,6 +35,11 @@ class Recipe:
     def meant_for(self) -> str:
         """The machine that it is meant for, as a name for `cluster=`."""
         return str(value(self.config, keys.MEANT_FOR))
+
+    @property
+    def status(self) -> str:
+        """Whether somebody has run it, as its header says; every recipe is checked by the tests."""
+        return "checked only" if self.header["Result"].startswith("not run") else "run"
 
     @property
     def memory_gib(self) -> float | None:
@@ -54,6 +59,7 @@ class Recipe:
             str(plan.updates),
             f"{value(self.config, keys.MAX_PROMPT_LENGTH)} + {plan.longest_answer}",
             "-" if gib is None else f"{gib:.0f} of {value(self.config, keys.GPU_MEMORY_GIB):.0f}",
+            self.status,
         )
 
 

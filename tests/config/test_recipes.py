@@ -13,8 +13,8 @@ import pytest
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import search_path
-from reinforcepp_verl.preflight import problems
-from reinforcepp_verl.preflight.data_files import PREPARED
+from reinforcepp_verl.preflight import examine
+from reinforcepp_verl.preflight.data_files import PREPARED_FOLDERS
 from reinforcepp_verl.sizing import recipe_list
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,12 @@ RECIPES = search_path.recipe_names()
 ON_GPUS = [name for name in RECIPES if name not in ("math_rlvr/arithmetic", "math_rlvr/word_problems")]
 # The others need GPUs of their own for the engines, or a reward model.
 ALSO_ON_A_CPU = [name for name in ON_GPUS if "separate_async" not in name and not name.startswith("rlhf/")]
+
+
+def problems(config, **where: bool) -> list[str]:
+    """Return errors and warnings alike: what is sound has neither."""
+    found = examine(config, **where)
+    return [*found.errors, *map(str, found.warnings)]
 
 
 def write_rows(file: Path, count: int) -> None:
@@ -85,7 +91,9 @@ def test_header_has_every_field_and_names_its_own_commands(recipe):
     assert about and set(header) == set(recipe_list.FIELDS)
     assert header["Train"] == f"reinforcepp train +recipe={recipe}"
     for command in header["Prepare"].splitlines():
-        assert re.fullmatch(rf"reinforcepp prepare ({'|'.join(PREPARED)})( --against data/\w+)?", command), command
+        assert re.fullmatch(rf"reinforcepp prepare ({'|'.join(PREPARED_FOLDERS)})( --against data/\w+)?", command), (
+            command
+        )
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -208,7 +208,7 @@ def test_a_model_that_is_not_here_is_named(tmp_path, monkeypatch):
         pq.write_table(pa.Table.from_pylist([row] * 512), tmp_path / file)
     command = [Path(sys.executable).with_name("reinforcepp"), "slurm", "submit", FOUR_NODES[0], "--dry-run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "# Qwen/Qwen2.5-7B is not on this machine: it is downloaded when training starts" in done.stderr
+    assert "Qwen/Qwen2.5-7B is not on this machine: it is downloaded when training starts" in done.stderr
 
 
 def make_run(runs_dir: Path, name: str, job_id: str, **summary: object) -> None:
