@@ -32,7 +32,9 @@ def own_socket(handle: str) -> str:
 def use_own_sockets(module: Any) -> None:
     """Give both ends of the weight transfer from trainer to engine a socket of the run's own."""
     for end in (module.BucketedWeightSender, module.BucketedWeightReceiver):
-        end.__init__ = _with_own_socket(end.__init__)
+        # The plugin may be imported under two names, and a name that is made twice is another one at each end.
+        if not hasattr(end.__init__, "__wrapped__"):
+            end.__init__ = _with_own_socket(end.__init__)
 
 
 def _with_own_socket(original: Callable[..., None]) -> Callable[..., None]:
