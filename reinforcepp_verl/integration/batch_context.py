@@ -1,4 +1,4 @@
-"""What our trainer knows of a batch and verl does not hand to an estimator, for the time of one call."""
+"""The batch data that our trainer has but verl does not pass to an estimator, available during one call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIN_KL = 1e-3
 
 @dataclass
 class BatchContext:
-    """The batch in the trainer's hands, beside the rewards and the mask."""
+    """Data of the current batch in addition to rewards and mask."""
 
     scores: Tensor
     """(B, T), rewards before the KL penalty."""
@@ -36,7 +36,7 @@ _current: ContextVar[BatchContext | None] = ContextVar("reinforcepp_batch_contex
 
 
 def current_context() -> BatchContext | None:
-    """Return the context of the batch under way; None under a trainer that is not ours."""
+    """Return the context of the current batch; None under a trainer that is not ours."""
     return _current.get()
 
 
@@ -57,9 +57,9 @@ def session_index(row_keys: Sequence[str]) -> Tensor:
 
 
 def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
-    """Return True for the rows (B,) with a NaN or infinite score or log-probability where it counts.
+    """Return True for the rows (B,) with a NaN or infinite score or log-probability where it matters.
 
-    That is on a valid token, and for a score also behind the last one.
+    That is on a valid token, and for a score also after the last one.
 
     Raises:
         NonFiniteRewardError: the policy itself gives such a log-probability; its update would be NaN too
@@ -81,7 +81,7 @@ def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
 
 
 class PaddingAwareKL:
-    """verl's KL controller, fed with the mean over real rows: verl counts filler rows, whose KL is 0, as answers."""
+    """verl's KL controller, fed with the mean over real rows: verl counts padding rows, whose KL is 0, as answers."""
 
     def __init__(self, controller: Any) -> None:
         self.controller = controller
@@ -97,7 +97,7 @@ class PaddingAwareKL:
         self.controller.value = coefficient
 
     def update(self, current_kl: float, n_steps: int) -> None:
-        """Take a mean over `n_steps` rows, of which `real_rows` are answers."""
+        """Update with a mean over `n_steps` rows, of which `real_rows` are answers."""
         if self.real_rows:
             self.controller.update(current_kl=current_kl * n_steps / self.real_rows, n_steps=self.real_rows)
 
@@ -106,7 +106,7 @@ def response_metrics(rows: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the metrics that need lengths and log-probabilities; rows without a valid token do not count.
 
     A right answer is one with a score above 0. `kl` is the mean of log pi_old - log pi_ref over valid tokens, and
-    `reward_per_kl` the mean score over the KL of a whole answer, left out while that KL is below MIN_KL.
+    `reward_per_kl` the mean score over the KL of a whole answer, omitted while that KL is below MIN_KL.
     """
     valid = rows["response_mask"].bool()
     length = valid.sum(-1)

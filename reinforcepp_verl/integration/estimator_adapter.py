@@ -24,7 +24,7 @@ VERL_REGISTRIES = "verl.trainer.ppo.core_algos"
 
 
 def offer_to_verl(name: str) -> None:
-    """Enter a registered estimator in verl's registry, now or as soon as verl has one.
+    """Add a registered estimator to verl's registry, now or as soon as that is imported.
 
     Raises:
         ValueError: another package has registered that name with verl
@@ -37,7 +37,7 @@ def offer_to_verl(name: str) -> None:
 
 
 def estimator_for_verl(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return the function that verl calls for a registered estimator, each time the same one."""
+    """Return the function that verl calls for a registered estimator, always the same one."""
     return _adapted(ESTIMATORS[name])
 
 
@@ -84,9 +84,9 @@ def _reward_batch(
     *,
     kl_in_reward: bool,
 ) -> RewardBatch:
-    """Take score and KL penalty apart again: verl subtracts the one from the other before it calls the estimator.
+    """Separate score and KL penalty: verl subtracts the penalty from the score before it calls the estimator.
 
-    Without a context the rewards stand for the scores, as verl hands them over.
+    Without a context, verl's rewards are used as the scores.
     """
     group_index = None
     if index is not None:
@@ -100,7 +100,7 @@ def _reward_batch(
 def _refuse_what_needs_scores(
     estimator: RegisteredEstimator, options: ReinforceppOptions, rewards: Tensor, mask: Tensor
 ) -> None:
-    """Refuse what would mean something else on scores with the KL in them.
+    """Refuse settings that would have another meaning on scores that include the KL.
 
     Raises:
         ValueError: it names the setting and the fix
@@ -108,23 +108,23 @@ def _refuse_what_needs_scores(
     if estimator.traits.needs_scores:
         raise ValueError(
             f"{keys.USE_KL_IN_REWARD} is true: {estimator.name} needs the scores without the KL, and verl's own "
-            f"trainers hand over both in one; set {keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true "
-            f"{keys.KL_LOSS_TYPE}=mse to take the KL as a loss, or train with `reinforcepp train`"
+            f"trainers pass only their difference; set {keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true "
+            f"{keys.KL_LOSS_TYPE}=mse to use the KL as a loss, or train with `reinforcepp train`"
         )
     found = _option_on_scores(estimator, options, rewards[mask.bool()])
     if found is not None:
         name, given, off = found
         raise ValueError(
-            f"{keys.REINFORCEPP}.{name} is {given}: it acts on scores without the KL, and verl's own trainers hand "
-            f"over both in one; set {keys.REINFORCEPP}.{name}={off} (under verl's own configuration with ++ before "
-            "it), or train with `reinforcepp train`"
+            f"{keys.REINFORCEPP}.{name} is {given}: it applies to scores without the KL, and verl's own trainers pass "
+            f"only their difference; set {keys.REINFORCEPP}.{name}={off} (with verl's own configuration prefix it "
+            "with ++), or train with `reinforcepp train`"
         )
 
 
 def _option_on_scores(
     estimator: RegisteredEstimator, options: ReinforceppOptions, rewards: Tensor
 ) -> tuple[str, str, str] | None:
-    """Return an option that changes scores, what it is set to, and the value that leaves them alone."""
+    """Return an option that changes scores, its value, and the value that leaves scores unchanged."""
     for name in options_on_scores(estimator.name, options):
         return name, str(vars(options)[name]), str(vars(ReinforceppOptions())[name])
     if "reward_clip" not in estimator.options_read or options.reward_clip is None:
