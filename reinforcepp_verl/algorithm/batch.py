@@ -1,4 +1,4 @@
-"""The inputs of an estimator, read once, with the weights and the shaped scores that follow from them."""
+"""The inputs of an estimator, read once, with the weights and shaped scores derived from them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ class NonFiniteRewardError(ValueError):
 
 @dataclass(frozen=True)
 class RewardBatch:
-    """What an estimator reads; nothing of it is changed."""
+    """The inputs of an estimator, which it does not modify."""
 
     token_level_scores: Tensor
-    """(B, T), what the reward function gave: an outcome on the last token, or a score at the end of each step."""
+    """(B, T), scores of the reward function: an outcome on the last token, or a score at the end of each step."""
     response_mask: Tensor
-    """(B, T), non-zero on the tokens that the policy sampled."""
+    """(B, T), nonzero on the tokens that the policy sampled."""
     kl_penalty: Tensor | None = None
-    """(B, T), what the KL to the reference costs each token, beta included; None if it is no part of the reward."""
+    """(B, T), penalty per token for the KL to the reference, beta included; None if it is not part of the reward."""
     group_index: Tensor | None = None
-    """(B,) integers, equal for answers to the same prompt; None: each row is a group of its own."""
+    """(B,) integers, equal for answers to the same prompt; None: each row is its own group."""
     session_index: Tensor | None = None
-    """(B,) integers, equal for rows of one agent session; None: each row is a session of its own."""
+    """(B,) integers, equal for rows of one agent session; None: each row is its own session."""
 
 
 @dataclass
 class PreparedBatch:
-    """A batch with everything about its rows that an estimator needs."""
+    """A batch with all row statistics that an estimator needs."""
 
     batch: RewardBatch
     options: ReinforceppOptions
@@ -45,7 +45,7 @@ class PreparedBatch:
     """(B, T) bool"""
     group_index: Tensor
     rows: RowSummary
-    """The scores as given."""
+    """The raw scores."""
     shaped: RowSummary
     """The scores after z-score, scale and clip."""
     shaping: Shaping
@@ -54,14 +54,14 @@ class PreparedBatch:
 
     @property
     def usable(self) -> Tensor:
-        """(B,), True for rows that take part."""
+        """(B,), True for usable rows; all others are ignored."""
         return self.rows.usable
 
     def zero_signal_rows(self, group_index: Tensor, bounds: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Return True for the rows (B,) that `zero_signal: pin` takes out.
+        """Return True for the rows (B,) that `zero_signal: pin` excludes.
 
-        `group_index` says who is compared with whom, `bounds` (each (B,)) between what a row's scores lie; None: its
-        smallest and its largest step score, which is what counts once a group mean is subtracted.
+        `group_index` defines the groups and `bounds` (each (B,)) the range of a row's scores; None: its smallest and
+        largest step score, which is what matters once a group mean is subtracted.
         """
         if self.options.zero_signal == "keep":
             return torch.zeros_like(self.usable)
@@ -79,11 +79,11 @@ def prepare(
 ) -> PreparedBatch:
     """Read, screen and shape the scores; `clip=False` leaves `reward_clip` to the caller, after its baseline.
 
-    `group_mean=True` says that the caller subtracts one, so that a z-score need not.
+    `group_mean=True`: the caller subtracts a group mean, so the z-score does not subtract the mean.
 
     Raises:
         NonFiniteRewardError: see `nonfinite`
-        ValueError: an option needs a memory, and there is none; or `reward_scale` makes a score infinite
+        ValueError: an option needs a memory, but there is none; or `reward_scale` makes a score infinite
     """
     if memory is None and options.needs_memory:
         raise ValueError(
@@ -121,7 +121,7 @@ def _check_finite(rows: RowSummary, options: ReinforceppOptions) -> None:
 
 
 def _clip_binds(rows: RowSummary, shaping: Shaping, options: ReinforceppOptions) -> bool:
-    """Return False if no score can reach the clip, so that the scores need not be touched at all."""
+    """Return False if no score can reach the clip, so that clipping can be skipped."""
     if options.reward_clip is None or not rows.finite.any():
         return False
     low, high = options.reward_clip

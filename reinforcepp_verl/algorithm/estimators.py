@@ -1,6 +1,6 @@
-"""The advantage estimators: REINFORCE++ (arXiv 2501.03262v9), its baseline variant, and the family they grew from.
+"""The advantage estimators: REINFORCE++ (arXiv 2501.03262v9), its baseline variant, and related estimators.
 
-All are zero on masked tokens, give at least fp32, count their statistics in float64 and leave their inputs unchanged.
+All are zero on masked tokens, return at least fp32, compute statistics in float64 and leave their inputs unchanged.
 All raise NonFiniteRewardError on a NaN or infinite score or KL penalty, unless `nonfinite` is `drop`.
 """
 
@@ -34,9 +34,9 @@ def reinforcepp(
 def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
     """Compute REINFORCE++-baseline: score minus the group's mean, normalized over the batch (Eq. 6 and 7).
 
-    A group with less than two usable sessions has nothing to compare with: it gets 0 and leaves the statistics. With
-    process rewards each step score is centered by the mean of the group's step scores, and a token gets the sum of
-    those still to come; with a KL penalty in the reward, minus the penalties still to come.
+    A group with fewer than two usable sessions gets 0 and is excluded from the statistics. With process rewards each
+    step score is centered by the mean of the group's step scores, and a token gets the sum of the centered scores from
+    it to the end; with a KL penalty in the reward, minus the penalties from it to the end.
     """
     clip_after = options.reward_clip_at == "after_baseline"
     prepared = prepare(batch, options, memory, clip=not clip_after, group_mean=True)
@@ -55,10 +55,10 @@ def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, mem
 
 
 def reinforce(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
-    """Compute the classic REINFORCE, the answer as one action: `R - b` on every token, `R = score - KL penalties`.
+    """Compute classic REINFORCE with the answer as one action: `R - b` on every token, `R = score - KL penalties`.
 
-    `options.baseline` names b, a mean over sessions with the own one included (arXiv 2402.14740, Eq. 6-8). Nothing is
-    divided by a standard deviation.
+    `options.baseline` selects b, a mean over sessions that includes the own one (arXiv 2402.14740, Eq. 6-8). It does
+    not divide by a standard deviation.
     """
     prepared = prepare(batch, options, memory)
     total = prepared.shaped.total - prepared.rows.kl_penalty
@@ -71,7 +71,7 @@ def reinforce(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory
 def reinforce_reward_to_go(
     batch: RewardBatch, options: ReinforceppOptions, *, gamma: float = 1.0, memory: Memory | None = None
 ) -> Estimate:
-    """Compute the vanilla policy gradient, the token as the action: `G_t - b`, b a mean over tokens."""
+    """Compute the vanilla policy gradient with each token as an action: `G_t - b`, b a mean over tokens."""
     prepared = prepare(batch, options, memory)
     returns = rewards_to_go(prepared, prepared.shaping, gamma=gamma)
     weight = prepared.usable.double()
@@ -83,11 +83,11 @@ def reinforce_reward_to_go(
 def raft(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
     """Compute reward-ranked fine-tuning (arXiv 2304.06767): 1 on the tokens of each group's best answer, 0 elsewhere.
 
-    When m sessions tie for the best, each gets 1/m, so that every group weighs once. A group with less than two usable
-    sessions gets 0. A group whose scores are all equal is one big tie: `zero_signal: pin` leaves it out.
+    When m sessions tie for the best, each gets 1/m, so that every group has the same weight. A group with fewer than
+    two usable sessions gets 0. If all scores of a group are equal, all tie; `zero_signal: pin` excludes the group.
     """
     prepared = prepare(batch, options, memory, clip=False)
-    # The scores as given: a clip, or the rounding of a z-score, would make or break ties.
+    # The raw scores: a clip, or the rounding of a z-score, would create or break ties.
     group_index, weight, score = prepared.group_index, prepared.weight, prepared.rows.total
     total = score - prepared.rows.kl_penalty
     excluded = prepared.zero_signal_rows(group_index, (score, score))
@@ -97,9 +97,9 @@ def raft(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | No
 
 
 def _zero_signal_batch(prepared: PreparedBatch) -> torch.Tensor:
-    """Return which rows (B,) `zero_signal: pin` takes out where the batch is one group: all, or none.
+    """Return the rows (B,) that `zero_signal: pin` excludes if the batch is one group: all or none.
 
-    Step scores are signal even where their totals are equal: they come at different tokens.
+    Step scores carry signal even if their totals are equal, because they are on different tokens.
     """
     score, outcome = prepared.shaped.total, prepared.shaped.scored_tokens <= 1
     low, high = torch.where(outcome, score, -torch.inf), torch.where(outcome, score, torch.inf)

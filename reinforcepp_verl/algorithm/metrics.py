@@ -1,4 +1,4 @@
-"""Numbers about a batch for the tracker: what the estimator saw, and what it made of it."""
+"""Metrics of a batch for the tracker: inputs and outputs of the estimator."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def batch_metrics(
 ) -> dict[str, float]:
     """Return the metrics of one call; `mean`, `squared_deviations`, `advantage` and `factor` (B,) are per row.
 
-    `effective_samples` is `(sum |a|)^2 / (sum a^2)` over answers, as a share of them: 1 if all pull equally hard, 1/N
-    if one does all the work. `zero_signal_groups` is the share of groups with peers whose totals are all equal.
+    `effective_samples` is `(sum |a|)^2 / (sum a^2)` over answers, as a share of them: 1 if all contribute equally, 1/N
+    if a single one does. `zero_signal_groups` is the share of groups with peers whose totals are all equal.
     """
     rows, weight, group_index = prepared.rows, prepared.weight, prepared.group_index
     usable = rows.usable.double()

@@ -1,4 +1,4 @@
-"""From shaped scores to advantages: rewards-to-go, then mean and standard deviation of the batch taken out."""
+"""From shaped scores to advantages: rewards-to-go, then normalization by mean and standard deviation of the batch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from reinforcepp_verl.algorithm.shaping import Shaping
 
 
 class Returns(NamedTuple):
-    """Returns of a batch, with what its statistics need of each row."""
+    """Returns of a batch, with the row statistics that normalization needs."""
 
     tokens: Tensor | None
-    """(B, T), or None where every token of a row has the row's mean."""
+    """(B, T), or None if every token of a row has the row's mean."""
     mean: Tensor
     """(B,), over the row's valid tokens, in float64."""
     squared_deviations: Tensor
@@ -39,14 +39,14 @@ class Returns(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What an estimator gives."""
+    """The output of an estimator."""
 
     advantages: Tensor
     """(B, T)"""
     returns: Tensor
-    """(B, T), before the mean of the batch is taken out."""
+    """(B, T), before the mean of the batch is subtracted."""
     metrics: dict[str, float]
-    """For the tracker; see metrics.py."""
+    """Metrics for the tracker; see metrics.py."""
 
 
 def rewards_to_go(prepared: PreparedBatch, *shapings: Shaping, gamma: float) -> Returns:
@@ -74,7 +74,7 @@ def rewards_to_go(prepared: PreparedBatch, *shapings: Shaping, gamma: float) -> 
 
 
 def normalized_advantages(prepared: PreparedBatch, returns: Returns, *, excluded: Tensor) -> Estimate:
-    """Take out mean and standard deviation of the population, which `excluded` rows are no part of (Eq. 5, 7)."""
+    """Normalize by mean and standard deviation of the population, without the `excluded` rows (Eq. 5, 7)."""
     options = prepared.options
     counted = prepared.usable & ~excluded
     if options.population == "token":

@@ -1,4 +1,4 @@
-"""Changes to the scores before they become returns: z-score, scale, clip, and the baseline of a group."""
+"""Shaping of the scores before they become returns: z-score, scale, clip, and group baseline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reinforcepp_verl.algorithm.samples import RowSummary
 
 @dataclass
 class Clip:
-    """Bounds on scores that remember which rows they changed."""
+    """Bounds on scores; records which rows were changed."""
 
     low: float
     high: float
@@ -31,13 +31,13 @@ class Clip:
 
 @dataclass
 class Shaping:
-    """One change of all scores, applied in the order of the fields."""
+    """A transformation of all scores, applied in the order of the fields."""
 
     scale: float = 1.0
     shift: float = 0.0
-    """Added to the last valid token: to the answer as a whole, however many steps carry a score."""
+    """Added to the last valid token, that is, once per answer, regardless of the number of step scores."""
     step_shift: Tensor | None = None
-    """(B,), added to each token that carries a score."""
+    """(B,), added to each token with a score."""
     clip: Clip | None = None
 
     @property
@@ -59,9 +59,9 @@ class Shaping:
 def score_shaping(
     rows: RowSummary, options: ReinforceppOptions, *, weight: Tensor, memory: Memory, center: bool
 ) -> Shaping:
-    """Work out z-score and scale, from the totals of this batch or of the training so far.
+    """Compute z-score and scale, from the totals of this batch or of the training so far.
 
-    `center=False` only divides: a group mean comes later, and would spread the shift of an answer over its steps.
+    `center=False` only divides: a later group mean would spread the shift of an answer over its steps.
     """
     scale, shift = options.reward_scale, 0.0
     if options.reward_norm != "none":
@@ -69,7 +69,7 @@ def score_shaping(
         if options.reward_norm == "running":
             memory.scores = moments = memory.scores.merge(moments)
         variance = moments.variance(unbiased=options.unbiased_variance)
-        # Totals that are all equal have no scale; their steps would otherwise be blown up by 1 / sqrt(floor).
+        # Equal totals have no scale; otherwise their steps would be multiplied by 1 / sqrt(floor).
         deviation = variance**0.5 if variance > options.variance_floor else 1.0
         scale = scale / deviation
         shift = -scale * moments.mean if center else 0.0
@@ -77,7 +77,7 @@ def score_shaping(
 
 
 def clip_from_options(options: ReinforceppOptions, rows: RowSummary) -> Clip | None:
-    """Return `reward_clip` as a change of scores, None if there is none."""
+    """Return `reward_clip` as a transformation of scores, None if there is none."""
     if options.reward_clip is None:
         return None
     low, high = options.reward_clip
