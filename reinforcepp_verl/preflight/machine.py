@@ -33,7 +33,7 @@ def meant_for(config: DictConfig) -> list[str]:
 def at_hand(config: DictConfig) -> Found:
     """Compare this machine with the one that the configuration is meant for, unless somebody chose one."""
     name = value(config, keys.MEANT_FOR)
-    if name is None or not machines.application_runs() or machines.chosen():
+    if name in (None, machines.machine_at_hand()) or not machines.application_runs() or machines.chosen():
         return []
     meant = machines.composed_for(name)
     if value(meant, keys.DEVICE) == "cpu":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.common import hardware
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.config import machines
+from reinforcepp_verl.config import machines, search_path
 from reinforcepp_verl.config.preflight_options import WARNINGS, PreflightOptions
 from reinforcepp_verl.preflight import examine, gpu_memory, machine
 from reinforcepp_verl.preflight.findings import show_warnings
@@ -102,6 +104,9 @@ def test_a_smaller_machine_than_the_one_meant(monkeypatch, gib, arguments, says)
 def test_every_name_is_documented_and_tried():
     tried = {*(case[0] for case in CASES), "memory_estimate", "missing_files", "other_machine"}
     assert tried == set(WARNINGS)
+    node = search_path.config_dir() / "reinforcepp" / "preflight.yaml"
+    for page in (node, Path(__file__).parents[2] / "docs" / "operations.md"):
+        assert not [name for name in WARNINGS if f"`{name}`" not in page.read_text(encoding="utf-8")], page
     with pytest.raises(
         ValueError, match=r"preflight.allow has nope: there is no such warning; known: kl_loss_gradient, "
     ):
