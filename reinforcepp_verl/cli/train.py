@@ -30,7 +30,7 @@ The configuration is checked before anything starts, and every run gets its own 
 
 Train:      reinforcepp train +recipe=math_rlvr/arithmetic
 
-Change it:  reinforcepp train +recipe=math_rlvr/arithmetic {keys.ACTOR_OPTIM}.lr=1e-4
+Change it:  reinforcepp train +recipe=math_rlvr/arithmetic {keys.ACTOR_LR}=1e-4
 
 Compare:    reinforcepp train +recipe=math_rlvr/arithmetic +method=grpo
 

@@ -68,7 +68,7 @@ def test_what_is_right_with_ours_is_right_with_others(compose, register, overrid
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ([f"{ROLLOUT}.n=1"], f"{ROLLOUT}.n is 1: mine compares the answers"),
+        ([f"{ROLLOUT}.n=1"], f"{ROLLOUT}.n is 1: mine compares "),
         (["algorithm.gamma=0.9"], "algorithm.gamma is 0.9: mine scores whole answers"),
         (["algorithm.reinforcepp.reward_scale=2"], "algorithm.reinforcepp.reward_scale is 2.0: mine does not read it"),
         (
@@ -136,7 +136,7 @@ def test_the_node_of_the_loss_knows_verls_keys_and_no_others(compose):
     ("modules", "says"),
     [
         # It knows them before it checks the algorithm.
-        ("my_estimator,my_loss", f"{ROLLOUT}.n is 1: group_returns compares the answers"),
+        ("my_estimator,my_loss", f"{ROLLOUT}.n is 1: group_returns compares "),
         ("my_estimator,no_module", "VERL_USE_EXTERNAL_MODULES=my_estimator,no_module: the import fails with Module"),
     ],
 )
