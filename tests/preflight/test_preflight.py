@@ -229,8 +229,6 @@ SOUND = [
     TWO_WORKERS,
     f"{ACTOR}.use_dynamic_bsz=true",
     f"+method=ppo {ACTOR}.use_dynamic_bsz=true",
-    f"{TWO_WORKERS} {ROLLOUT}.tensor_model_parallel_size=2 "
-    f"{ROLLOUT}.engine_kwargs.vllm.distributed_executor_backend=mp",
     "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B",
     "trainer.experiment_name=other trainer.total_training_steps=null",
     "trainer.val_only=true trainer.total_training_steps=1000",
