@@ -17,7 +17,7 @@ from reinforcepp_verl.config import keys, search_path
 
 
 def method_names() -> list[str]:
-    """List what can be written after `+method=`: the registered estimators in their order, then verl's."""
+    """List the valid names after `+method=`: the registered estimators in order, then verl's."""
     names = sorted(path.stem for path in (search_path.config_dir() / "method").glob("*.yaml"))
     return [*(name for name in ESTIMATORS if name in names), *(name for name in names if name not in ESTIMATORS)]
 
@@ -58,8 +58,8 @@ def check(
 
     Works without a GPU or network, also for another machine. The plan shows the answers, tokens, updates and passes per
     step, and the memory per GPU. Without cluster= it plans for the machine that the recipe is meant for.
-    An error is printed with the key and the fix, and the exit code is 2. A warning does not stop a run; missing data is
-    one here. Takes the same arguments as train.
+    Errors are printed with the key and the fix, and the exit code is 2. Warnings do not stop a run; missing data is
+    only a warning here. Takes the same arguments as train.
 
     Plan:           reinforcepp check +recipe=math_rlvr/qwen25_7b_dapo
 

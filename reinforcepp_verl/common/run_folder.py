@@ -54,7 +54,7 @@ class RunFolder:
 
     @property
     def warnings(self) -> Path:
-        """The preflight's warnings about config.yaml, one a line; without any there is no file."""
+        """The preflight's warnings about config.yaml, one per line; the file exists only if there are warnings."""
         return self.path / "warnings.txt"
 
     @property

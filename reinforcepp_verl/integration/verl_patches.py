@@ -32,7 +32,7 @@ def own_socket(handle: str) -> str:
 def use_own_sockets(module: Any) -> None:
     """Make both ends of the weight transfer from trainer to engine use the run's own socket."""
     for end in (module.BucketedWeightSender, module.BucketedWeightReceiver):
-        # The plugin may be imported under two names, and a name that is made twice is another one at each end.
+        # The plugin may be imported under two names; applied twice, the socket's name would differ at the two ends.
         if not hasattr(end.__init__, "__wrapped__"):
             end.__init__ = _with_own_socket(end.__init__)
 

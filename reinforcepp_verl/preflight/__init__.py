@@ -55,8 +55,8 @@ OF_THIS_MACHINE: tuple[Check, ...] = (machine.at_hand, machine.accelerator)
 def examine(config: DictConfig, *, other_machine: bool = False, files_may_be_missing: bool = False) -> Findings:
     """Return the errors and warnings of `config`; without an error the training can start.
 
-    `other_machine`: the configuration is for another machine, so this one need not be like it. `files_may_be_missing`:
-    nothing starts, so that missing data and models are warnings; otherwise they are errors.
+    `other_machine`: the configuration is for another machine, so this one is not compared with it.
+    `files_may_be_missing`: nothing is started, so missing data and models are warnings instead of errors.
     """
     errors: list[str] = []
     warnings: list[PreflightWarning] = []

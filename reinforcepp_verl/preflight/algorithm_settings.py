@@ -147,7 +147,7 @@ def _trainer(config: DictConfig) -> Found:
     if mode in known:
         return []
     if mode not in VERL_TRAINER_MODES:
-        return [f"{keys.TRAINER_MODE} is {mode}: there is no such trainer; set it to one of {', '.join(known)}"]
+        return [f"{keys.TRAINER_MODE} is {mode}: no such trainer; set it to one of {', '.join(known)}"]
     fix = f"set {keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}"
     if needed := _needs_our_trainer(config):
         return [f"{keys.TRAINER_MODE} is {mode}, verl's own trainer, which cannot provide what {needed} needs; {fix}"]
@@ -156,7 +156,7 @@ def _trainer(config: DictConfig) -> Found:
 
 
 def _needs_our_trainer(config: DictConfig) -> str | None:
-    """Return the setting that verl's own trainers make the estimator fail with."""
+    """Return the setting with which the estimator fails under verl's own trainers."""
     estimator = value(config, keys.ADV_ESTIMATOR)
     traits = traits_of(estimator)
     if traits is None:
@@ -174,7 +174,7 @@ def _dual_clip(config: DictConfig) -> list[str]:
     key = keys.CLIP_RATIO_C
     bound, loss = value(config, key), value(config, keys.LOSS_MODE)
     if bound is None:
-        # Ours reads null as "off"; verl's own loss compares it with 1 at the first step.
+        # For our loss null means off; verl's own loss compares it with 1 at the first step.
         return [f"{key} is null: the loss vanilla needs a number; set {key}=3.0"] if loss == "vanilla" else []
     if is_number(bound) and bound > 1:
         return []

@@ -25,13 +25,11 @@ def meant_for(config: DictConfig) -> list[str]:
     name = value(config, keys.MEANT_FOR)
     if name is None or not machines.application_runs() or name in (known := machines.names()):
         return []
-    return [
-        f"{keys.MEANT_FOR} is {name}: there is no such {GROUP}{did_you_mean(name, known)}; known: {', '.join(known)}"
-    ]
+    return [f"{keys.MEANT_FOR} is {name}: no such {GROUP}{did_you_mean(name, known)}; known names: {', '.join(known)}"]
 
 
 def at_hand(config: DictConfig) -> Found:
-    """Compare this machine with the one that the configuration is meant for, unless somebody chose one."""
+    """Compare this machine with the one that the configuration is meant for, unless the user selected one."""
     name = value(config, keys.MEANT_FOR)
     if name in (None, machines.machine_at_hand()) or not machines.application_runs() or machines.chosen():
         return []
@@ -41,7 +39,7 @@ def at_hand(config: DictConfig) -> Found:
     expected = f"{keys.MEANT_FOR} is {name} ({machines.described(meant)})"
     submit = "submit it with `reinforcepp slurm submit`"
     if value(config, keys.DEVICE) == "cpu":
-        return [f"{expected}, but here it would train on the CPU; {submit}, or set {GROUP}=cpu to do so"]
+        return [f"{expected}, but here it would train on the CPU; {submit}, or set {GROUP}=cpu to allow this"]
     if not _smaller(config, meant):
         return []
     here = f"but this machine has {machines.described(config)}"
@@ -49,7 +47,7 @@ def at_hand(config: DictConfig) -> Found:
 
 
 def _smaller(config: DictConfig, meant: DictConfig) -> bool:
-    """Tell whether a machine has fewer GPUs, or less memory on each."""
+    """Return True if a machine has fewer GPUs or less memory per GPU."""
     gib, wanted = machines.memory_gib(config), machines.memory_gib(meant)
     return machines.gpus(config) < machines.gpus(meant) or bool(gib and wanted and gib < wanted)
 
@@ -63,12 +61,12 @@ def accelerator(config: DictConfig) -> list[str]:
         return [f"{keys.DEVICE} is {device}, but {PLATFORM_VARIABLE}=cpu is exported; unset it or set {GROUP}=cpu"]
     return [
         f"{keys.DEVICE} is {device}, but this machine has no accelerator; set {GROUP}=cpu, or export "
-        f"{PLATFORM_VARIABLE}=nvidia where the GPUs are on other nodes of a Ray cluster"
+        f"{PLATFORM_VARIABLE}=nvidia if the GPUs are on other nodes of a Ray cluster"
     ]
 
 
 def _remote_cluster(config: DictConfig) -> bool:
-    """Return True when Ray runs elsewhere, so that this machine says nothing about the workers'."""
+    """Return True if Ray runs elsewhere, so that the workers' machines are unknown."""
     address = value(config, keys.RAY_ADDRESS) or os.environ.get("RAY_ADDRESS")
     return bool(address) and address != "local"
 

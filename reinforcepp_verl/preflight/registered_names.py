@@ -1,6 +1,6 @@
 """Names that verl looks up only at the first training step, and the policy loss's own options.
 
-Before the checks of the algorithm: importing verl imports the modules that register estimators and losses.
+Checked before the algorithm settings: importing verl imports the modules that register estimators and losses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reinforcepp_verl.config.nodes import read_loss_options
 from reinforcepp_verl.config.reading import value
 
 OWN_MODULES = "VERL_USE_EXTERNAL_MODULES"
-"""verl's variable for modules of a user, which it imports first."""
+"""verl's variable for user modules, which it imports first."""
 
 
 def check(config: DictConfig) -> list[str]:

@@ -24,7 +24,7 @@ FREE_NODES = (
     "*.runtime_env",
     keys.REWARD_KWARGS,
 )
-# Classes of ours in place of one of verl's.
+# Our classes that replace one of verl's.
 REPLACED = {
     "reinforcepp_verl.integration.policy_loss_config.PolicyLossWithOptions": "verl.workers.config.PolicyLossConfig"
 }
@@ -61,12 +61,12 @@ def _meant(key: str, known: list[str]) -> str | None:
 
 
 def as_written(group: str) -> str:
-    """Return a group as on the command line: the base has a cluster, which is replaced; the others are added."""
+    """Return a group as on the command line: the base has a cluster, which is replaced; the other groups are added."""
     return group if group == CLUSTER else f"+{group}"
 
 
 def group_names(group: str) -> list[str]:
-    """List what can be written after `+recipe=`, `cluster=` and so on."""
+    """List the valid names after `+recipe=`, `cluster=` and so on."""
     if group == "recipe":
         return search_path.recipe_names()
     return sorted(path.stem for path in (search_path.config_dir() / group).glob("*.yaml"))

@@ -31,7 +31,7 @@ EXIT_STOPPED = 75
 
 
 def new_run(config: DictConfig, warnings: Sequence[PreflightWarning] = ()) -> RunFolder:
-    """Make a run's folder with its configuration and warnings in it; nothing is started."""
+    """Create a run folder with its configuration and warnings, without starting anything."""
     folder = create(Path(config.runs_dir), config.trainer.experiment_name)
     save_config(config, folder)
     save_warnings(warnings, folder)
@@ -49,7 +49,7 @@ def save_config(config: DictConfig, folder: RunFolder) -> None:
 
 
 def save_warnings(warnings: Sequence[PreflightWarning], folder: RunFolder) -> None:
-    """Write the warnings about the configuration of the run's next attempt; without any there is no file."""
+    """Write the warnings about the configuration of the run's next attempt; without warnings, remove the file."""
     if warnings:
         durable.write(folder.warnings, "".join(f"{warning}\n" for warning in warnings).encode())
     else:

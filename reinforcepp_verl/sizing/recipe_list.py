@@ -38,7 +38,7 @@ class Recipe:
 
     @property
     def status(self) -> str:
-        """Whether somebody has run it, as its header says; every recipe is checked by the tests."""
+        """Whether the recipe has been run, according to its header; the tests check every recipe."""
         return "checked only" if self.header["Result"].startswith("not run") else "run"
 
     @property
