@@ -108,7 +108,7 @@ def test_every_name_is_documented_and_tried():
     for page in (node, Path(__file__).parents[2] / "docs" / "operations.md"):
         assert not [name for name in WARNINGS if f"`{name}`" not in page.read_text(encoding="utf-8")], page
     with pytest.raises(
-        ValueError, match=r"preflight.allow has nope: there is no such warning; known: kl_loss_gradient, "
+        ValueError, match=r"preflight.allow has nope: no such warning; known names: kl_loss_gradient, "
     ):
         PreflightOptions(["nope"])
 
