@@ -107,9 +107,7 @@ def test_every_name_is_documented_and_tried():
     node = search_path.config_dir() / "reinforcepp" / "preflight.yaml"
     for page in (node, Path(__file__).parents[2] / "docs" / "operations.md"):
         assert not [name for name in WARNINGS if f"`{name}`" not in page.read_text(encoding="utf-8")], page
-    with pytest.raises(
-        ValueError, match=r"preflight.allow has nope: no such warning; known names: kl_loss_gradient, "
-    ):
+    with pytest.raises(ValueError, match=r"preflight.allow has nope: no such warning; known names: kl_loss_gradient, "):
         PreflightOptions(["nope"])
 
 
