@@ -49,7 +49,7 @@ THE_LINES_OF_THE_README = ["algorithm.adv_estimator=reinforcepp", f"{POLICY_LOSS
 
 def window(checkpoint: Path) -> list:
     """Return the batches whose statistics a checkpoint holds."""
-    return json.loads((checkpoint / store.STATE).read_text())["memory"]["window"]
+    return json.loads((checkpoint / store.STATE_FILE).read_text())["memory"]["window"]
 
 
 def test_the_examples_of_the_docs_train_and_survive_a_kill_in_a_save(start, workplace, tmp_path, kill_loop):
