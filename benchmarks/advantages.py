@@ -1,12 +1,12 @@
-"""Time and memory of the advantage estimators on CPU tensors: ours, verl's built-ins and a plain loop, side by side.
+"""Compares time and memory of the advantage estimators on CPU tensors: ours, verl's built-ins and a plain loop.
 
     python benchmarks/advantages.py
     python benchmarks/advantages.py --quick --json advantages.json
 
-Before a case is timed, ours must give what verl's and the loop give. Time is the best of some rounds, in each of which
-the contestants take turns; each case has a process of its own, so that the allocator's reserve does not pass from one
-to the next. Memory is how far the peak of the resident set rises in a new process, outputs included, as a multiple of
-the rewards tensor. The floor is a copy of rewards and mask. Run it on a quiet machine: a neighbour slows ours most.
+Before a case is timed, ours must return the same as verl's and the loop. Time is the best of several rounds, in which
+the estimators alternate. Each case runs in a separate process, so that the allocator's reserve does not carry over.
+Memory is the growth of the peak resident set in a new process, outputs included, as a multiple of the rewards tensor.
+The lower bound is a copy of rewards and mask. Run it on an idle machine: other load slows ours most.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Inputs(NamedTuple):
 
 
 def inputs_of(case: Case) -> Inputs:
-    """Make the batch of a case."""
+    """Create the batch of a case."""
     generator = torch.Generator().manual_seed(1)
     mask = torch.ones(case.rows, case.tokens, dtype=torch.int64)
     if case.mask == "holes":
@@ -80,7 +80,7 @@ def inputs_of(case: Case) -> Inputs:
 
 
 def ours(case: Case, inputs: Inputs, options: ReinforceppOptions = PRESETS["openrlhf"]) -> tuple[Tensor, ...]:
-    """Run our estimator, with the prompts' ids read as our adapter for verl does."""
+    """Run our estimator, with the prompt ids converted as in our adapter for verl."""
     if case.estimator == "reinforcepp":
         return reinforcepp(RewardBatch(inputs.rewards, inputs.mask), options, gamma=case.gamma)[:2]
     group_index = torch.as_tensor(np.unique(inputs.uids, return_inverse=True)[1])
@@ -96,7 +96,7 @@ def verl(case: Case, inputs: Inputs) -> tuple[Tensor, ...]:
 
 
 def loop(case: Case, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Compute what ours does as one would write it down: a loop over tokens, or over groups."""
+    """Compute the same as ours in the straightforward way: a loop over tokens, or over groups."""
     rewards, valid = inputs.rewards, inputs.mask.bool()
     if case.estimator == "reinforcepp":
         returns, running = torch.zeros_like(rewards), torch.zeros(case.rows)
@@ -115,7 +115,7 @@ def loop(case: Case, inputs: Inputs) -> tuple[Tensor, ...]:
 
 
 def copy(case: Case, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Copy the tensors, the least that any estimator could do."""
+    """Copy the tensors, the minimum work of any estimator."""
     return inputs.rewards.clone(), inputs.mask.clone()
 
 
@@ -123,16 +123,16 @@ CONTESTANTS = {"ours": ours, "verl": verl, "loop": loop, "copy": copy}
 
 
 def check_agreement(case: Case, inputs: Inputs) -> None:
-    """Raise AssertionError unless ours gives what the loop gives and, with its Bessel correction, what verl gives."""
+    """Raise AssertionError unless ours equals the loop and, with Bessel's correction, verl."""
     torch.testing.assert_close(ours(case, inputs), loop(case, inputs), rtol=TOLERANCE, atol=TOLERANCE)
-    # verl calls the centred and normalised rewards of its baseline variant returns, too.
+    # In its baseline variant verl also returns the normalized rewards as returns.
     outputs = 2 if case.estimator == "reinforcepp" else 1
     unbiased = ours(case, inputs, replace(PRESETS["openrlhf"], unbiased_variance=True))
     torch.testing.assert_close(unbiased[:outputs], verl(case, inputs)[:outputs], rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def seconds(case: Case, threads: int, rounds: int) -> dict[str, float]:
-    """Return the best time of each contestant, all warmed up by the check."""
+    """Return the best time of each estimator, all warmed up by the check."""
     torch.set_num_threads(threads)
     inputs = inputs_of(case)
     check_agreement(case, inputs)
@@ -148,7 +148,7 @@ def seconds(case: Case, threads: int, rounds: int) -> dict[str, float]:
 def extra_memory(case: Case, threads: int, contestant: str) -> float:
     """Return the growth of this process's peak memory over the size of the rewards."""
     torch.set_num_threads(threads)
-    # Freed memory goes back to the system at once, or what made the inputs would be a reserve that nobody sees.
+    # Return freed memory to the system at once; otherwise memory used for creating the inputs would be reused unseen.
     ctypes.CDLL(None).mallopt(-3, 2**17)  # M_MMAP_THRESHOLD
     warm_up = case._replace(rows=2 * GROUP_SIZE, tokens=64)
     CONTESTANTS[contestant](warm_up, inputs_of(warm_up))
@@ -173,9 +173,9 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def main(
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One small shape: does it run?")] = False,
-    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
-    rounds: Annotated[int, typer.Option(help="How often each contestant is timed.")] = 7,
+    quick: Annotated[bool, typer.Option("--quick", help="One small shape, as a smoke test.")] = False,
+    threads: Annotated[int, typer.Option(help="Number of torch threads.")] = 2,
+    rounds: Annotated[int, typer.Option(help="How often each estimator is timed.")] = 7,
 ) -> None:
     """Compare the advantage estimators in time and memory."""
     table, records = Table(*COLUMNS, box=box.SIMPLE_HEAD, collapse_padding=True), []

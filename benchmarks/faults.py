@@ -1,11 +1,11 @@
-"""One run of the CPU job suffers every fault, one after another, is resumed each time, and reaches its last step.
+"""Injects every fault into one run of the CPU job, one after another, resumes it each time, and runs it to the end.
 
     reinforcepp prepare arithmetic
     python benchmarks/faults.py            # all faults; give names to choose some
 
-A fault strikes when an attempt has done a few steps: a process is killed or stopped, numbers become NaN, the disk is
-full. Prints a table, a row a fault, then whether the run was done in the end with every step recorded once. A full disk
-needs a tmpfs, which only root can mount; otherwise it is left out.
+A fault is injected when an attempt has done a few steps: a process is killed or stopped, numbers become NaN, the disk
+is full. Prints a table with one row per fault, then whether the run finished with every step recorded exactly once. The
+full disk needs a tmpfs, which only root can mount; otherwise it is skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMAND = str(Path(sys.executable).with_name("reinforcepp"))
 STEPS_A_FAULT = 3
 START_DEADLINE_S, END_DEADLINE_S = 600.0, 600.0
 HANG_DEADLINE_S = 30
-# The start is a phase too, and on a busy machine a long one.
+# The startup is a phase too, and takes long on a busy machine.
 STEP_DEADLINE_S = 120
 RECIPE = [
     "+recipe=math_rlvr/arithmetic",
@@ -49,7 +49,7 @@ DISK_MIB = 256
 
 @dataclass(frozen=True)
 class Fault:
-    """`strike` and `cure` get the run folder; what was killed needs no cure."""
+    """`strike` and `cure` get the run folder; a killed process needs no cure."""
 
     name: str
     strike: Callable[[Path], object]
@@ -60,12 +60,12 @@ class Fault:
 
     @property
     def overrides(self) -> list[str]:
-        """Settings of the attempt that suffers it."""
+        """Settings of the attempt with the fault."""
         return [f"{SAVE}={self.save_every}", f"{STEP_DEADLINE}={self.step_deadline}"]
 
 
 def send(number: signal.Signals, title: str) -> Callable[[Path], None]:
-    """Return a strike: the signal goes to the first process of the run whose command line holds `title`."""
+    """Return a strike that sends the signal to the first process of the run with `title` in its command line."""
 
     def strike(run: Path) -> None:
         found = [process for process in processes.find_all(str(run)) if title in " ".join(process.cmdline())]
@@ -75,24 +75,24 @@ def send(number: signal.Signals, title: str) -> Callable[[Path], None]:
 
 
 def poison(what: str) -> Callable[[Path], None]:
-    """Return a strike: `what` becomes NaN in the next step."""
+    """Return a strike that makes `what` NaN in the next step."""
     return lambda run: (run / "POISON").write_text(what)
 
 
 def unpoison(run: Path) -> None:
-    """Take the poison away."""
+    """Remove the poison."""
     (run / "POISON").unlink()
 
 
 def fill_disk(run: Path) -> None:
-    """Leave room for half a checkpoint on the file system of the run."""
+    """Leave space for half a checkpoint on the file system of the run."""
     sizes = [sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in checkpoints(run)]
     free = os.statvfs(run).f_bavail * os.statvfs(run).f_frsize
     (run / "filler").write_bytes(bytes(free - max(sizes) // 2))
 
 
 def empty_disk(run: Path) -> None:
-    """Take the filler away."""
+    """Remove the filler."""
     (run / "filler").unlink()
 
 
@@ -148,7 +148,7 @@ def recorded(run: Path) -> list[int]:
 
 
 def suffer(fault: Fault, process: subprocess.Popen[str], runs_dir: Path) -> str:
-    """Strike when the attempt has done its steps; return the fault's row of the table."""
+    """Inject the fault when the attempt has done its steps; return its row of the table."""
     deadline, latest = time.monotonic() + START_DEADLINE_S, runs_dir / "latest"
     before = len(recorded(latest))
     while len(recorded(latest)) < before + STEPS_A_FAULT:
@@ -168,14 +168,14 @@ def suffer(fault: Fault, process: subprocess.Popen[str], runs_dir: Path) -> str:
 
 
 def what_happened(output: str) -> str:
-    """Return what the console says behind `failed:`, as a cell of the table."""
+    """Return the console text after `failed:`, as a cell of the table."""
     found = re.search(r"failed: (.*?)\n(?:full log|curves)", output, re.DOTALL)
     return (found[1] if found else output[-300:]).replace("|", "/").replace("\n", "; ")
 
 
 @contextmanager
 def place(on_own_disk: bool) -> Iterator[Path]:
-    """Give a folder for the run, on a tmpfs if its disk is to be full."""
+    """Yield a folder for the run, on a tmpfs for the full disk."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         if on_own_disk:
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", folder], check=True)
@@ -189,18 +189,18 @@ def place(on_own_disk: bool) -> Iterator[Path]:
 
 
 def chosen(names: list[str]) -> list[Fault]:
-    """Return the faults of these names, or all that can be tried here."""
+    """Return the faults with these names, or all that are possible here."""
     if unknown := set(names) - {fault.name for fault in FAULTS}:
         raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(fault.name for fault in FAULTS)}")
     found = [fault for fault in FAULTS if not names or fault.name in names]
     if os.geteuid() != 0:
-        typer.echo("full disk: left out, only root can mount a tmpfs", err=True)
+        typer.echo("full disk: skipped, only root can mount a tmpfs", err=True)
         found = [fault for fault in found if not fault.needs_own_disk]
     return found
 
 
 def main(names: Annotated[list[str] | None, typer.Argument(help="Faults; all if none is given.")] = None) -> None:
-    """Print the table, a row as soon as it is known."""
+    """Print the table, each row as soon as it is known."""
     faults = chosen(names or [])
     steps = 2 * STEPS_A_FAULT * (len(faults) + 1)
     typer.echo("| fault | what the console says | seconds | exit code | newest checkpoint |\n|---|---|---|---|---|")

@@ -1,11 +1,11 @@
-"""Kill a run with SIGKILL at random moments, resume it every time, and compare it with one that was left alone.
+"""Kills a run with SIGKILL at random moments, resumes it every time, and compares it with an uninterrupted run.
 
     reinforcepp prepare arithmetic
     python benchmarks/kill_loop.py --kills 20
 
-Every other kill waits for a save and falls into it; saves are drawn out for that (slow_saves.py). A kill takes all
+Every other kill waits for a save and interrupts it; saves are slowed down for that (slow_saves.py). A kill hits all
 processes of the run at once, the command first. Prints a line for each kill, and exits with 1 if a step was lost or
-doubled, a half-saved checkpoint was taken for a whole one, or a metric of any step differs from the run left alone.
+duplicated, an incomplete checkpoint was accepted, or a metric of any step differs from the uninterrupted run.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from reinforcepp_verl.runs import processes
 COMMAND = str(Path(sys.executable).with_name("reinforcepp"))
 RECIPE = ["+recipe=math_rlvr/arithmetic", "trainer.save_freq=2", "trainer.test_freq=3"]
 SAVE_S = 2.5
-"""About how long a save is drawn out to."""
+"""Approximate duration of a slowed-down save."""
 PROGRESS = 3
-"""The latest moment lies this many kills' share of the training after the start, so that the run outlives all kills."""
+"""Latest moment after the start, in shares of the training per kill, so that the run outlives all kills."""
 ATTEMPT_DEADLINE_S = 900
 TOLERANCE = 1e-5
 EXEMPT = ("timing", "perf/", "rollout_corr/", "training/rollout_")
@@ -50,23 +50,23 @@ class Kill:
 
     moment: str
     seconds: float
-    """From the start of the attempt."""
+    """Since the start of the attempt."""
     half_saved: str
-    """What of a save was there when it fell."""
+    """The parts of a save that existed at the kill."""
     recorded: int
     """The newest step in metrics.jsonl."""
     checkpoint: int
-    """The newest whole checkpoint; 0 for none."""
+    """The newest complete checkpoint; 0 for none."""
 
 
 def main(
-    kills: Annotated[int, typer.Option(help="How often to kill.")] = 20,
+    kills: Annotated[int, typer.Option(help="Number of kills.")] = 20,
     steps: Annotated[int, typer.Option(help="Steps of the run.")] = 30,
-    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the moments.")] = 0,
 ) -> None:
     """Kill, resume, compare."""
     moments = random.Random(seed)
-    console.print("the run that is left alone")
+    console.print("the uninterrupted run")
     alone = make_run(steps, "alone")
     process, started = start(alone), time.monotonic()
     wait_until(lambda: any(attempt.training.exists() for attempt in alone.attempts()), process)
@@ -82,7 +82,7 @@ def main(
     faults = [*damage(table), *differences(read(alone), read(run))]
     attempts = json.loads(run.summary.read_text())["attempts"]
     console.print(f"{kills} kills, {attempts} attempts, {len(read(run))} records; tolerance {TOLERANCE}")
-    console.print("\n".join(faults) or "every step once, all metrics as in the run that was left alone")
+    console.print("\n".join(faults) or "every step exactly once, all metrics as in the uninterrupted run")
     raise typer.Exit(1 if faults else 0)
 
 
@@ -114,7 +114,7 @@ def kill_one(run: RunFolder, number: int, latest: float, moments: random.Random)
     process, started = start(run), time.monotonic()
     if number % 2:
         moment = "in a save"
-        # Until the training begins, what is there may be the rest of the save before.
+        # Before the training begins, the folder may have the remains of the previous save.
         wait_until(lambda: len(run.attempts()) > attempts and run.attempts()[-1].training.exists(), process)
         wait_until(saving.exists, process)
         time.sleep(moments.uniform(0, SAVE_S))
@@ -163,21 +163,21 @@ def kill_tree(process: subprocess.Popen, run: RunFolder) -> None:
 
 
 def read(run: RunFolder) -> dict[int, dict[str, Any]]:
-    """Read metrics.jsonl; a step that it holds twice is an error, and so is a line cut off in its middle."""
+    """Read metrics.jsonl; a duplicate step is an error, and so is a truncated line."""
     if not run.metrics.is_file():
         return {}
     records = [json.loads(line) for line in run.metrics.read_text().splitlines(keepends=True) if line.endswith("\n")]
     steps = [record["step"] for record in records]
     if sorted(set(steps)) != steps:
-        raise RuntimeError(f"{run.metrics} holds the steps {steps}")
+        raise RuntimeError(f"{run.metrics} has the steps {steps}")
     return {record["step"]: record for record in records}
 
 
 def damage(table: list[Kill]) -> list[str]:
-    """Return where a half-saved checkpoint had its name, or one was lost from one kill to the next."""
+    """Return the cases in which an incomplete checkpoint had its final name, or one was lost between two kills."""
     faults = [f"kill {number}: {kill.moment}" for number, kill in enumerate(table, 1) if "torn" in kill.moment]
     if len(table) > 1 and not any(kill.half_saved for kill in table):
-        faults.append("no kill fell into a save")
+        faults.append("no kill interrupted a save")
     for number, (before, after) in enumerate(zip(table, table[1:], strict=False), 2):
         if after.checkpoint < before.checkpoint:
             faults.append(f"kill {number}: checkpoint {before.checkpoint} was there, now it is {after.checkpoint}")
@@ -185,7 +185,7 @@ def damage(table: list[Kill]) -> list[str]:
 
 
 def differences(left: Mapping[int, Mapping[str, Any]], right: Mapping[int, Mapping[str, Any]]) -> list[str]:
-    """Return the steps and metrics, but for the exempt ones, that two runs do not share up to TOLERANCE."""
+    """Return the steps and metrics, except the exempt ones, that differ between two runs by more than TOLERANCE."""
     if left.keys() != right.keys():
         return [f"steps {sorted(left)} and {sorted(right)}"]
     found = []

@@ -1,6 +1,6 @@
-"""Makes numbers of a running CPU job NaN while its run folder holds a file POISON that names them; for faults.py.
+"""Makes numbers of a running CPU job NaN while a file POISON in its run folder names them; for faults.py.
 
-verl imports this module where a model is made (actor_rollout_ref.model.external_lib); it is the reward function too.
+verl imports this module where it loads a model (actor_rollout_ref.model.external_lib); it is also the reward function.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from reinforcepp_verl.rewards import arithmetic
 
 
 def asked_for(what: str) -> bool:
-    """Tell whether the file POISON holds `what`."""
+    """Return True if the file POISON names `what`."""
     file = Path(os.environ["REINFORCEPP_RUN"]) / "POISON"
     return file.is_file() and file.read_text() == what
 
 
 def compute_score(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Score as the arithmetic task does; NaN if asked for."""
+    """Score like the arithmetic task, or return NaN if poisoned."""
     result = arithmetic.compute_score(*args, **kwargs)
     return {**result, "score": float("nan")} if asked_for("rewards") else result
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """Return what this rank holds."""
+    """Return the local part of a tensor on this rank."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

@@ -1,4 +1,4 @@
-"""Draws the saves of a run out to seconds, so that a kill can fall into any part of one; for kill_loop.py.
+"""Slows the saves of a run down to seconds, so that a kill can interrupt any part of one; for kill_loop.py.
 
 verl imports this module in all its processes (VERL_USE_EXTERNAL_MODULES).
 """
@@ -20,7 +20,7 @@ PAUSE_S = float(os.environ.get("SLOW_SAVES_PAUSE_S", "0.25"))
 
 
 def slowed(function: Callable[..., Any], counts: Callable[..., bool] = lambda *_: True) -> Callable[..., Any]:
-    """Return the function with a pause behind the calls that count."""
+    """Return the function with a pause after the relevant calls."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -33,11 +33,11 @@ def slowed(function: Callable[..., Any], counts: Callable[..., bool] = lambda *_
 
 
 def into_a_file(_content: Any, target: Any, *_: Any) -> bool:
-    """Tell a save from a message: tensors are sent with torch.save too."""
+    """Return True for a save, False for a message: tensors are also sent with torch.save."""
     return isinstance(target, str)
 
 
-# verl's files one by one, then what makes a checkpoint of them.
+# verl's files one by one, then the files that seal the checkpoint.
 torch.save = slowed(torch.save, into_a_file)
 manifest.describe_files = slowed(manifest.describe_files)
 durable.write = slowed(durable.write)

@@ -1,10 +1,10 @@
-"""Step time of the CPU job: ours against stock verl (its estimator, loss, replay buffer, agent loops), in turn.
+"""Compares the step time of the CPU job with stock verl (its estimator, loss, replay buffer, agent loops), in turn.
 
     reinforcepp prepare arithmetic
     python benchmarks/step_time.py
 
-Prints the median seconds of a training step of each, over all rounds, and their ratio. Validation is off; the first
-steps of each run are left out, as they compile and fill caches.
+Prints the median seconds per training step of each, over all rounds, and their ratio. Validation is off; the first
+steps of each run are skipped because they compile and fill caches.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def run_once(overrides: list[str], steps: int, runs_dir: Path) -> list[dict[str,
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="Steps a run.")] = 20,
-    warm_up: Annotated[int, typer.Option(help="Steps left out at the start of each run.")] = 3,
+    steps: Annotated[int, typer.Option(help="Steps per run.")] = 20,
+    warm_up: Annotated[int, typer.Option(help="Steps skipped at the start of each run.")] = 3,
     rounds: Annotated[int, typer.Option(help="How often both are run, in turn.")] = 2,
 ) -> None:
     """Time the CPU job with stock verl and with this package, in turn."""

@@ -1,12 +1,12 @@
-r"""Throughput of the verifier: ours beside `verl.utils.reward_score.math_verify` on the same answers, in one run.
+r"""Compares the throughput of our verifier with `verl.utils.reward_score.math_verify` on the same answers, in one run.
 
     python benchmarks/verifier.py
 
 Prints answers per second with the same number of worker processes for both, the median of the rounds, in which the two
-take turns. Both are called from many threads, as verl's reward loop does. `plain`: whole and decimal numbers, which
-ours compares as text. `expressions`: fractions, roots, polynomials, sets, which only math-verify can compare. Half of
-the answers are right. `agree` is the share of the answers on which the two verdicts are the same. `hung`: the plain
-answers with four of them whose comparison does not end; both allow 5 s for one.
+alternate. Both are called from many threads, as in verl's reward loop. `plain`: integers and decimals, which ours
+compares as text. `expressions`: fractions, roots, polynomials, sets, which only math-verify can compare. Half of the
+answers are right. `agree` is the share of answers with the same verdict. `hung`: the plain answers, four of them with a
+comparison that does not end; both allow 5 s each.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Measurement(NamedTuple):
 
 
 def plain(generator: random.Random) -> tuple[str, str]:
-    """Draw a number as a ground truth and an equal one written in another way."""
+    """Draw a number as the ground truth and an equal one written differently."""
     number = generator.randint(1, 10**6)
     return str(number), generator.choice([str(number), f"{number:,}", f"{number}.0", f"{number} \\text{{ apples}}"])
 
 
 def expression(generator: random.Random) -> tuple[str, str]:
-    """Draw an expression as a ground truth and an equal one written in another way."""
+    """Draw an expression as the ground truth and an equal one written differently."""
     a, b, c = (generator.randint(2, 30) for _ in range(3))
     return generator.choice(
         [
@@ -69,7 +69,7 @@ def expression(generator: random.Random) -> tuple[str, str]:
 
 
 def draw(kind: str, count: int, seed: int = 0) -> list[Case]:
-    """Make `count` solutions, of which every other one states the answer to another question."""
+    """Create `count` solutions, of which every other one states the answer to another question."""
     generator = random.Random(seed)
     pairs = [(expression if kind == "expressions" else plain)(generator) for _ in range(count)]
     cases = [
@@ -83,7 +83,7 @@ def draw(kind: str, count: int, seed: int = 0) -> list[Case]:
 
 
 def measure(score: Callable[[Case], bool], cases: list[Case]) -> Measurement:
-    """Score all cases from as many threads as verl's reward loop has."""
+    """Score all cases from as many threads as in verl's reward loop."""
     with ThreadPoolExecutor(THREADS) as threads:
         start = time.perf_counter()
         verdicts = list(threads.map(score, cases))
@@ -94,7 +94,7 @@ def main(
     answers: Annotated[int, typer.Option(help="Answers of each kind.")] = 2000,
     workers: Annotated[int, typer.Option(help="Worker processes of each scorer; verl's default is 4.")] = 2,
     rounds: Annotated[int, typer.Option(help="How often both score everything, in turn.")] = 3,
-    quick: Annotated[bool, typer.Option("--quick", help="A few answers in one round, to see that it works.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A few answers in one round, as a smoke test.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
     """Time our verifier and verl's on the same answers, in turn."""

@@ -1,3 +1,3 @@
-"""REINFORCE++ for verl, delivered as a plugin. Importing this package imports nothing heavy and never verl."""
+"""REINFORCE++ for verl, as a plugin. Importing this package imports nothing heavy, and not verl."""
 
 __version__ = "0.1.0"

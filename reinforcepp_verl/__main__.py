@@ -1,4 +1,4 @@
-"""`python -m reinforcepp_verl` is the `reinforcepp` command."""
+"""Makes `python -m reinforcepp_verl` run the `reinforcepp` command."""
 
 from reinforcepp_verl.cli import main
 

@@ -1,7 +1,7 @@
 """Importing this module registers REINFORCE++ with verl; it is the target of the `verl.plugins` entry point.
 
 verl imports it in every process (driver, trainer, FSDP workers, agent loops, reward workers) and calls nothing.
-Your own modules import from here what they need to register an estimator or a loss: docs/write_your_own_*.md.
+Modules that register an estimator or a loss import the functions for it from here: docs/write_your_own_*.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import wrapt
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.losses import ClipRange, LossBatch, LossTerms
 from reinforcepp_verl.algorithm.moments import Memory
-from reinforcepp_verl.algorithm.normalise import Estimate
+from reinforcepp_verl.algorithm.normalize import Estimate
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.algorithm.registry import (
     ESTIMATORS,
@@ -44,7 +44,7 @@ __all__ = [
 
 
 def register_estimator(name: str, function: Callable[..., Estimate], *, traits: Traits = DEFAULT_TRAITS) -> None:
-    """Offer an estimator as `algorithm.adv_estimator=name`; trainers and checks treat it like ours.
+    """Register an estimator as `algorithm.adv_estimator=name`; trainers and checks treat it like ours.
 
     Raises:
         ValueError: the name is taken
@@ -54,12 +54,12 @@ def register_estimator(name: str, function: Callable[..., Estimate], *, traits: 
 
 
 def register_policy_loss(name: str, function: Callable[..., LossTerms], *, options: type = NoOptions) -> None:
-    """Offer a policy loss as `actor_rollout_ref.actor.policy_loss.loss_mode=name`.
+    """Register a policy loss as `actor_rollout_ref.actor.policy_loss.loss_mode=name`.
 
-    `options` is a dataclass, the keys of `actor_rollout_ref.actor.policy_loss.options`.
+    `options` is a dataclass that defines the keys of `actor_rollout_ref.actor.policy_loss.options`.
 
     Raises:
-        ValueError: the name is taken, or `options` is no dataclass
+        ValueError: the name is taken, or `options` is not a dataclass
     """
     add_policy_loss(name, function, options)
     loss_adapter.offer_to_verl(name)
@@ -82,7 +82,7 @@ def _register_reward_manager(_module: object) -> None:
     from reinforcepp_verl.integration import reward_manager  # noqa: F401  (importing registers it)
 
 
-# Few processes import verl's trainers and reward managers; the others are spared the seconds it takes.
+# Deferred, because importing verl's trainers and reward managers takes seconds and few processes need them.
 wrapt.register_post_import_hook(_register_trainers, "verl.trainer.ppo.v1")
 wrapt.register_post_import_hook(_register_reward_manager, "verl.experimental.reward_loop.reward_manager")
 

@@ -1,30 +1,31 @@
-"""An advantage estimator of your own: reward-to-go minus the mean return of the prompt's tokens, normalised.
+"""An advantage estimator of your own: reward-to-go minus the mean return of the prompt's tokens, normalized.
 
 Run it: `python docs/examples/my_estimator.py`. Train with it: docs/write_your_own_estimator.md.
 """
 
 import torch
 
-from reinforcepp_verl.algorithm.batch import read
+from reinforcepp_verl.algorithm.batch import prepare
 from reinforcepp_verl.algorithm.moments import Moments
-from reinforcepp_verl.algorithm.normalise import Returns, normalised, rewards_to_go
-from reinforcepp_verl.algorithm.samples import rows_without_rival
+from reinforcepp_verl.algorithm.normalize import Returns, normalized_advantages, rewards_to_go
+from reinforcepp_verl.algorithm.samples import rows_without_group_peers
 from reinforcepp_verl.plugin import Estimate, Memory, ReinforceppOptions, RewardBatch, Traits, register_estimator
 
 
 def group_returns(
     batch: RewardBatch, options: ReinforceppOptions, *, gamma: float = 1.0, memory: Memory | None = None
 ) -> Estimate:
-    """Compute `G_t - mean of G over the tokens of the prompt's answers`, normalised over the batch."""
-    reading = read(batch, options, memory)
-    tokens, mean, deviations = rewards_to_go(reading, reading.shaping, gamma=gamma)
+    """Compute `G_t - mean of G over the tokens of the prompt's answers`, normalized over the batch."""
+    prepared = prepare(batch, options, memory)
+    tokens, mean, squared_deviations = rewards_to_go(prepared, prepared.shaping, gamma=gamma)
     baseline = torch.zeros_like(mean)
-    for group in reading.group_index.unique():
-        members = (reading.group_index == group) & reading.usable
-        baseline[members] = Moments.of_rows(reading.rows.tokens, mean, deviations, members.double()).mean
-    tokens = torch.where(reading.mask, tokens - baseline.unsqueeze(-1), 0.0).to(tokens.dtype)
-    pinned = reading.silent(reading.group_index) | rows_without_rival(reading.group_index, weight=reading.weight)
-    estimate = normalised(reading, Returns(tokens, mean - baseline, deviations), pinned=pinned)
+    for group in prepared.group_index.unique():
+        members = (prepared.group_index == group) & prepared.usable
+        baseline[members] = Moments.from_rows(prepared.rows.tokens, mean, squared_deviations, members.double()).mean
+    tokens = torch.where(prepared.mask, tokens - baseline.unsqueeze(-1), 0.0).to(tokens.dtype)
+    excluded = prepared.zero_signal_rows(prepared.group_index)
+    excluded |= rows_without_group_peers(prepared.group_index, weight=prepared.weight)
+    estimate = normalized_advantages(prepared, Returns(tokens, mean - baseline, squared_deviations), excluded=excluded)
     estimate.metrics["group_returns/largest_baseline"] = baseline.abs().max().item()
     return estimate
 

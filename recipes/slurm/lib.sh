@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The steps of train.sbatch, in the order in which it takes them. Variables in capitals are shared between them.
+# The functions of train.sbatch, in calling order. They share the variables in capitals.
 
 say() { echo "[$(date +%H:%M:%S)] $*"; }
 
@@ -8,7 +8,7 @@ die() { # message [exit code]
     exit "${2:-1}"
 }
 
-# ---- what differs between clusters ----------------------------------------------------------------------------------
+# ---- cluster-specific settings --------------------------------------------------------------------------------------
 
 # Seconds that ending the processes and requeueing may take.
 LAST_CALL_S=45
@@ -19,21 +19,21 @@ load_site() {
     cd "$SLURM_SUBMIT_DIR" || exit
     local file=${SITE_ENV:-$SLURM_SUBMIT_DIR/site.env}
     [[ -e $file || ! ${SITE_ENV:-} ]] || die "SITE_ENV $file: no such file; correct or unset SITE_ENV" 2
-    set +u # scripts of modules and of conda use variables that are not set
+    set +u # the scripts of modules and conda use unset variables
     # shellcheck source=/dev/null
-    if [[ -e $file ]]; then source "$file"; else say "no $file: this cluster needs nothing special"; fi
+    if [[ -e $file ]]; then source "$file"; else say "no $file: using the defaults"; fi
     : "${REINFORCEPP:=reinforcepp}" "${CONTAINER:=none}" "${CONTAINER_MOUNTS:=}" "${SECRETS_FILE:=}" "${NIC:=}"
     : "${TEMP_ROOT:=/tmp}" "${MIN_FREE_GIB:=10}" "${PORT_FIRST:=20000}" "${PORT_LAST:=31999}" "${PORTS_A_NODE:=400}"
     : "${READY_DEADLINE_S:=600}" "${MAX_REQUEUES_WITHOUT_PROGRESS:=2}" "${REQUEUE_ON_FAILURE:=0}"
     # For node.sh, which runs on every node.
     export REINFORCEPP NIC MIN_FREE_GIB PORT_FIRST PORT_LAST PORTS_A_NODE READY_DEADLINE_S
-    # Of this job only; short, as Ray makes sockets in it and their paths have 107 bytes.
+    # For this job only; short, because Ray creates sockets in it, whose paths are limited to 107 bytes.
     export RAY_TMPDIR=$TEMP_ROOT/rpp_$SLURM_JOB_ID
     activate
     set -u
 }
 
-# The lines are not run as bash, which would take a password's $ or a space for its own.
+# The lines are not run as Bash, which would interpret a $ or a space in a password.
 load_secrets() {
     [[ $SECRETS_FILE ]] || return 0
     local line name value number=0
@@ -51,7 +51,7 @@ load_secrets() {
     done <"$SECRETS_FILE"
 }
 
-# step [srun options] -- command: one task a node, in the container. Replaces the shell: call it with & or in ( ).
+# step [srun options] -- command: one task per node, in the container. Replaces the shell: call it with & or in ( ).
 step() {
     local options=() inside=()
     while [[ $1 != -- ]]; do
@@ -69,14 +69,14 @@ step() {
             ;;
         *) die "CONTAINER $CONTAINER: it must be none, pyxis:IMAGE or apptainer:FILE" 2 ;;
     esac
-    # Without --cpus-per-task a task gets one CPU, however many the job has.
+    # Without --cpus-per-task a task gets one CPU, regardless of the job's.
     exec srun --overlap --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --kill-on-bad-exit=1 \
         "${options[@]}" "${inside[@]}" "$@"
 }
 
 on_head() { step --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" "$@"; }
 
-# Ray's processes and the driver are in containers of their own: they meet at Ray's sockets in TEMP_ROOT.
+# Ray's processes and the driver are in separate containers: they connect through Ray's sockets in TEMP_ROOT.
 mounts() {
     local folder others mounted=$TEMP_ROOT:$TEMP_ROOT
     IFS=, read -ra others <<<"$CONTAINER_MOUNTS"
@@ -88,13 +88,13 @@ mounts() {
 
 # ---- the run and its folder -----------------------------------------------------------------------------------------
 
-# Sets RUN: that of this job's start before, what `reinforcepp slurm submit` made, or a new run.
+# Sets RUN: that of this job's previous start, the one created by `reinforcepp slurm submit`, or a new run.
 find_run() {
     local task=${SLURM_ARRAY_TASK_ID:-} record made seed=()
     JOB=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${task:+_$task}
     local given=REINFORCEPP_SLURM_RUN${task:+_$task}
     RUN=${!given:-}
-    # The numbers of jobs are a cluster's own, and begin anew when its state is lost.
+    # Job numbers are unique per cluster only, and start again when its state is lost.
     record=$SLURM_SUBMIT_DIR/slurm_jobs/${SLURM_CLUSTER_NAME:+$SLURM_CLUSTER_NAME/}$JOB
     if is_restart && [[ -e $record ]]; then
         RUN=$(<"$record")
@@ -105,14 +105,14 @@ find_run() {
         RUN=${made##*$'\n'}
     fi
     [[ -d $RUN ]] || die "$RUN: no such run folder on $SLURMD_NODENAME; set runs_dir to a folder that all nodes share" 2
-    RUN=$(realpath "$RUN") # runs/latest may be another one at the next start
-    # A run of submit is found without it.
+    RUN=$(realpath "$RUN") # runs/latest may point to another run at the next start
+    # A run created by submit is found without this record.
     mkdir -p "${record%/*}" && echo "$RUN" >"$record" || [[ ${!given:-} ]] || die "$record: cannot be written" 2
 }
 
 is_restart() { ((${SLURM_RESTART_COUNT:-0} > 0)); }
 
-# Sets ATTEMPT, the folder of this start's logs, and FIRST_STEP, from which it continues.
+# Sets ATTEMPT, the folder for the logs of this start, and FIRST_STEP, from which it continues.
 new_attempt() {
     local number=1
     while [[ -e $RUN/slurm/attempt_$number ]]; do number=$((number + 1)); done
@@ -135,7 +135,7 @@ newest_step() {
     echo "$newest"
 }
 
-# Sets NODES, and DEVICE, GPUS and CPUS of each, from the run's configuration.
+# Sets NODES, and DEVICE, GPUS and CPUS per node, from the run's configuration.
 read_facts() {
     local facts
     NODES=$SLURM_JOB_NUM_NODES
@@ -149,23 +149,23 @@ read_facts() {
 check_nodes() {
     local version oldest=22.05
     version=$(scontrol --version)
-    # Before, steps that overlap share CPUs but not GPUs and memory: the driver would wait for Ray's steps for ever.
+    # In older versions overlapping steps share CPUs but not GPUs and memory: the driver would wait forever.
     [[ $NODES == 1 || ! ${version##* } < $oldest ]] || die "$version: several nodes need $oldest; train on one node" 2
     echo "$JOB" >"$ATTEMPT/canary"
     step --nodes="$NODES" --ntasks="$NODES" --output="$ATTEMPT/preflight-%t.log" -- \
         bash "$JOB_FILES/node.sh" check "$ATTEMPT" "$JOB" "$DEVICE" "$GPUS" &
-    follow $! || die "a node is not fit: $(grep -h ^error: "$ATTEMPT"/preflight-*.log || echo "see $ATTEMPT")"
+    follow $! || die "a node failed its check: $(grep -h ^error: "$ATTEMPT"/preflight-*.log || echo "see $ATTEMPT")"
     local answers=("$ATTEMPT"/nodes/*)
     ((${#answers[@]} == NODES)) ||
         die "$ATTEMPT: ${#answers[@]} of $NODES nodes wrote into it; set runs_dir to a folder that all nodes share"
     (($(sort -u "${answers[@]}" | wc -l) == 1)) ||
         die "the nodes have different versions installed:"$'\n'"$(grep . "${answers[@]}")"
-    say "nodes are fit: $(<"${answers[0]}")"
+    say "all nodes passed their checks: $(<"${answers[0]}")"
 }
 
-# Sets ADDRESS, of the Ray cluster of this job's nodes.
+# Sets ADDRESS of the Ray cluster on this job's nodes.
 start_ray() {
-    unset RAY_AUTH_TOKEN # it would win
+    unset RAY_AUTH_TOKEN # it would take precedence
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$ATTEMPT/ray_token
     (umask 077 && od --address-radix=n --format=x1 --read-bytes=32 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
     on_head --output="$ATTEMPT/head.log" -- bash "$JOB_FILES/node.sh" as_head "$ATTEMPT" "$CPUS" "$GPUS" &
@@ -174,7 +174,7 @@ start_ray() {
         --output="$ATTEMPT/worker-%t.log" -- bash "$JOB_FILES/node.sh" as_worker "$ATTEMPT" "$CPUS" "$GPUS" &
     RAY_STEPS+=($!)
     on_head -- "$REINFORCEPP" slurm ready "$ATTEMPT/ray_address" "$NODES" "$GPUS" "$READY_DEADLINE_S" &
-    follow $! || die "Ray did not come up; its logs are in $ATTEMPT"
+    follow $! || die "Ray did not start; its logs are in $ATTEMPT"
     ADDRESS=$(<"$ATTEMPT/ray_address")
 }
 
@@ -184,7 +184,7 @@ start_ray() {
 train() {
     local settings=("ray_kwargs.ray_init.num_cpus=$CPUS") log tee code=0
     ((NODES == 1)) || settings=(ray_kwargs.ray_init.{"address=$ADDRESS",num_cpus=null,num_gpus=null})
-    # The launcher removes a STOP that it finds, so a job that must stop already does not start it.
+    # The launcher removes an existing STOP, so do not start it in a job that must already stop.
     [[ ! $STOPPING ]] || exit 75
     exec {log}> >(exec tee "$ATTEMPT/driver.log")
     tee=$!
@@ -195,7 +195,7 @@ train() {
     exit "$code"
 }
 
-# Waits for process $1 and returns its exit code; ends the job at once when a part of Ray is gone before.
+# Waits for process $1 and returns its exit code; ends the job at once if a part of Ray ends first.
 follow() {
     local part
     FOLLOWED=$1
@@ -203,10 +203,10 @@ follow() {
         for part in "${RAY_STEPS[@]}"; do
             kill -0 "$part" 2>/dev/null || die "a part of Ray ended; head.log and worker-*.log are in $ATTEMPT"
         done
-        # Again and again, as the launcher may just be removing what was left by the attempt before.
+        # Repeatedly, because the launcher may be removing the STOP of the previous attempt.
         [[ ! $STOPPING ]] || touch "$RUN/STOP"
         if [[ $REQUEUE ]] && ((SECONDS >= LAST_CALL)); then
-            say "the step or its save takes too long; requeued as it is (--signal=B:USR1@... in SBATCH_ARGS)"
+            say "the step or its save takes too long; requeued without a new checkpoint (--signal=B:USR1@... in SBATCH_ARGS)"
             exit 75
         fi
         sleep 1 &
@@ -215,7 +215,7 @@ follow() {
     wait "$1"
 }
 
-# Before the time limit: the run is to save, and the job is to be requeued in any case while there is time for that.
+# Before the time limit: request a save, and requeue the job in any case while there is time.
 time_is_over() {
     local left
     left=$(squeue --noheader --jobs="$JOB" --format=%L 2>/dev/null || true)
@@ -223,14 +223,14 @@ time_is_over() {
     ask_to_stop USR1
 }
 
-# Says how many seconds [[D-]H:]M:S are; what is no time, as UNLIMITED, is a year.
+# Prints [[D-]H:]M:S in seconds; anything else, such as UNLIMITED, is a year.
 seconds() {
     [[ $1 =~ ^[0-9:-]+$ ]] || set -- 365-00:00:00
     awk -F '[-:]' '{ print $NF + 60 * $(NF - 1) + (NF > 2 ? 3600 * $(NF - 2) : 0) + (NF > 3 ? 86400 * $(NF - 3) : 0) }' <<<"$1"
 }
 
 ask_to_stop() {
-    say "$1: the run is to finish its step, save and end"
+    say "$1: requesting the run to finish its step, save and end"
     STOPPING=yes
     touch "$RUN/STOP"
 }
@@ -245,13 +245,13 @@ finish() {
     rm -f "$ATTEMPT/ray_token"
     say "exit code $code, newest checkpoint at step $(newest_step)"
     if to_be_requeued "$code"; then
-        # Not SLURM_JOB_ID, which for one of its tasks is the whole array.
+        # Not SLURM_JOB_ID, which for one task would be the whole array.
         scontrol requeue "$JOB"
     fi
     exit "$code"
 }
 
-# Never by `ray stop`, which would end the Ray of other jobs on the same node too.
+# Never with `ray stop`, which would also end the Ray of other jobs on the same node.
 end_steps() {
     local seconds
     [[ ! $FOLLOWED ]] || kill "$FOLLOWED" 2>/dev/null
@@ -265,7 +265,7 @@ end_steps() {
         bash "$JOB_FILES/node.sh" leave "$ATTEMPT" "$1")
 }
 
-# A run that stopped because the job's time is over; one that failed only on demand, as it mostly would fail again.
+# True for a run stopped by the time limit; for a failed one only on request, because it would usually fail again.
 to_be_requeued() {
     case $1 in
         0 | 2) return 1 ;;
@@ -277,12 +277,12 @@ to_be_requeued() {
         count=$(($(cat "$file" 2>/dev/null || echo 0) + 1))
     fi
     echo "$count" >"$file"
-    ((count > MAX_REQUEUES_WITHOUT_PROGRESS)) || return 0 # with the 0: in a trap a bare return is that of before
+    ((count > MAX_REQUEUES_WITHOUT_PROGRESS)) || return 0 # explicit: in a trap a bare return keeps the previous status
     say "not requeued: $count starts in a row ended without a new checkpoint (MAX_REQUEUES_WITHOUT_PROGRESS)"
     return 1
 }
 
-# With GraceTime the steps get SIGTERM when it begins, and a job that ends before it is over is not requeued by Slurm.
+# With GraceTime the steps get SIGTERM at its start, and Slurm does not requeue a job that ends within it.
 was_preempted() {
     local fields
     fields=$(scontrol --oneliner show job "$JOB")

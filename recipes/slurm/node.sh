@@ -1,5 +1,6 @@
 #!/bin/bash
-# What train.sbatch has every node do, in the container if there is one: node.sh check|as_head|as_worker|leave ...
+# The commands that train.sbatch runs on every node, inside the container if there is one:
+# node.sh check|as_head|as_worker|leave ...
 set -euo pipefail
 
 die() {
@@ -10,7 +11,7 @@ die() {
 check() { # attempt job device gpus
     local attempt=$1 job=$2 device=$3 gpus=$4 found versions
     [[ $(cat "$attempt/canary" 2>/dev/null) == "$job" ]] ||
-        die "$attempt/canary is not seen; set runs_dir to a folder that all nodes share"
+        die "$attempt/canary is not visible; set runs_dir to a folder that all nodes share"
     mkdir -p "$RAY_TMPDIR"
     found=$(df --output=avail --block-size=1G "$RAY_TMPDIR" | tail -n 1)
     ((found >= MIN_FREE_GIB)) ||
@@ -19,7 +20,7 @@ check() { # attempt job device gpus
         found=$(nvidia-smi -L | grep -c ^GPU) || true
         ((found >= gpus)) || die "nvidia-smi sees $found GPUs, and the run needs $gpus; sbatch --gpus-per-node=$gpus"
     fi
-    versions=$("$REINFORCEPP" slurm versions) || die "$REINFORCEPP does not run; say in site.env how to activate it"
+    versions=$("$REINFORCEPP" slurm versions) || die "$REINFORCEPP does not run; define activate in site.env"
     echo "${versions##*$'\n'}" >"$attempt/nodes/$SLURMD_NODENAME"
 }
 
@@ -43,7 +44,7 @@ as_worker() { # attempt cpus gpus
     start_ray "$@" "$first" "$own" --address="$address"
 }
 
-# Runs Ray until the file ray_stop appears, or until Ray ends by itself, which is a failure.
+# Runs Ray until the file ray_stop appears; it is a failure if Ray ends by itself.
 start_ray() { # attempt cpus gpus first_port address [options of `ray start`]
     local attempt=$1 cpus=$2 gpus=$3 first=$4 address=$5 ray
     shift 5
@@ -63,10 +64,10 @@ start_ray() { # attempt cpus gpus first_port address [options of `ray start`]
     done
     [[ -e $attempt/ray_stop ]] || die "Ray ended by itself"
     kill "$ray"
-    wait "$ray" || true # it ends by that signal
+    wait "$ray" || true # its exit code is that signal
 }
 
-# Ray's logs of a job that failed are kept, nothing else of it.
+# Keeps Ray's logs of a failed job and removes everything else.
 leave() { # attempt exit_code
     if [[ $2 != 0 && $2 != 75 && -d $RAY_TMPDIR/session_latest/logs ]]; then
         mkdir -p "$1/ray_logs"
@@ -75,13 +76,13 @@ leave() { # attempt exit_code
     rm -rf "$RAY_TMPDIR"
 }
 
-# Says the first of PORTS_A_NODE free ports: they depend on the job, so that jobs on one node keep out of each other's
-# way, and lie below those that the kernel hands to anybody.
+# Prints the first of PORTS_A_NODE free ports. They depend on the job, so that jobs on one node do not conflict, and are
+# below the ephemeral ports of the kernel.
 free_ports() {
     local blocks=$(((PORT_LAST - PORT_FIRST + 1) / PORTS_A_NODE)) ephemeral first try
     read -r ephemeral _ </proc/sys/net/ipv4/ip_local_port_range
     ((PORT_LAST < ephemeral)) ||
-        echo "warning: ports from $ephemeral on are handed to anybody; lower PORT_LAST=$PORT_LAST if you can" >&2
+        echo "warning: ports from $ephemeral on are ephemeral; lower PORT_LAST=$PORT_LAST if you can" >&2
     for ((try = 0; try < blocks; try++)); do
         first=$((PORT_FIRST + (SLURM_JOB_ID + try) % blocks * PORTS_A_NODE))
         all_free "$first" && echo "$first" && return
@@ -98,7 +99,7 @@ all_free() {
 
 answers() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 
-# Says the address of this node that the others reach: that of NIC, or its first one.
+# Prints the address at which other nodes reach this one: that of NIC, or its first one.
 own_address() {
     local address
     if [[ $NIC ]]; then

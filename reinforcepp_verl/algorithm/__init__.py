@@ -1,1 +1,1 @@
-"""REINFORCE++ as pure functions of tensors. Imports only torch; docs/algorithm.md follows the data through it."""
+"""REINFORCE++ as pure functions of tensors. Imports only torch; docs/algorithm.md describes the data flow."""

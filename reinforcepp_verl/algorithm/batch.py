@@ -1,4 +1,4 @@
-"""The inputs of an estimator, read once, with the weights and the shaped scores that follow from them."""
+"""The inputs of an estimator, read once, with the weights and shaped scores derived from them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from reinforcepp_verl.algorithm import samples
 from reinforcepp_verl.algorithm.moments import Memory
-from reinforcepp_verl.algorithm.options import NODE, ReinforceppOptions
-from reinforcepp_verl.algorithm.samples import Rows
-from reinforcepp_verl.algorithm.shaping import Shaping, clip_of, score_shaping
+from reinforcepp_verl.algorithm.options import OPTIONS_NODE, ReinforceppOptions
+from reinforcepp_verl.algorithm.samples import RowSummary
+from reinforcepp_verl.algorithm.shaping import Shaping, clip_from_options, score_shaping
 
 
 class NonFiniteRewardError(ValueError):
@@ -20,23 +20,23 @@ class NonFiniteRewardError(ValueError):
 
 @dataclass(frozen=True)
 class RewardBatch:
-    """What an estimator reads; nothing of it is changed."""
+    """The inputs of an estimator, which it does not modify."""
 
     token_level_scores: Tensor
-    """(B, T), what the reward function gave: an outcome on the last token, or a score at the end of each step."""
+    """(B, T), scores of the reward function: an outcome on the last token, or a score at the end of each step."""
     response_mask: Tensor
-    """(B, T), non-zero on the tokens that the policy sampled."""
+    """(B, T), nonzero on the tokens that the policy sampled."""
     kl_penalty: Tensor | None = None
-    """(B, T), what the KL to the reference costs each token, beta included; None if it is no part of the reward."""
+    """(B, T), penalty per token for the KL to the reference, beta included; None if it is not part of the reward."""
     group_index: Tensor | None = None
-    """(B,) integers, equal for answers to the same prompt; None: each row is a group of its own."""
+    """(B,) integers, equal for answers to the same prompt; None: each row is its own group."""
     session_index: Tensor | None = None
-    """(B,) integers, equal for rows of one agent session; None: each row is a session of its own."""
+    """(B,) integers, equal for rows of one agent session; None: each row is its own session."""
 
 
 @dataclass
-class Reading:
-    """A batch with everything about its rows that an estimator needs."""
+class PreparedBatch:
+    """A batch with all row statistics that an estimator needs."""
 
     batch: RewardBatch
     options: ReinforceppOptions
@@ -44,9 +44,9 @@ class Reading:
     mask: Tensor
     """(B, T) bool"""
     group_index: Tensor
-    rows: Rows
-    """The scores as given."""
-    shaped: Rows
+    rows: RowSummary
+    """The raw scores."""
+    shaped: RowSummary
     """The scores after z-score, scale and clip."""
     shaping: Shaping
     weight: Tensor
@@ -54,72 +54,76 @@ class Reading:
 
     @property
     def usable(self) -> Tensor:
-        """(B,), True for rows that take part."""
+        """(B,), True for usable rows; all others are ignored."""
         return self.rows.usable
 
-    def silent(self, group_index: Tensor, bounds: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Return True for the rows (B,) that `zero_signal: pin` takes out.
+    def zero_signal_rows(self, group_index: Tensor, bounds: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Return True for the rows (B,) that `zero_signal: pin` excludes.
 
-        `group_index` says who is compared with whom, `bounds` (each (B,)) between what a row's scores lie; None: its
-        smallest and its largest step score, which is what counts once a group mean is subtracted.
+        `group_index` defines the groups and `bounds` (each (B,)) the range of a row's scores; None: its smallest and
+        largest step score, which is what matters once a group mean is subtracted.
         """
         if self.options.zero_signal == "keep":
             return torch.zeros_like(self.usable)
-        low, high = bounds or (self.shaped.low, self.shaped.high)
+        low, high = bounds or (self.shaped.min_score, self.shaped.max_score)
         return samples.rows_without_signal(group_index, low, high, usable=self.usable)
 
 
-def read(
+def prepare(
     batch: RewardBatch,
     options: ReinforceppOptions,
     memory: Memory | None,
     *,
     clip: bool = True,
     group_mean: bool = False,
-) -> Reading:
+) -> PreparedBatch:
     """Read, screen and shape the scores; `clip=False` leaves `reward_clip` to the caller, after its baseline.
 
-    `group_mean=True` says that the caller subtracts one, so that a z-score need not.
+    `group_mean=True`: the caller subtracts a group mean, so the z-score does not subtract the mean.
 
     Raises:
         NonFiniteRewardError: see `nonfinite`
-        ValueError: an option needs a memory, and there is none; or `reward_scale` makes a score infinite
+        ValueError: an option needs a memory, but there is none; or `reward_scale` makes a score infinite
     """
     if memory is None and options.needs_memory:
         raise ValueError(
-            f"{NODE}: statistics=running, reward_norm=running and baseline=moving_average need a memory that outlives "
-            "the batch; set trainer.v1.trainer_mode to one of the reinforcepp_ trainers, which keep it"
+            f"{OPTIONS_NODE}: statistics=running, reward_norm=running and baseline=moving_average need a memory that "
+            "outlives the batch; set trainer.v1.trainer_mode to one of the reinforcepp_ trainers, which keep it"
         )
     memory = memory if memory is not None else Memory()
     scores, mask = batch.token_level_scores, batch.response_mask.bool()
-    rows = samples.summarise(scores, mask, kl_penalty=batch.kl_penalty)
-    _screen(rows, options)
+    rows = samples.summarize(scores, mask, kl_penalty=batch.kl_penalty)
+    _check_finite(rows, options)
     weight = samples.session_weights(batch.session_index, rows.usable)
-    shaping = score_shaping(rows, options, weight=weight, memory=memory, centre=not group_mean)
+    shaping = score_shaping(rows, options, weight=weight, memory=memory, center=not group_mean)
     if clip and _clip_binds(rows, shaping, options):
-        shaping.clip = clip_of(options, rows)
-    shaped = rows if shaping.identity else samples.summarise(scores, mask, kl_penalty=batch.kl_penalty, shape=shaping)
+        shaping.clip = clip_from_options(options, rows)
+    shaped = rows
+    if not shaping.is_identity:
+        shaped = samples.summarize(scores, mask, kl_penalty=batch.kl_penalty, shape=shaping)
     if (rows.finite & ~shaped.finite).any():
-        raise ValueError(f"{NODE}.reward_scale is {options.reward_scale}: it makes a finite score infinite; lower it")
+        raise ValueError(
+            f"{OPTIONS_NODE}.reward_scale is {options.reward_scale}: it makes a finite score infinite; lower it"
+        )
     group_index = batch.group_index
     if group_index is None:
         group_index = torch.arange(len(scores), device=scores.device)
-    return Reading(batch, options, memory, mask, group_index, rows, shaped, shaping, weight)
+    return PreparedBatch(batch, options, memory, mask, group_index, rows, shaped, shaping, weight)
 
 
-def _screen(rows: Rows, options: ReinforceppOptions) -> None:
+def _check_finite(rows: RowSummary, options: ReinforceppOptions) -> None:
     if options.nonfinite == "raise" and not rows.finite.all():
         bad = (~rows.finite).nonzero().flatten().tolist()
         raise NonFiniteRewardError(
             f"{len(bad)} of {len(rows.finite)} rows have a NaN or infinite score or log-probability, the first of them "
-            f"row {bad[0]}: look at the reward function, or drop such rows with {NODE}.nonfinite=drop"
+            f"row {bad[0]}: look at the reward function, or drop such rows with {OPTIONS_NODE}.nonfinite=drop"
         )
 
 
-def _clip_binds(rows: Rows, shaping: Shaping, options: ReinforceppOptions) -> bool:
-    """Return False if no score can reach the clip, so that the scores need not be touched at all."""
+def _clip_binds(rows: RowSummary, shaping: Shaping, options: ReinforceppOptions) -> bool:
+    """Return False if no score can reach the clip, so that clipping can be skipped."""
     if options.reward_clip is None or not rows.finite.any():
         return False
     low, high = options.reward_clip
-    largest = rows.peak[rows.finite].max() * shaping.scale + abs(shaping.shift)
+    largest = rows.max_abs_score[rows.finite].max() * shaping.scale + abs(shaping.shift)
     return bool(largest > min(-low, high))

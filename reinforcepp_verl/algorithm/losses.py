@@ -1,6 +1,6 @@
 """The clipped policy loss of REINFORCE++ (arXiv 2501.03262v9, Eq. 1) as pure tensor functions.
 
-Shapes are (B, T). Nothing here aggregates the loss: that depends on the global batch, which only the trainer knows.
+Shapes are (B, T). The loss is not aggregated here: that depends on the global batch, which only the trainer knows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from reinforcepp_verl.algorithm.registry import NoOptions
 
 LOG_RATIO_LIMIT = 20.0
-"""exp(20) = 5e8 leaves room for sums in fp32, where exp(89) is already inf; ratios so far off carry no information."""
+"""exp(20) = 5e8 leaves room for sums in fp32, where exp(89) is already inf; such ratios carry no information."""
 
 
 @dataclass(frozen=True)
@@ -25,39 +25,39 @@ class ClipRange:
     low: float
     high: float
     dual: float | None = None
-    """Cap of a negative advantage's loss, in multiples of it (`clip_ratio_c`); None for no cap."""
+    """Cap on the loss of a negative advantage, as a multiple of it (`clip_ratio_c`); None for no cap."""
 
 
 @dataclass(frozen=True)
 class LossBatch:
-    """What a policy loss reads: one micro-batch, each tensor (B, T). Masked tokens hold 0, whatever verl had there."""
+    """The inputs of a policy loss: one micro-batch, each tensor (B, T), with 0 on masked tokens."""
 
     log_prob: Tensor
-    """Of the sampled tokens under the policy that is trained; the gradient goes through it."""
+    """Log-probabilities of the sampled tokens under the trained policy; they carry the gradient."""
     old_log_prob: Tensor
-    """Of the same tokens under the policy before the step's updates."""
+    """Log-probabilities of the same tokens under the policy before the step's updates."""
     advantages: Tensor
     response_mask: Tensor
-    """True on the tokens that count."""
+    """True on valid tokens."""
     clip: ClipRange
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """What a policy loss returns; weights of rollout correction, aggregation, entropy and KL loss come after it."""
+    """The outputs of a policy loss; rollout-correction weights, aggregation, entropy and KL loss are applied later."""
 
     loss: Tensor
-    """(B, T), to be minimised."""
+    """(B, T), to be minimized."""
     metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
-    """For the tracker: of a tensor (B, T) the mean over valid tokens, a number as it is. verl averages both over
-    micro-batches and workers."""
+    """Metrics for the tracker: a tensor (B, T) is averaged over valid tokens, a number is used as is. verl averages
+    both over micro-batches and workers."""
 
 
 class SurrogateTerms(NamedTuple):
-    """Per-token outcome of the clipped surrogate, each (B, T)."""
+    """Per-token results of the clipped surrogate, each (B, T)."""
 
     loss: Tensor
-    """Loss to be minimised; carries the gradient."""
+    """Loss to be minimized; carries the gradient."""
     clipped: Tensor
     """True where the clipped term is the larger loss, so that the token has no gradient."""
     dual_clipped: Tensor
@@ -120,6 +120,6 @@ def clipped_loss(batch: LossBatch, _: NoOptions) -> LossTerms:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Average `values` over the tokens that `mask` marks; 0 if there are none."""
+    """Average `values` over the tokens marked by `mask`; 0 if there are none."""
     valid = mask.bool()
     return torch.where(valid, values.float(), 0.0).sum() / valid.sum().clamp(min=1)

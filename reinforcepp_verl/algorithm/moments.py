@@ -1,4 +1,4 @@
-"""Mean and variance of a weighted population that comes in parts: rows, mini-batches, steps."""
+"""Mean and variance of a weighted population given in parts: rows, mini-batches, steps."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ class Moments:
 
     count: float = 0.0
     mean: float = 0.0
-    deviations: float = 0.0
+    squared_deviations: float = 0.0
 
     @classmethod
-    def of_rows(cls, count: Tensor, mean: Tensor, deviations: Tensor, weight: Tensor) -> Moments:
-        """Pool rows, each given by its own count, mean and squared deviations, all (B,), with a weight per member."""
+    def from_rows(cls, count: Tensor, mean: Tensor, squared_deviations: Tensor, weight: Tensor) -> Moments:
+        """Pool rows, each given by its count, mean and squared deviations, all (B,), with a weight per member."""
         members = (weight * count).double()
         total = members.sum()
         if total == 0:
             return cls()
-        centre = (members * mean).sum() / total
-        spread = (weight * deviations).sum() + (members * (mean - centre).square()).sum()
-        return cls(total.item(), centre.item(), spread.item())
+        center = (members * mean).sum() / total
+        spread = (weight * squared_deviations).sum() + (members * (mean - center).square()).sum()
+        return cls(total.item(), center.item(), spread.item())
 
     @classmethod
-    def of_values(cls, values: Tensor, weight: Tensor) -> Moments:
+    def from_values(cls, values: Tensor, weight: Tensor) -> Moments:
         """Pool single values (B,) with weights (B,)."""
-        return cls.of_rows(weight.new_ones(()), values.double(), values.new_zeros(()).double(), weight.double())
+        return cls.from_rows(weight.new_ones(()), values.double(), values.new_zeros(()).double(), weight.double())
 
     def merge(self, other: Moments) -> Moments:
         """Pool two populations."""
@@ -39,25 +39,26 @@ class Moments:
             return self
         gap = other.mean - self.mean
         mean = self.mean + gap * other.count / count
-        return Moments(count, mean, self.deviations + other.deviations + gap**2 * self.count * other.count / count)
+        between = gap**2 * self.count * other.count / count
+        return Moments(count, mean, self.squared_deviations + other.squared_deviations + between)
 
     def variance(self, *, unbiased: bool) -> float:
-        """Return the variance; a population of one member has no Bessel correction, an empty one variance 0."""
+        """Return the variance, without Bessel's correction for a population of one member; 0 for an empty one."""
         # Weights that sum to 1 may come out as 1 + 1e-16.
         denominator = self.count - 1 if unbiased and self.count > 1.5 else self.count
-        return self.deviations / denominator if denominator > 0 else 0.0
+        return self.squared_deviations / denominator if denominator > 0 else 0.0
 
 
 @dataclass
 class Memory:
-    """What outlives a batch: state of `statistics: running`, `reward_norm: running`, `baseline: moving_average`."""
+    """State across batches, of `statistics: running`, `reward_norm: running` and `baseline: moving_average`."""
 
     scores: Moments = Moments()
     returns: Moments = Moments()
     window: list[Moments] = field(default_factory=list)
 
     def pool(self, moments: Moments, window: int) -> Moments:
-        """Add the moments of this call and pool them with those of the calls before, `window` calls in all."""
+        """Add the moments of this call and pool them with those of previous calls, `window` calls in total."""
         self.window = [*self.window, moments][-window:]
         pooled = Moments()
         for part in self.window:
@@ -70,6 +71,6 @@ class Memory:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Memory:
-        """Restore what `as_dict` gave."""
+        """Restore the state returned by `as_dict`."""
         window = [Moments(**part) for part in state["window"]]
         return cls(Moments(**state["scores"]), Moments(**state["returns"]), window)

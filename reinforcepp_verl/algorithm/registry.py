@@ -1,7 +1,7 @@
 """The estimators and policy losses by name: ours, and those that other packages register (plugin.py).
 
-Trainers, preflight, guards, reward checks and the command line ask here, so that one from outside is judged like ours.
-Without torch and verl, whose imports take seconds: our own functions are named and looked up when they are first used.
+Trainers, preflight, guards, reward checks and the command line use this registry, so external ones are treated like
+ours. Does not import torch or verl, which takes seconds: our own functions are imported on first use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reinforcepp_verl.algorithm.options import ReinforceppOptions
 
 if TYPE_CHECKING:
     from reinforcepp_verl.algorithm.losses import LossTerms
-    from reinforcepp_verl.algorithm.normalise import Estimate
+    from reinforcepp_verl.algorithm.normalize import Estimate
 
 VERL_ESTIMATORS = (
     *("gae", "grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg", "remax", "gdpo"),
@@ -26,39 +26,39 @@ VERL_LOSSES = (
     *("vanilla", "dppo_tv", "dppo_kl", "gspo", "sapo", "gpg", "clip_cov", "kl_cov", "geo_mean", "dro", "cispo"),
     "bypass_mode",
 )
-"""Names that verl has taken itself; it would overwrite a loss of the same name without a word."""
+"""Names used by verl itself; it would silently overwrite a loss of the same name."""
 
 OPTION_NAMES = frozenset(option.name for option in fields(ReinforceppOptions))
 SHARED_OPTIONS = frozenset({"zero_signal", "nonfinite"})
-"""Read whatever the estimator is: by the trainer, and by what all estimators read a batch with."""
+"""Options read for every estimator: by the trainer, and by the shared code that reads a batch."""
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What an estimator asks of a configuration."""
+    """The requirements of an estimator on a configuration."""
 
     uses_gamma: bool = False
-    """It takes `algorithm.gamma`; the others score whole answers, for which a gamma other than 1 is refused."""
+    """It uses `algorithm.gamma`; others score whole answers, and a gamma other than 1 is refused."""
     needs_group: bool = False
     """It compares the answers to a prompt, so that `actor_rollout_ref.rollout.n` must be 2 or more."""
     needs_scores: bool = False
-    """It treats scores and KL penalties differently; verl's own trainers hand over nothing but their difference."""
+    """It treats scores and KL penalties differently; verl's own trainers pass only their difference."""
     options_read: frozenset[str] = OPTION_NAMES
-    """The keys of `algorithm.reinforcepp` that it reads; others are refused. By default it may read all."""
+    """The keys of `algorithm.reinforcepp` that it reads, by default all; others are refused."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(self.options_read - OPTION_NAMES):
-            raise ValueError(f"options_read names {', '.join(unknown)}; there are {', '.join(sorted(OPTION_NAMES))}")
+            raise ValueError(f"options_read has {', '.join(unknown)}; known names: {', '.join(sorted(OPTION_NAMES))}")
 
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The options of a loss that has none."""
+    """Options class of a loss without options."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A function under a name, given as such or as "package.module:function"."""
+    """A named function, given directly or as "package.module:function"."""
 
     name: str
     source: Callable[..., Any] | str
@@ -69,7 +69,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class RegisteredEstimator(Registered):
-    """An estimator and what it asks of a configuration."""
+    """An estimator and its requirements on a configuration."""
 
     traits: Traits
 
@@ -85,7 +85,7 @@ class RegisteredEstimator(Registered):
 
 @dataclass(frozen=True)
 class RegisteredLoss(Registered):
-    """A policy loss and the class of its options, the node `actor_rollout_ref.actor.policy_loss.options`."""
+    """A policy loss and the class of its options (`actor_rollout_ref.actor.policy_loss.options`)."""
 
     options: type
 
@@ -99,12 +99,12 @@ LOSSES: dict[str, RegisteredLoss] = {}
 
 
 def add_estimator(name: str, function: Callable[..., Estimate] | str, traits: Traits) -> None:
-    """Enter an estimator; see `plugin.register_estimator`, which also tells verl."""
+    """Register an estimator; see `plugin.register_estimator`, which also registers it with verl."""
     _add(ESTIMATORS, "estimator", RegisteredEstimator(name, function, traits), VERL_ESTIMATORS)
 
 
 def add_policy_loss(name: str, function: Callable[..., LossTerms] | str, options: type) -> None:
-    """Enter a policy loss; see `plugin.register_policy_loss`, which also tells verl."""
+    """Register a policy loss; see `plugin.register_policy_loss`, which also registers it with verl."""
     if not is_dataclass(options):
         raise ValueError(f"the options of the policy loss {name} are {options!r}: they must be a dataclass")
     _add(LOSSES, "policy loss", RegisteredLoss(name, function, options), VERL_LOSSES)
@@ -112,7 +112,7 @@ def add_policy_loss(name: str, function: Callable[..., LossTerms] | str, options
 
 def _add(registry: dict[str, Any], kind: str, entry: Registered, taken_by_verl: tuple[str, ...]) -> None:
     if entry.name in taken_by_verl:
-        raise ValueError(f"{kind} {entry.name!r}: verl has one of that name itself; choose another name")
+        raise ValueError(f"{kind} {entry.name!r}: the name is used by verl itself; choose another name")
     if registry.setdefault(entry.name, entry) != entry:
         raise ValueError(f"{kind} {entry.name!r}: the name is taken by {registry[entry.name].source}; choose another")
 
@@ -123,7 +123,7 @@ def traits_of(estimator: str) -> Traits | None:
 
 
 def unread_options(estimator: str, options: ReinforceppOptions) -> list[str]:
-    """Return the options that differ from their default and that nothing of this run reads."""
+    """Return the options that differ from their default but are not read in this run."""
     reads = ESTIMATORS[estimator].options_read
     if options.reward_norm != "none":
         reads |= {"unbiased_variance", "variance_floor"}
@@ -133,6 +133,14 @@ def unread_options(estimator: str, options: ReinforceppOptions) -> list[str]:
     return [name for name, given in vars(options).items() if name not in reads and given != default[name]]
 
 
+def options_on_scores(estimator: str, options: ReinforceppOptions) -> list[str]:
+    """Return the options at work that need the scores without the KL penalty; a clip does too, but only if it binds."""
+    default = vars(ReinforceppOptions())
+    names = ("reward_norm", "reward_scale", "zero_signal")
+    read = ESTIMATORS[estimator].options_read
+    return [name for name in names if name in read and vars(options)[name] != default[name]]
+
+
 _STATISTICS = frozenset({"population", "unbiased_variance", "variance_floor", "statistics", "statistics_window"})
 _SHAPING = frozenset({"reward_norm", "reward_scale", "reward_clip"})
 _FAMILY = {
@@ -140,7 +148,7 @@ _FAMILY = {
     "reinforcepp_baseline": Traits(
         needs_group=True,
         needs_scores=True,
-        options_read=_STATISTICS | _SHAPING | {"reward_clip_at", "kl_in_baseline_reward"},
+        options_read=_STATISTICS | _SHAPING | {"reward_clip_at"},
     ),
     "reinforce": Traits(options_read=_SHAPING | {"baseline"}),
     "reinforce_reward_to_go": Traits(uses_gamma=True, options_read=_SHAPING | {"baseline"}),

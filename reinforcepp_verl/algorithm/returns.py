@@ -1,7 +1,7 @@
-"""Rewards on the tokens they belong to, and their discounted sums (paper, Eq. 4).
+"""Places rewards on the tokens they belong to, and computes their discounted sums (paper, Eq. 4).
 
-A mask marks the *valid* tokens, those sampled by the policy: bool, or any number that is non-zero on them. What is
-masked reaches no result, be it NaN, but for a score behind the last valid token, which belongs to that token.
+A mask marks the *valid* tokens, those sampled by the policy: bool, or any number that is nonzero on them. Masked
+values, even NaN, never affect a result, except a score after the last valid token, which belongs to that token.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 
 BLOCK_ELEMENTS = 2**18
-"""Elements of a block of rows: its temporaries stay in the CPU's cache, and the extra memory small."""
+"""Elements in a block of rows, so that temporaries stay in the CPU cache and extra memory is small."""
 
 SMALLEST_WEIGHT = 1e-200
-"""Smallest discount within a segment of `_discounted_sums`: times the smallest reward, still a float64."""
+"""Smallest discount within a segment of `_discounted_sums`: its product with the smallest reward is still a float64."""
 
 
 def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of outputs: that of the input, but no half precision."""
+    """Return the dtype of outputs: that of the input, but at least fp32."""
     return torch.promote_types(dtype, torch.float32)
 
 
-def ones_on(valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a bool tensor as 1.0 and 0.0, six times faster than `valid.to(dtype)` on a CPU: bytes are vectorised."""
+def as_float(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a bool tensor as 1.0 and 0.0, six times faster than `valid.to(dtype)` on a CPU: bytes are vectorized."""
     return valid.view(torch.uint8).to(dtype)
 
 
 def row_blocks(tensor: Tensor) -> Iterator[slice]:
-    """Cut the rows of a (B, T) tensor into blocks of about BLOCK_ELEMENTS elements."""
+    """Split the rows of a (B, T) tensor into blocks of about BLOCK_ELEMENTS elements."""
     rows, length = tensor.shape
     size = max(1, BLOCK_ELEMENTS // max(1, length))
     for start in range(0, max(1, rows), size):
@@ -38,16 +38,16 @@ def row_blocks(tensor: Tensor) -> Iterator[slice]:
 
 
 def rewards_on_valid_tokens(rewards: Tensor, mask: Tensor) -> Tensor:
-    """Zero the masked rewards, after moving those behind a row's last valid token onto that token.
+    """Zero the masked rewards, after moving those after a row's last valid token onto that token.
 
     verl puts the score on the last position of the response even if that position is masked (a rejected token, a
-    trailing observation). Rewards in holes between valid tokens and rows without a valid token contribute nothing.
+    trailing observation). Rewards on masked tokens between valid ones and rows without a valid token are dropped.
     """
     rewards = rewards.to(at_least_fp32(rewards.dtype))
     valid = mask.bool()
-    kept = rewards * ones_on(valid, rewards.dtype)
+    kept = rewards * as_float(valid, rewards.dtype)
     masked = (rewards - kept).abs_().sum()
-    # The common case, and several times faster: nothing but zeros is masked.
+    # The common case, and several times faster: only zeros are masked.
     return kept if masked == 0 else _move_trailing_rewards(rewards, valid)
 
 
@@ -60,16 +60,16 @@ def _move_trailing_rewards(rewards: Tensor, valid: Tensor) -> Tensor:
 
 def last_valid_position(valid: Tensor) -> Tensor:
     """Return the index of each row's last valid token (B,), 0 for rows without one; `valid` holds 0.0 and 1.0."""
-    # fp32 counts exactly to 2^24, and is the fastest here.
+    # fp32 counts exactly up to 2^24 and is the fastest here.
     positions = torch.arange(valid.shape[-1], dtype=valid.dtype, device=valid.device)
     return (valid * positions).amax(-1).long()
 
 
-def sums_to_go(rewards: Tensor, valid: Tensor, *, gamma: float) -> Tensor:
+def discounted_returns(rewards: Tensor, valid: Tensor, *, gamma: float) -> Tensor:
     """Return `G_t = r_t + gamma * G_next` over valid tokens in float64, 0 on masked ones (Eq. 4 for gamma = 1).
 
-    A hole carries the later return without discount, so the length of a tool's output changes nothing. `rewards` is 0
-    where `valid`, 0.0 or 1.0, is.
+    Masked tokens in between add no discount, so the length of a tool's output has no effect. `rewards` is 0 where
+    `valid` (0.0 or 1.0) is 0.
     """
     if gamma == 1.0:
         sums = rewards.cumsum(-1, dtype=torch.float64)
@@ -83,9 +83,9 @@ def sums_to_go(rewards: Tensor, valid: Tensor, *, gamma: float) -> Tensor:
 
 
 def _discounted_sums(rewards: Tensor, valid: Tensor, gamma: float) -> Tensor:
-    """Solve `H_s = r_s + gamma^valid_s * H_{s-1}`, time running backwards, as `H_s = w_s * sum_{j<=s} r_j / w_j`.
+    """Solve `H_s = r_s + gamma^valid_s * H_{s-1}`, with time reversed, as `H_s = w_s * sum_{j<=s} r_j / w_j`.
 
-    `w` is gamma to the power of the valid tokens so far. Time is cut into segments within which it cannot underflow.
+    `w` is gamma to the power of the valid tokens so far. Time is split into segments within which it cannot underflow.
     """
     length = rewards.shape[-1]
     log_gamma = math.log(gamma)
@@ -112,5 +112,5 @@ def _discounted_sums(rewards: Tensor, valid: Tensor, gamma: float) -> Tensor:
 
 
 def _has_holes(valid: Tensor) -> bool:
-    """Return True unless each row is, time running backwards, padding followed by valid tokens only."""
+    """Return False if each row, with time reversed, is padding followed by valid tokens only."""
     return bool((valid[:, 1:] < valid[:, :-1]).any())

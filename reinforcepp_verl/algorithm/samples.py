@@ -1,7 +1,7 @@
-"""Rows, the sessions they are part of, and the prompt groups of those: who is compared with whom, and with what weight.
+"""Rows, their sessions and prompt groups: which answers are compared, and with which weight.
 
-A row is one line of the (B, T) batch. A session is one run of an agent, which may give several rows that share its
-score. A group is the sessions of one prompt.
+A row is one line of the (B, T) batch. A session is one run of an agent, which may produce several rows that share its
+score. A group is all sessions of one prompt.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reinforcepp_verl.algorithm.returns import last_valid_position, ones_on, rewards_on_valid_tokens, row_blocks
+from reinforcepp_verl.algorithm.returns import as_float, last_valid_position, rewards_on_valid_tokens, row_blocks
 
 
 @dataclass
-class Rows:
-    """What a batch holds, per row: each (B,), in float64; sums over a row are at least fp32."""
+class RowSummary:
+    """Statistics per row of a batch: each (B,), in float64; sums over a row are at least fp32."""
 
     tokens: Tensor
     """Valid tokens."""
     total: Tensor
     """Sum of the scores on valid tokens; 0 for a row that is not usable."""
-    steps: Tensor
-    """Tokens that carry a score: those with one, and the last valid token, where verl puts the outcome."""
-    peak: Tensor
+    scored_tokens: Tensor
+    """Number of tokens with a score, always including the last valid token, where verl puts the outcome."""
+    max_abs_score: Tensor
     """Largest absolute score."""
-    low: Tensor
+    min_score: Tensor
     """Smallest score among the steps."""
-    high: Tensor
+    max_score: Tensor
     """Largest score among the steps."""
     kl_penalty: Tensor
     """Sum of the KL penalties on valid tokens; 0 for a row that is not usable."""
@@ -38,27 +38,27 @@ class Rows:
 
     @property
     def usable(self) -> Tensor:
-        """True for rows that take part: finite, with a valid token."""
+        """True for rows that are finite and have a valid token; all others are ignored."""
         return self.finite & (self.tokens > 0)
 
     @property
     def outcome_only(self) -> bool:
         """True if no row has a score before its last valid token."""
-        return bool((self.steps <= 1).all())
+        return bool((self.scored_tokens <= 1).all())
 
 
-def summarise(
+def summarize(
     scores: Tensor,
     mask: Tensor,
     *,
     kl_penalty: Tensor | None = None,
     shape: Callable[[Tensor, Tensor, slice], Tensor] | None = None,
-) -> Rows:
-    """Read the batch once, block by block; `mask` is bool; `shape` (see shaping.py) changes a block's scores before."""
+) -> RowSummary:
+    """Read the batch once, block by block; `mask` is bool; `shape` (see shaping.py) is applied to a block's scores."""
     parts = []
     for block in row_blocks(scores):
         kept = rewards_on_valid_tokens(scores[block], mask[block])
-        valid = ones_on(mask[block], kept.dtype)
+        valid = as_float(mask[block], kept.dtype)
         last = last_valid_position(valid).unsqueeze(-1)
         if shape is not None:
             kept = shape(kept, last, block)
@@ -75,7 +75,7 @@ def summarise(
         finite = total.isfinite() & penalty.isfinite()
         total, penalty = (torch.where(finite, value, 0.0) for value in (total, penalty))
         parts.append((tokens, total, (earlier + 1).double(), peak, low, high, penalty, finite))
-    return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return RowSummary(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _step_bounds(scores: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,17 +86,17 @@ def _step_bounds(scores: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def session_weights(session_index: Tensor | None, usable: Tensor) -> Tensor:
-    """Give each usable row the weight 1 / (usable rows of its session), so that a session weighs once; others get 0."""
+    """Return the weight 1 / (usable rows of its session) for each usable row, 0 for others: a session counts once."""
     weight = usable.double()
     if session_index is None:
         return weight
-    return weight / _sum_over(session_index, weight).clamp(min=1)
+    return weight / _group_sum(session_index, weight).clamp(min=1)
 
 
 def token_weights(session_index: Tensor | None, usable: Tensor, tokens: Tensor) -> Tensor:
-    """Give each token of a usable row the weight 1 / (usable tokens of its session); for `population: sample`."""
+    """Return the weight 1 / (usable tokens of its session) for the tokens of each row; for `population: sample`."""
     counted = torch.where(usable, tokens, 0.0)
-    in_session = counted if session_index is None else _sum_over(session_index, counted)
+    in_session = counted if session_index is None else _group_sum(session_index, counted)
     return torch.where(usable, 1.0 / in_session.clamp(min=1), 0.0)
 
 
@@ -104,44 +104,44 @@ def group_baseline(total: Tensor, steps: Tensor, group_index: Tensor, *, weight:
     """Return the mean score of each row's group (B,) (Eq. 6), own score included.
 
     With process rewards it is the mean over all step scores of the group, as in DeepSeekMath's process supervision
-    (arXiv 2402.03300, section 4.1.3); with one score a row, the mean over its sessions.
+    (arXiv 2402.03300, section 4.1.3); with one score per row, the mean over its sessions.
     """
-    return _sum_over(group_index, weight * total) / _sum_over(group_index, weight * steps).clamp(min=1)
+    return _group_sum(group_index, weight * total) / _group_sum(group_index, weight * steps).clamp(min=1)
 
 
-def rows_without_rival(group_index: Tensor, *, weight: Tensor) -> Tensor:
-    """Return True for rows (B,) whose group has less than two usable sessions: there is nothing to compare with."""
-    return _sum_over(group_index, weight) < 1.5
+def rows_without_group_peers(group_index: Tensor, *, weight: Tensor) -> Tensor:
+    """Return True for rows (B,) whose group has fewer than two usable sessions."""
+    return _group_sum(group_index, weight) < 1.5
 
 
 def rows_without_signal(group_index: Tensor, low: Tensor, high: Tensor, *, usable: Tensor) -> Tensor:
-    """Return True for rows (B,) of groups whose usable rows have one and the same value as `low` and `high` (B,)."""
-    lowest = _reduce_over(group_index, torch.where(usable, low, torch.inf), "amin")
-    highest = _reduce_over(group_index, torch.where(usable, high, -torch.inf), "amax")
+    """Return True for rows (B,) of groups in which `low` and `high` (B,) of all usable rows are one value."""
+    lowest = _group_reduce(group_index, torch.where(usable, low, torch.inf), "amin")
+    highest = _group_reduce(group_index, torch.where(usable, high, -torch.inf), "amax")
     return lowest >= highest
 
 
 def best_of_group(total: Tensor, group_index: Tensor, session_index: Tensor | None, *, usable: Tensor) -> Tensor:
-    """Return 1 for the rows of each group's best session, 1/m when m sessions tie for it, 0 for the others (B,).
+    """Return 1 for the rows of each group's best session, 1/m if m sessions tie, 0 for the others (B,).
 
-    A session's score is that of its rows, which verl makes the same; the highest, if they differ.
+    A session's score is that of its rows, which verl makes equal; if they differ, the highest.
     """
     weight = session_weights(session_index, usable)
     score = torch.where(usable, total, -torch.inf)
     if session_index is not None:
-        score = _reduce_over(session_index, score, "amax")
-    winner = usable & (score == _reduce_over(group_index, score, "amax"))
-    return torch.where(winner, 1.0 / _sum_over(group_index, weight * winner).clamp(min=1), 0.0)
+        score = _group_reduce(session_index, score, "amax")
+    winner = usable & (score == _group_reduce(group_index, score, "amax"))
+    return torch.where(winner, 1.0 / _group_sum(group_index, weight * winner).clamp(min=1), 0.0)
 
 
-def _sum_over(index: Tensor, values: Tensor) -> Tensor:
-    """Sum values (B,) over rows of equal index, given back to each of these rows."""
+def _group_sum(index: Tensor, values: Tensor) -> Tensor:
+    """Sum values (B,) over rows of equal index, and return the sum for each of these rows."""
     _, group = torch.unique(index, return_inverse=True)
     return torch.zeros_like(values).index_add(0, group, values)[group]
 
 
-def _reduce_over(index: Tensor, values: Tensor, how: str) -> Tensor:
-    """Reduce values (B,) by `amin` or `amax` over rows of equal index, given back to each of these rows."""
+def _group_reduce(index: Tensor, values: Tensor, how: str) -> Tensor:
+    """Reduce values (B,) by `amin` or `amax` over rows of equal index, and return the result for each of these rows."""
     _, group = torch.unique(index, return_inverse=True)
     reduced = torch.zeros_like(values).scatter_reduce(0, group, values, how, include_self=False)
     return reduced[group]
@@ -149,4 +149,4 @@ def _reduce_over(index: Tensor, values: Tensor, how: str) -> Tensor:
 
 def group_shares(group_index: Tensor, *, weight: Tensor) -> Tensor:
     """Return each row's share of its group (B,): they sum to 1 over a group with a usable row."""
-    return weight / _sum_over(group_index, weight).clamp(min=1e-300)
+    return weight / _group_sum(group_index, weight).clamp(min=1e-300)

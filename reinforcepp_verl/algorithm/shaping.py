@@ -1,4 +1,4 @@
-"""Changes to the scores before they become returns: z-score, scale, clip, and the baseline of a group."""
+"""Shaping of the scores before they become returns: z-score, scale, clip, and group baseline."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from torch import Tensor
 
 from reinforcepp_verl.algorithm.moments import Memory, Moments
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.algorithm.samples import Rows
+from reinforcepp_verl.algorithm.samples import RowSummary
 
 
 @dataclass
 class Clip:
-    """Bounds on scores that remember which rows they changed."""
+    """Bounds on scores; records which rows were changed."""
 
     low: float
     high: float
-    hits: Tensor
+    clipped_rows: Tensor
     """(B,) bool"""
 
     def __call__(self, scores: Tensor, block: slice = slice(None)) -> Tensor:
         """Clip scores (b, ...) of the rows `block`."""
         clipped = scores.clamp(self.low, self.high)
         changed = clipped != scores
-        self.hits[block] |= changed if changed.dim() == 1 else changed.any(-1)
+        self.clipped_rows[block] |= changed if changed.dim() == 1 else changed.any(-1)
         return clipped
 
 
 @dataclass
 class Shaping:
-    """One change of all scores, applied in the order of the fields."""
+    """A transformation of all scores, applied in the order of the fields."""
 
     scale: float = 1.0
     shift: float = 0.0
-    """Added to the last valid token: to the answer as a whole, however many steps carry a score."""
+    """Added to the last valid token, that is, once per answer, regardless of the number of step scores."""
     step_shift: Tensor | None = None
-    """(B,), added to each token that carries a score."""
+    """(B,), added to each token with a score."""
     clip: Clip | None = None
 
     @property
-    def identity(self) -> bool:
+    def is_identity(self) -> bool:
         """True if it changes nothing."""
         return self.scale == 1.0 and self.shift == 0.0 and self.step_shift is None and self.clip is None
 
@@ -56,26 +56,28 @@ class Shaping:
         return self.clip(shaped, block) if self.clip is not None else shaped
 
 
-def score_shaping(rows: Rows, options: ReinforceppOptions, *, weight: Tensor, memory: Memory, centre: bool) -> Shaping:
-    """Work out z-score and scale, from the totals of this batch or of the training so far.
+def score_shaping(
+    rows: RowSummary, options: ReinforceppOptions, *, weight: Tensor, memory: Memory, center: bool
+) -> Shaping:
+    """Compute z-score and scale, from the totals of this batch or of the training so far.
 
-    `centre=False` only divides: a group mean comes later, and would spread the shift of an answer over its steps.
+    `center=False` only divides: a later group mean would spread the shift of an answer over its steps.
     """
     scale, shift = options.reward_scale, 0.0
     if options.reward_norm != "none":
-        moments = Moments.of_values(rows.total, weight)
+        moments = Moments.from_values(rows.total, weight)
         if options.reward_norm == "running":
             memory.scores = moments = memory.scores.merge(moments)
         variance = moments.variance(unbiased=options.unbiased_variance)
-        # Totals that are all equal have no scale; their steps would otherwise be blown up by 1 / sqrt(floor).
+        # Equal totals have no scale; otherwise their steps would be multiplied by 1 / sqrt(floor).
         deviation = variance**0.5 if variance > options.variance_floor else 1.0
         scale = scale / deviation
-        shift = -scale * moments.mean if centre else 0.0
+        shift = -scale * moments.mean if center else 0.0
     return Shaping(scale=scale, shift=shift)
 
 
-def clip_of(options: ReinforceppOptions, rows: Rows) -> Clip | None:
-    """Return `reward_clip` as a change of scores, None if there is none."""
+def clip_from_options(options: ReinforceppOptions, rows: RowSummary) -> Clip | None:
+    """Return `reward_clip` as a transformation of scores, None if there is none."""
     if options.reward_clip is None:
         return None
     low, high = options.reward_clip

@@ -12,8 +12,8 @@ from reinforcepp_verl.checkpoints import manifest, store
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.config import keys
 
-FSDP_CONFIG = "fsdp_config.json"
-NOT_A_CHECKPOINT = (store.TRACKER_FILE, FSDP_CONFIG)
+FSDP_CONFIG_FILE = "fsdp_config.json"
+NOT_A_CHECKPOINT = (store.TRACKER_FILE, FSDP_CONFIG_FILE)
 """Files that verl writes to the folder of all checkpoints and to the model folder of one checkpoint."""
 MODEL_FILE = re.compile(r"actor/(?!optim_|extra_state_)")
 MEGATRON_FOLDERS = ("model", "dist_ckpt")
@@ -112,7 +112,7 @@ def _read(folder: Path) -> Checkpoint:
         raise ValueError(
             f"{folder}: a Megatron checkpoint, and only FSDP is supported; use {MERGE_MEGATRON.format(actor=actor)}"
         )
-    checkpoint = Checkpoint(folder, int(folder.name.rpartition("_")[2]), _world_size(actor / FSDP_CONFIG))
+    checkpoint = Checkpoint(folder, int(folder.name.rpartition("_")[2]), _world_size(actor / FSDP_CONFIG_FILE))
     for file in (checkpoint.model_config / "config.json", *checkpoint.shards):
         if not file.is_file():
             raise ValueError(f"{file} is missing: the checkpoint is incomplete; choose another one")

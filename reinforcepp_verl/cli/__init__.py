@@ -15,7 +15,7 @@ from reinforcepp_verl.cli.prepare import prepare
 from reinforcepp_verl.cli.recipes import recipes
 from reinforcepp_verl.cli.resume import create, resume
 from reinforcepp_verl.cli.slurm import slurm
-from reinforcepp_verl.cli.train import check, train
+from reinforcepp_verl.cli.train import TRAIN_HELP, check, train
 
 HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -30,7 +30,7 @@ app.command()(doctor)
 app.command()(prepare)
 app.command()(recipes)
 app.command(context_settings=HYDRA_ARGUMENTS)(check)
-app.command(context_settings=HYDRA_ARGUMENTS)(train)
+app.command(context_settings=HYDRA_ARGUMENTS, help=TRAIN_HELP)(train)
 app.command(context_settings=HYDRA_ARGUMENTS)(create)
 app.command()(resume)
 app.command()(plot)

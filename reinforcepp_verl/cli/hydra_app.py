@@ -20,7 +20,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 def run(task: Callable[[DictConfig], None], arguments: list[str], program: str, *, starts_here: bool = False) -> None:
     """Compose the config from `arguments` (Hydra's syntax, all its flags) and call `task` with it.
 
-    Where no cluster= is given it is for the machine at hand if the run starts here, else for the one it is meant for.
+    Without cluster= it is composed for this machine if the run starts here, otherwise for the one it is meant for.
     """
     search_path.register()
     sys.argv = [program, *arguments]

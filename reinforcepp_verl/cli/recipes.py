@@ -26,7 +26,7 @@ def recipes(
         return
     console = Console(highlight=False)
     for recipe in listed:
-        _, about, machine, answers, updates, tokens, gib = recipe.cells
+        _, about, machine, answers, updates, tokens, gib, status = recipe.cells
         console.print(f"[bold]{recipe.name}[/]  {about}", soft_wrap=True)
         work = f"answers per step {answers}, updates {updates}, tokens {tokens}"
-        console.print(f"    meant for {machine}; {work}, GiB per GPU {gib}", soft_wrap=True)
+        console.print(f"    meant for {machine}; {work}, GiB per GPU {gib}; {status}", soft_wrap=True)

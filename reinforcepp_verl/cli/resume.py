@@ -10,7 +10,7 @@ import typer
 from omegaconf import DictConfig
 
 from reinforcepp_verl.cli import hydra_app
-from reinforcepp_verl.cli.train import exit_on_problems
+from reinforcepp_verl.cli.train import exit_on_errors
 from reinforcepp_verl.common.terminal import PipeSafeConsole
 
 
@@ -59,7 +59,7 @@ def resume(
 
 
 def _create(config: DictConfig) -> None:
-    exit_on_problems(config, elsewhere=True)
+    warnings = exit_on_errors(config, other_machine=True)
     from reinforcepp_verl.runs import launch
 
-    typer.echo(launch.new_run(config).path)
+    typer.echo(launch.new_run(config, warnings).path)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from reinforcepp_verl.cli import hydra_app
-from reinforcepp_verl.cli.train import exit_on_problems, note_missing_model
+from reinforcepp_verl.cli.train import exit_on_errors, note_missing_model
 from reinforcepp_verl.config import keys
 
 slurm = typer.Typer(no_args_is_help=True, help="Train on a Slurm cluster: submit jobs and show their status.")
@@ -66,13 +66,13 @@ def submit(
             raise ValueError(f"{given[0]}: --array {array} sets the seed; remove one of them")
 
     def checked(config: DictConfig) -> None:
-        exit_on_problems(config, elsewhere=True)
+        warnings = exit_on_errors(config, other_machine=True)
         note_missing_model(config)
         # Imported here so that a configuration is refused without waiting for it.
         from reinforcepp_verl.slurm.submit_job import Request, submit
 
         with _errors_in_one_line():
-            submit(config, Request(nodes=nodes, time=time, array=array, dry_run=dry_run, test_only=test_only))
+            submit(config, Request(nodes, time, array, dry_run, test_only), warnings)
 
     hydra_app.run(checked, context.args, "reinforcepp slurm submit")
 

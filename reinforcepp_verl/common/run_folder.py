@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def warnings(self) -> Path:
+        """The preflight's warnings about config.yaml, one per line; the file exists only if there are warnings."""
+        return self.path / "warnings.txt"
+
+    @property
     def stop(self) -> Path:
         """If this file exists, the run finishes its step, saves and ends."""
         return self.path / "STOP"

@@ -1,4 +1,4 @@
-"""The config node `guards`: what makes a run end although nothing raised."""
+"""The config node `guards`: conditions that end a run although nothing raised."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ COUNT_OPTIONS = ("max_skipped_updates", "no_signal_steps", "patience")
 
 @dataclass
 class GuardOptions:
-    """The node `guards`. Where null is possible, it switches a guard off."""
+    """The node `guards`. null, where allowed, disables a guard."""
 
     max_skipped_updates: int = 3
-    """Steps in a row, each with an update that verl skipped because its gradient was NaN or infinite, after which the
-    run stops. In fp16 some are skipped at the start, while the scale of the loss settles."""
+    """Consecutive steps with an update that verl skipped because its gradient was NaN or infinite, after which the run
+    stops. In fp16 some are skipped at the start, until the scale of the loss settles."""
     no_signal_steps: int | None = 20
-    """Steps in a row, each with equal scores throughout or with no advantage but 0, after which the run stops."""
+    """Consecutive steps in which all scores are equal or all advantages are 0, after which the run stops."""
     max_kl: float | None = None
-    """Limit of `reinforcepp/kl`, the mean of log pi - log pi_ref over tokens. Needs a reference model."""
+    """Limit for `reinforcepp/kl`, the mean of log pi - log pi_ref over tokens. Needs a reference model."""
     max_update_kl: float | None = None
-    """Limit of `actor/ppo_kl`, how far the updates of one step move the policy."""
+    """Limit for `actor/ppo_kl`, how far the updates of one step move the policy."""
     min_entropy: float | None = None
-    """Lower limit of `actor/entropy`."""
+    """Lower limit for `actor/entropy`."""
     max_entropy: float | None = None
-    """Upper limit of `actor/entropy`."""
+    """Upper limit for `actor/entropy`."""
     max_logprob_gap: float | None = 0.05
-    """Limit of `training/rollout_probs_diff_mean`, the mean difference between the probabilities that rollout and
-    trainer give a token: verl calls 0.005 healthy and 0.01 a problem. A rollout without log-probabilities has none."""
+    """Limit for `training/rollout_probs_diff_mean`, the mean difference between the token probabilities of rollout and
+    trainer: verl calls 0.005 healthy and 0.01 a problem. Not reported without rollout log-probabilities."""
     patience: int = 5
-    """Steps in a row beyond one of the limits above after which the run stops; the first one logs a warning."""
+    """Consecutive steps beyond one of the limits above after which the run stops; the first one logs a warning."""
     hang_deadline_s: float = 600.0
-    """Seconds without an answer from a vLLM engine, or from a part of the TransferQueue, after which the run stops."""
+    """Seconds without an answer from a process of the run, FSDP workers excepted, after which the run stops."""
     step_deadline_s: float | None = 7200.0
-    """Seconds in one and the same phase of a step, rollouts excepted, after which the run stops: an FSDP worker hangs.
-    Rollouts have `trainer.v1.sampler.sampler_kwargs.stall_deadline_s`."""
+    """Seconds in one phase of a step, rollouts excepted, after which the run stops: an FSDP worker hangs. Rollouts have
+    `trainer.v1.sampler.sampler_kwargs.stall_deadline_s`."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -1,6 +1,6 @@
-"""The keys of the configuration that this package names, node by node: verl's, and ours.
+"""The configuration keys that this package uses, by node: verl's and ours.
 
-A constant is called like its key. Where several nodes have a key of that name, the node's name stands before it.
+A constant is named like its key. If several nodes have a key of that name, the node's name is the prefix.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from reinforcepp_verl.algorithm import options
 # Ours
 GUARDS = "guards"
 REWARD_ERRORS = "reward_errors"
+PREFLIGHT = "preflight"
+PREFLIGHT_ALLOW = f"{PREFLIGHT}.allow"
 RUNS_DIR = "runs_dir"
 SEED = "seed"
 HARDWARE = "hardware"
 MEANT_FOR = f"{HARDWARE}.meant_for"
 GPU_MEMORY_GIB = f"{HARDWARE}.gpu_memory_gib"
-REINFORCEPP = options.NODE
+REINFORCEPP = options.OPTIONS_NODE
 NONFINITE = f"{REINFORCEPP}.nonfinite"
-KL_IN_BASELINE_REWARD = f"{REINFORCEPP}.kl_in_baseline_reward"
 
 # algorithm
 ALGORITHM = "algorithm"
@@ -51,6 +52,7 @@ MEGATRON_LORA_RANK = f"{MODEL}.lora.rank"
 ACTOR = "actor_rollout_ref.actor"
 ACTOR_STRATEGY = f"{ACTOR}.strategy"
 ACTOR_OPTIM = f"{ACTOR}.optim"
+ACTOR_LR = f"{ACTOR_OPTIM}.lr"
 ACTOR_CHECKPOINT = f"{ACTOR}.checkpoint"
 ACTOR_LOAD_CONTENTS = f"{ACTOR_CHECKPOINT}.load_contents"
 ACTOR_USE_DYNAMIC_BSZ = f"{ACTOR}.use_dynamic_bsz"

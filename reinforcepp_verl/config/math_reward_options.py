@@ -1,4 +1,4 @@
-"""Every option of the mathematics reward, as they stand under `reward.custom_reward_function.reward_kwargs`."""
+"""The options of the math reward, the node `reward.custom_reward_function.reward_kwargs`."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ class MathRewardOptions:
     """`zero_one`: a wrong answer scores 0. `plus_minus_one`: it scores -1 (DAPO, verl's `math_dapo`)."""
 
     format_reward: float = 0.0
-    r"""Added to the score, right or wrong, if the answer stands in `\boxed{}` or after `####`."""
+    r"""Added to the score of right and wrong answers that are in `\boxed{}` or after `####`."""
 
     last_number: bool = False
-    """Take the last number of a text that marks no answer."""
+    """Use the last number of a text that marks no answer."""
 
     searched_chars: int = 16_000
-    """How much of the end of a text is searched for its answer."""
+    """Number of characters at the end of a text that are searched for its answer."""
 
     overlong_max_tokens: int | None = None
-    """Length at which DAPO's soft overlong penalty is complete (arXiv 2503.14476, Eq. 13); null for no penalty. It is
-    that of `extra_info["response_tokens"]`."""
+    """Length, from `extra_info["response_tokens"]`, at which DAPO's soft overlong penalty reaches its full value (arXiv
+    2503.14476, Eq. 13); null for no penalty."""
 
     overlong_buffer_tokens: int = 0
     """The penalty grows linearly over this many tokens before `overlong_max_tokens`."""
 
     overlong_penalty_factor: float = 1.0
-    """The complete penalty: -min(length - (max - buffer), buffer) / buffer * factor is added to the score."""
+    """The full penalty: -min(length - (max - buffer), buffer) / buffer * factor is added to the score."""
 
     truncated_penalty: float | None = None
-    """ProRL's penalty of a truncated text, as in OpenRLHF's `stop_properly_penalty_coef`: from 0 to 1 it multiplies the
-    score, below 0 it replaces it; null for none. Truncated is what `extra_info["truncated"]` says."""
+    """ProRL's penalty for a truncated text (`extra_info["truncated"]`), as in OpenRLHF's `stop_properly_penalty_coef`:
+    from 0 to 1 it multiplies the score, below 0 it replaces it; null for none."""
 
     time_limit_s: float = 5.0
-    """Seconds that comparing one answer may take before its process is killed and the answer scored as wrong."""
+    """Seconds for one comparison, after which its process is killed and the answer scored as wrong."""
 
     memory_limit_mb: int = 1024
     """Address space of one worker process."""
 
     workers: int = 2
-    """Worker processes of each process that scores; verl starts `reward.num_workers` of those, 8 by default."""
+    """Worker processes per scoring process; verl starts `reward.num_workers` scoring processes, 8 by default."""
 
     max_answer_chars: int = 1000
     """Longer answers count as wrong without being parsed."""
@@ -83,7 +83,7 @@ class MathRewardOptions:
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> MathRewardOptions:
-        """Read the options from a mapping, refusing names that are none."""
+        """Read the options from a mapping, refusing unknown names."""
         names = [option.name for option in fields(cls)]
         if unknown := sorted(set(given) - set(names)):
             raise ValueError(f"{keys.REWARD_KWARGS}.{unknown[0]} is not an option. The options are: {', '.join(names)}")

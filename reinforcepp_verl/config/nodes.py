@@ -1,4 +1,4 @@
-"""Typed reading of the config nodes that verl does not have: the estimators', the sampler's, and `reward_errors`."""
+"""Typed reading of the config nodes that verl does not have: those of estimators and losses, `reward_errors`, etc."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from reinforcepp_verl.algorithm.registry import LOSSES
 from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.guard_options import GuardOptions
+from reinforcepp_verl.config.preflight_options import PreflightOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 
 Options = TypeVar("Options")
@@ -24,10 +25,10 @@ def read_options(node: DictConfig | Mapping[str, Any] | None) -> ReinforceppOpti
 
 
 def read_loss_options(loss: str, node: DictConfig | Mapping[str, Any] | None) -> Any:
-    """Check the own options of a registered loss and convert them to its class; see `_read_strictly`.
+    """Check the options of a registered loss and convert them to its class; see `_read_strictly`.
 
     Raises:
-        ValueError: also if the loss is not registered here, so that nothing reads them
+        ValueError: also if the loss is not registered here, so that the options have no effect
     """
     if loss not in LOSSES:
         raise ValueError(
@@ -37,7 +38,7 @@ def read_loss_options(loss: str, node: DictConfig | Mapping[str, Any] | None) ->
     try:
         return _read_strictly(node, keys.LOSS_OPTIONS, LOSSES[loss].options)
     except ValueError as error:
-        # One that the options' own class raises need not name the node.
+        # An error raised by the options' own class may not name the node.
         named = keys.LOSS_OPTIONS in str(error)
         raise ValueError(str(error) if named else f"{keys.LOSS_OPTIONS}: {error}") from None
 
@@ -46,9 +47,9 @@ def _read_strictly(node: DictConfig | Mapping[str, Any] | None, name: str, optio
     """Convert a node to its class; absent keys take their default.
 
     Raises:
-        ValueError: an unknown key, or a value that is not valid; the message names the key and what is valid
+        ValueError: an unknown key or invalid value; the message names the key and what is valid
     """
-    # A plain dict, because OmegaConf lets a typed node keep keys that its class does not have.
+    # A plain dict, because OmegaConf accepts keys in a typed node that its class does not have.
     given = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if given is None:
         return options()
@@ -73,16 +74,21 @@ def read_reward_errors(config: DictConfig) -> RewardErrorOptions:
     return _read(config, keys.REWARD_ERRORS, RewardErrorOptions)
 
 
+def read_preflight(config: DictConfig) -> PreflightOptions:
+    """Return the node `preflight`; see `_read`."""
+    return _read(config, keys.PREFLIGHT, PreflightOptions)
+
+
 def read_guards(config: DictConfig) -> GuardOptions:
     """Return the node `guards`; see `_read`."""
     return _read(config, keys.GUARDS, GuardOptions)
 
 
 def _read(config: DictConfig, node: str, options: type[Options]) -> Options:
-    """Return a node of a configuration as its class; where there is none, the defaults.
+    """Return a node of a configuration as its class, or the defaults if it is missing.
 
     Raises:
-        ValueError: a value that is not valid; the message names the key and what is valid
+        ValueError: an invalid value; the message names the key and what is valid
     """
     given = OmegaConf.select(config, node)
     typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options), given or {}))

@@ -1,4 +1,4 @@
-"""Reading single values of a configuration, and wording that several checks share."""
+"""Reads single values of a configuration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ TRAINER_PREFIX = "reinforcepp_"
 
 
 def value(config: DictConfig, key: str) -> Any:
-    """Return the resolved value of a dotted key, None where it is null, missing or below something that is."""
+    """Return the resolved value of a dotted key, None if it or a parent is null or missing."""
     return OmegaConf.select(config, key)
 
 
 def trainer_mode(config: DictConfig) -> str:
-    """Return the mode of verl's trainer, of which ours are extensions."""
+    """Return the mode of verl's trainer that is used or extended."""
     return str(value(config, keys.TRAINER_MODE)).removeprefix(TRAINER_PREFIX)
 
 
@@ -27,5 +27,5 @@ def is_count(candidate: Any) -> TypeGuard[int]:
 
 
 def is_number(candidate: Any) -> TypeGuard[float]:
-    """Return True for a number, which in YAML neither true nor "1.0" is."""
+    """Return True for a number, but not for YAML's true or "1.0"."""
     return isinstance(candidate, int | float) and not isinstance(candidate, bool)

@@ -13,13 +13,13 @@ class RewardErrorOptions:
     """The node `reward_errors`: answers that the reward function could not score."""
 
     score: float = 0.0
-    """Their score. -1 makes them wrong answers on the scale `plus_minus_one`; NaN, with
-    `algorithm.reinforcepp.nonfinite=drop`, takes them out of the training."""
+    """Their score. -1 makes them wrong answers with `score_scale=plus_minus_one`; NaN, with
+    `algorithm.reinforcepp.nonfinite=drop`, removes them from training."""
     max_rate: float = 0.1
-    """Share of a batch's answers, in training and in validation, above which the run stops; 1 for never."""
+    """Share of errors in a training or validation batch above which the run stops; 1 for never."""
     min_count: int = 5
-    """The run stops once batches above `max_rate`, one after the other, have this many errors together: one error in a
-    batch of four answers is no reason to."""
+    """The run stops only if consecutive batches above `max_rate` have at least this many errors together: one error in
+    a batch of four answers is not enough."""
 
     def __post_init__(self) -> None:
         if math.isinf(self.score):

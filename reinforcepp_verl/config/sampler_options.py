@@ -12,14 +12,14 @@ class SamplerOptions:
     """The node `trainer.v1.sampler.sampler_kwargs`: our replay buffer."""
 
     poll_interval_s: float = 0.05
-    """Seconds between two looks at the rollouts in flight."""
+    """Seconds between two polls for finished rollouts."""
     stall_deadline_s: float = 1800.0
-    """Seconds without any rollout finishing after which the run stops."""
+    """Seconds without a finished rollout after which the run stops."""
     max_failed_fraction: float = 0.0
     """Share of a batch's prompt groups that may fail before the run stops, in the synchronous trainer."""
     hang_deadline_s: float = GuardOptions.hang_deadline_s
-    """`guards.hang_deadline_s`: the sampler starts the watch over the run's processes. verl passes a custom sampler
-    nothing but these options, so reinforcepp_trainer.yaml hands this one and all below on."""
+    """`guards.hang_deadline_s`: the sampler starts the watchdog of the run's processes. verl passes only these options
+    to a custom sampler, so reinforcepp_trainer.yaml forwards this one and all below."""
     step_deadline_s: float | None = GuardOptions.step_deadline_s
     """`guards.step_deadline_s`."""
     filter_groups: bool = False

@@ -1,4 +1,4 @@
-"""Which keys a configuration may have: those of the composed base and of our overlays, and verl's dataclass fields."""
+"""The keys that a configuration may have: those of the composed base, of our overlays, and of verl's dataclasses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITHOUT_MACHINE = "~cluster"
 def known_keys(model_engine: str | None = None) -> Tree:
     """Compose the base with our reward's options and add the keys of hydra_configs/{method,cluster,preset}; unresolved.
 
-    A key that is null or empty here may have any content.
+    A key that is null or empty here may have any value.
     """
     tree = as_tree(_base(model_engine))
     tree.pop("hydra")
@@ -56,8 +56,8 @@ def resolved(config: DictConfig, key: str) -> Tree:
 def compose_base(*overrides: str) -> DictConfig:
     """Compose the base configuration with overrides of ours.
 
-    The loader is a new one: that of the running application also sees the user's --config-dir, where a file may bear
-    the name of ours.
+    Uses a new loader: that of the running application also sees the user's --config-dir, where a file may have the same
+    name as ours.
     """
     search_path.register()
     loader = ConfigLoaderImpl(create_config_search_path(None))
@@ -65,12 +65,12 @@ def compose_base(*overrides: str) -> DictConfig:
 
 
 def as_tree(config: Container) -> Tree:
-    """Convert a config to plain dicts, its references left as they are written."""
+    """Convert a config to plain dicts, with references unresolved."""
     return cast(Tree, OmegaConf.to_container(config, resolve=False))
 
 
 def text_values(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the dotted key and the text of every text in a tree."""
+    """Yield the dotted key and the value of every text in a tree."""
     if isinstance(node, dict):
         for name, content in node.items():
             yield from text_values(content, f"{prefix}.{name}" if prefix else str(name))
@@ -92,7 +92,7 @@ def _add_keys(tree: Tree, overlay: Tree) -> None:
 
 
 def dotted_keys(tree: Tree, prefix: str = "") -> list[str]:
-    """List every key of a tree in dotted form, inner nodes too."""
+    """List every key of a tree in dotted form, including inner nodes."""
     found = []
     for key, value in tree.items():
         found.append(f"{prefix}{key}")
@@ -105,7 +105,7 @@ def dotted_keys(tree: Tree, prefix: str = "") -> list[str]:
 def dataclass_fields(target: str) -> frozenset[str]:
     """Return the fields of a verl dataclass named by `_target_`, read from verl's source: importing verl takes seconds.
 
-    verl fills a dataclass from such a node, so its fields are valid keys even where no YAML file lists them.
+    verl instantiates the dataclass from such a node, so its fields are valid keys even if no YAML file lists them.
     """
     package, _, name = target.rpartition(".")
     path = search_path.verl_config_dir().parents[1].joinpath(*package.split(".")[1:])

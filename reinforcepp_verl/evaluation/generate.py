@@ -16,7 +16,8 @@ from yaml import YAMLError
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.preflight import problems
+from reinforcepp_verl.preflight import examine
+from reinforcepp_verl.preflight.findings import PreflightWarning, show_warnings
 from reinforcepp_verl.runs import launch, saved_config
 
 EVALUATIONS = "evaluations"
@@ -30,11 +31,14 @@ class Generation:
 
     checkpoint: Checkpoint
     config: DictConfig
+    warnings: list[PreflightWarning]
 
     def start(self, console: Console) -> tuple[int, Path]:
         """Generate and score; return the exit code and the folder of the evaluation, which has a run's layout."""
         folder = create(self.checkpoint.run.path / EVALUATIONS, f"step_{self.checkpoint.step}")
         launch.save_config(self.config, folder)
+        show_warnings(self.warnings)
+        launch.save_warnings(self.warnings, folder)
         return launch.run_attempt(folder, self.config, {}, console), folder.path
 
 
@@ -56,10 +60,10 @@ def prepare(checkpoint: Checkpoint, overrides: Sequence[str]) -> Generation:
     except (YAMLError, OmegaConfBaseException, HydraException) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{checkpoint.run.config} with --set {' '.join(overrides)}: {reason}") from error
-    found = problems(config) or _other_workers(config, checkpoint)
-    if found:
-        raise ValueError("\n".join(" ".join(problem.split()) for problem in found))
-    return Generation(checkpoint, config)
+    found = examine(config)
+    if errors := found.errors or _other_workers(config, checkpoint):
+        raise ValueError("\n".join(" ".join(error.split()) for error in errors))
+    return Generation(checkpoint, config, found.warnings)
 
 
 def _fixed(checkpoint: Checkpoint, saved: DictConfig) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class DataSource:
     @property
     def ungraded(self) -> int:
         """Number of samples whose verdict is null; they count as wrong, as in verl."""
-        return sum(not sample.judged for question in self.questions for sample in question.samples)
+        return sum(not sample.graded for question in self.questions for sample in question.samples)
 
     def too_few_samples(self, k: int) -> str | None:
         """Return why `k` samples cannot be drawn from every question, or None."""

@@ -27,7 +27,7 @@ class Sample:
 
     correct: bool
     answer: str | None
-    judged: bool = True
+    graded: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _answer(line: dict[str, Any], key: str) -> str:
 def _sample(line: dict[str, Any], key: str, answer: str | None) -> Sample:
     verdict = _value(line, key)
     if verdict is None:
-        return Sample(False, answer, judged=False)
+        return Sample(False, answer, graded=False)
     if not isinstance(verdict, int | float) or verdict not in VERDICTS:
         advice = '; let the reward return "acc" as well' if key == "score" else ""
         raise ValueError(f"{key} is {short(verdict)}: it must be 1 (correct), or 0 or -1 (wrong){advice}")

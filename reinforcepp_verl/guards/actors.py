@@ -1,4 +1,4 @@
-"""The Ray actors of a run that the watchdog checks: which they are, whether they died, and their health checks."""
+"""The Ray actors of a run that the watchdog checks: how to find them, their cause of death, and their health checks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from reinforcepp_verl.guards.process_names import CONTROLLER, ENGINE, FSDP_WORKE
 TRANSFER_QUEUE_NAMESPACE = "transfer_queue"
 """That of its controller."""
 SYSTEM_CONCURRENCY_GROUP = "_ray_system"
-"""Ray's concurrency group for its own calls. An FSDP worker, which is no async actor, does not even answer there."""
+"""Ray's concurrency group for its own calls. An FSDP worker does not answer even there: it is not an async actor."""
 ENGINE_TIMEOUT_S = 20.0
-# Of Ray's reasons for the end of an actor, those that nobody asked for; ray.kill and lost references are none.
+# Ray's reasons for an unexpected end of an actor; ray.kill and lost references are not among them.
 UNEXPECTED_DEATHS = {
     "WORKER_DIED": "its process is gone: killed, out of memory, or crashed",
     "NODE_DIED": "its node is gone",
@@ -35,11 +35,11 @@ class RunActor:
     pid: int
     address: str
     death: str | None
-    """Why it died without having been asked to; None while it lives."""
+    """Why it died unexpectedly; None while it is alive."""
 
     @property
     def answers_health_checks(self) -> bool:
-        """False for an FSDP worker: it works for minutes on one call and answers nothing meanwhile."""
+        """False for an FSDP worker: it works on one call for minutes and does not answer meanwhile."""
         return self.role != FSDP_WORKER
 
     def __str__(self) -> str:
@@ -47,10 +47,10 @@ class RunActor:
 
 
 def engine_is_healthy(server: Any) -> bool:
-    """Call the engine process, which calls its workers; runs in the server's process, beside its event loop.
+    """Call the engine process, which calls its workers; runs in the server's process, concurrently with its event loop.
 
     Raises:
-        AttributeError: verl's server has no engine yet; on a node that only holds workers it never has
+        AttributeError: verl's server has no engine yet; on a node with workers only it never has one
     """
     call = server.engine.collective_rpc("check_health")
     answer = asyncio.run_coroutine_threadsafe(call, server._server_task.get_loop())
@@ -63,10 +63,10 @@ def engine_is_healthy(server: Any) -> bool:
 
 
 def health_check(actor: RunActor) -> ray.ObjectRef:
-    """Ask an actor whether it is there; none of its work, however much is queued, comes before the answer.
+    """Send a health check to an actor; it is answered before any queued work.
 
     Raises:
-        ValueError: it is gone
+        ValueError: the actor does not exist anymore
     """
     handle: Any = ray.get_actor(actor.name, namespace=TRANSFER_QUEUE_NAMESPACE if actor.role == CONTROLLER else None)
     if actor.role == ENGINE:
@@ -75,9 +75,9 @@ def health_check(actor: RunActor) -> ray.ObjectRef:
 
 
 def find_actors() -> Iterator[RunActor]:
-    """Yield the actors of this job that live, and those that died without having been asked to.
+    """Yield the actors of this job that are alive, and those that died unexpectedly.
 
-    Ray's documented way, `ray.util.state`, needs a dashboard; a run of ours starts none.
+    Ray's documented API, `ray.util.state`, needs a dashboard, which our runs do not start.
     """
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
     for actor in ray_state.actor_table(None, job).values():

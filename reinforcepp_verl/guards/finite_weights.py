@@ -1,4 +1,4 @@
-"""Refuses to keep weights that are not finite: reads the shards of a checkpoint before it counts as one."""
+"""Refuses weights that are not finite: reads the shards of a checkpoint before it becomes valid."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor
 
 from reinforcepp_verl.guards import GuardError
 
-READERS = 4
-"""Shards read at a time; each is mapped, so that what is held of it can be dropped again."""
+READ_THREADS = 4
+"""Number of shards read at a time; each is memory-mapped, so that its pages can be dropped again."""
 
 
 def check_finite_weights(folder: Path, world_size: int) -> None:
@@ -23,7 +23,7 @@ def check_finite_weights(folder: Path, world_size: int) -> None:
     """
     names = [f"model_world_size_{world_size}_rank_{rank}.pt" for rank in range(world_size)]
     files = [folder / name for name in names]
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(READ_THREADS) as pool:
         for file, name in zip(files, pool.map(_first_non_finite, files), strict=True):
             if name is not None:
                 raise GuardError(
@@ -39,9 +39,9 @@ def _first_non_finite(file: Path) -> str | None:
 
 
 def _is_finite(values: Tensor) -> bool:
-    """Tell without a copy: the smallest and the largest value are NaN if any is."""
+    """Check without a copy: the smallest and the largest value are NaN if any value is."""
     if not values.is_floating_point() or values.numel() == 0:
         return True
-    # There is no minimum of 8-bit floats.
+    # 8-bit floats do not support a minimum.
     low, high = torch.aminmax(values if values.itemsize > 1 else values.float())
     return bool(torch.isfinite(low) & torch.isfinite(high))

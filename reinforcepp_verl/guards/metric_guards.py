@@ -1,4 +1,4 @@
-"""Guards over the metrics of a step: skipped updates, steps without a signal, and values beyond a limit."""
+"""Guards on the metrics of a step: skipped updates, steps without a signal, and values beyond a limit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.guards import GuardError
 
-# Below verl's logger, which has a handler of its own in the trainer: vLLM silences the root logger up to ERROR.
+# A child of verl's logger, which has its own handler in the trainer: vLLM silences the root logger up to ERROR.
 logger = logging.getLogger(f"verl.{__name__}")
 
-# verl takes the mean over a step's updates, so that one of them makes it NaN or infinite.
+# verl takes the mean over a step's updates, so a single one makes it NaN or infinite.
 GRAD_NORM = "actor/grad_norm"
 FINITE_METRICS = (GRAD_NORM, "actor/loss", "critic/grad_norm", "critic/loss")
 SCORES, ADVANTAGES = "critic/score", "critic/advantages"
@@ -35,14 +35,14 @@ class Limit:
         return not (value >= limit if self.is_lower_bound else value <= limit)
 
     def describe(self, limit: float, value: float) -> str:
-        """Say that `value` is beyond `limit`."""
+        """Describe a `value` beyond `limit`."""
         side = "below" if self.is_lower_bound else "above"
         return f"{self.metric} is {value:.4g}, {side} {keys.GUARDS}.{self.option}={limit:g}"
 
 
 LIMITS = (
     Limit("max_kl", "reinforcepp/kl", "raise the coefficient of the KL, or lower the learning rate"),
-    Limit("max_update_kl", "actor/ppo_kl", "lower the learning rate, or make fewer updates a step"),
+    Limit("max_update_kl", "actor/ppo_kl", "lower the learning rate, or make fewer updates per step"),
     Limit(
         "min_entropy",
         "actor/entropy",
@@ -60,11 +60,11 @@ LIMITS = (
 
 
 class MetricGuards:
-    """Checks the metrics of each step; the trainer calls it at two places.
+    """Checks the metrics of each step; the trainer calls it in two places.
 
-    `after_update`, right behind the updates of a step: raises before anything of the step is saved. `after_step`, when
-    all metrics are there; the step is logged first, and then `raise_if_tripped` raises. What `after_step` finds
-    leaves the weights as they were, so a checkpoint of that step is sound.
+    `after_update`, right after the updates of a step, raises before anything of the step is saved. `after_step` is
+    called once all metrics are known; the step is logged first, and then `raise_if_tripped` raises. The problems that
+    `after_step` finds do not affect the weights, so a checkpoint of that step is valid.
     """
 
     def __init__(self, options: GuardOptions) -> None:
@@ -75,7 +75,7 @@ class MetricGuards:
         self._steps_without_signal = self._counted_with_this_step = 0
 
     def after_update(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Check the updates and the policy, and return what to add to the metrics.
+        """Check the updates and the policy, and return additional metrics.
 
         `guards/skipped_updates` is 1 for a step in which verl skipped an update or the loss was not finite, else 0.
 
@@ -100,16 +100,16 @@ class MetricGuards:
         return {"guards/skipped_updates": float(bool(bad))}
 
     def after_step(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Look for a signal in the whole step, and return what to add to the metrics: steps in a row without one.
+        """Look for a signal in the whole step, and return as a metric the number of consecutive steps without one.
 
-        A second call for the same step gives the same.
+        A second call for the same step returns the same.
         """
         no_signal = _constant(metrics, SCORES) or (_constant(metrics, ADVANTAGES) and metrics[f"{ADVANTAGES}/max"] == 0)
         self._counted_with_this_step = self._steps_without_signal + 1 if no_signal else 0
         return {"guards/steps_without_signal": float(self._counted_with_this_step)}
 
     def raise_if_tripped(self) -> None:
-        """End the run if the step that is now logged was one too many.
+        """End the run if the step just logged reached the limit.
 
         Raises:
             GuardError: there was no signal for `no_signal_steps` steps
@@ -128,7 +128,7 @@ class MetricGuards:
     def _check_limit(self, limit: Limit, metrics: Mapping[str, float]) -> None:
         allowed = self._limits[limit]
         if limit.metric not in metrics:
-            # Without an update, as in a warm-up of the critic, there is less to report.
+            # Without an update, for example while the critic warms up, there are fewer metrics.
             if limit.always_reported and GRAD_NORM in metrics:
                 raise GuardError(
                     f"{keys.GUARDS}.{limit.option} is {allowed:g}, but the step reports no {limit.metric}; "

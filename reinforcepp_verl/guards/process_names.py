@@ -13,11 +13,11 @@ ROLES = {
     REWARD_WORKER: re.compile(r"reward_loop_worker_\d+"),
     AGENT_LOOP_WORKER: re.compile(r"agent_loop_worker_\d+"),
     FSDP_WORKER: re.compile(r"WorkerDict_\d+:\d+"),
-    # The only one without a name: this is its class.
+    # The only unnamed actor: this is its class.
     TRAINER: re.compile(r"TaskRunner"),
 }
 
 
 def role_of(actor: str) -> str | None:
-    """Return the role of an actor of this name; None for one that is not verl's."""
+    """Return the role of an actor with this name; None for one that is not verl's."""
     return next((role for role, pattern in ROLES.items() if pattern.search(actor)), None)

@@ -1,4 +1,4 @@
-"""End the run when one of its processes is gone or hangs: verl checks the health of none and can wait for ever."""
+"""Ends the run when one of its processes dies or hangs: verl does no health checks and can wait indefinitely."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.guards import END_OF_RUN
 from reinforcepp_verl.guards.actors import RunActor, find_actors, health_check
 
-# Below verl's logger, which has a handler of its own in the trainer: vLLM silences the root logger up to ERROR.
+# A child of verl's logger, which has its own handler in the trainer: vLLM silences the root logger up to ERROR.
 logger = logging.getLogger(f"verl.{__name__}")
 
 CHECK_INTERVAL_S = 5.0
-# Longer between two checks means that the whole job was suspended, as Slurm does it: nobody could answer.
+# A longer time between two checks means that the whole job was suspended, for example by Slurm: no actor could answer.
 SUSPENDED_S = 60.0
-# Until the first answer of an actor: an engine loads its model, and compiles it.
+# Deadline for the first answer of an actor: an engine has to load and compile its model.
 START_DEADLINE_S = 3600.0
-# What a dead engine raises; its type is vLLM's, which this process has no need to import.
-ENGINE_DEATH = "EngineDeadError"
-# Time for the trainer to end by itself, with its own error and its trackers told, and for the log to reach the driver.
+# The error of a dead engine, by name so that this process does not import vLLM.
+ENGINE_DEAD_ERROR = "EngineDeadError"
+# Time for the trainer to end by itself, with its own error and trackers closed, and for the log to reach the driver.
 END_AFTER_S = 10.0
 EXIT_CODE = 1
-# Without an answer for so long, an actor is named as a possible reason of a stalled rollout.
+# An actor without an answer for this long is named as a possible cause of a stalled rollout.
 UNRESPONSIVE_S = 30.0
 
 
 @dataclass
 class HealthCheck:
-    """A call that an actor has not answered yet, and when it answered the last one."""
+    """A call that an actor has not answered yet, and the time of its last answer."""
 
     call: ray.ObjectRef
     begun_at: float
     answered_at: float | None = None
-    """None until the first answer: a server that still loads its model cannot give one."""
+    """None until the first answer: a server that is still loading its model cannot answer."""
 
 
 class Watchdog(threading.Thread):
-    """Checks the actors of the run from the trainer's process, beside the training loop.
+    """Checks the actors of the run from the trainer's process, concurrently with the training loop.
 
-    The training loop may hang in a call that nothing interrupts (a weight transfer to a dead engine is one), so a
-    problem ends the process; Ray then reports the death of the trainer to the driver.
+    The training loop may hang in an uninterruptible call (such as a weight transfer to a dead engine), so a problem
+    ends the process; Ray then reports the death of the trainer to the driver.
     """
 
     def __init__(
         self, hang_deadline_s: float, step_deadline_s: float | None, training_packages: Sequence[ModuleType]
     ) -> None:
-        """`training_packages` have the code of the training loop, whose progress `step_deadline_s` is about."""
+        """`training_packages` contain the code of the training loop, whose progress is subject to `step_deadline_s`."""
         super().__init__(name="reinforcepp-watchdog", daemon=True)
         self._hang_deadline_s = hang_deadline_s
         self._step_deadline_s = step_deadline_s
@@ -71,29 +71,29 @@ class Watchdog(threading.Thread):
         while True:
             time.sleep(CHECK_INTERVAL_S)
             if not ray.is_initialized():
-                # Asking Ray anything would start one.
+                # Any call to Ray would start a new one.
                 return
             try:
                 problem = self.check()
             except (RayError, ValueError, RuntimeError) as error:
-                # Ray itself is going, or an actor went between two calls: the next check decides.
+                # Ray is shutting down, or an actor ended between two calls: the next check decides.
                 logger.debug("checking the processes of the run: %s", error)
                 continue
             except Exception:
-                # A thread that ends says nothing, and nobody would watch the run.
+                # Otherwise the thread would end silently, and the run would not be monitored.
                 logger.warning("a check of the run's processes failed; the next one is tried", exc_info=True)
                 continue
             if problem is not None:
                 self._end_run(problem)
 
     def check(self) -> str | None:
-        """Return what is wrong with the run, None if nothing is."""
+        """Return the problem of the run, None if there is none."""
         now = time.monotonic()
         if now - self._checked_at > SUSPENDED_S:
             self._restart_deadlines(now)
         self._checked_at = now
         actors = list(find_actors())
-        # One that ended normally is not unresponsive.
+        # An actor that ended normally is not unresponsive.
         self._health_checks = {actor: check for actor, check in self._health_checks.items() if actor in actors}
         for actor in actors:
             if actor.death is not None:
@@ -113,7 +113,7 @@ class Watchdog(threading.Thread):
 
     @contextmanager
     def waiting_for_rollouts(self) -> Iterator[None]:
-        """Suspend `step_deadline_s`: this wait has a deadline of its own, which knows what has finished."""
+        """Suspend `step_deadline_s`: this wait has its own deadline, which takes finished rollouts into account."""
         self._waits_for_rollouts = True
         try:
             yield
@@ -135,8 +135,8 @@ class Watchdog(threading.Thread):
                 if ray.get(check.call):
                     check.answered_at = now
             except RayError as error:
-                if ENGINE_DEATH in str(error):
-                    return f"{actor} died: {ENGINE_DEATH}"
+                if ENGINE_DEAD_ERROR in str(error):
+                    return f"{actor} died: {ENGINE_DEAD_ERROR}"
                 logger.debug("%s: %s", actor, error)
             check.call = health_check(actor)
         if check.answered_at is None and now - check.begun_at > START_DEADLINE_S:
@@ -165,9 +165,9 @@ class Watchdog(threading.Thread):
 
 
 def training_loop_position(packages: Sequence[ModuleType]) -> tuple[str, ...]:
-    """Return where in the code of `packages` the main thread is, innermost first; empty outside of it.
+    """Return the position of the main thread in the code of `packages`, innermost first; empty outside of it.
 
-    A line there is a phase of a step.
+    Each line there is a phase of a step.
     """
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     position = []
@@ -180,5 +180,5 @@ def training_loop_position(packages: Sequence[ModuleType]) -> tuple[str, ...]:
 
 
 def is_within(module: str, package: ModuleType) -> bool:
-    """Tell whether a module is `package`, or one inside it."""
+    """Return True if a module is `package` or inside it."""
     return module == package.__name__ or module.startswith(f"{package.__name__}.")

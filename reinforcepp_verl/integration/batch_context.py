@@ -1,4 +1,4 @@
-"""What our trainer knows of a batch and verl does not hand to an estimator, for the time of one call."""
+"""The batch data that our trainer has but verl does not pass to an estimator, available during one call."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
+from reinforcepp_verl.algorithm.metrics import METRIC_PREFIX
 from reinforcepp_verl.algorithm.moments import Memory
-from reinforcepp_verl.algorithm.report import PREFIX
 
 MIN_KL = 1e-3
 
 
 @dataclass
-class Step:
-    """The batch in the trainer's hands, beside the rewards and the mask."""
+class BatchContext:
+    """Data of the current batch in addition to rewards and mask."""
 
     scores: Tensor
     """(B, T), rewards before the KL penalty."""
@@ -32,20 +32,20 @@ class Step:
     """Filled by the estimator."""
 
 
-_current: ContextVar[Step | None] = ContextVar("reinforcepp_step", default=None)
+_current: ContextVar[BatchContext | None] = ContextVar("reinforcepp_batch_context", default=None)
 
 
-def current() -> Step | None:
-    """Return the step under way; None under a trainer that is not ours."""
+def current_context() -> BatchContext | None:
+    """Return the context of the current batch; None under a trainer that is not ours."""
     return _current.get()
 
 
 @contextmanager
-def active(step: Step) -> Iterator[Step]:
-    """Make `step` the current one."""
-    token = _current.set(step)
+def use_context(context: BatchContext) -> Iterator[BatchContext]:
+    """Make `context` the current one."""
+    token = _current.set(context)
     try:
-        yield step
+        yield context
     finally:
         _current.reset(token)
 
@@ -57,9 +57,9 @@ def session_index(row_keys: Sequence[str]) -> Tensor:
 
 
 def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
-    """Return True for the rows (B,) with a NaN or infinite score or log-probability where it counts.
+    """Return True for the rows (B,) with a NaN or infinite score or log-probability where it matters.
 
-    That is on a valid token, and for a score also behind the last one.
+    That is on a valid token, and for a score also after the last one.
 
     Raises:
         NonFiniteRewardError: the policy itself gives such a log-probability; its update would be NaN too
@@ -81,7 +81,7 @@ def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
 
 
 class PaddingAwareKL:
-    """verl's KL controller, fed with the mean over real rows: verl counts filler rows, whose KL is 0, as answers."""
+    """verl's KL controller, fed with the mean over real rows: verl counts padding rows, whose KL is 0, as answers."""
 
     def __init__(self, controller: Any) -> None:
         self.controller = controller
@@ -97,16 +97,16 @@ class PaddingAwareKL:
         self.controller.value = coefficient
 
     def update(self, current_kl: float, n_steps: int) -> None:
-        """Take a mean over `n_steps` rows, of which `real_rows` are answers."""
+        """Update with a mean over `n_steps` rows, of which `real_rows` are answers."""
         if self.real_rows:
             self.controller.update(current_kl=current_kl * n_steps / self.real_rows, n_steps=self.real_rows)
 
 
-def measure(rows: Mapping[str, Tensor]) -> dict[str, float]:
+def response_metrics(rows: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the metrics that need lengths and log-probabilities; rows without a valid token do not count.
 
     A right answer is one with a score above 0. `kl` is the mean of log pi_old - log pi_ref over valid tokens, and
-    `reward_per_kl` the mean score over the KL of a whole answer, left out while that KL is below MIN_KL.
+    `reward_per_kl` the mean score over the KL of a whole answer, omitted while that KL is below MIN_KL.
     """
     valid = rows["response_mask"].bool()
     length = valid.sum(-1)
@@ -122,4 +122,4 @@ def measure(rows: Mapping[str, Tensor]) -> dict[str, float]:
         per_answer = (kl.sum() / real.sum()).item()
         if per_answer > MIN_KL:
             found["reward_per_kl"] = score[real].mean().item() / per_answer
-    return {f"{PREFIX}/{name}": value for name, value in found.items()}
+    return {f"{METRIC_PREFIX}/{name}": value for name, value in found.items()}

@@ -1,7 +1,7 @@
-"""verl's trainers with saves that are whole or not there, and with an end that somebody asked for.
+"""Adds atomic checkpoints and stopping on request to verl's trainers.
 
-A checkpoint is written beside the others and gets its name when all of it is on the disk and the step's metrics are
-recorded: what a run continues from then has the metrics of every step before it.
+A checkpoint is written to a staging folder and renamed once all of it is on disk and the step's metrics are recorded,
+so that a resumed run has the metrics of every step before it.
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-# Below verl's: what vLLM does to the root logger hides the others.
+# A child of verl's logger: vLLM silences the root logger.
 logger = logging.getLogger(f"verl.{__name__}")
 
 WITHOUT_ATTEMPT = "attempt_0"
-"""Where verl's own command saves."""
+"""Name of the staging folder under verl's own command."""
 FSDP_ENGINE = "dp"
-"""verl's name of the engine whose shards we know."""
+"""verl's name of the FSDP engine, the only one whose shards are checked."""
 STEP_METRIC, VERL_INTERNAL = "training/global_step", "_dapo_filtered_reward_counts"
 
 
 class CheckpointingTrainer(Base):
-    """Mixed into verl's trainers: staged saves, a manifest, pruning by the disk, and the STOP file."""
+    """Mixed into verl's trainers: staged saves, a manifest, pruning based on the disk, and the STOP file."""
 
     saved_config: DictConfig | None = None
-    """What the checkpoint was saved with that the run starts from; None if another trainer saved it."""
+    """Configuration of the checkpoint that the run starts from; None if another trainer saved it."""
 
     def __init__(self, config: DictConfig) -> None:
         self.original_config = copy.deepcopy(config)
         self._data = compatibility.data_digests(config)
         self.attempt = Attempt.of_this_process()
         self.keep = config.trainer.max_actor_ckpt_to_keep
-        # verl remembers what it saved, forgets it with the process, and may delete before the next save is whole.
+        # verl keeps its list of saves in memory only, and may delete one before the next save is complete.
         config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
         self._staged: Path | None = None
         self._committed_step: int | None = None
         self._stopping = False
         super().__init__(config)
 
-    # verl makes its logger inside fit(); what it records is what completes a step.
+    # verl creates its logger inside fit(); a step is complete once its metrics are logged.
     @property  # type: ignore[override]
     def logger(self) -> TrackingProxy:
-        """verl's Tracking, which tells this trainer what it has recorded."""
+        """verl's Tracking, which notifies this trainer of each record."""
         return self._tracking_proxy
 
     @logger.setter
@@ -87,7 +87,7 @@ class CheckpointingTrainer(Base):
             super().on_train_begin()
 
     def on_step_end(self) -> None:
-        # The last step is finished in any case.
+        # After the last step the run is finished, not stopped.
         self._stopping = self._stop_requested() and self.global_steps < self.total_training_steps
         if self._stopping and self._staged is None:
             self._save_checkpoint()
@@ -95,13 +95,13 @@ class CheckpointingTrainer(Base):
 
     def on_validate_begin(self) -> None:
         if self._staged is not None:
-            # A validation can take long, and a save is not to wait for it.
+            # A validation can take long, and the save should not wait for it.
             self._record_before_validation(self._staged)
             self._commit()
         super().on_validate_begin()
 
     def _validate(self) -> dict[str, float]:
-        # The next attempt does it: a run that was asked to stop may have seconds.
+        # Left to the next attempt: a run that was requested to stop may have only seconds.
         return {} if self._stopping else super()._validate()
 
     def on_logged(self) -> None:
@@ -109,24 +109,24 @@ class CheckpointingTrainer(Base):
         if self._staged is not None:
             self._commit()
         self.raise_if_tripped()
-        # Asked in the validation of a step that is saved already, it need not do another one.
+        # If the stop was requested in the validation of a step that is already saved, no further step is needed.
         saved = self._committed_step == self.global_steps < self.total_training_steps
         if self._stopping or (saved and self._stop_requested()):
             self._end_loop()
 
     def extra_metrics(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        """Return what to add to the metrics of a whole step."""
+        """Return additional metrics of a complete step."""
         return {}
 
     def raise_if_tripped(self) -> None:
         """Raise if a guard has tripped in the step that was just logged."""
 
     def plugin_state(self) -> dict[str, Any]:
-        """Return what else belongs into a checkpoint, as JSON takes it."""
+        """Return additional state for the checkpoint, as JSON-compatible values."""
         return {}
 
     def load_plugin_state(self, state: dict[str, Any]) -> None:
-        """Take back what `plugin_state` gave."""
+        """Restore the state returned by `plugin_state`."""
 
     def _save_checkpoint(self) -> None:
         self._refuse_if_overtaken()
@@ -166,17 +166,17 @@ class CheckpointingTrainer(Base):
         return Path(newest) if newest is not None else None
 
     def changed_since_save(self, key: str) -> bool:
-        """Tell whether a key, or what is in it, is not known to be what it was when the checkpoint was saved."""
+        """Return True unless a key, with its children, is known to be the same as when the checkpoint was saved."""
         if self.saved_config is None:
             return True
         return OmegaConf.select(self.saved_config, key) != OmegaConf.select(self.original_config, key)
 
     def _workers_with_other_settings(self) -> list[Any]:
-        """Return the worker groups whose optimizer is to have other settings than the checkpoint brings."""
+        """Return the worker groups whose optimizer settings differ from those in the checkpoint."""
         groups = [self.actor_rollout_wg] if self.changed_since_save(keys.ACTOR_OPTIM) else []
         groups += [self.critic_wg] if self.use_critic and self.changed_since_save(keys.CRITIC_OPTIM) else []
         if groups and self.config.model_engine != FSDP_ENGINE:
-            logger.warning("optim was changed, and with %s stays as it was saved", self.config.model_engine)
+            logger.warning("optim was changed, but with %s the saved settings are kept", self.config.model_engine)
             return []
         return groups
 
@@ -200,7 +200,7 @@ class CheckpointingTrainer(Base):
         self._committed_step = self.global_steps
         gone = store.prune(self._checkpoints, self.keep, self.global_steps)
         logger.info(
-            "saved %s, checked and described in %.0f s%s",
+            "saved %s, verified and sealed in %.0f s%s",
             *(final, time.monotonic() - started),
             f", deleted {', '.join(path.name for path in gone)}" if gone else "",
         )
@@ -209,9 +209,9 @@ class CheckpointingTrainer(Base):
         )
 
     def _refuse_if_overtaken(self) -> None:
-        """A trainer may outlive the command that started it; the run is then another attempt's."""
+        """A trainer may outlive the command that started it; then the run belongs to a newer attempt."""
         if self.attempt is not None and (newest := self.attempt.run.attempts()[-1]).number > self.attempt.number:
-            raise RuntimeError(f"{newest.path} goes on with the run, so this attempt ends without saving")
+            raise RuntimeError(f"{newest.path} continues the run, so this attempt ends without saving")
 
     def _manifest(self, folder: Path, workers: int) -> Manifest:
         files = manifest.describe_files(folder)
@@ -225,10 +225,10 @@ class CheckpointingTrainer(Base):
         )
 
     def _record_before_validation(self, folder: Path) -> None:
-        """Put the metrics of the step under way into its checkpoint: verl records them after the validation."""
+        """Store the metrics of the current step in its checkpoint: verl records them only after the validation."""
         record = dict(self._metrics)
         epoch = (self.global_steps - 1) // self.steps_per_epoch
-        # verl sums up how often each expert of a MoE was chosen, and will count this step once more.
+        # verl accumulates how often each expert of a MoE was chosen, and would count this step twice.
         counted = self._rollout_moe_lb_metrics_accumulator
         self._rollout_moe_lb_metrics_accumulator = copy.deepcopy(counted)
         self._compute_metrics(self._batch, record, dict(self.timing_raw), global_steps=self.global_steps, epoch=epoch)
@@ -242,25 +242,25 @@ class CheckpointingTrainer(Base):
         return self.attempt is not None and self.attempt.stop_requested()
 
     def _end_loop(self) -> None:
-        """Have verl's loop end well: it goes on while the step is not above this number."""
+        """Make verl's loop end normally: it continues until the step exceeds this number."""
         assert self.attempt is not None
         self.attempt.stopped.touch()
         self.total_training_steps = 0
 
 
 def _check_shards(folder: Path, workers: int) -> None:
-    """Refuse a model that lacks shards, or whose weights are not finite."""
+    """Refuse a model with missing shards or non-finite weights."""
     found = len(list(folder.glob("model_world_size_*_rank_*.pt")))
     if found != workers:
         raise FileNotFoundError(
-            f"{folder} holds {found} of {workers} shards: checkpoints must lie on a file system that all nodes share; "
+            f"{folder} holds {found} of {workers} shards: checkpoints must be on a file system shared by all nodes; "
             "set runs_dir to one"
         )
     check_finite_weights(folder, workers)
 
 
 def _refuse_cut_off_line(tracker: Path) -> None:
-    """verl does not look how much of a line a full disk took."""
+    """Refuse a truncated last line: verl does not check whether a full disk cut it off."""
     with tracker.open("rb") as stream:
         stream.seek(-1, os.SEEK_END)
         if stream.read() != b"\n":
@@ -268,7 +268,7 @@ def _refuse_cut_off_line(tracker: Path) -> None:
 
 
 class TrackingProxy:
-    """verl's Tracking; the trainer learns of each record after all loggers have it."""
+    """verl's Tracking; it notifies the trainer of each record after all loggers have it."""
 
     def __init__(self, tracking: Tracking, trainer: CheckpointingTrainer) -> None:
         self._tracking, self._trainer = tracking, trainer

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.algorithm.registry import ESTIMATORS, RegisteredEstimator
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, RegisteredEstimator, options_on_scores
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_options
-from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration.batch_context import BatchContext, current_context
 
 VERL_REGISTRIES = "verl.trainer.ppo.core_algos"
 
 
 def offer_to_verl(name: str) -> None:
-    """Enter a registered estimator in verl's registry, now or as soon as verl has one.
+    """Add a registered estimator to verl's registry, now or as soon as that is imported.
 
     Raises:
         ValueError: another package has registered that name with verl
@@ -37,7 +37,7 @@ def offer_to_verl(name: str) -> None:
 
 
 def estimator_for_verl(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return the function that verl calls for a registered estimator, each time the same one."""
+    """Return the function that verl calls for a registered estimator, always the same one."""
     return _adapted(ESTIMATORS[name])
 
 
@@ -59,14 +59,16 @@ def _adapted(estimator: RegisteredEstimator) -> Callable[..., tuple[Tensor, Tens
                 f"{keys.GAMMA}=1.0 or use +method=reinforcepp"
             )
         options = read_options(OmegaConf.select(config, "reinforcepp"))
-        step, kl_in_reward = steps.current(), bool(OmegaConf.select(config, "use_kl_in_reward"))
-        if step is None and kl_in_reward:
+        context = current_context()
+        kl_in_reward = bool(OmegaConf.select(config, "use_kl_in_reward"))
+        if context is None and kl_in_reward:
             _refuse_what_needs_scores(estimator, options, token_level_rewards, response_mask)
-        batch = _reward_batch(token_level_rewards, response_mask, index, step, kl_in_reward=kl_in_reward)
+        batch = _reward_batch(token_level_rewards, response_mask, index, context, kl_in_reward=kl_in_reward)
         discount = {"gamma": config.gamma} if traits.uses_gamma else {}
-        estimate = estimator.function(batch, options, memory=step.memory if step is not None else None, **discount)
-        if step is not None:
-            step.metrics.update(estimate.metrics)
+        memory = context.memory if context is not None else None
+        estimate = estimator.function(batch, options, memory=memory, **discount)
+        if context is not None:
+            context.metrics.update(estimate.metrics)
         return estimate.advantages, estimate.returns
 
     advantage.__name__ = f"{name}_advantage"
@@ -75,25 +77,30 @@ def _adapted(estimator: RegisteredEstimator) -> Callable[..., tuple[Tensor, Tens
 
 
 def _reward_batch(
-    rewards: Tensor, mask: Tensor, index: np.ndarray | None, step: steps.Step | None, *, kl_in_reward: bool
+    rewards: Tensor,
+    mask: Tensor,
+    index: np.ndarray | None,
+    context: BatchContext | None,
+    *,
+    kl_in_reward: bool,
 ) -> RewardBatch:
-    """Take score and KL penalty apart again: verl subtracts the one from the other before it calls the estimator.
+    """Separate score and KL penalty: verl subtracts the penalty from the score before it calls the estimator.
 
-    Without a step of ours the rewards stand for the scores, as verl hands them over.
+    Without a context, verl's rewards are used as the scores.
     """
     group_index = None
     if index is not None:
         group_index = torch.as_tensor(np.unique(index, return_inverse=True)[1], device=rewards.device)
-    if step is None:
+    if context is None:
         return RewardBatch(rewards, mask, group_index=group_index)
-    kl_penalty = step.scores - rewards if kl_in_reward else None
-    return RewardBatch(step.scores, mask, kl_penalty, group_index, step.session_index)
+    kl_penalty = context.scores - rewards if kl_in_reward else None
+    return RewardBatch(context.scores, mask, kl_penalty, group_index, context.session_index)
 
 
 def _refuse_what_needs_scores(
     estimator: RegisteredEstimator, options: ReinforceppOptions, rewards: Tensor, mask: Tensor
 ) -> None:
-    """Refuse what would mean something else on scores with the KL in them.
+    """Refuse settings that would have another meaning on scores that include the KL.
 
     Raises:
         ValueError: it names the setting and the fix
@@ -101,27 +108,25 @@ def _refuse_what_needs_scores(
     if estimator.traits.needs_scores:
         raise ValueError(
             f"{keys.USE_KL_IN_REWARD} is true: {estimator.name} needs the scores without the KL, and verl's own "
-            f"trainers hand over both in one; set {keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true "
-            f"{keys.KL_LOSS_TYPE}=mse to take the KL as a loss, or train with `reinforcepp train`"
+            f"trainers pass only their difference; set {keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true "
+            f"{keys.KL_LOSS_TYPE}=mse to use the KL as a loss, or train with `reinforcepp train`"
         )
     found = _option_on_scores(estimator, options, rewards[mask.bool()])
     if found is not None:
         name, given, off = found
         raise ValueError(
-            f"{keys.REINFORCEPP}.{name} is {given}: it acts on scores without the KL, and verl's own trainers hand "
-            f"over both in one; set {keys.REINFORCEPP}.{name}={off} (under verl's own configuration with ++ before "
-            "it), or train with `reinforcepp train`"
+            f"{keys.REINFORCEPP}.{name} is {given}: it applies to scores without the KL, and verl's own trainers pass "
+            f"only their difference; set {keys.REINFORCEPP}.{name}={off} (with verl's own configuration prefix it "
+            "with ++), or train with `reinforcepp train`"
         )
 
 
 def _option_on_scores(
     estimator: RegisteredEstimator, options: ReinforceppOptions, rewards: Tensor
 ) -> tuple[str, str, str] | None:
-    """Return an option that changes scores, what it is set to, and the value that leaves them alone."""
-    for name in ("reward_norm", "reward_scale", "zero_signal"):
-        given, off = vars(options)[name], vars(ReinforceppOptions())[name]
-        if name in estimator.options_read and given != off:
-            return name, str(given), str(off)
+    """Return an option that changes scores, its value, and the value that leaves scores unchanged."""
+    for name in options_on_scores(estimator.name, options):
+        return name, str(vars(options)[name]), str(vars(ReinforceppOptions())[name])
     if "reward_clip" not in estimator.options_read or options.reward_clip is None:
         return None
     low, high = options.reward_clip

@@ -1,4 +1,4 @@
-"""Registered policy losses behind the signature that verl 0.9.1 calls, with what every loss of verl has to do."""
+"""Registered policy losses behind the signature that verl 0.9.1 calls, with the steps that all verl losses share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def offer_to_verl(name: str) -> None:
-    """Enter a registered loss in verl's registry, now or as soon as verl has one.
+    """Add a registered loss to verl's registry, now or as soon as that is imported.
 
     Raises:
         ValueError: another package has registered that name with verl
@@ -30,7 +30,7 @@ def offer_to_verl(name: str) -> None:
 
     def register(core_algos: ModuleType) -> None:
         ours = loss_for_verl(name)
-        # verl overwrites a policy loss of the same name without a word.
+        # verl would silently overwrite a policy loss of the same name.
         if core_algos.POLICY_LOSS_REGISTRY.get(name, ours) is not ours:
             raise ValueError(f"another package has registered the policy loss {name!r}; uninstall one of the two")
         core_algos.register_policy_loss(name)(ours)
@@ -39,7 +39,7 @@ def offer_to_verl(name: str) -> None:
 
 
 def loss_for_verl(name: str) -> Callable[..., tuple[Tensor, dict[str, float]]]:
-    """Return the function that verl calls for a registered loss, each time the same one."""
+    """Return the function that verl calls for a registered loss, always the same one."""
     return _adapted(LOSSES[name])
 
 
@@ -54,9 +54,9 @@ def _adapted(registered: RegisteredLoss) -> Callable[..., tuple[Tensor, dict[str
         config: ActorConfig | None = None,
         rollout_is_weights: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        assert config is not None, "verl passes its `actor_rollout_ref.actor` node as config"
+        assert config is not None, f"verl passes its node {keys.ACTOR} as config"
         valid = response_mask.bool()
-        # Masked values are replaced before any arithmetic: a NaN there would survive a later multiplication by zero.
+        # Masked values are replaced before any arithmetic: a NaN would survive a multiplication by zero.
         log_prob, old_log_prob, advantages = (torch.where(valid, x, 0.0) for x in (log_prob, old_log_prob, advantages))
         batch = LossBatch(log_prob, old_log_prob, advantages, valid, clip_range(config))
         terms = registered.function(batch, read_loss_options(registered.name, config.policy_loss.get("options")))
@@ -73,7 +73,7 @@ def _adapted(registered: RegisteredLoss) -> Callable[..., tuple[Tensor, dict[str
 def _checked(loss: Tensor, valid: Tensor, name: str) -> Tensor:
     if loss.shape != valid.shape:
         raise ValueError(
-            f"the policy loss {name} returned a loss of shape {tuple(loss.shape)}: it must have one value a token, "
+            f"the policy loss {name} returned a loss of shape {tuple(loss.shape)}: it must have one value per token, "
             f"{tuple(valid.shape)}, which verl then aggregates"
         )
     return torch.where(valid, loss, 0.0)
@@ -81,7 +81,7 @@ def _checked(loss: Tensor, valid: Tensor, name: str) -> Tensor:
 
 def _aggregated(loss: Tensor, valid: Tensor, weights: Tensor | None, mode: str, config: ActorConfig) -> Tensor:
     """Aggregate (B, T) over the global batch, with the importance weights of rollout correction."""
-    # Imported here: verl imports this module through its plugin hook, while verl itself is half imported.
+    # Imported here: verl imports this module through its plugin hook while it is only partially imported itself.
     from verl.trainer.ppo.core_algos import agg_loss
 
     weighted = loss if weights is None else loss * weights
@@ -90,7 +90,7 @@ def _aggregated(loss: Tensor, valid: Tensor, weights: Tensor | None, mode: str, 
 
 
 def _means(metrics: dict[str, Any], valid: Tensor) -> dict[str, float]:
-    """Average over the valid tokens what has a value per token; verl averages over micro-batches and workers."""
+    """Average per-token values over the valid tokens; verl averages over micro-batches and workers."""
     return {
         name: masked_mean(given.detach(), valid).item() if isinstance(given, Tensor) and given.dim() else float(given)
         for name, given in metrics.items()
@@ -98,7 +98,7 @@ def _means(metrics: dict[str, Any], valid: Tensor) -> dict[str, float]:
 
 
 def clip_range(config: ActorConfig) -> ClipRange:
-    """Read the actor's clip range; null low or high falls back to clip_ratio, null clip_ratio_c is no dual clip."""
+    """Read the actor's clip range; null low or high means clip_ratio, null clip_ratio_c means no dual clip."""
     low, high, dual = config.clip_ratio_low, config.clip_ratio_high, config.clip_ratio_c
     if dual is not None and not dual > 1:
         raise ValueError(f"{keys.CLIP_RATIO_C} is {dual}: it must be > 1, or null for no dual clip")

@@ -1,5 +1,5 @@
-"""The optimizer's settings on a resume: verl's checkpoint brings back the old ones, and a changed learning rate would
-have no effect."""
+"""Keeps changed optimizer settings on a resume: verl's checkpoint would restore the old ones, so that a changed
+learning rate would have no effect."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 
 @contextmanager
 def kept_from_config(groups: Sequence[Any]) -> Iterator[None]:
-    """Have the workers of these groups load a checkpoint inside, and keep the settings of their configuration.
+    """Context in which these worker groups load a checkpoint but keep the settings of their configuration.
 
-    Moments and the position in the schedule are the checkpoint's; learning rate, weight decay, betas are not.
+    Moments and schedule position come from the checkpoint; learning rate, weight decay and betas do not.
     """
     for group in groups:
         group.execute_with_func_generator(keep_settings)
@@ -26,7 +26,7 @@ def kept_from_config(groups: Sequence[Any]) -> Iterator[None]:
 
 
 def keep_settings(worker: Any) -> DataProto:
-    """Note what the configuration made of the optimizer and its schedule; runs on a worker."""
+    """Remember the configured settings of optimizer and schedule; runs on a worker."""
     engine = _engine(worker)
     settings = [{name: value for name, value in group.items() if name != "params"} for group in _groups(engine)]
     worker.reinforcepp_settings = settings, list(engine.lr_scheduler.base_lrs)
@@ -34,7 +34,7 @@ def keep_settings(worker: Any) -> DataProto:
 
 
 def restore_settings(worker: Any) -> DataProto:
-    """Put it back, and compute the learning rate of this step from it; runs on a worker."""
+    """Restore these settings and compute the learning rate of this step; runs on a worker."""
     engine = _engine(worker)
     settings, base_lrs = worker.reinforcepp_settings
     schedule = engine.lr_scheduler
@@ -57,5 +57,5 @@ def _groups(engine: Any) -> list[dict[str, Any]]:
 
 
 def _nothing() -> DataProto:
-    """Return what verl demands of a function that it runs on workers."""
+    """Return the result that verl requires of a function run on workers."""
     return DataProto.from_single_dict({"done": torch.ones(1)})

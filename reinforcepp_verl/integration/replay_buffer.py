@@ -1,8 +1,8 @@
 """verl's replay buffer with a fast poll and a deadline (hook: trainer.v1.sampler.custom_sampler).
 
-verl looks for finished rollouts every 2 s, which on a small job costs more than the rollouts, and it waits for ever, so
-that a dead or hung engine hangs the run. The groups that it filters out never reach the trainer, which would not learn
-that nothing can be scored.
+verl polls for finished rollouts every 2 s, which on a small job takes longer than the rollouts, and it has no deadline,
+so a dead or hung engine hangs the run. Filtered groups never reach the trainer, which would not notice that nothing can
+be scored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reinforcepp_verl.guards.watchdog import Watchdog
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, reward_infos
 
 TRAINING_PACKAGES = (ppo, integration)
-"""Where the code of the training loop is."""
+"""Packages with the code of the training loop."""
 # Longer than any pause between two polls for the same batch, shorter than a training step that matters.
 PAUSE_S = 5.0
 
@@ -54,7 +54,7 @@ class _StallDeadline(ReplayBuffer):
         pending, running, finished, failed = (len(groups[partition_id]) for groups in self._groups_by_status())
         progress = (partition_id, len(self.partitions[partition_id]), finished, failed)
         now = time.monotonic()
-        # Between two batches nobody polls, and a training step must not count as waiting.
+        # There are no polls between two batches, and a training step must not count as waiting.
         polled_lately = now - self._last_poll_at < PAUSE_S + self.poll_interval
         self._last_poll_at = now
         if progress != self._last_progress or not polled_lately:
@@ -75,9 +75,9 @@ class _StallDeadline(ReplayBuffer):
 
 
 class MonitoredReplayBuffer(_StallDeadline):
-    """Shows the groups that verl filters out (DAPO) to a monitor of reward errors, a batch's worth at a time.
+    """Reports the groups that verl filters out (DAPO) to a monitor of reward errors, about one batch at a time.
 
-    Where no answer can be scored all are alike, verl filters every group out, and generates for ever.
+    If no answer can be scored, all scores are equal, and verl would filter every group and generate indefinitely.
     """
 
     filtered_error_monitor: RewardErrorMonitor | None = None
@@ -94,9 +94,9 @@ class MonitoredReplayBuffer(_StallDeadline):
     def _materialize_batch(
         self, partition_id: str, selected_prompt_uids: list[str], partition_snapshot: dict[str, dict]
     ) -> KVBatchMeta:
-        """Put the rows into the order in which the prompts were submitted; verl's is the one in which they finished.
+        """Sort the rows by the order in which the prompts were submitted; verl orders them by completion.
 
-        The order decides which rows share a mini-batch, so a run could not be repeated.
+        The order decides which rows share a mini-batch, so verl's would make a run irreproducible.
         """
         place = {uid: number for number, uid in enumerate(self.prompt_global_steps[partition_id])}
         batch = super()._materialize_batch(partition_id, selected_prompt_uids, partition_snapshot)
@@ -114,7 +114,7 @@ class MonitoredReplayBuffer(_StallDeadline):
 
 
 def _row_order(key: str, place: Mapping[str, int]) -> tuple[int, int, int]:
-    """Return place of the prompt, session and row of the session behind verl's row key."""
+    """Return the prompt's position, the session and the row in the session from verl's row key."""
     uid, session, row = key.rsplit("_", 2)
     return place[uid], int(session), int(row)
 
@@ -129,7 +129,7 @@ class SyncReplayBuffer(MonitoredReplayBuffer):
         return super()._sampleable_terminal_keys(partition_id, eviction_reasons)
 
     def _check_failures(self, partition_id: str) -> None:
-        """verl trains on what is left of a failed group and says so nowhere; its async modes replace such groups."""
+        """verl silently trains on the rest of a failed group; its async modes replace such groups."""
         failed = len(self.failure_keys[partition_id])
         groups = sum(len(uids[partition_id]) for uids in self._groups_by_status())
         if not self.sync_refill_failed_groups and failed > self.max_failed_fraction * groups:
@@ -144,7 +144,7 @@ class AsyncReplayBuffer(MonitoredReplayBuffer, ReplayBufferAsync):
 
 
 def ReinforceppReplayBuffer(*, trainer_mode: str, sampler_kwargs: DictConfig, **kwargs: Any) -> ReplayBuffer:  # noqa: N802
-    """Build the buffer for the trainer's mode; verl calls this by its name, in place of a class."""
+    """Build the buffer for the trainer's mode; verl looks this up by name and calls it like a class."""
     options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SamplerOptions), sampler_kwargs))
     assert isinstance(options, SamplerOptions)
     buffer_class = SyncReplayBuffer if trainer_mode == "sync" else AsyncReplayBuffer

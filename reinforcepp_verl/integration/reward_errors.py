@@ -1,4 +1,4 @@
-"""Counts the answers of a batch that could not be scored, and ends the run when they are too many."""
+"""Counts the answers of a batch that could not be scored, and ends the run if there are too many."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class RewardFailureError(RuntimeError):
 
 
 class RewardErrorMonitor:
-    """Looks at what the reward manager said of each batch's answers."""
+    """Checks the flags that the reward manager set on the answers of each batch."""
 
     def __init__(self, options: RewardErrorOptions) -> None:
         self.options = options
         self._errors_above_limit = 0
 
     def update(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Return the rates over `rows`, one mapping per answer. Rows of another reward manager have none and count not.
+        """Return the rates over `rows`, one mapping per answer. Rows of other reward managers are ignored.
 
         Raises:
-            RewardFailureError: the rate of errors has passed `max_rate`, with `min_count` errors or more
+            RewardFailureError: the rate of errors exceeds `max_rate`, with `min_count` errors or more
         """
         scored = [row for row in rows if row.get(ERROR_KEY) is not None]
         self._check([row for row in scored if row[ERROR_KEY]], len(scored))
@@ -57,16 +57,16 @@ class RewardErrorMonitor:
 
 
 def _remedy(error: str) -> str:
-    """Say what to correct: an exception, a faulty ground truth and a limit of ours have different causes."""
+    """Return the fix, which differs for an exception, a faulty ground truth and an exceeded limit."""
     if error.startswith(EXCEPTION_PREFIX):
         return f"correct the reward function ({keys.CUSTOM_REWARD_FUNCTION}); the log holds the first tracebacks"
     if is_faulty_ground_truth(error):
         return "correct the column reward_model.ground_truth of the data"
-    return f"the reward function gave such answers up: see its limits ({keys.REWARD_KWARGS})"
+    return f"the reward function exceeded a limit: see its options ({keys.REWARD_KWARGS})"
 
 
 def reward_infos(batch: KVBatchMeta) -> list[dict[str, Any]]:
-    """Return what the reward manager said of each answer: filler rows are none, the rows of a session are one."""
+    """Return the reward manager's flags per answer: without padding rows, and with one answer per session."""
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
     rows = zip(batch.keys, batch.tags, data.pop("extra_fields").tolist(), strict=True)
     sessions = {key.rsplit("_", 1)[0]: fields for key, tag, fields in rows if not tag.get("is_padding")}
@@ -74,6 +74,6 @@ def reward_infos(batch: KVBatchMeta) -> list[dict[str, Any]]:
 
 
 def validation_reward_infos(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return the same from the columns that verl collects; one that is not there at all means no error."""
+    """Return the same from the columns that verl collects; without the column there was no error."""
     flags, texts = (columns.get(name, ()) for name in (ERROR_KEY, "error"))
     return [{ERROR_KEY: flag, "error": text} for flag, text in zip(flags, texts, strict=False)]

@@ -1,6 +1,6 @@
-"""verl's reward manager for functions that may fail (hook: `register`, set by `reward.reward_manager.name`).
+"""A reward manager for functions that may fail (hook: `register`, set by `reward.reward_manager.name`).
 
-With verl's own, one answer whose scoring raises takes its whole prompt group out of the batch.
+With verl's own, an answer whose scoring raises removes its whole prompt group from the batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MANAGER_NAME = "reinforcepp"
 
 @register(MANAGER_NAME)
 class ReinforceppRewardManager(NaiveRewardManager):
-    """Calls the reward function as verl does, tells it the length of the answer, and survives its exceptions."""
+    """Calls the reward function like verl, passes it the length of the answer, and handles its exceptions."""
 
     def __init__(
         self, config: DictConfig, tokenizer: PreTrainedTokenizerBase, compute_score: Callable[..., Any], **kwargs: Any
@@ -40,22 +40,22 @@ class ReinforceppRewardManager(NaiveRewardManager):
         """Score the last row of a session, with `response_tokens` and `truncated` in the function's `extra_info`."""
         last = data[-1:]
         length = int(last.non_tensor_batch["response_len"][0])
-        # Without the padding of a session's rows, which verl would decode as part of the answer.
+        # Without the padding of the session's rows, which verl would decode as part of the answer.
         answer = last.batch["responses"][:, :length]
         last.batch = TensorDict({"responses": answer, "attention_mask": torch.ones_like(answer)}, batch_size=1)
         [known] = last.non_tensor_batch.get("extra_info", [{}])
-        # Cut off at the end of the budget, where a stop token would have been the last.
+        # All allowed tokens are used, and the last one is not the stop token.
         truncated = length >= self.max_tokens and int(answer[0, -1]) != self.end_token
         told = {**known, "response_tokens": length, "truncated": truncated}
         last.non_tensor_batch["extra_info"] = np.array([told], dtype=object)
         result = await super().run_single(last)
-        # verl's validation dumps would not say where a question is from.
+        # Without it, verl's validation dumps would not name the source of a question.
         result["reward_extra_info"]["data_source"] = str(last.non_tensor_batch["data_source"][0])
         return result
 
 
 def _group_filter_keys(config: DictConfig) -> list[str]:
-    """Return the key by which verl filters groups, which every row must then have; `reward` is the score itself."""
+    """Return the key by which verl filters groups, which every row must have; `reward` is the score itself."""
     if not OmegaConf.select(config, keys.FILTER_GROUPS_ENABLE):
         return []
     metric = config.algorithm.filter_groups.metric

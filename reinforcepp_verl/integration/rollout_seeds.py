@@ -1,11 +1,11 @@
-"""A sampling seed for every answer: a run gives the same answers again, and a resumed one goes on as it would have.
+"""A sampling seed for every answer, so that a run is reproducible and resuming does not change its answers.
 
-Hook: `actor_rollout_ref.rollout.agent.agent_loop_manager_class`. By itself vLLM draws all answers of an engine from one
-stream of random numbers, in the order in which they happen to arrive, and a new engine starts that stream anew. verl's
-`full_determinism` gives every request the same seed, which makes the answers of a group equal.
+Hook: `actor_rollout_ref.rollout.agent.agent_loop_manager_class`. By default vLLM draws all answers of an engine from
+one random stream, in order of arrival, and a new engine starts that stream again. verl's `full_determinism` gives every
+request the same seed, which makes the answers of a group equal.
 
-Seeded requests take vLLM's slower sampler, and on a GPU the logits depend on what else is in a batch unless vLLM runs
-batch-invariant; so this is the default on the CPU, which needs `enable_chunked_prefill=false` for it, and a choice
+Seeded requests use vLLM's slower sampler, and on a GPU the logits depend on the other requests in a batch unless vLLM
+runs batch-invariant. So this is the default on the CPU, where it needs `enable_chunked_prefill=false`, and optional
 elsewhere.
 """
 
@@ -19,9 +19,9 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 
 
 def answer_seed(seed: int, step: int, prompt: Any, answer: int, validate: bool) -> int:
-    """Return a seed, 63 bits, for one answer; `prompt` is the row's `extra_info.index` in the data.
+    """Return a 63-bit seed for one answer; `prompt` is the row's `extra_info.index` in the data.
 
-    Rows of several files with the same index share seeds, which is harmless: their prompts differ.
+    Rows of different files with the same index share seeds, which is harmless because their prompts differ.
     """
     name = f"{seed}/{'val' if validate else 'train'}/{step}/{prompt}/{answer}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
@@ -31,8 +31,8 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ign
     """verl's agent loop worker whose requests carry a seed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Ray copies an inherited __init__ into the actor's process together with a copy of its class, on which verl's
-        # super() fails; ours is found by its name.
+        # Ray pickles an inherited __init__ by value together with its class, on which verl's super() fails; this one is
+        # pickled by reference.
         super().__init__(*args, **kwargs)
 
     async def _run_agent_loop(
@@ -45,7 +45,7 @@ class SeededAgentLoopWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: ign
 
 
 class SeededAgentLoopManager(AgentLoopManagerTQ):
-    """verl's manager, with these workers."""
+    """verl's manager with these workers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,7 +1,7 @@
-"""verl's trainers with what registered estimators need beside verl's own arguments (hook: `register_trainer`).
+"""verl's trainers, with the additional inputs of registered estimators (hook: `register_trainer`).
 
 Registered as `reinforcepp_sync`, `reinforcepp_colocate_async` and `reinforcepp_separate_async`, set by
-`trainer.v1.trainer_mode`. Under verl's own estimators they save, guard and watch, and leave the numbers alone.
+`trainer.v1.trainer_mode`. With verl's own estimators they only add checkpoints, guards and the watchdog.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
 from reinforcepp_verl.config.reading import TRAINER_PREFIX
 from reinforcepp_verl.guards.metric_guards import MetricGuards
-from reinforcepp_verl.integration import batch_context as steps
-from reinforcepp_verl.integration.batch_context import PaddingAwareKL, measure, non_finite_rows
+from reinforcepp_verl.integration import batch_context
+from reinforcepp_verl.integration.batch_context import PaddingAwareKL, non_finite_rows, response_metrics
 from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, reward_infos, validation_reward_infos
 
@@ -53,10 +53,10 @@ class ReinforceppTrainer(CheckpointingTrainer):
         if self.uses_our_estimator and config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward = PaddingAwareKL(self.kl_ctrl_in_reward)
 
-    # verl compares its trainer's mode with the names of its own three.
+    # verl compares the trainer's mode with the names of its own three modes.
     @property
     def trainer_mode(self) -> str:
-        """The mode of verl's that this trainer extends."""
+        """verl's mode that this trainer extends."""
         return self._trainer_mode
 
     @trainer_mode.setter
@@ -100,10 +100,10 @@ class ReinforceppTrainer(CheckpointingTrainer):
         real_rows = int(rows["response_mask"].bool().any(-1).sum())
         if self.config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward.real_rows = real_rows
-        step = steps.Step(rows["rm_scores"], steps.session_index(batch.keys), self.memory)
-        with steps.active(step):
+        context = batch_context.BatchContext(rows["rm_scores"], batch_context.session_index(batch.keys), self.memory)
+        with batch_context.use_context(context):
             batch = super()._compute_advantage(batch, metrics)
-        metrics.update(step.metrics | measure(rows))
+        metrics.update(context.metrics | response_metrics(rows))
         if KL_PENALTY_METRIC in metrics and real_rows:
             metrics[KL_PENALTY_METRIC] *= len(batch) / real_rows
         metrics["reinforcepp/dropped_rows/sum"] = float(dropped.sum())
@@ -114,7 +114,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
     def _empty_non_finite_rows(self, batch: KVBatchMeta, rows: dict[str, Tensor], nested_mask: Tensor) -> Tensor:
         """Empty the rows (B,) with a NaN or infinite score or log-probability, in `rows` and in the TransferQueue.
 
-        Before anything is computed: verl's KL controller and rollout weights would spread it over the batch.
+        Done before anything is computed: verl's KL controller and rollout weights would spread it over the batch.
         """
         bad = non_finite_rows(rows)
         if bad.any():
@@ -134,12 +134,12 @@ class ReinforceppTrainer(CheckpointingTrainer):
         return bad
 
     def plugin_state(self) -> dict[str, Any]:
-        """Return running statistics and KL coefficient; verl keeps neither."""
+        """Return running statistics and KL coefficient, which verl does not save."""
         kl_coef = self.kl_ctrl_in_reward.value if self.config.algorithm.use_kl_in_reward else None
         return {"memory": self.memory.as_dict(), "kl_coef": kl_coef}
 
     def load_plugin_state(self, state: dict[str, Any]) -> None:
-        """Take both back.
+        """Restore both.
 
         Raises:
             ValueError: the checkpoint has no running statistics, and the options need them
@@ -153,14 +153,14 @@ class ReinforceppTrainer(CheckpointingTrainer):
                 )
             self.memory = memory
         algorithm = self.config.algorithm
-        # A fixed coefficient is the configuration's, and so is one that was changed since then.
+        # A fixed coefficient comes from the configuration, and so does one that was changed since then.
         adapted = algorithm.use_kl_in_reward and algorithm.kl_ctrl.type == "adaptive"
         if adapted and state.get("kl_coef") is not None and not self.changed_since_save(keys.KL_CTRL):
             self.kl_ctrl_in_reward.value = state["kl_coef"]
 
 
 def _exclude_rejected_tokens(batch: KVBatchMeta, mask_before: Tensor) -> float:
-    """Return the share of tokens that rollout correction rejected, and make them leave the token-mean's denominator.
+    """Return the share of tokens rejected by rollout correction, and remove them from the token-mean's denominator.
 
     verl divides by the tokens of `loss_mask`, which it sets once and does not update after a rejection.
     """
@@ -173,14 +173,14 @@ def _exclude_rejected_tokens(batch: KVBatchMeta, mask_before: Tensor) -> float:
 
 @register_trainer(f"{TRAINER_PREFIX}sync")
 class ReinforceppSync(ReinforceppTrainer, PPOTrainerSync):
-    """Rollout and training take turns; strictly on-policy batches."""
+    """Rollout and training alternate; strictly on-policy batches."""
 
 
 @register_trainer(f"{TRAINER_PREFIX}colocate_async")
 class ReinforceppColocateAsync(ReinforceppTrainer, PPOTrainerColocateAsync):
-    """Rollout and training take turns on the same devices, and unfinished answers are continued later."""
+    """Rollout and training alternate on the same devices, and unfinished answers are continued later."""
 
 
 @register_trainer(f"{TRAINER_PREFIX}separate_async")
 class ReinforceppSeparateAsync(ReinforceppTrainer, PPOTrainerSeparateAsync):
-    """Rollout and training run side by side on their own devices."""
+    """Rollout and training run concurrently on separate devices."""

@@ -1,4 +1,4 @@
-"""Corrections of verl 0.9.1 that every platform needs; those for the CPU alone are in cpu/patches.py.
+"""Patches of verl 0.9.1 for all platforms; those for the CPU only are in cpu/cpu_patches.py.
 
 Each has a test in tests/integration/test_verl_patches.py that fails when verl no longer needs it.
 """
@@ -19,20 +19,22 @@ WEIGHT_TRANSFER_MODULE = "verl.workers.rollout.vllm_rollout.bucketed_weight_tran
 
 
 def own_socket(handle: str) -> str:
-    """Return verl's name of a weight transfer's socket with the run in it.
+    """Return verl's socket name for a weight transfer, made unique to the run.
 
-    verl tells the runs of one machine apart by Ray's job number, which is 1 in every Ray that a run starts for itself:
-    one run's weights can reach another run's engine, and both then wait for ever. The FSDP worker and the engine's
-    process share a raylet, and the folder of the attempt tells containers apart whose processes have equal numbers.
+    verl distinguishes runs on one machine by Ray's job number, which is 1 in every Ray that a run starts itself: the
+    weights of one run can reach the engine of another, and both then hang. The FSDP worker and the engine share a
+    raylet, and the attempt's folder distinguishes containers whose processes have equal numbers.
     """
     run = " ".join(os.environ.get(name, "") for name in ("RAY_RAYLET_PID", ATTEMPT_VARIABLE))
     return f"{handle.removesuffix('.sock')}-{hashlib.blake2b(run.encode(), digest_size=6).hexdigest()}.sock"
 
 
 def use_own_sockets(module: Any) -> None:
-    """Give both ends of the weight transfer from trainer to engine a socket of the run's own."""
+    """Make both ends of the weight transfer from trainer to engine use the run's own socket."""
     for end in (module.BucketedWeightSender, module.BucketedWeightReceiver):
-        end.__init__ = _with_own_socket(end.__init__)
+        # The plugin may be imported under two names; applied twice, the socket's name would differ at the two ends.
+        if not hasattr(end.__init__, "__wrapped__"):
+            end.__init__ = _with_own_socket(end.__init__)
 
 
 def _with_own_socket(original: Callable[..., None]) -> Callable[..., None]:
@@ -44,5 +46,5 @@ def _with_own_socket(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def install() -> None:
-    """Arrange for the patch to be applied when its module is imported."""
+    """Apply the patch as soon as its module is imported."""
     wrapt.register_post_import_hook(use_own_sockets, WEIGHT_TRANSFER_MODULE)

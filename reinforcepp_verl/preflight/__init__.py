@@ -5,10 +5,9 @@ Every problem is one line with the dotted key, its value and the fix.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from omegaconf import DictConfig
 
+from reinforcepp_verl.config.preflight_options import MISSING_FILES
 from reinforcepp_verl.preflight import (
     algorithm_settings,
     batch_sizes,
@@ -29,17 +28,17 @@ from reinforcepp_verl.preflight import (
     start_checkpoint,
     unknown_keys,
     verl_validation,
+    warning_names,
 )
+from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarning, silenced
 
-Check = Callable[[DictConfig], list[str]]
-
-# A stage runs only when the one before it found nothing: a misspelt key leaves a default in place, and complaints about
-# that default would only hide the cause. Three import verl or transformers, seconds, where nothing less can tell: the
-# names, the sequence lengths and verl's own validation.
+# A stage runs only if those before it found no error: a misspelled key leaves a default in place, and complaints about
+# that default would only hide the cause. Three checks import verl or transformers, which takes seconds, but only if
+# nothing else can answer: the names, the sequence lengths and verl's own validation.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
-    (unknown_keys.check, legacy_keys.check, secrets.check),
-    (machine.meant_for,),
+    (unknown_keys.check, legacy_keys.check, secrets.check, warning_names.check, machine.meant_for),
+    (machine.at_hand,),
     (registered_names.check,),
     (
         *(algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check, machine.accelerator),
@@ -51,16 +50,26 @@ STAGES: tuple[tuple[Check, ...], ...] = (
     (gpu_memory.check,),
     (verl_validation.check,),
 )
+OF_THIS_MACHINE: tuple[Check, ...] = (machine.at_hand, machine.accelerator)
 
 
-def problems(config: DictConfig, *, elsewhere: bool = False) -> list[str]:
-    """Return all problems of `config`, one line each; an empty list means that training can start.
+def examine(config: DictConfig, *, other_machine: bool = False, files_may_be_missing: bool = False) -> Findings:
+    """Return the errors and warnings of `config`; without an error the training can start.
 
-    `elsewhere`: the configuration is for another machine, so this one need not be like it.
+    `other_machine`: the configuration is for another machine, so this one is not compared with it.
+    `files_may_be_missing`: nothing is started, so missing data and models are warnings instead of errors.
     """
+    errors: list[str] = []
+    warnings: list[PreflightWarning] = []
     for stage in STAGES:
-        checks = [check for check in stage if not (elsewhere and check is machine.accelerator)]
-        found = [problem for check in checks for problem in check(config)]
-        if found:
-            return found
-    return []
+        checks = [check for check in stage if not (other_machine and check in OF_THIS_MACHINE)]
+        for found in (found for check in checks for found in check(config)):
+            if isinstance(found, str):
+                errors.append(found)
+            elif found.name == MISSING_FILES and not files_may_be_missing:
+                errors.append(found.message)
+            else:
+                warnings.append(found)
+        if errors:
+            break
+    return Findings(errors, silenced(config, warnings))

@@ -5,14 +5,27 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.algorithm.registry import ESTIMATORS, VERL_ESTIMATORS, traits_of, unread_options
+from reinforcepp_verl.algorithm.registry import (
+    ESTIMATORS,
+    VERL_ESTIMATORS,
+    options_on_scores,
+    traits_of,
+    unread_options,
+)
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_options
+from reinforcepp_verl.config.preflight_options import (
+    KL_IN_BASELINE_REWARD,
+    KL_LOSS_GRADIENT,
+    KL_TWICE,
+    VERL_TRAINER,
+)
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, is_number, value
+from reinforcepp_verl.preflight.findings import Check, Found, PreflightWarning
 
-MODES = ("sync", "colocate_async", "separate_async")
+VERL_TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 # Inputs that verl's v1 trainer never fetches, without which these of its estimators fail at the first step.
-STARVED = {
+UNSUPPORTED_ESTIMATORS = {
     "remax": "the greedy answers' rewards (reward_baselines)",
     "gdpo": "the single reward dimensions",
     "optimal_token_baseline": "sum_pi_squared",
@@ -20,12 +33,12 @@ STARVED = {
 }
 MATH_METRICS = ("acc", "reward", "score", "format")
 # The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms use the gradient of k2.
-WRONG_GRADIENT = ("kl", "k1", "low_var_kl", "k3")
+BIASED_KL_LOSS_TYPES = ("kl", "k1", "low_var_kl", "k3")
 
 
-def check(config: DictConfig) -> list[str]:
+def check(config: DictConfig) -> Found:
     """Check numbers, then the KL terms, then what each estimator, trainer, loss and filter needs."""
-    checks = (
+    checks: tuple[Check, ...] = (
         _numbers,
         _kl,
         _estimator,
@@ -37,7 +50,7 @@ def check(config: DictConfig) -> list[str]:
         _correction,
         _filter_groups,
     )
-    return [problem for check_part in checks for problem in check_part(config)]
+    return [found for check_part in checks for found in check_part(config)]
 
 
 def _numbers(config: DictConfig) -> list[str]:
@@ -50,42 +63,37 @@ def _numbers(config: DictConfig) -> list[str]:
     return found
 
 
-def _kl(config: DictConfig) -> list[str]:
+def _kl(config: DictConfig) -> list[str | PreflightWarning]:
     estimator = value(config, keys.ADV_ESTIMATOR)
     in_reward, as_loss = value(config, keys.USE_KL_IN_REWARD), value(config, keys.USE_KL_LOSS)
     kind = value(config, keys.KL_LOSS_TYPE)
-    found = []
+    found: list[str | PreflightWarning] = []
     if in_reward and as_loss:
         off = keys.USE_KL_IN_REWARD if estimator == "reinforcepp_baseline" else keys.USE_KL_LOSS
-        found.append(
-            f"{keys.USE_KL_IN_REWARD} and {keys.USE_KL_LOSS} are both true: the KL to the reference would "
-            f"count twice; set {off}=false"
-        )
-    elif in_reward and estimator == "reinforcepp_baseline" and not value(config, keys.KL_IN_BASELINE_REWARD):
-        found.append(
-            f"{keys.USE_KL_IN_REWARD} is true: reinforcepp_baseline takes the KL as a separate loss; set "
-            f"{keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true {keys.KL_LOSS_TYPE}=mse, or allow it with "
-            f"{keys.KL_IN_BASELINE_REWARD}=true"
-        )
+        both = f"{keys.USE_KL_IN_REWARD} and {keys.USE_KL_LOSS} are both true: the KL to the reference counts twice"
+        found.append(PreflightWarning(KL_TWICE, f"{both}; set {off}=false"))
+    elif in_reward and estimator == "reinforcepp_baseline":
+        fix = f"set {keys.USE_KL_IN_REWARD}=false {keys.USE_KL_LOSS}=true {keys.KL_LOSS_TYPE}=mse"
+        message = f"{keys.USE_KL_IN_REWARD} is true: in the paper, {estimator} takes the KL as a loss; {fix}"
+        found.append(PreflightWarning(KL_IN_BASELINE_REWARD, message))
     if value(config, keys.KL_CTRL_TYPE) == "adaptive" and not in_reward:
         found.append(
             f"{keys.KL_CTRL_TYPE} is adaptive, but {keys.USE_KL_IN_REWARD} is false: there is no penalty to adapt; "
             f"set {keys.KL_CTRL_TYPE}=fixed"
         )
-    if as_loss and estimator in ESTIMATORS and kind in WRONG_GRADIENT:
-        found.append(
-            f"{keys.KL_LOSS_TYPE} is {kind}: as a loss its gradient is not that of the KL divergence; "
-            f"set {keys.KL_LOSS_TYPE}=mse (k2)"
-        )
+    if as_loss and estimator in ESTIMATORS and kind in BIASED_KL_LOSS_TYPES:
+        message = f"{keys.KL_LOSS_TYPE} is {kind}: as a loss its gradient is not that of the KL divergence"
+        found.append(PreflightWarning(KL_LOSS_GRADIENT, f"{message}; set {keys.KL_LOSS_TYPE}=mse (k2)"))
     return found
 
 
 def _estimator(config: DictConfig) -> list[str]:
     estimator, answers = value(config, keys.ADV_ESTIMATOR), value(config, keys.ROLLOUT_N)
-    if estimator in STARVED:
+    if estimator in UNSUPPORTED_ESTIMATORS:
         return [
-            f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not pass it {STARVED[estimator]}, so it "
-            "fails at the first step; use +method=rloo, grpo or reinforcepp_baseline"
+            f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not pass it "
+            f"{UNSUPPORTED_ESTIMATORS[estimator]}, so it fails at the first step; use +method=rloo, grpo or "
+            "reinforcepp_baseline"
         ]
     traits = traits_of(estimator)
     if traits is not None and traits.needs_group and answers == 1:
@@ -132,24 +140,41 @@ def _default(name: str) -> str:
     return f"{keys.REINFORCEPP}.{name}={'null' if default is None else default}".replace(" ", "")
 
 
-def _trainer(config: DictConfig) -> list[str]:
-    mode, known = value(config, keys.TRAINER_MODE), [f"{TRAINER_PREFIX}{name}" for name in MODES]
+def _trainer(config: DictConfig) -> Found:
+    mode, known = value(config, keys.TRAINER_MODE), [f"{TRAINER_PREFIX}{name}" for name in VERL_TRAINER_MODES]
     if not value(config, keys.USE_V1):
         return [f"{keys.USE_V1} is false: our trainers are built on v1's; set {keys.USE_V1}=true"]
     if mode in known:
         return []
-    fix = f"set {keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}" if mode in MODES else f"set it to one of {', '.join(known)}"
-    return [
-        f"{keys.TRAINER_MODE} is {mode}: only our trainers support our estimators, the guards and resuming; {fix}, or "
-        "start verl's own trainer with its own command"
-    ]
+    if mode not in VERL_TRAINER_MODES:
+        return [f"{keys.TRAINER_MODE} is {mode}: no such trainer; set it to one of {', '.join(known)}"]
+    fix = f"set {keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}"
+    if needed := _needs_our_trainer(config):
+        return [f"{keys.TRAINER_MODE} is {mode}, verl's own trainer, which cannot provide what {needed} needs; {fix}"]
+    missing = "no guards, no limit on reward errors, no checkpoint to resume from, and STOP ends the run without a save"
+    return [PreflightWarning(VERL_TRAINER, f"{keys.TRAINER_MODE} is {mode}, verl's own trainer: {missing}; {fix}")]
+
+
+def _needs_our_trainer(config: DictConfig) -> str | None:
+    """Return the setting with which the estimator fails under verl's own trainers."""
+    estimator = value(config, keys.ADV_ESTIMATOR)
+    traits = traits_of(estimator)
+    if traits is None:
+        return None
+    options = read_options(value(config, keys.REINFORCEPP))
+    if value(config, keys.USE_KL_IN_REWARD):
+        if traits.needs_scores:
+            return f"{estimator} with {keys.USE_KL_IN_REWARD}=true"
+        for name in options_on_scores(estimator, options):
+            return f"{keys.REINFORCEPP}.{name} with {keys.USE_KL_IN_REWARD}=true"
+    return f"the running statistics of {keys.REINFORCEPP}" if options.needs_memory else None
 
 
 def _dual_clip(config: DictConfig) -> list[str]:
     key = keys.CLIP_RATIO_C
     bound, loss = value(config, key), value(config, keys.LOSS_MODE)
     if bound is None:
-        # Ours reads null as "off"; verl's own loss compares it with 1 at the first step.
+        # For our loss null means off; verl's own loss compares it with 1 at the first step.
         return [f"{key} is null: the loss vanilla needs a number; set {key}=3.0"] if loss == "vanilla" else []
     if is_number(bound) and bound > 1:
         return []

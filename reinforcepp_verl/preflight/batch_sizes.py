@@ -13,7 +13,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, trainer_mode, value
 from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
 
-COUNTS = (
+COUNT_KEYS = (
     keys.TRAIN_BATCH_SIZE,
     keys.MAX_PROMPT_LENGTH,
     keys.MAX_RESPONSE_LENGTH,
@@ -26,12 +26,12 @@ COUNTS = (
     keys.NNODES,
     keys.N_GPUS_PER_NODE,
 )
-LOG_PROB_SIZES = (keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU, keys.REF_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU)
+LOG_PROB_MICRO_BATCH_KEYS = (keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU, keys.REF_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU)
 
 
 def check(config: DictConfig) -> list[str]:
     """Check that the sizes are positive integers, and only then that they are compatible."""
-    counts = [*COUNTS, *_micro_batch_keys(config)]
+    counts = [*COUNT_KEYS, *_micro_batch_keys(config)]
     wrong = [key for key in counts if not is_count(value(config, key))]
     if wrong:
         return [f"{key} is {value(config, key)!r}: set {key} to an integer >= 1" for key in wrong]
@@ -130,7 +130,7 @@ def _log_probs(config: DictConfig) -> list[str]:
     ranks = ParallelLayout.from_config(config).data_parallel
     if rows % ranks:
         return []
-    sizes = [key for key in _micro_batch_keys(config) if key in LOG_PROB_SIZES]
+    sizes = [key for key in _micro_batch_keys(config) if key in LOG_PROB_MICRO_BATCH_KEYS]
     return [problem for key in sizes for problem in _micro_batches(config, key, rows // ranks)]
 
 

@@ -11,7 +11,7 @@ from reinforcepp_verl.algorithm.options import option_types
 from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.schema import known_keys
-from reinforcepp_verl.preflight.unknown_keys import CLUSTER, GROUPS, as_written, group_names, unknown_key
+from reinforcepp_verl.preflight.unknown_keys import CLUSTER, CONFIG_GROUPS, as_written, group_names, unknown_key
 
 _TWICE = re.compile(rf"Multiple values for {CLUSTER}\. To override a value use 'override {CLUSTER}: (\S+)'")
 _PLUSSES = re.compile(r"force-add of config groups is not supported: '\+\+(\w+)=")
@@ -45,7 +45,7 @@ def _missing_file(error: MissingConfigException) -> str:
     # Without the search path, which does not help with a misspelled name.
     message = str(error).partition("Config search path:")[0].strip().splitlines()[0].rstrip(".")
     group, _, name = (error.missing_cfg_file or "").partition("/")
-    if group not in GROUPS:
+    if group not in CONFIG_GROUPS:
         return f"{message}; correct the name, or add its folder with --config-dir"
     known = group_names(group)
     return f"{message}{did_you_mean(name, known)}; known names: {', '.join(known)}"

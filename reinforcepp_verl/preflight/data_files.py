@@ -11,21 +11,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.preflight_options import MISSING_FILES
 from reinforcepp_verl.config.reading import is_count, value
 from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.preflight.data_table import Table, UnreadableTableError, read
+from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 
-PREPARED = ("arithmetic", "word_problems", *SOURCES)
+PREPARED_FOLDERS = ("arithmetic", "word_problems", *SOURCES)
 
 
-def check(config: DictConfig) -> list[str]:
+def check(config: DictConfig) -> Found:
     """Check the files of both splits, then whether the training rows suffice for one batch and all steps."""
     train_problems, train_rows = _split(config, keys.TRAIN_FILES)
     val_problems, _ = _split(config, keys.VAL_FILES)
     return train_problems + val_problems + ([] if train_problems else _enough_rows(config, train_rows))
 
 
-def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
+def _split(config: DictConfig, key: str) -> tuple[list[str | PreflightWarning], int | None]:
     """Return the problems of a split's files and its number of rows, None if a file is not on this machine."""
     given = value(config, key)
     files = list(given) if OmegaConf.is_list(given) else [given]
@@ -33,7 +35,8 @@ def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
         return [f"{key} is {given}: set it to a .parquet, .json or .jsonl file, or a list of them"], None
     if any("://" in file for file in files):
         return [], None
-    problems, rows = [], 0
+    problems: list[str | PreflightWarning] = []
+    rows = 0
     for file in files:
         if file.startswith("~"):
             problems.append(f"{key}: verl does not expand the ~ of {file}; write {os.path.expanduser(file)}")
@@ -41,7 +44,7 @@ def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
         try:
             table = read(Path(file))
         except FileNotFoundError:
-            problems.append(f"{key}: no such file: {file}; {_how_to_make(file, key)}")
+            problems.append(PreflightWarning(MISSING_FILES, f"{key}: no such file: {file}; {_how_to_make(file, key)}"))
         except UnreadableTableError as error:
             problems.append(f"{key}: {file} {error}; write it again, or set {key} to another file")
         else:
@@ -51,7 +54,7 @@ def _split(config: DictConfig, key: str) -> tuple[list[str], int | None]:
 
 
 def _how_to_make(file: str, key: str) -> str:
-    if (name := Path(file).parent.name) in PREPARED:
+    if (name := Path(file).parent.name) in PREPARED_FOLDERS:
         return f"run `reinforcepp prepare {name}`"
     return f"create it, or set {key} to an existing file"
 

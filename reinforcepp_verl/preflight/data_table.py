@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-HEAD = 4
+HEAD_ROWS = 4
 SUFFIXES = (".parquet", ".json", ".jsonl")
 
 
@@ -41,7 +41,7 @@ def read(file: Path) -> Table:
 def _read_parquet(file: Path) -> Table:
     try:
         with pq.ParquetFile(file) as parquet:
-            batch = next(parquet.iter_batches(batch_size=HEAD), None)
+            batch = next(parquet.iter_batches(batch_size=HEAD_ROWS), None)
             head = batch.to_pylist() if batch is not None else []
             return Table(parquet.metadata.num_rows, parquet.schema_arrow.names, head)
     except (pa.ArrowException, OSError) as error:
@@ -50,7 +50,7 @@ def _read_parquet(file: Path) -> Table:
 
 def _read_json(file: Path) -> Table:
     try:
-        head = list(islice(_json_rows(file), HEAD))
+        head = list(islice(_json_rows(file), HEAD_ROWS))
         rows = sum(1 for _ in _json_rows(file, parse=False))
     except (ValueError, OSError) as error:
         raise UnreadableTableError(f"is not a readable JSON file ({error})") from None

@@ -9,7 +9,7 @@ from reinforcepp_verl.config.reading import is_count, is_number, trainer_mode, v
 from reinforcepp_verl.sizing.layout import ParallelLayout
 from reinforcepp_verl.sizing.memory_estimate import BYTES_PER_ELEMENT, LORA_RANK_KEYS
 
-SERVERS = ("vllm", "sglang")
+REWARD_MODEL_ENGINES = ("vllm", "sglang")
 
 
 def check(config: DictConfig) -> list[str]:
@@ -96,7 +96,7 @@ def _separate(config: DictConfig) -> list[str]:
 def _reward_model(config: DictConfig) -> list[str]:
     server, tensor_key = value(config, keys.REWARD_MODEL_ROLLOUT_NAME), keys.REWARD_MODEL_TENSOR_MODEL_PARALLEL_SIZE
     found = _share(config, keys.REWARD_MODEL_GPU_MEMORY_UTILIZATION)
-    if server not in SERVERS:
+    if server not in REWARD_MODEL_ENGINES:
         found.append(
             f"{keys.REWARD_MODEL_ROLLOUT_NAME} is {server}: this engine cannot serve a reward model; set "
             f"{keys.REWARD_MODEL_ROLLOUT_NAME}=vllm"

@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.preflight_options import MEMORY_ESTIMATE
 from reinforcepp_verl.config.reading import is_number, value
+from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 from reinforcepp_verl.sizing.gpu import model_and_gpu_size
 from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
 from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate, estimate
 from reinforcepp_verl.sizing.model_size import ModelSize
 
 Change = dict[str, object]
-SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+UTILIZATIONS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
-def check(config: DictConfig) -> list[str]:
-    """Refuse a configuration that cannot fit; skipped if the size of the GPU or the model is unknown."""
+def check(config: DictConfig) -> Found:
+    """Warn of a configuration that may not fit; skipped if the size of the GPU or the model is unknown."""
     given = value(config, keys.GPU_MEMORY_GIB)
     if given is not None and not (is_number(given) and given > 0):
         return [
@@ -30,7 +32,7 @@ def check(config: DictConfig) -> list[str]:
         return []
     model, gpu_gib = known
     found = estimate(config, model, gpu_gib)
-    return [] if found.fits else [_misfit(config, found, model, gpu_gib)]
+    return [] if found.fits else [PreflightWarning(MEMORY_ESTIMATE, _misfit(config, found, model, gpu_gib))]
 
 
 def _misfit(config: DictConfig, found: MemoryEstimate, model: ModelSize, gpu_gib: float) -> str:
@@ -50,13 +52,13 @@ def _misfit(config: DictConfig, found: MemoryEstimate, model: ModelSize, gpu_gib
         else f"no setting makes it fit: use more GPUs ({keys.N_GPUS_PER_NODE}, {keys.NNODES}), adapters "
         f"({keys.LORA_RANK}=32) or a larger GPU"
     )
-    return f"{keys.GPU_MEMORY_GIB} is {gpu_gib:.0f}: {value(config, keys.MODEL_PATH)} does not fit: {what}; {fix}"
+    return f"{keys.GPU_MEMORY_GIB} is {gpu_gib:.0f}: {value(config, keys.MODEL_PATH)} may not fit: {what}; {fix}"
 
 
 def _what_fits(config: DictConfig, model: ModelSize, gpu_gib: float) -> Change:
     """Return the first change that makes it fit, ordered by cost in speed, with the engine's memory share it needs."""
     given = value(config, keys.GPU_MEMORY_UTILIZATION)
-    shares = [given, *(share for share in SHARES if share != given)]
+    shares = [given, *(share for share in UTILIZATIONS if share != given)]
     for change in _changes(config):
         for share in shares:
             tried = {**change, **({} if share == given else {keys.GPU_MEMORY_UTILIZATION: share})}

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 
-NODES = ("reward_model", "custom_reward_function", "sandbox_fusion")
+LEGACY_NODES = ("reward_model", "custom_reward_function", "sandbox_fusion")
 RENAMED = {
     "reward_model.num_workers": keys.REWARD_NUM_WORKERS,
     "reward_model.reward_manager": keys.REWARD_MANAGER_NAME,
@@ -25,7 +25,7 @@ def check(config: DictConfig) -> list[str]:
     """Find values under the obsolete top-level reward nodes."""
     return [
         f"{key}={found}: verl 0.9.1 ignores this legacy key; set {RENAMED.get(key, f'reward.{key}')} instead"
-        for node in NODES
+        for node in LEGACY_NODES
         for key, found in _leaves(node, value(config, node))
     ]
 

@@ -10,7 +10,9 @@ from reinforcepp_verl.common.hardware import PLATFORM_VARIABLE, accelerator_pres
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config import keys, machines
 from reinforcepp_verl.config.machines import GROUP
+from reinforcepp_verl.config.preflight_options import OTHER_MACHINE
 from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 
 
 def check(config: DictConfig) -> list[str]:
@@ -19,23 +21,35 @@ def check(config: DictConfig) -> list[str]:
 
 
 def meant_for(config: DictConfig) -> list[str]:
-    """Check the name of the machine that the configuration is meant for, then this machine against it."""
+    """Check the name of the machine that the configuration is meant for."""
     name = value(config, keys.MEANT_FOR)
-    if name is None or not machines.application_runs():
+    if name is None or not machines.application_runs() or name in (known := machines.names()):
         return []
-    known = machines.names()
-    if name not in known:
-        near = did_you_mean(name, known)
-        return [f"{keys.MEANT_FOR} is {name}: there is no such {GROUP}{near}; known: {', '.join(known)}"]
-    if machines.chosen() or value(config, keys.DEVICE) != "cpu" or name == machines.machine_at_hand():
+    return [f"{keys.MEANT_FOR} is {name}: no such {GROUP}{did_you_mean(name, known)}; known names: {', '.join(known)}"]
+
+
+def at_hand(config: DictConfig) -> Found:
+    """Compare this machine with the one that the configuration is meant for, unless the user selected one."""
+    name = value(config, keys.MEANT_FOR)
+    if name in (None, machines.machine_at_hand()) or not machines.application_runs() or machines.chosen():
         return []
     meant = machines.composed_for(name)
     if value(meant, keys.DEVICE) == "cpu":
         return []
-    return [
-        f"{keys.MEANT_FOR} is {name} ({machines.described(meant)}), but here it would train on the CPU; submit it with "
-        f"`reinforcepp slurm submit`, or set {GROUP}=cpu to do so"
-    ]
+    expected = f"{keys.MEANT_FOR} is {name} ({machines.described(meant)})"
+    submit = "submit it with `reinforcepp slurm submit`"
+    if value(config, keys.DEVICE) == "cpu":
+        return [f"{expected}, but here it would train on the CPU; {submit}, or set {GROUP}=cpu to allow this"]
+    if not _smaller(config, meant):
+        return []
+    here = f"but this machine has {machines.described(config)}"
+    return [PreflightWarning(OTHER_MACHINE, f"{expected}, {here}; {submit}, or adapt the batch sizes")]
+
+
+def _smaller(config: DictConfig, meant: DictConfig) -> bool:
+    """Return True if a machine has fewer GPUs or less memory per GPU."""
+    gib, wanted = machines.memory_gib(config), machines.memory_gib(meant)
+    return machines.gpus(config) < machines.gpus(meant) or bool(gib and wanted and gib < wanted)
 
 
 def accelerator(config: DictConfig) -> list[str]:
@@ -47,12 +61,12 @@ def accelerator(config: DictConfig) -> list[str]:
         return [f"{keys.DEVICE} is {device}, but {PLATFORM_VARIABLE}=cpu is exported; unset it or set {GROUP}=cpu"]
     return [
         f"{keys.DEVICE} is {device}, but this machine has no accelerator; set {GROUP}=cpu, or export "
-        f"{PLATFORM_VARIABLE}=nvidia where the GPUs are on other nodes of a Ray cluster"
+        f"{PLATFORM_VARIABLE}=nvidia if the GPUs are on other nodes of a Ray cluster"
     ]
 
 
 def _remote_cluster(config: DictConfig) -> bool:
-    """Return True when Ray runs elsewhere, so that this machine says nothing about the workers'."""
+    """Return True if Ray runs elsewhere, so that the workers' machines are unknown."""
     address = value(config, keys.RAY_ADDRESS) or os.environ.get("RAY_ADDRESS")
     return bool(address) and address != "local"
 

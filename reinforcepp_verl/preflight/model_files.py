@@ -9,44 +9,52 @@ from huggingface_hub import constants
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.preflight_options import MISSING_FILES
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.preflight.data_files import PREPARED
+from reinforcepp_verl.preflight.data_files import PREPARED_FOLDERS
+from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 from reinforcepp_verl.sizing.model_size import model_folder
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+CRITIC_HINT = f" (to use the actor's: '{keys.CRITIC_MODEL_PATH}=${{{keys.MODEL_PATH}}}')"
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def check(config: DictConfig) -> list[str]:
+def check(config: DictConfig) -> Found:
     """Check the model, its separate tokenizer if set, and the critic and the reward model if enabled."""
-    found = _model(config, keys.MODEL)
-    if value(config, keys.CRITIC_ENABLE):
-        found += [
-            f"{problem} (to use the actor's: '{keys.CRITIC_MODEL_PATH}=${{{keys.MODEL_PATH}}}')"
-            for problem in _model(config, keys.CRITIC_MODEL)
-        ]
-    return [*found, *(_reward_model(config) if value(config, keys.REWARD_MODEL_ENABLE) else [])]
+    return [
+        *_model(config, keys.MODEL),
+        *(_model(config, keys.CRITIC_MODEL, CRITIC_HINT) if value(config, keys.CRITIC_ENABLE) else []),
+        *(_reward_model(config) if value(config, keys.REWARD_MODEL_ENABLE) else []),
+    ]
 
 
-def _reward_model(config: DictConfig) -> list[str]:
+def is_downloaded_at_start(name: str) -> bool:
+    """Return True for a name on the hub whose files are not on this machine."""
+    return not _looks_local(name) and model_folder(name) is None
+
+
+def _reward_model(config: DictConfig) -> Found:
     given = value(config, keys.REWARD_MODEL_PATH)
     if not given:
         return [f"{keys.REWARD_MODEL_PATH} is {given}: set it to a model folder or a name on the Hugging Face hub"]
     return _folder(keys.REWARD_MODEL_PATH, given)
 
 
-def _model(config: DictConfig, node: str) -> list[str]:
+def _model(config: DictConfig, node: str, hint: str = "") -> Found:
     given, elsewhere = value(config, f"{node}.path"), value(config, f"{node}.tokenizer_path")
     if not given:
-        return [f"{node}.path is {given}: set it to a model folder or a name on the Hugging Face hub"]
-    found = _folder(f"{node}.path", given, needs_tokenizer=not elsewhere)
-    return found + (_folder(f"{node}.tokenizer_path", elsewhere, needs_config=False) if elsewhere else [])
+        return [f"{node}.path is {given}: set it to a model folder or a name on the Hugging Face hub{hint}"]
+    return [
+        *_folder(f"{node}.path", given, needs_tokenizer=not elsewhere, hint=hint),
+        *(_folder(f"{node}.tokenizer_path", elsewhere, needs_config=False) if elsewhere else []),
+    ]
 
 
-def _folder(key: str, given: str, *, needs_config: bool = True, needs_tokenizer: bool = True) -> list[str]:
+def _folder(key: str, given: str, *, needs_config: bool = True, needs_tokenizer: bool = True, hint: str = "") -> Found:
     folder = Path(given).expanduser()
     if not folder.exists() and _looks_local(given):
-        return [f"{key}: no such folder: {given}; {_how_to_make(folder, key)}"]
+        return [PreflightWarning(MISSING_FILES, f"{key}: no such folder: {given}; {_how_to_make(folder, key)}{hint}")]
     if not folder.exists():
         return _on_the_hub(key, given)
     missing = []
@@ -56,7 +64,7 @@ def _folder(key: str, given: str, *, needs_config: bool = True, needs_tokenizer:
         missing.append("tokenizer files (tokenizer.json)")
     if not missing:
         return []
-    return [f"{key}: {given} has no {' and no '.join(missing)}; save it there, or set {key} to another folder"]
+    return [f"{key}: {given} has no {' and no '.join(missing)}; save it there, or set {key} to another folder{hint}"]
 
 
 def _looks_local(given: str) -> bool:
@@ -66,16 +74,15 @@ def _looks_local(given: str) -> bool:
     return given.startswith((".", "~")) or not _HUB_ID.fullmatch(given)
 
 
-def _on_the_hub(key: str, name: str) -> list[str]:
+def _on_the_hub(key: str, name: str) -> Found:
     if not constants.HF_HUB_OFFLINE or "://" in name or model_folder(name):
         return []
-    return [
-        f"{key}: HF_HUB_OFFLINE is set, but {name} is not in the Hugging Face cache; run `hf download {name}` with a "
-        f"network, or set {key} to a folder"
-    ]
+    message = f"{key}: HF_HUB_OFFLINE is set, but {name} is not in the Hugging Face cache"
+    fix = f"run `hf download {name}` with a network, or set {key} to a folder"
+    return [PreflightWarning(MISSING_FILES, f"{message}; {fix}")]
 
 
 def _how_to_make(folder: Path, key: str) -> str:
-    if (name := folder.parent.name) in PREPARED:
+    if (name := folder.parent.name) in PREPARED_FOLDERS:
         return f"run `reinforcepp prepare {name}`"
     return f"set {key} to a model folder or a name on the Hugging Face hub"

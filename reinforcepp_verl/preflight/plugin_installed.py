@@ -12,11 +12,12 @@ from omegaconf import DictConfig
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 
-GROUP, NAME, MODULE = "verl.plugins", "reinforcepp", "reinforcepp_verl.plugin"
-VARIABLE = "VERL_USE_EXTERNAL_PLUGINS"
-ASK_TIMEOUT_S = 10
-ASK = (
-    f"from importlib.metadata import entry_points; print('found:', *entry_points(group='{GROUP}', name='{NAME}').names)"
+ENTRY_POINT_GROUP, ENTRY_POINT_NAME, PLUGIN_MODULE = "verl.plugins", "reinforcepp", "reinforcepp_verl.plugin"
+POLICY_VARIABLE = "VERL_USE_EXTERNAL_PLUGINS"
+PROBE_TIMEOUT_S = 10
+PROBE = (
+    "from importlib.metadata import entry_points; "
+    f"print('found:', *entry_points(group='{ENTRY_POINT_GROUP}', name='{ENTRY_POINT_NAME}').names)"
 )
 
 
@@ -27,19 +28,22 @@ def check(config: DictConfig) -> list[str]:
 
 def _switch(config: DictConfig) -> list[str]:
     # The environment set for the workers overrides the inherited one.
-    given = value(config, f"{keys.RUNTIME_ENV}.env_vars.{VARIABLE}")
-    policy = str(os.environ.get(VARIABLE, "auto") if given is None else given).strip().lower()
-    if policy == "auto" or (policy != "none" and NAME in (name.strip() for name in policy.split(","))):
+    given = value(config, f"{keys.RUNTIME_ENV}.env_vars.{POLICY_VARIABLE}")
+    policy = str(os.environ.get(POLICY_VARIABLE, "auto") if given is None else given).strip().lower()
+    if policy == "auto" or (policy != "none" and ENTRY_POINT_NAME in (name.strip() for name in policy.split(","))):
         return []
-    return [f"{VARIABLE}={policy}: verl would not load the plugin in its workers; unset it, or set it to {NAME}"]
+    return [
+        f"{POLICY_VARIABLE}={policy}: verl would not load the plugin in its workers; unset it, or set it to "
+        f"{ENTRY_POINT_NAME}"
+    ]
 
 
 def _entry_point() -> list[str]:
-    if any(point.value == MODULE for point in entry_points(group=GROUP, name=NAME)):
+    if any(point.value == PLUGIN_MODULE for point in entry_points(group=ENTRY_POINT_GROUP, name=ENTRY_POINT_NAME)):
         return []
     return [
-        f"{GROUP}: no installed package provides {NAME} = {MODULE}, so verl would not load the plugin; install it with "
-        "`pip install reinforcepp-verl` or, in a checkout, `pip install -e .`"
+        f"{ENTRY_POINT_GROUP}: no installed package provides {ENTRY_POINT_NAME} = {PLUGIN_MODULE}, so verl would not "
+        "load the plugin; install it with `pip install reinforcepp-verl` or, in a checkout, `pip install -e .`"
     ]
 
 
@@ -49,13 +53,13 @@ def _worker_interpreter(config: DictConfig) -> list[str]:
         return []
     try:
         answer = subprocess.run(
-            [*shlex.split(command), "-c", ASK], capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False
+            [*shlex.split(command), "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
         )
     except OSError as error:
         return [f"{keys.PY_EXECUTABLE} is {command}: it does not start ({error.strerror}); set a Python interpreter"]
     except subprocess.TimeoutExpired:
         # Not an error: a command like `uv run` may still be installing.
         return []
-    if f"found: {NAME}" in answer.stdout:
+    if f"found: {ENTRY_POINT_NAME}" in answer.stdout:
         return []
     return [f"{keys.PY_EXECUTABLE} is {command}: reinforcepp-verl is not installed there; install it, or set null"]

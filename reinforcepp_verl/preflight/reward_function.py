@@ -17,8 +17,8 @@ from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 
-MATH = "pkg://reinforcepp_verl.rewards.math"
-OURS = "reinforcepp"
+MATH_REWARD = "pkg://reinforcepp_verl.rewards.math"
+OUR_REWARD_MANAGER = "reinforcepp"
 
 
 def check(config: DictConfig) -> list[str]:
@@ -52,7 +52,7 @@ def _function(config: DictConfig) -> list[str]:
 def _options(config: DictConfig) -> list[str]:
     """Check the options of the math reward, and that they are not passed to another function."""
     node, path = value(config, keys.REWARD_KWARGS), value(config, keys.REWARD_FUNCTION_PATH)
-    if path != MATH:
+    if path != MATH_REWARD:
         if OmegaConf.get_type(node) is not MathRewardOptions:
             return []
         return [
@@ -66,11 +66,12 @@ def _options(config: DictConfig) -> list[str]:
     except TypeError as error:
         return [f"{keys.REWARD_KWARGS}: {error}; select this reward with +reward_function=math, which checks the types"]
     manager = value(config, keys.REWARD_MANAGER_NAME)
-    if not options.needs_length or manager == OURS:
+    if not options.needs_length or manager == OUR_REWARD_MANAGER:
         return []
     return [
-        f"{keys.REWARD_MANAGER_NAME} is {manager}: only {OURS} passes the length of an answer to the math reward, "
-        f"which overlong_max_tokens and truncated_penalty need; set {keys.REWARD_MANAGER_NAME}={OURS}, or both to null"
+        f"{keys.REWARD_MANAGER_NAME} is {manager}: only {OUR_REWARD_MANAGER} passes the length of an answer to the "
+        f"math reward, which overlong_max_tokens and truncated_penalty need; set "
+        f"{keys.REWARD_MANAGER_NAME}={OUR_REWARD_MANAGER}, or both to null"
     ]
 
 
@@ -85,10 +86,10 @@ def _errors(config: DictConfig) -> list[str]:
     except ValueError as error:
         return [str(error)]
     manager = value(config, keys.REWARD_MANAGER_NAME)
-    if manager != OURS and options != RewardErrorOptions():
+    if manager != OUR_REWARD_MANAGER and options != RewardErrorOptions():
         return [
             f"{keys.REWARD_ERRORS} is set, but {keys.REWARD_MANAGER_NAME} is {manager}, which does not read it; set "
-            f"{keys.REWARD_MANAGER_NAME}={OURS}"
+            f"{keys.REWARD_MANAGER_NAME}={OUR_REWARD_MANAGER}"
         ]
     uses_our_estimator = value(config, keys.ADV_ESTIMATOR) in ESTIMATORS
     drops_rows = uses_our_estimator and value(config, keys.NONFINITE) == "drop"

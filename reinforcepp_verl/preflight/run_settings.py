@@ -8,9 +8,9 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, is_number, value
 from reinforcepp_verl.config.schema import as_tree, known_keys
 
-NAMES = {keys.RUNS_DIR: "runs", keys.EXPERIMENT_NAME: "my_run"}
-CHECKPOINTS = (keys.ACTOR_CHECKPOINT, keys.CRITIC_CHECKPOINT)
-FREQUENCIES = {keys.SAVE_FREQ: "save", keys.TEST_FREQ: "validate"}
+EXAMPLES = {keys.RUNS_DIR: "runs", keys.EXPERIMENT_NAME: "my_run"}
+CHECKPOINT_NODES = (keys.ACTOR_CHECKPOINT, keys.CRITIC_CHECKPOINT)
+FREQUENCY_KEYS = {keys.SAVE_FREQ: "save", keys.TEST_FREQ: "validate"}
 
 
 def check(config: DictConfig) -> list[str]:
@@ -35,7 +35,7 @@ def _length(config: DictConfig) -> list[str]:
 def _frequencies(config: DictConfig) -> list[str]:
     return [
         f"{key} is {given!r}: set {key} to an integer, the number of steps between two; -1 to never {verb}"
-        for key, verb in FREQUENCIES.items()
+        for key, verb in FREQUENCY_KEYS.items()
         if not isinstance(given := value(config, key), int) or isinstance(given, bool)
     ]
 
@@ -51,14 +51,14 @@ def _seed(config: DictConfig) -> list[str]:
 def _names(config: DictConfig) -> list[str]:
     return [
         f"{key} is {given!r}: it must be nonempty text; set {key}={example}"
-        for key, example in NAMES.items()
+        for key, example in EXAMPLES.items()
         if not (isinstance(given := value(config, key), str) and given.strip())
     ]
 
 
 def _checkpoints(config: DictConfig) -> list[str]:
     found = []
-    for node in CHECKPOINTS:
+    for node in CHECKPOINT_NODES:
         key, saved = f"{node}.async_save", f"{node}.save_contents"
         if value(config, key):
             found.append(f"{key} is true: the end of a background save cannot be detected; set {key}=false")

@@ -14,7 +14,7 @@ from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length
 from reinforcepp_verl.sizing.model_size import ModelSize, model_folder, model_size
 
 LENGTHS = f"{keys.MAX_PROMPT_LENGTH} + {keys.MAX_RESPONSE_LENGTH}"
-TOKENIZER = "tokenizer_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def check(config: DictConfig) -> list[str]:
@@ -84,7 +84,8 @@ def _chat_template(config: DictConfig) -> list[str]:
             return []
     except (OSError, ValueError, AttributeError) as error:
         return [
-            f"{key}: {folder / TOKENIZER} is not a readable JSON object ({first_line(error)}); save the tokenizer again"
+            f"{key}: {folder / TOKENIZER_CONFIG} is not a readable JSON object ({first_line(error)}); save the "
+            "tokenizer again"
         ]
     return [
         f"{key}: the tokenizer of {value(config, key)} has no chat template, which verl needs to render prompts; set "
@@ -95,7 +96,7 @@ def _chat_template(config: DictConfig) -> list[str]:
 def _has_template(folder: Path, downloaded: bool) -> bool:
     if (folder / "chat_template.jinja").is_file() or (folder / "additional_chat_templates" / "default.jinja").is_file():
         return True
-    settings = folder / TOKENIZER
+    settings = folder / TOKENIZER_CONFIG
     if not settings.is_file():
         # The download cache may hold only parts of a model, so a missing file proves nothing.
         return downloaded

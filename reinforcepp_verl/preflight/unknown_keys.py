@@ -16,7 +16,7 @@ from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
 
-GROUPS = ("recipe", "method", CLUSTER, "preset", "reward_function")
+CONFIG_GROUPS = ("recipe", "method", CLUSTER, "preset", "reward_function")
 # Passed unchanged to a function or library outside this package.
 FREE_NODES = (
     "*.override_config",
@@ -24,7 +24,7 @@ FREE_NODES = (
     "*.runtime_env",
     keys.REWARD_KWARGS,
 )
-# Classes of ours in place of one of verl's.
+# Our classes that replace one of verl's.
 REPLACED = {
     "reinforcepp_verl.integration.policy_loss_config.PolicyLossWithOptions": "verl.workers.config.PolicyLossConfig"
 }
@@ -33,7 +33,7 @@ _REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 
 def check(config: DictConfig) -> list[str]:
     """Find config groups that Hydra took for plain keys, then unknown keys."""
-    groups = [_not_a_group(config, group) for group in GROUPS if group in config]
+    groups = [_not_a_group(config, group) for group in CONFIG_GROUPS if group in config]
     return groups or [*_unknown_keys(config), *_own_node(config), *_sampler_options(config)]
 
 
@@ -47,7 +47,7 @@ def unknown_key(key: str, known: Tree) -> str:
 
 def _meant(key: str, known: list[str]) -> str | None:
     """Guess: a config group, a similar key in the same node, the same key in a deeper node, the same name elsewhere."""
-    if group := nearest(key, GROUPS):
+    if group := nearest(key, CONFIG_GROUPS):
         return f"{as_written(group)}=NAME"
     parent, _, name = key.rpartition(".")
     beside = [candidate for candidate in known if candidate.rpartition(".")[0] == parent]
@@ -61,12 +61,12 @@ def _meant(key: str, known: list[str]) -> str | None:
 
 
 def as_written(group: str) -> str:
-    """Return a group as on the command line: the base has a cluster, which is replaced; the others are added."""
+    """Return a group as on the command line: the base has a cluster, which is replaced; the other groups are added."""
     return group if group == CLUSTER else f"+{group}"
 
 
 def group_names(group: str) -> list[str]:
-    """List what can be written after `+recipe=`, `cluster=` and so on."""
+    """List the valid names after `+recipe=`, `cluster=` and so on."""
     if group == "recipe":
         return search_path.recipe_names()
     return sorted(path.stem for path in (search_path.config_dir() / group).glob("*.yaml"))

@@ -60,7 +60,7 @@ class Group:
     dash: str
 
     @property
-    def look(self) -> dict[str, Any]:
+    def line_style(self) -> dict[str, Any]:
         return {"color": self.color, "linestyle": self.dash}
 
 
@@ -149,16 +149,16 @@ def _draw_group(ax: Axes, group: Group, panel: Panel, curves: list[Curve]) -> No
     if len(group.members) == 1:
         for steps, values in curves:
             lone = np.isfinite(values).sum() == 1  # a line through one point is invisible
-            ax.plot(steps, values, lw=1.6, marker="o" if lone else marker, ms=4, **group.look)
+            ax.plot(steps, values, lw=1.6, marker="o" if lone else marker, ms=4, **group.line_style)
         return
     for steps, values in curves:
-        ax.plot(steps, values, lw=0.7, alpha=0.4, **group.look)
+        ax.plot(steps, values, lw=0.7, alpha=0.4, **group.line_style)
     # The mean ends with the shortest seed: a mean over fewer seeds would jump there.
     shared = reduce(np.intersect1d, [steps for steps, _ in curves]) if len(curves) > 1 else np.array([])
     if shared.size:
         stack = np.stack([values[np.isin(steps, shared)] for steps, values in curves])
         ax.fill_between(shared, stack.min(axis=0), stack.max(axis=0), color=group.color, alpha=0.18, lw=0)
-        ax.plot(shared, stack.mean(axis=0), lw=1.9, marker=marker, ms=4, **group.look)
+        ax.plot(shared, stack.mean(axis=0), lw=1.9, marker=marker, ms=4, **group.line_style)
 
 
 def _key(run: History, panel: Panel, shared: str | None) -> str | None:
@@ -180,7 +180,7 @@ def _curve(run: History, key: str, panel: Panel) -> Curve:
 def _add_legend(figure: Figure, groups: list[Group]) -> None:
     handles: list[Any] = []  # a tuple of artists is drawn as one entry: the line on its band
     for group in groups:
-        line = Line2D([], [], lw=1.9, **group.look)
+        line = Line2D([], [], lw=1.9, **group.line_style)
         band = Patch(facecolor=group.color, alpha=0.18, linewidth=0)
         handles.append((band, line) if len(group.members) > 1 else (line,))
     labels = [_shorten(group.label, 100) for group in groups]

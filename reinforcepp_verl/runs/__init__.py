@@ -1,4 +1,4 @@
-"""One run: launch it, follow it, stop it, resume it.
+"""Launches, follows, stops and resumes a run.
 
-Imports everything but `evaluation`, `export`, `slurm`, `doctor` and `cli`.
+Imports everything except `evaluation`, `export`, `slurm`, `doctor` and `cli`.
 """

@@ -1,4 +1,4 @@
-"""One attempt of a run: a child process with verl in it, its output in a log, its progress on the console."""
+"""One attempt of a run: a child process that runs verl, with its output in a log and its progress on the console."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
+from reinforcepp_verl.preflight.registered_names import OWN_MODULES
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.run_console import RunConsole
@@ -24,18 +25,17 @@ from reinforcepp_verl.runs.stop_signals import Stopped
 POLL_INTERVAL_S = 0.2
 STOP_GRACE_S = 10.0
 FILE_LOGGER = "file"
-OWN_MODULES = "VERL_USE_EXTERNAL_MODULES"
 
 
 def write_config(config: DictConfig, attempt: Attempt) -> None:
-    """Write what the training process reads: the resolved config, with what makes verl write into the run's folder."""
+    """Write the config of the training process: resolved, and with verl's outputs directed to the run folder."""
     config = config.copy()
     run = attempt.run
     loggers = [config.trainer.logger] if isinstance(config.trainer.logger, str) else list(config.trainer.logger or [])
     with open_dict(config):
         config.trainer.default_local_dir = str(run.checkpoints)
         config.trainer.validation_data_dir = config.trainer.validation_data_dir or str(run.validation)
-        # metrics.jsonl is made from what the file logger writes.
+        # metrics.jsonl is written from the output of the file logger.
         config.trainer.logger = loggers if FILE_LOGGER in loggers else [*loggers, FILE_LOGGER]
         config.ray_kwargs.ray_init.runtime_env.env_vars = {
             **_variables(attempt),
@@ -45,7 +45,7 @@ def write_config(config: DictConfig, attempt: Attempt) -> None:
 
 
 def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Summary, metrics: MetricsFile) -> int:
-    """Show the attempt until its process ends; return that process's exit code, 0 also when it was asked to stop."""
+    """Show the attempt until its process ends; return its exit code, or 0 if it stopped on request."""
     follower = MetricsFollower(attempt.tracker, metrics)
     with _training_process(attempt, _environment(config, attempt)) as process, screen:
         running = True
@@ -56,7 +56,7 @@ def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Su
                 summary.write(attempt.run.summary)
                 screen.show(record)
             if running and attempt.stop_requested() and not attempt.training.exists():
-                # There is no step to finish yet: the start can take minutes, and whoever asks may not have them.
+                # There is no step to finish yet, so do not wait for the startup, which can take minutes.
                 attempt.stopped.touch()
                 _terminate(process)
                 break
@@ -67,12 +67,12 @@ def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Su
 
 
 def _variables(attempt: Attempt) -> dict[str, str]:
-    """Return what processes on all nodes are to know, through Ray."""
+    """Return the environment variables that Ray sets for processes on all nodes."""
     return {
         processes.RUN_VARIABLE: str(attempt.run.path),
         ATTEMPT_VARIABLE: str(attempt.path),
         "VERL_FILE_LOGGER_PATH": str(attempt.tracker),
-        # One curve in these for all attempts.
+        # One curve for all attempts.
         "TENSORBOARD_DIR": os.environ.get("TENSORBOARD_DIR", str(attempt.run.path / "tensorboard")),
         "WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID", attempt.run.path.name),
         "WANDB_RESUME": os.environ.get("WANDB_RESUME", "allow"),
@@ -91,28 +91,28 @@ def _own_modules() -> dict[str, str]:
 
 
 def _environment(config: DictConfig, attempt: Attempt) -> dict[str, str]:
-    """Return the environment of the training process, which all processes of the run on this machine inherit."""
+    """Return the environment of the training process, inherited by all processes of the run on this machine."""
     environment = {
-        # Before torch is imported, which reads some of them: the plugin sets them later than that.
+        # The plugin sets them too, but only after the import of torch, which reads some of them.
         **(CPU_ENVIRONMENT if cpu_platform_wanted() else {}),
         **os.environ,
         processes.RUN_VARIABLE: str(attempt.run.path),
-        # Ray's agents rename themselves, which overwrites the environment that carries the mark.
+        # Ray's agents rename themselves, which would overwrite the environment that carries the mark.
         "SPT_NOENV": "1",
-        # The log is to be whole: Ray would leave out lines that repeat.
+        # Keep the log complete: by default Ray omits repeated lines.
         "RAY_DEDUP_LOGS": "0",
         "PYTHONUNBUFFERED": "1",
     }
     if config.ray_kwargs.ray_init.get("address") == "local":
-        # Ray then stays on loopback, and with it vLLM's servers. The name speaks of what Ray made it for, but nothing
-        # else does this: Ray replaces `_node_ip_address=127.0.0.1` by the machine's address.
+        # Keeps Ray, and therefore vLLM's servers, on loopback. Despite the name, this is the only setting that does:
+        # Ray replaces `_node_ip_address=127.0.0.1` by the machine's address.
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     return environment
 
 
 @contextmanager
 def _training_process(attempt: Attempt, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
-    """Start the worker in a session of its own, so that Ctrl-C reaches only us and we decide how it ends."""
+    """Start the worker in a separate session, so that Ctrl-C reaches only this process, which then decides."""
     command = [sys.executable, "-m", "reinforcepp_verl.runs.training_process", str(attempt.path), str(os.getpid())]
     with attempt.log.open("wb") as log:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Say in a line or two why a run failed, and in which process: from the watchdog, the training process or the log."""
+"""Explains in one or two lines why a run failed and in which process, from watchdog, training process or log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FULL_BELOW_BYTES = 1 << 20
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 WATCHDOG_MESSAGE = re.compile(re.escape(END_OF_RUN).replace("%s", "(?P<problem>.+)"))
 PID = re.compile(r"\bpid[ :=]+(\d+)")
-# How Ray tells of a dead actor: a key a line.
+# Ray's report of a dead actor: one key per line.
 DEAD_ACTOR = re.compile(
     r"class_name: (?P<kind>.*)\n\s*actor_id: .*\n\s*pid: (?P<pid>\d+)(?:\n\s*name: (?P<name>.*))?"
     r"(?:\n\s*namespace: .*)?(?:\n\s*ip: (?P<address>\S+))?"
@@ -32,11 +32,11 @@ ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Except
 
 
 def failure_cause(attempt: Attempt, exit_code: int) -> str:
-    """Return the cause, at most `LINES_SHOWN` lines: what happened, and the last output of the process concerned."""
+    """Return the cause in at most `LINES_SHOWN` lines: what happened, and the last output of the failed process."""
     note = attempt.failure.read_text(encoding="utf-8").strip() if attempt.failure.exists() else ""
     log = _tail(attempt.log)
     if shutil.disk_usage(attempt.path).free < FULL_BELOW_BYTES:
-        # Neither a note nor the log can tell it then.
+        # In this case neither note nor log may have been written.
         return _cut(
             f"no space is left on the disk of {attempt.path}: make room, then resume\n{note or _last_error(log) or ''}"
         )
@@ -52,7 +52,7 @@ def failure_cause(attempt: Attempt, exit_code: int) -> str:
 
 
 def _failed_process(note: str, log: str) -> str | None:
-    """Say which process of the run failed and how; None if that is not what happened."""
+    """Return which process of the run failed and how; None if the cause is another one."""
     if found := WATCHDOG_MESSAGE.search(log):
         return found["problem"]
     if not _is_secondary(note):
@@ -66,13 +66,13 @@ def _failed_process(note: str, log: str) -> str | None:
 
 
 def last_words(log: str, pid: str) -> str | None:
-    """Return the last line with text that the process printed, as Ray hands it on: `(Class pid=123, ip=...) line`."""
+    """Return the last nonempty line printed by the process, in Ray's format `(Class pid=123, ip=...) line`."""
     printed = re.findall(rf"^\([^)\n]*pid={pid}(?:,[^)\n]*)?\) *(\S.*)$", log, re.MULTILINE)
     return printed[-1] if printed else None
 
 
 def _with_last_words(what: str, log: str) -> str:
-    """Add what the process that `what` names first has printed last."""
+    """Append the last line printed by the first process named in `what`."""
     pid = PID.search(what)
     if pid is None:
         return _cut(what)
@@ -81,7 +81,7 @@ def _with_last_words(what: str, log: str) -> str:
 
 
 def _dead_actor(text: str) -> str | None:
-    """Return the first actor of verl's that Ray reports dead; the trainer only if no other is."""
+    """Return the first actor of verl that Ray reports dead; the trainer only if there is no other."""
     reports = [(role_of(found["name"] or found["kind"]), found) for found in DEAD_ACTOR.finditer(text)]
     told = sorted(((role == TRAINER, role, found) for role, found in reports if role), key=lambda report: report[0])
     if not told:
@@ -104,7 +104,7 @@ def _tail(log: Path) -> str:
 
 
 def _is_secondary(note: str) -> bool:
-    """Whether the note tells only that somebody else failed: engines also die because the run ends."""
+    """Return True if the note only reports the failure of another process; engines also die because the run ends."""
     return not note or SECONDARY_ERROR.search(note) is not None
 
 

@@ -1,9 +1,9 @@
-"""A run from its folder to its outcome: `reinforcepp create`, `train` and `resume` meet here."""
+"""Runs an attempt from its folder to its outcome; shared by `reinforcepp create`, `train` and `resume`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt, RunFolder, create
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.preflight.findings import PreflightWarning
 from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.failure_cause import failure_cause
@@ -26,45 +27,54 @@ from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75
-"""The run was asked to stop, saved, and can go on: EX_TEMPFAIL of sysexits.h, "try again"."""
+"""The run stopped on request, saved, and can be resumed: EX_TEMPFAIL of sysexits.h, "try again"."""
 
 
-def new_run(config: DictConfig) -> RunFolder:
-    """Make a run's folder with its configuration in it; nothing is started."""
+def new_run(config: DictConfig, warnings: Sequence[PreflightWarning] = ()) -> RunFolder:
+    """Create a run folder with its configuration and warnings, without starting anything."""
     folder = create(Path(config.runs_dir), config.trainer.experiment_name)
     save_config(config, folder)
+    save_warnings(warnings, folder)
     Summary(seed=config.seed).write(folder.summary)
     return folder
 
 
 def save_config(config: DictConfig, folder: RunFolder) -> None:
-    """Write the configuration of the run's next attempt, references resolved."""
+    """Write the configuration of the run's next attempt, with references resolved."""
     config = config.copy()
     with open_dict(config):
-        # An attempt's own; in a configuration that somebody gives it is refused.
+        # Set by each attempt; the preflight refuses it in a user's configuration.
         config.trainer.default_local_dir = None
     durable.write(folder.config, OmegaConf.to_yaml(config, resolve=True).encode())
 
 
-def train(config: DictConfig, console: Console) -> int:
-    """Train with `config` in a new run folder and return the exit code: 0 only when every step was done."""
-    folder = new_run(config)
+def save_warnings(warnings: Sequence[PreflightWarning], folder: RunFolder) -> None:
+    """Write the warnings about the configuration of the run's next attempt; without warnings, remove the file."""
+    if warnings:
+        durable.write(folder.warnings, "".join(f"{warning}\n" for warning in warnings).encode())
+    else:
+        folder.warnings.unlink(missing_ok=True)
+
+
+def train(config: DictConfig, console: Console, warnings: Sequence[PreflightWarning] = ()) -> int:
+    """Train with `config` in a new run folder and return the exit code: 0 only if all steps are done."""
+    folder = new_run(config, warnings)
     with run_lock(folder):
         return run_attempt(folder, config, {}, console)
 
 
 @contextmanager
 def run_lock(folder: RunFolder) -> Iterator[None]:
-    """Hold the run's lock, which ends with this process, however it ends.
+    """Hold the run's lock, which is released when this process ends for any reason.
 
     Raises:
-        ValueError: another command runs this run
+        ValueError: another command is running this run
     """
     lock = FileLock(folder.lock)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"{folder.path}: a command runs it; to stop that one: touch {folder.stop}") from None
+        raise ValueError(f"{folder.path}: another command is running it; to stop it: touch {folder.stop}") from None
     try:
         yield
     finally:
@@ -72,9 +82,9 @@ def run_lock(folder: RunFolder) -> Iterator[None]:
 
 
 def run_attempt(folder: RunFolder, config: DictConfig, records: dict[int, Record], console: Console) -> int:
-    """Do what `config` asks for, training or validation, as the next attempt of a run; return the exit code.
+    """Run the training or validation of `config` as the next attempt of a run; return the exit code.
 
-    `records` are the steps that were done before, by number.
+    `records` are the steps done before, by number.
     """
     started = time.monotonic()
     store.clear_leftovers(folder.checkpoints)
@@ -85,9 +95,9 @@ def run_attempt(folder: RunFolder, config: DictConfig, records: dict[int, Record
 
     def ask_to_stop() -> None:
         folder.stop.touch()
-        say(console, "stopping: the step under way is finished and saved; once more to end at once")
+        say(console, "stopping after the current step is finished and saved; repeat to end at once")
 
-    # There is nothing to save in a validation.
+    # A validation has nothing to save.
     with raise_on_stop_signals(None if config.trainer.val_only else ask_to_stop) as ignore_further_signals:
         try:
             exit_code = _run(attempt, config, records, console, summary)
@@ -102,13 +112,13 @@ def run_attempt(folder: RunFolder, config: DictConfig, records: dict[int, Record
             try:
                 processes.terminate_all(str(folder.path))
             finally:
-                # Room for the next attempt, where a full disk ended this one.
+                # Frees space for the next attempt if a full disk ended this one.
                 store.clear_leftovers(folder.checkpoints)
                 summary.write(folder.summary)
                 folder.stop.unlink(missing_ok=True)
     show_outcome(folder, summary, console)
     if summary.status in ("stopped", "interrupted") and not config.trainer.val_only:
-        say(console, f"continue with: reinforcepp resume {folder.path}")
+        say(console, f"resume with: reinforcepp resume {folder.path}")
     return exit_code
 
 
@@ -122,7 +132,7 @@ def _run(attempt: Attempt, config: DictConfig, records: dict[int, Record], conso
 
 
 def _set_outcome(exit_code: int, attempt: Attempt, config: DictConfig, summary: Summary) -> int:
-    """Set the summary's status; verl also ends well when its epochs are over before the steps are done."""
+    """Set the summary's status; verl also exits normally if the epochs end before all steps are done."""
     wanted = 0 if config.trainer.val_only else config.trainer.total_training_steps or 0
     if exit_code != 0:
         summary.status, summary.error = "failed", failure_cause(attempt, exit_code)

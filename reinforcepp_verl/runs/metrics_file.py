@@ -1,4 +1,4 @@
-"""From verl's file loggers, one an attempt, to the run's metrics.jsonl: one flat JSON object a step, each step once."""
+"""Merges verl's file loggers, one per attempt, into metrics.jsonl: one flat JSON object per step, each step once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BY_SOURCE = re.compile(r"val-core/.+/((?:acc|reward)/mean@\d+)")
 
 
 def mean_of_sources(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mean of a validation metric over the data sources, each with the same weight; {} for a single one."""
+    """Return the unweighted mean of each validation metric over the data sources; {} for a single source."""
     by_kind: dict[str, list[float]] = {}
     for name, value in metrics.items():
         # orjson writes NaN as null.
@@ -33,17 +33,16 @@ def mean_of_sources(metrics: Mapping[str, Any]) -> dict[str, float]:
 def flatten(line: bytes) -> Record:
     """Return one line of verl's file logger as `{"step": int, "<verl metric>": number, ...}`.
 
-    Where several data sources are validated, their mean stands beside them, as `val-core/mean_of_sources/...`.
+    With several validation data sources, their mean is added as `val-core/mean_of_sources/...`.
     """
     raw = json.loads(line)
     return {"step": raw["step"], **raw["data"], **mean_of_sources(raw["data"])}
 
 
 def recorded(run: RunFolder, start: int | None = None) -> dict[int, Record]:
-    """Return what the attempts of a run recorded, by step, up to the step that a new attempt starts from.
+    """Return the records of all attempts of a run, by step, up to the step that a new attempt starts from.
 
-    An attempt takes the place of all that lies after its own start; the validation that it begins with belongs to the
-    step it starts from.
+    An attempt replaces all records after its own start. The validation at its start belongs to the step it starts from.
     """
     records: dict[int, Record] = {}
     for attempt in run.attempts():
@@ -51,7 +50,7 @@ def recorded(run: RunFolder, start: int | None = None) -> dict[int, Record]:
             records = _until(start_step(OmegaConf.load(attempt.config)), records)
         for record in _read(attempt.tracker):
             records.setdefault(record["step"], {}).update(record)
-    # Folders of attempts may have been deleted to save space.
+    # Attempt folders may have been deleted to save space.
     for step, record in _read_metrics(run.metrics).items():
         records[step] = record | records.get(step, {})
     return records if start is None else _until(start, records)
@@ -68,7 +67,7 @@ def _until(step: int, records: dict[int, Record]) -> dict[int, Record]:
 
 
 def _read(tracker: Path) -> list[Record]:
-    """Read a file of verl's logger; a line without an end was cut off by a kill."""
+    """Read a file of verl's logger; a last line without newline was truncated by a kill and is ignored."""
     if not tracker.is_file():
         return []
     *complete, _cut_off = tracker.read_bytes().split(b"\n")
@@ -79,7 +78,7 @@ def _flatten_whole(line: bytes) -> Record | None:
     try:
         return flatten(line)
     except ValueError:
-        # Cut off by a full disk; the step counts as not recorded.
+        # Truncated by a full disk; the step counts as not recorded.
         return None
 
 
@@ -91,7 +90,7 @@ def _read_metrics(path: Path) -> dict[int, Record]:
 
 
 class MetricsFile:
-    """metrics.jsonl, which at any time holds every step once."""
+    """metrics.jsonl; at any time it has every step exactly once."""
 
     def __init__(self, path: Path, records: Mapping[int, Record]) -> None:
         self._path = path
@@ -100,7 +99,7 @@ class MetricsFile:
             self._write_all()
 
     def add(self, record: Record) -> None:
-        """Append a step, or add to what is known of it."""
+        """Append a step, or extend its existing record."""
         step = record["step"]
         if step in self._records:
             self._records[step] = {**self._records[step], **record}
@@ -116,7 +115,7 @@ class MetricsFile:
 
 
 class MetricsFollower:
-    """Reads the records that verl's `file` logger appends and puts each into metrics.jsonl at once."""
+    """Reads the records that verl's `file` logger appends and adds each to metrics.jsonl at once."""
 
     def __init__(self, tracker: Path, metrics: MetricsFile) -> None:
         self._tracker = tracker
@@ -128,7 +127,7 @@ class MetricsFollower:
         """Yield every record completed since the last call."""
         if not self._tracker.exists():
             return
-        # Opened anew each time: an open file may lag behind where the trainer writes on another node.
+        # Reopened each time: an open file may lag behind if the trainer writes on another node.
         with self._tracker.open("rb") as source:
             source.seek(self._read_bytes)
             new = source.read()

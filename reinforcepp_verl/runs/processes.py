@@ -1,4 +1,4 @@
-"""Finding and ending every process of a run, wherever Ray and vLLM have moved it in the process tree."""
+"""Finds and ends every process of a run, wherever Ray and vLLM have moved it in the process tree."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def find_all(run: str) -> list[psutil.Process]:
 
 
 def terminate_all(run: str, grace_s: float = GRACE_S) -> int:
-    """Ask the processes of `run` to end, then kill what is left; return how many there were.
+    """Terminate the processes of `run`, then kill the remaining ones; return how many there were.
 
     Raises:
-        RuntimeError: when some survive SIGKILL.
+        RuntimeError: some survive SIGKILL
     """
     found: set[int] = set()
     for send, spare_trackers in (("terminate", True), ("kill", True), ("kill", False), ("kill", False)):
@@ -39,7 +39,7 @@ def terminate_all(run: str, grace_s: float = GRACE_S) -> int:
 
 
 def _is_resource_tracker(process: psutil.Process) -> bool:
-    """Python's resource tracker ends by itself after its last client, and removes their shared memory before that."""
+    """Python's resource tracker ends by itself after its last client, once it has removed their shared memory."""
     try:
         return any("multiprocessing.resource_tracker" in argument for argument in process.cmdline())
     except psutil.Error:
@@ -52,7 +52,7 @@ def _mark(process: psutil.Process) -> str | None:
             return None
         return process.environ().get(RUN_VARIABLE)
     except psutil.Error:
-        # Gone meanwhile, or another user's: not ours either way.
+        # It has ended meanwhile, or belongs to another user: not ours either way.
         return None
 
 

@@ -1,4 +1,4 @@
-"""Continue a run in its own folder: from its newest whole checkpoint, or from the start if it has none."""
+"""Resumes a run in its folder: from its newest complete checkpoint, or from the start if it has none."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from reinforcepp_verl.checkpoints.store import SavedCheckpoint
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.preflight import problems
-from reinforcepp_verl.preflight.run_settings import CHECKPOINTS
+from reinforcepp_verl.preflight import examine
+from reinforcepp_verl.preflight.findings import PreflightWarning, show_warnings
+from reinforcepp_verl.preflight.run_settings import CHECKPOINT_NODES
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs import launch, processes, saved_config
 from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, flatten, recorded, start_step
@@ -30,7 +31,7 @@ from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
 
 SET_BY_RESUME = (keys.RESUME_MODE, keys.RESUME_FROM_PATH, keys.VAL_BEFORE_TRAIN, keys.VAL_ONLY)
 THIS_ATTEMPT_ONLY = keys.RAY_KWARGS
-"""Says where an attempt runs, so what is given for one is not kept for the next."""
+"""Where an attempt runs; overrides of it are not kept for the next attempt."""
 
 
 class RunCompleteError(Exception):
@@ -45,11 +46,13 @@ class PreparedAttempt:
     config: DictConfig
     records: dict[int, Record]
     notes: list[str] = field(default_factory=list)
+    warnings: list[PreflightWarning] = field(default_factory=list)
 
     def start(self, console: Console) -> int:
         """Run it and return the exit code."""
         for note in self.notes:
             say(console, note)
+        show_warnings(self.warnings)
         return launch.run_attempt(self.run, self.config, self.records, console)
 
 
@@ -57,8 +60,8 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
     """Run the next attempt of the run in `folder` and return the exit code.
 
     Raises:
-        ValueError: there is no run, another command runs it, an override is wrong, or what is there does not fit
-            together, a line for each problem
+        ValueError: there is no run, another command is running it, an override is wrong, or checkpoint and
+            configuration do not match; one line per problem
     """
     run = RunFolder(folder.resolve())
     saved_config.load(run)
@@ -66,14 +69,14 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
     with launch.run_lock(run):
         try:
             with raise_on_stop_signals():
-                # What a killed attempt left running on this machine would go on writing, and maybe saving.
+                # Processes left by a killed attempt on this machine would keep writing, and maybe saving.
                 processes.terminate_all(str(run.path))
                 if run.stop.exists():
-                    say(console, f"{run.stop} was there already: removed")
+                    say(console, f"{run.stop} already existed: removed")
                     run.stop.unlink(missing_ok=True)
                 attempt = prepare(run, overrides)
         except Stopped as stop:
-            say(console, f"stopped by {stop} before it began")
+            say(console, f"stopped by {stop} before the start")
             return launch.EXIT_STOPPED
         except RunCompleteError as end:
             say(console, str(end))
@@ -82,7 +85,7 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
 
 
 def prepare(run: RunFolder, overrides: Sequence[str]) -> PreparedAttempt:
-    """Find the checkpoint, compare it with the configuration, and set where the attempt begins.
+    """Find the checkpoint, compare it with the configuration, and set where the attempt starts.
 
     Raises:
         ValueError: see `resume`
@@ -90,11 +93,12 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> PreparedAttempt:
     """
     saved, ignored = store.newest_checkpoint(run.checkpoints)
     kept, config = _configs(run, overrides, saved)
+    warnings = _warnings(config)
     origin = start_step(kept)
     notes = [f"ignored: {reason}" for reason in ignored]
     if ignored and saved is None:
         ignored.append(
-            f"{run.path} has no whole checkpoint: start a new run from one that you trust (reinforcepp train ... "
+            f"{run.path} has no complete checkpoint: start a new run from one that you trust (reinforcepp train ... "
             f"{keys.RESUME_MODE}=resume_path {keys.RESUME_FROM_PATH}={run.checkpoints}/global_step_N), or delete "
             f"{run.checkpoints} to start from the beginning"
         )
@@ -111,13 +115,14 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> PreparedAttempt:
     _set_validation(config, records, saved)
     _stop_if_done(run, config, saved, records)
     launch.save_config(kept, run)
-    return PreparedAttempt(
-        run, config, records, notes or [f"starts from the beginning: {run.path} has no checkpoint yet"]
-    )
+    launch.save_warnings(warnings, run)
+    if not notes:
+        notes = [f"starts from the beginning: {run.path} has no checkpoint yet"]
+    return PreparedAttempt(run, config, records, notes, warnings)
 
 
 def _configs(run: RunFolder, overrides: Sequence[str], saved: SavedCheckpoint | None) -> tuple[DictConfig, DictConfig]:
-    """Return the configuration to keep in the run's folder, and that of the attempt."""
+    """Return the configuration to keep in the run folder, and that of the attempt."""
     try:
         kept = saved_config.with_references(saved_config.load(run))
         config = kept.copy()
@@ -129,20 +134,30 @@ def _configs(run: RunFolder, overrides: Sequence[str], saved: SavedCheckpoint | 
     except (YAMLError, OmegaConfBaseException, HydraException) as error:
         raise ValueError(
             f"{run.config} {' '.join(overrides)}: {' '.join(str(error).split())}; if another version of this package "
-            "wrote the file, delete that key from it"
+            "wrote the file, delete the key from it"
         ) from error
     if config.trainer.val_only:
-        raise ValueError(f"{run.path} is an evaluation, which is done again with `reinforcepp eval`")
+        raise ValueError(f"{run.path} is an evaluation; repeat it with `reinforcepp eval`")
     if saved is not None:
-        # The run has one of its own, whatever it started from.
+        # The run has its own checkpoint, so where it once started from is not checked.
         config.trainer.resume_mode = "disable"
-    if found := problems(config):
-        raise ValueError("\n".join(" ".join(problem.split()) for problem in found))
     return kept, config
 
 
+def _warnings(config: DictConfig) -> list[PreflightWarning]:
+    """Check the configuration and return the warnings.
+
+    Raises:
+        ValueError: there are errors
+    """
+    found = examine(config)
+    if found.errors:
+        raise ValueError("\n".join(" ".join(error.split()) for error in found.errors))
+    return found.warnings
+
+
 def _records(run: RunFolder, start: int, saved: SavedCheckpoint | None) -> dict[int, Record]:
-    """Return the steps done before; those of a step cut off in its validation lie in its checkpoint."""
+    """Return the steps done before; the metrics of a step interrupted in its validation are in its checkpoint."""
     records = recorded(run, start)
     if saved is not None and (path := saved.path / store.METRICS_FILE).is_file():
         records[start] = flatten(path.read_bytes()) | records.get(start, {})
@@ -150,7 +165,7 @@ def _records(run: RunFolder, start: int, saved: SavedCheckpoint | None) -> dict[
 
 
 def _set_validation(config: DictConfig, records: dict[int, Record], saved: SavedCheckpoint | None) -> None:
-    """Begin with the validation of the step that the attempt starts from, if that one is due and was not done."""
+    """Begin with the validation of the step that the attempt starts from, if it was due and not done."""
     trainer = config.trainer
     if saved is None:
         return
@@ -163,28 +178,28 @@ def _set_validation(config: DictConfig, records: dict[int, Record], saved: Saved
 
 
 def _parts_not_restored(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
-    """Say what a checkpoint does not hold, or is not to be taken from it.
+    """Report which parts are missing in the checkpoint or are not loaded from it.
 
     Raises:
-        ValueError: that is the weights
+        ValueError: the weights are among them
     """
     before, notes = OmegaConf.load(saved.path / store.CONFIG_FILE), []
-    for node in CHECKPOINTS:
+    for node in CHECKPOINT_NODES:
         there = OmegaConf.select(before, node).save_contents
         taken = OmegaConf.select(config, node).load_contents
         missing = [part for part in ("model", "optimizer", "extra") if part not in there or part not in taken]
         if "model" in missing:
             raise ValueError(
-                f"{node}.load_contents is {list(taken)} and {saved.path} holds {list(there)}: a run cannot go on "
+                f"{node}.load_contents is {list(taken)} and {saved.path} has {list(there)}: a run cannot be resumed "
                 f"without its weights; add model to {node}.load_contents"
             )
         if missing:
-            notes.append(f"  {node}: {', '.join(missing)} not taken from the checkpoint, so they start anew")
+            notes.append(f"  {node}: {', '.join(missing)} not loaded from the checkpoint, so initialized again")
     return notes
 
 
 def _enter_directory(run: RunFolder) -> None:
-    """Go where the run was started, so that its relative paths mean the same files; stay, if that is elsewhere."""
+    """Change to the folder in which the run was started, for its relative paths, if it exists on this machine."""
     directory = _summary(run).get("directory")
     if directory is not None and Path(directory).is_dir():
         os.chdir(directory)
@@ -197,12 +212,12 @@ def _summary(run: RunFolder) -> dict[str, Any]:
         return orjson.loads(run.summary.read_bytes())
     except orjson.JSONDecodeError as error:
         raise ValueError(
-            f"{run.summary}: {error}; delete it (a finished run without checkpoints would then start anew)"
+            f"{run.summary}: {error}; delete it (a finished run without checkpoints would then start again)"
         ) from error
 
 
 def _mark_finished(run: RunFolder, config: DictConfig, records: dict[int, Record]) -> None:
-    """Record what an attempt that was killed behind its last step did not."""
+    """Write metrics and summary of a run that was killed after its last step."""
     summary = Summary.of(config.seed, records.values(), run.summary)
     summary.status, summary.attempts = "finished", len(run.attempts())
     MetricsFile(run.metrics, records)
@@ -219,7 +234,7 @@ def _stop_if_done(
     elif summary.get("status") == "finished":
         if wanted is not None and wanted > summary["steps"]:
             raise ValueError(
-                f"{run.path} finished with {summary['steps']} steps and kept no checkpoint to continue from: set "
+                f"{run.path} finished with {summary['steps']} steps and has no checkpoint to resume from: set "
                 f"{keys.SAVE_FREQ} in a new run"
             )
         done = True

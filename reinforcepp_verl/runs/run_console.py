@@ -1,4 +1,4 @@
-"""What the user sees of a run: what runs, one row a step, and a progress bar with the time left."""
+"""Console output of a run: a headline, one row per step, and a progress bar with the remaining time."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from reinforcepp_verl.report.history import load_history
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs.run_summary import Summary
 
-# Heading, width, format and the verl metrics that may hold the value (the first that the record has is shown).
-COLUMNS = (
+# Heading, width, format and candidate verl metrics (the first one in the record is shown).
+METRIC_COLUMNS = (
     ("step", 5, "d", ("step",)),
     ("reward", 8, ".3f", ("critic/score/mean",)),
     ("val acc", 8, ".3f", ()),
@@ -40,7 +40,7 @@ COLUMNS = (
 
 
 class TimeLeftColumn(ProgressColumn):
-    """Time left from the average step so far; rich's own estimate forgets steps that lie 30 s back."""
+    """Remaining time from the average step so far; rich's own estimate ignores steps older than 30 s."""
 
     def render(self, task: Task) -> Text:
         done = task.completed - task.fields["first_step"]
@@ -52,13 +52,13 @@ class TimeLeftColumn(ProgressColumn):
 
 def header() -> str:
     """Return the headings of the rows."""
-    return "".join(f"{name:>{width}}" for name, width, _, _ in COLUMNS)
+    return "".join(f"{name:>{width}}" for name, width, _, _ in METRIC_COLUMNS)
 
 
 def row(record: dict[str, Any]) -> str:
-    """Return one step's record as a line; a value that the step does not have is a dash."""
+    """Return one step's record as a line; a missing value is a dash."""
     cells = []
-    for _heading, width, spec, keys in COLUMNS:
+    for _heading, width, spec, keys in METRIC_COLUMNS:
         names = [key for key in keys if key in record] if keys else [validation_key(record)]
         value = record.get(names[0]) if names and names[0] else None
         cells.append(f"{'-':>{width}}" if value is None else f"{value:>{width}{spec}}")
@@ -110,31 +110,31 @@ class RunConsole:
 
 
 def headline(config: DictConfig, attempt: Attempt, console: Console) -> None:
-    """Say what runs and where it is written."""
+    """Print what runs and where its output is."""
     rollout = config.actor_rollout_ref.rollout
     say(
         console,
         f"{config.algorithm.adv_estimator} on {config.actor_rollout_ref.model.path}, "
-        f"{config.data.train_batch_size} prompts x {rollout.n} answers a step, "
+        f"{config.data.train_batch_size} prompts x {rollout.n} answers per step, "
         f"{config.trainer.nnodes}x{config.trainer.n_gpus_per_node} {config.trainer.device} workers, seed {config.seed}",
     )
     say(console, f"run folder: {attempt.run.path}\nfull log:   {attempt.run.log}")
 
 
 def show_outcome(folder: RunFolder, summary: Summary, console: Console) -> None:
-    """Say how the run ended, then draw its curves."""
+    """Print how the run ended, then plot its curves."""
     if summary.status == "failed":
         say(console, f"failed: {summary.error}\nfull log: {folder.log}", style="bold red")
     else:
         say(console, f"{summary.status}: {summary.steps} steps in {summary.seconds:.0f} s{_validation(summary)}")
     if summary.steps > 0:
-        # Imported here: matplotlib takes a second that a run which fails at its start need not wait for.
+        # Imported here so that a run that fails at its start does not wait for matplotlib.
         from reinforcepp_verl.report.curves import plot_runs
 
         try:
             plot_runs([load_history(folder.path)], folder.curves)
         except (OSError, ValueError) as error:
-            # How the run ended does not depend on its picture.
+            # A missing plot does not change the outcome of the run.
             say(console, f"no curves: {error}")
         else:
             say(console, f"curves: {folder.curves}")

@@ -1,4 +1,4 @@
-"""summary.json: how a run went, in a few numbers."""
+"""summary.json: the status and key figures of a run."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ class Summary:
     seed: int
     """The configured `seed`."""
     status: str = "created"
-    """`created`, `running`, `finished`, `stopped` (saved on request, `reinforcepp resume` goes on), `interrupted` or
-    `failed`. A run that was killed leaves `running` behind."""
+    """`created`, `running`, `finished`, `stopped` (saved on request, can be resumed), `interrupted` or `failed`. A run
+    that was killed still says `running`."""
     directory: str = field(default_factory=os.getcwd)
-    """Where the run was started: relative paths in its configuration are meant from there."""
+    """The folder in which the run was started: relative paths in its configuration are relative to it."""
     attempts: int = 0
-    """Starts of the run."""
+    """Number of starts of the run."""
     steps: int = 0
-    """Training steps done."""
+    """Number of training steps done."""
     seconds: float = 0.0
-    """Wall-clock time of all attempts that came to an end of their own, start-up included."""
+    """Wall-clock time of all attempts that were not killed, startup included."""
     step_seconds_median: float | None = None
-    """Median of verl's `timing_s/step`, validation not included."""
+    """Median of verl's `timing_s/step`, without validation."""
     initial_val: float | None = None
     """Validation metric before training, if `trainer.val_before_train`."""
     final_val: float | None = None
     """The last validation metric recorded."""
     val_metric: str | None = None
-    """verl's name of that metric."""
+    """verl's name for that metric."""
     error: str | None = None
     """Why the run failed."""
     _step_seconds: list[float] = field(default_factory=list, repr=False)
 
     def add(self, record: dict[str, Any]) -> None:
-        """Take in one step's record."""
+        """Add one step's record."""
         self.steps = max(self.steps, record["step"])
         if "timing_s/step" in record:
             self._step_seconds.append(record["timing_s/step"])
@@ -58,7 +58,7 @@ class Summary:
 
     @classmethod
     def of(cls, seed: int, records: Iterable[dict[str, Any]], earlier: Path) -> Summary:
-        """Sum up the steps of earlier attempts; `earlier` is their summary.json, if there is one."""
+        """Summarize the steps of earlier attempts; `earlier` is their summary.json, if there is one."""
         summary = cls(seed=seed)
         for record in records:
             summary.add(record)
@@ -68,6 +68,6 @@ class Summary:
         return summary
 
     def write(self, path: Path) -> None:
-        """Write the summary as JSON, whole or not at all: it may be read at any time."""
+        """Write the summary as JSON, atomically, because it may be read at any time."""
         public = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
         durable.write(path, (json.dumps(public, indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The configuration that a run kept, as one that can be changed again."""
+"""The saved configuration of a run, with its references restored so that overrides apply."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load(run: RunFolder) -> DictConfig:
     """Read config.yaml of a run.
 
     Raises:
-        ValueError: it has none, it is no YAML, or it holds something else
+        ValueError: it does not exist, is not valid YAML, or is not a configuration
     """
     if not run.config.is_file():
         raise ValueError(
@@ -33,9 +33,10 @@ def load(run: RunFolder) -> DictConfig:
 
 
 def with_references(saved: DictConfig) -> DictConfig:
-    """Lay the saved config over the base, and keep the base's references where they give what is saved.
+    """Merge the saved config into the base, and keep the base's references whose value equals the saved one.
 
-    config.yaml holds only what references came to: an override of data.max_response_length would not reach the rollout.
+    config.yaml has resolved values only: without references, overriding data.max_response_length would not reach the
+    rollout.
     """
     search_path.register()
     with initialize(config_path=None, version_base="1.3"):
@@ -52,21 +53,21 @@ def with_references(saved: DictConfig) -> DictConfig:
 
 
 def apply(override: str, config: DictConfig, fixed: Collection[str], *, command: str, option: str = "") -> None:
-    """Set one `key=value` in `config`; `option` is what stands before it on the command line of `command`.
+    """Set one `key=value` in `config`; `option` is the option before it on the command line of `command`.
 
     Raises:
-        ValueError: it is not written so, names a node instead of a value, or a key in `fixed`
+        ValueError: it has another form, names a node instead of a value, or a key in `fixed`
     """
     key, equals, _ = override.partition("=")
     if not equals or not key:
         raise ValueError(f"{option}{override}: write key=value, as for reinforcepp train")
     if key in fixed:
-        raise ValueError(f"{option}{override}: {command} sets {key} itself; leave it out")
+        raise ValueError(f"{option}{override}: {command} sets {key} itself; remove it")
     given = OmegaConf.from_dotlist([override])
     node, value = OmegaConf.select(config, key), OmegaConf.select(given, key, throw_on_resolution_failure=False)
     if isinstance(node, DictConfig) and node and value is not None and not isinstance(value, DictConfig):
         raise ValueError(
-            f"{option}{override}: {key} holds keys; set one of them, such as {key}.{next(iter(as_tree(node)))}"
+            f"{option}{override}: {key} is a node; set one of its keys, such as {key}.{next(iter(as_tree(node)))}"
         )
     config.merge_with(given)
 

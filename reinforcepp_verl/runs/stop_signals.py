@@ -1,4 +1,4 @@
-"""Turns the signals that ask a program to stop into a wish, then into an exception, and then into nothing."""
+"""Handles stop signals: the first one requests a stop, the second one raises, further ones are ignored."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 SAME_REQUEST_S = 2.0
-"""One hang-up, or one `scancel`, reaches a program through several others."""
+"""Signals within this time count as one: a hang-up or `scancel` may arrive several times, through other processes."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Stopped(Exception):  # noqa: N818  (an event, not an error)
-    """A signal said that the end cannot wait."""
+    """A signal requested an immediate end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -26,8 +26,8 @@ class Stopped(Exception):  # noqa: N818  (an event, not an error)
 def raise_on_stop_signals(ask_first: Callable[[], None] | None = None) -> Iterator[Callable[[], None]]:
     """Raise `Stopped` on Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP (a closed terminal); with `ask_first`, on the second one.
 
-    `ask_first` is called at the first one. Yields a function that has further signals ignored until the block ends: one
-    more Ctrl-C during the clean-up would leave processes behind.
+    `ask_first` is called on the first one. Yields a function that makes further signals ignored until the block ends:
+    another Ctrl-C during the cleanup would leave processes behind.
     """
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
     asked_at: float | None = None
@@ -47,7 +47,7 @@ def raise_on_stop_signals(ask_first: Callable[[], None] | None = None) -> Iterat
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
 
-    # `nohup` has SIGHUP ignored, and means it.
+    # Under `nohup` SIGHUP stays ignored.
     heeded = [n for n in STOPPING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
     previous = {number: signal.signal(number, receive) for number in heeded}
     try:
@@ -58,7 +58,7 @@ def raise_on_stop_signals(ask_first: Callable[[], None] | None = None) -> Iterat
 
 
 def _forget(terminals: list[int]) -> None:
-    """Send what would go to a terminal that is gone to nowhere: writing to it raises, and isatty denies it."""
+    """Redirect output to a closed terminal to /dev/null: writing to it would raise."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in terminals:
         os.dup2(nowhere, stream)

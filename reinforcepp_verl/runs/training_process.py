@@ -1,4 +1,4 @@
-"""The training process of a run: stock verl on the run's resolved configuration, and a note of why it failed.
+"""The training process of a run: stock verl on the run's resolved configuration; records the error if it fails.
 
 Started by `reinforcepp` as `python -m reinforcepp_verl.runs.training_process ATTEMPT PID`;
 all output goes to the log of the attempt.
@@ -26,13 +26,13 @@ def _ray_was_slow(error: BaseException) -> bool:
     return "node timed out during startup" in str(error)
 
 
-# Ray waits 30 s for its own process, which is short on a busy machine, and cannot be told to wait longer. Nothing of
-# the run has begun then.
+# Ray waits 30 s for its own process, which is short on a busy machine and not configurable. At this point nothing of
+# the run has started, so it can be retried.
 retry_slow_ray_start = Retrying(retry=retry_if_exception(_ray_was_slow), stop=stop_after_attempt(3), reraise=True)
 
 
 def describe(error: BaseException) -> str:
-    """Return type and message of the error at the root: Ray wraps what happened in a worker several times."""
+    """Return type and message of the root error: Ray wraps an error in a worker several times."""
     from ray.exceptions import RayTaskError
 
     cause: object = error
@@ -57,7 +57,7 @@ def forked_workers(config: DictConfig) -> Iterator[None]:
 
 
 def main(folder: Path, parent: int) -> None:
-    """Train; an exception is written to the attempt's failure file before it ends the process."""
+    """Train; before an exception ends the process, it is written to the attempt's failure file."""
     end_with_parent(parent)
     attempt = Attempt(folder)
     config = OmegaConf.load(attempt.config)

@@ -1,4 +1,4 @@
-"""What a configuration costs, computed without a GPU: the work of one step, the memory of one GPU.
+"""Computes the cost of a configuration without a GPU: the work per step, the memory per GPU.
 
 Imports `common`, `config`.
 """

@@ -1,4 +1,4 @@
-"""How the work is spread over GPUs, as verl 0.9.1 does it for the FSDP engines."""
+"""How verl 0.9.1 distributes the work over GPUs, for the FSDP engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reinforcepp_verl.config.reading import trainer_mode, value
 
 @dataclass(frozen=True)
 class ParallelLayout:
-    """Counts of GPUs: `shards` hold one copy of the training state, an `engine` is one vLLM server."""
+    """Numbers of GPUs: `shards` hold one copy of the training state, an `engine` is one vLLM server."""
 
     gpus: int
     shards: int
@@ -25,12 +25,12 @@ class ParallelLayout:
 
     @property
     def data_parallel(self) -> int:
-        """Over how many workers a batch is spread: those that share a sequence count as one."""
+        """Number of workers that a batch is split over; workers that share a sequence count as one."""
         return max(1, self.gpus // self.sequence_parallel)
 
     @classmethod
     def from_config(cls, config: DictConfig) -> ParallelLayout:
-        """Read the layout of a configuration whose counts are sound."""
+        """Read the layout of a configuration with valid counts."""
         gpus = value(config, keys.NNODES) * value(config, keys.N_GPUS_PER_NODE)
         fsdp_size = value(config, keys.FSDP_SIZE)
         tensor_parallel = value(config, keys.TENSOR_MODEL_PARALLEL_SIZE)
@@ -56,7 +56,7 @@ class ParallelLayout:
 
 
 def needs_reference(config: DictConfig) -> bool:
-    """Return True when a reference policy is asked for log-probabilities."""
+    """Return True if log-probabilities of a reference policy are needed."""
     return bool(value(config, keys.USE_KL_IN_REWARD) or value(config, keys.USE_KL_LOSS))
 
 

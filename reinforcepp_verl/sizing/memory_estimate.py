@@ -1,7 +1,7 @@
-"""An estimate of the memory that one GPU needs, phase by phase.
+"""Estimates the memory of one GPU, phase by phase.
 
-Weights, gradients, optimizer states and caches are exact products of sizes; the activations count the tensors that a
-decoder layer keeps, and `OVERHEAD_BYTES` stands for what is in no formula. No GPU has confirmed the sums.
+Weights, gradients, optimizer states and caches are exact products of sizes. The activations count the tensors that a
+decoder layer keeps, and `OVERHEAD_BYTES` covers everything else. The sums have not been verified on a GPU.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, 
 from reinforcepp_verl.sizing.model_size import ModelSize
 
 GIB = 2**30
-# auto: the data type in config.json, which is of 16 bits in what is trained today.
+# auto: the data type in config.json, which has 16 bits in current models.
 BYTES_PER_ELEMENT = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
 LORA_RANK_KEYS = (keys.MEGATRON_LORA_RANK, keys.LORA_RANK)
 GRADIENT_BYTES, ADAM_BYTES, REDUCED_BYTES, GATHERED_BYTES = 4, 8, 4, 2
-"""Bytes for one parameter: its fp32 gradient, Adam's two fp32 states, a gradient while it is reduced, bf16 weights."""
+"""Bytes per parameter: its fp32 gradient, Adam's two fp32 states, a gradient while it is reduced, bf16 weights."""
 LOGIT_BYTES = 6
-"""Bytes for one logit: bf16, its gradient or the softmax of the entropy, and a product of the two."""
+"""Bytes per logit: bf16, its gradient or the softmax of the entropy, and a product of the two."""
 OVERHEAD_BYTES = int(2.5 * GIB)
-"""CUDA contexts of trainer and engine, NCCL's buffers, fragments, and what a sleeping engine keeps."""
+"""CUDA contexts of trainer and engine, NCCL buffers, fragmentation, and the memory of a sleeping engine."""
 ENGINE_WORKSPACE_BYTES = int(1.5 * GIB)
 """vLLM's CUDA graphs and the activations of its profiling run."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Bytes on one GPU while one thing is done, by what they are for."""
+    """Bytes on one GPU during one phase of a step, by purpose."""
 
     name: str
     parts: dict[str, int]
@@ -44,7 +44,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """The phases of a step on one GPU, and what is left for the KV cache of one engine."""
+    """The phases of a step on one GPU, and the capacity of one engine's KV cache."""
 
     phases: tuple[Phase, ...]
     gpu_bytes: int
@@ -53,7 +53,7 @@ class MemoryEstimate:
 
     @property
     def fits(self) -> bool:
-        """Return True when every phase fits and the KV cache holds at least one sequence."""
+        """Return True if every phase fits and the KV cache holds at least one sequence."""
         return not self.too_large and self.kv_tokens >= self.longest_sequence
 
     @property
@@ -72,7 +72,7 @@ def estimate(config: DictConfig, model: ModelSize, gpu_gib: float) -> MemoryEsti
     kv = max(0, engine - weights - ENGINE_WORKSPACE_BYTES)
     bucket = value(config, keys.UPDATE_WEIGHTS_BUCKET_MEGABYTES) * 2**20
     resting = {"training state": state.resting, "overhead": OVERHEAD_BYTES}
-    # Engines on GPUs of their own share them with nothing.
+    # Engines on separate GPUs do not share them with the training state.
     beside = resting if layout.colocated else {"overhead": OVERHEAD_BYTES}
     awake = {"vLLM": engine} if layout.colocated and not value(config, keys.FREE_CACHE_ENGINE) else {}
     phases = [
@@ -88,7 +88,7 @@ def estimate(config: DictConfig, model: ModelSize, gpu_gib: float) -> MemoryEsti
 
 @dataclass(frozen=True)
 class _TrainingState:
-    """Bytes of weights, gradients and optimizer on one GPU: while it updates, and while others use the GPU."""
+    """Bytes of weights, gradients and optimizer on one GPU: during updates, and while others use the GPU."""
 
     parts: dict[str, int]
     resting: int
@@ -114,12 +114,12 @@ class _TrainingState:
 
 
 def lora_rank(config: DictConfig) -> int:
-    """Return the rank of the adapters, 0 where all weights are trained."""
+    """Return the rank of the adapters, 0 if all weights are trained."""
     return next((rank for key in LORA_RANK_KEYS if (rank := value(config, key))), 0)
 
 
 def _passes(config: DictConfig, model: ModelSize, layout: ParallelLayout) -> dict[str, int]:
-    """Return what forward and backward passes over one micro-batch need beside the state."""
+    """Return the memory of forward and backward passes over one micro-batch, in addition to the state."""
     tokens = micro_batch_tokens(config, keys.ACTOR, layout)
     layer = 2 * tokens * (12 * model.hidden + 5 * model.intermediate)
     if value(config, keys.ENABLE_GRADIENT_CHECKPOINTING):
@@ -129,7 +129,7 @@ def _passes(config: DictConfig, model: ModelSize, layout: ParallelLayout) -> dic
     outer, inner = model.outer_parameters, model.layer_parameters
     gathered = outer + 2 * inner if value(config, keys.RESHARD_AFTER_FORWARD) else model.parameters
     fused = value(config, keys.USE_FUSED_KERNELS)
-    # The reference's weights stay in host memory; its forward pass gathers as the actor's does.
+    # The reference's weights stay in host memory; its forward pass gathers them like the actor's.
     widest = max(
         [tokens, micro_batch_tokens(config, keys.ROLLOUT, layout)]
         + ([micro_batch_tokens(config, keys.REF, layout)] if needs_reference(config) else [])
@@ -142,7 +142,7 @@ def _passes(config: DictConfig, model: ModelSize, layout: ParallelLayout) -> dic
 
 
 def micro_batch_tokens(config: DictConfig, node: str, layout: ParallelLayout) -> int:
-    """Return the most tokens of one micro-batch that one GPU holds."""
+    """Return the maximum number of tokens of one micro-batch on one GPU."""
     prefix = "ppo" if node == keys.ACTOR else "log_prob"
     switch = f"{node}.use_dynamic_bsz" if node == keys.ACTOR else f"{node}.log_prob_use_dynamic_bsz"
     if value(config, switch):
@@ -152,6 +152,6 @@ def micro_batch_tokens(config: DictConfig, node: str, layout: ParallelLayout) ->
 
 
 def _kv_bytes(model: ModelSize, layout: ParallelLayout) -> int:
-    """Return the bytes of one token's keys and values on one GPU of an engine."""
+    """Return the bytes per token of keys and values on one GPU of an engine."""
     heads = max(1, model.kv_heads // layout.tensor_parallel)
     return 2 * (model.layers // layout.pipeline_parallel) * heads * model.head_dim * 2

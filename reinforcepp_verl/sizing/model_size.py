@@ -1,4 +1,4 @@
-"""The sizes of a model, from its config.json alone: parameters are counted without allocating any."""
+"""The sizes of a model, from its config.json alone: parameters are counted without allocating them."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ KNOWN_MODELS: Mapping[str, dict[str, Any]] = {
     "OpenRLHF/Llama-3-8b-sft-mixture": _LLAMA3_8B,
     "OpenRLHF/Llama-3-8b-rm-700k": _LLAMA3_8B,
 }
-"""config.json of the hub models that the recipes name, so that a recipe can be sized before its model is downloaded."""
+"""config.json of the hub models in the recipes, so that a recipe can be sized before its model is downloaded."""
 
 
 @functools.cache
 def model_size(name: str) -> ModelSize | None:
-    """Size the model in a folder, in the Hugging Face cache or in `KNOWN_MODELS`.
+    """Return the size of a model in a folder, in the Hugging Face cache or in `KNOWN_MODELS`.
 
-    None where its config.json is not at hand, or describes no plain decoder. Raises ValueError for a config.json that
-    transformers cannot read.
+    None if its config.json is not available, or does not describe a plain decoder. Raises ValueError for a config.json
+    that transformers cannot read.
     """
     folder = model_folder(name)
     settings = KNOWN_MODELS.get(name) if folder is None else _read(folder)
@@ -79,7 +79,7 @@ def _measured(settings: Mapping[str, Any], folder: Path | None) -> ModelSize | N
     config = _config(settings, folder)
     try:
         return measure(config)
-    except (AttributeError, ValueError):  # a model with images, without attention, with its layers elsewhere
+    except (AttributeError, ValueError):  # a model with images, without attention, or with another layer structure
         return None
 
 
@@ -110,7 +110,7 @@ def measure(config: Any) -> ModelSize:
 
 
 def model_folder(name: str) -> Path | None:
-    """Return the folder that holds the model's files on this machine, None for a hub model that is not downloaded."""
+    """Return the folder with the model's files on this machine, None for a hub model that is not downloaded."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder

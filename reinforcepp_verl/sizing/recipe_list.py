@@ -1,4 +1,4 @@
-"""The shipped recipes: what their headers say, and what their configurations amount to."""
+"""The shipped recipes: the fields of their headers, and the cost of their configurations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ from reinforcepp_verl.sizing.memory_estimate import GIB
 from reinforcepp_verl.sizing.step_plan import StepPlan
 
 FIELDS = ("Memory", "Prepare", "Train", "Sources", "Result")
-COLUMNS = ("recipe", "what", "meant for", "answers a step", "updates", "tokens", "GiB a GPU, estimated")
+TABLE_COLUMNS = (
+    "recipe",
+    "what",
+    "meant for",
+    "answers per step",
+    "updates",
+    "tokens",
+    "GiB per GPU, estimated",
+    "status",
+)
 _FIELD = re.compile(rf"#   ({'|'.join(FIELDS)}): +(.+)")
 
 
@@ -38,8 +47,13 @@ class Recipe:
         return str(value(self.config, keys.MEANT_FOR))
 
     @property
+    def status(self) -> str:
+        """Whether the recipe has been run, according to its header; the tests check every recipe."""
+        return "checked only" if self.header["Result"].startswith("not run") else "run"
+
+    @property
     def memory_gib(self) -> float | None:
-        """The largest phase on one GPU, None on the CPU."""
+        """Memory of the largest phase on one GPU, None on the CPU."""
         estimate = gpu.estimate_for(self.config)
         return max(phase.bytes for phase in estimate.phases) / GIB if estimate else None
 
@@ -55,11 +69,12 @@ class Recipe:
             str(plan.updates),
             f"{value(self.config, keys.MAX_PROMPT_LENGTH)} + {plan.longest_answer}",
             "-" if gib is None else f"{gib:.0f} of {value(self.config, keys.GPU_MEMORY_GIB):.0f}",
+            self.status,
         )
 
 
 def read_header(file: Path) -> tuple[str, dict[str, str]]:
-    """Return what a recipe is about, and the fields of its header; a field's lines are joined by line breaks."""
+    """Return a recipe's description and the fields of its header; the lines of a field are joined by line breaks."""
     about: list[str] = []
     fields: dict[str, list[str]] = {}
     for line in _comment(file):
@@ -73,7 +88,7 @@ def read_header(file: Path) -> tuple[str, dict[str, str]]:
 
 
 def _comment(file: Path) -> Iterator[str]:
-    """Yield the comment lines at the head of a file, without Hydra's own."""
+    """Yield the comment lines at the top of a file, except Hydra's."""
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             return
@@ -111,6 +126,10 @@ def _recipe(name: str, base: bytes, machine: DictConfig, overlay: DictConfig) ->
 
 
 def markdown(listed: list[Recipe]) -> str:
-    """Return the table as it stands in recipes/README.md."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *((f"`{recipe.name}`", *recipe.cells[1:]) for recipe in listed)]
+    """Return the table of recipes/README.md."""
+    rows = [
+        TABLE_COLUMNS,
+        ("---",) * len(TABLE_COLUMNS),
+        *((f"`{recipe.name}`", *recipe.cells[1:]) for recipe in listed),
+    ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -1,4 +1,4 @@
-"""The plan of one step, as two tables for a terminal."""
+"""Shows the plan of one step as two tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reinforcepp_verl.common.wording import did_you_mean
-from reinforcepp_verl.config import keys
+from reinforcepp_verl.config import keys, machines
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing import gpu
 from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate
@@ -16,15 +16,15 @@ from reinforcepp_verl.sizing.step_plan import StepPlan, normalized_over
 
 
 def show_plan(config: DictConfig, console: Console) -> None:
-    """Print what one step does and what one GPU needs for it."""
+    """Print the work of one step and the memory per GPU."""
     console.print(_step(config, StepPlan.from_config(config)))
     if value(config, keys.DEVICE) == "cpu":
         return
     estimate, name = gpu.estimate_for(config), value(config, keys.MODEL_PATH)
     if estimate is None:
         console.print(
-            f"memory: not estimated, because the size of {name}{did_you_mean(name, KNOWN_MODELS)} or of the GPU is not "
-            f"known here; download the model, and name the machine with cluster= or {keys.GPU_MEMORY_GIB}",
+            f"memory: not estimated, because the size of {name}{did_you_mean(name, KNOWN_MODELS)} or of the GPU is "
+            f"unknown; download the model, and set the machine with cluster= or {keys.GPU_MEMORY_GIB}",
             markup=False,
             soft_wrap=True,
         )
@@ -39,8 +39,9 @@ def show_plan(config: DictConfig, console: Console) -> None:
 
 def _step(config: DictConfig, plan: StepPlan) -> Table:
     table = Table(title="one step", show_header=False, title_justify="left")
+    table.add_row("machine", machines.described(config))
     table.add_row("answers", f"{plan.prompts:,} prompts x {plan.answers_per_prompt} = {plan.answers:,}")
-    table.add_row("tokens to generate", f"at most {plan.generated_tokens:,} ({plan.longest_answer:,} an answer)")
+    table.add_row("tokens to generate", f"at most {plan.generated_tokens:,} ({plan.longest_answer:,} per answer)")
     table.add_row("longest sequence", f"{plan.longest_sequence:,} tokens")
     table.add_row(
         "vLLM engines", f"{plan.engines}, each on {plan.gpus_per_engine} GPU{'s' * (plan.gpus_per_engine > 1)}"
@@ -48,8 +49,8 @@ def _step(config: DictConfig, plan: StepPlan) -> Table:
     table.add_row("advantages normalized over", f"{normalized_over(config):,} answers")
     table.add_row("optimizer updates", f"{plan.updates} of {plan.answers_per_update:,} answers")
     forwards = ", ".join(f"{name} {count}" for name, count in plan.forwards.items())
-    table.add_row("forward passes an answer", f"{sum(plan.forwards.values())} ({forwards})")
-    table.add_row("backward passes an answer", str(plan.backwards))
+    table.add_row("forward passes per answer", f"{sum(plan.forwards.values())} ({forwards})")
+    table.add_row("backward passes per answer", str(plan.backwards))
     return table
 
 
@@ -61,5 +62,5 @@ def _memory(estimate: MemoryEstimate) -> Table:
     for phase in estimate.phases:
         parts = ", ".join(f"{name} {part / GIB:.1f}" for name, part in phase.parts.items())
         table.add_row(phase.name, f"{phase.bytes / GIB:.1f}", parts)
-    table.add_row("there is", f"{estimate.gpu_bytes / GIB:.1f}", "")
+    table.add_row("available", f"{estimate.gpu_bytes / GIB:.1f}", "")
     return table

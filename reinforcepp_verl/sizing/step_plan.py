@@ -13,7 +13,7 @@ from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Counts of one training step; `forwards` and `backwards` are passes over each answer."""
+    """Counts of one training step; `forwards` and `backwards` are passes per answer."""
 
     prompts: int
     answers_per_prompt: int
@@ -33,12 +33,12 @@ class StepPlan:
 
     @property
     def generated_tokens(self) -> int:
-        """The most tokens that the engines can have to generate."""
+        """Maximum number of tokens that the engines generate in a step."""
         return self.answers * self.longest_answer
 
     @classmethod
     def from_config(cls, config: DictConfig) -> StepPlan:
-        """Work it out for a configuration whose batches divide."""
+        """Compute the plan of a configuration with valid batch sizes."""
         layout = ParallelLayout.from_config(config)
         prompts, answers = value(config, keys.TRAIN_BATCH_SIZE), value(config, keys.ROLLOUT_N)
         mini, epochs = value(config, keys.ACTOR_PPO_MINI_BATCH_SIZE), value(config, keys.ACTOR_PPO_EPOCHS)
@@ -69,7 +69,7 @@ def _forwards(config: DictConfig, epochs: int) -> dict[str, int]:
 
 
 def normalized_over(config: DictConfig) -> int:
-    """Return over how many answers the advantages are normalized: separate_async hands on one mini-batch at a time."""
+    """Return the number of answers that advantages are normalized over: one mini-batch in separate_async."""
     parts = value(config, keys.PARAMETER_SYNC_STEP)
     prompts = value(config, keys.TRAIN_BATCH_SIZE) // (parts if trainer_mode(config) == "separate_async" else 1)
     return prompts * value(config, keys.ROLLOUT_N)

@@ -1,1 +1,1 @@
-"""What `reinforcepp slurm` does around recipes/slurm/train.sbatch. Imports `runs` and what is below it."""
+"""The Python part of `reinforcepp slurm`, around recipes/slurm/train.sbatch. Imports `runs` and the folders below."""

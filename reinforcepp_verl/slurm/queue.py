@@ -1,4 +1,4 @@
-"""What Slurm says of jobs: squeue for those that wait or run, sacct, where there is one, for those that ended."""
+"""The state of jobs in Slurm: squeue for pending and running ones, sacct, if available, for ended ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """One job; `time_left` and `reason` are Slurm's words, empty where it has none."""
+    """One job; `time_left` and `reason` are Slurm's text, empty if there is none."""
 
     state: str
     time_left: str = ""
@@ -18,13 +18,13 @@ class QueuedJob:
 
 
 def jobs_of_user() -> dict[str, QueuedJob]:
-    """Return the user's jobs that Slurm still knows, by id; a task of an array is 12_3.
+    """Return the user's jobs that squeue still lists, by id; a task of an array is 12_3.
 
     Raises:
         ValueError: squeue is not installed or does not answer
     """
     if shutil.which("squeue") is None:
-        raise ValueError("squeue is not on PATH here")
+        raise ValueError("squeue is not on PATH")
     lines = _lines("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%L|%r")
     jobs = {}
     for line in lines:
@@ -34,7 +34,7 @@ def jobs_of_user() -> dict[str, QueuedJob]:
 
 
 def ended_jobs(jobs: Collection[str]) -> dict[str, QueuedJob]:
-    """Return what the accounting says of jobs that squeue has forgotten; {} where no accounting is kept."""
+    """Return the state of jobs that squeue no longer lists, from the accounting; {} if there is none."""
     if not jobs or shutil.which("sacct") is None:
         return {}
     try:
@@ -42,7 +42,7 @@ def ended_jobs(jobs: Collection[str]) -> dict[str, QueuedJob]:
             "sacct", "-n", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(jobs)}"
         )
     except ValueError:
-        # Most small clusters keep none, and sacct then fails; the run's own files say how it ended.
+        # Without accounting, as on most small clusters, sacct fails; the run folder has the outcome.
         return {}
     return {job: QueuedJob(state) for job, _, state in (line.partition("|") for line in lines)}
 

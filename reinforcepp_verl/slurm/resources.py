@@ -1,4 +1,4 @@
-"""What a run needs of a cluster: nodes, and of each its GPUs and CPUs."""
+"""The resources that a run needs: nodes, and GPUs and CPUs per node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reinforcepp_verl.config.reading import trainer_mode, value
 
 @dataclass(frozen=True)
 class Resources:
-    """`gpus` (on the CPU: virtual ones) and `cpus` are one node's; `cpus` is None for all that the job has."""
+    """`gpus` (on the CPU: virtual ones) and `cpus` are per node; `cpus` is None for all CPUs of the job."""
 
     nodes: int
     device: str
@@ -21,17 +21,17 @@ class Resources:
 
 
 def required_resources(config: DictConfig, nodes: int | None = None) -> Resources:
-    """Return what a sound configuration needs, on `nodes` nodes if that is given.
+    """Return the resources of a valid configuration, on `nodes` nodes if given.
 
     Raises:
-        ValueError: the run does not fit on so many nodes
+        ValueError: the run does not fit this number of nodes
     """
     wanted, device = value(config, keys.NNODES), value(config, keys.DEVICE)
     pools = [wanted * value(config, keys.N_GPUS_PER_NODE), *_further_pools(config)]
     nodes = wanted if nodes is None else nodes
     if len(pools) == 1 and nodes != wanted:
         raise ValueError(
-            f"--nodes={nodes}: {keys.NNODES} is {wanted}; ask for --nodes={wanted}, or set {keys.NNODES}={nodes}"
+            f"--nodes={nodes}: {keys.NNODES} is {wanted}; use --nodes={wanted}, or set {keys.NNODES}={nodes}"
         )
     if sum(pools) % nodes:
         raise ValueError(f"--nodes={nodes}: it must divide the {sum(pools)} GPUs of trainer, rollout and reward model")
@@ -39,7 +39,7 @@ def required_resources(config: DictConfig, nodes: int | None = None) -> Resource
 
 
 def _further_pools(config: DictConfig) -> list[int]:
-    """Return the GPUs of engines that do not share the trainer's."""
+    """Return the GPUs of engines that do not share those of the trainer."""
     owners = [keys.ROLLOUT] if trainer_mode(config) == "separate_async" else []
     if value(config, keys.REWARD_MODEL_ENABLE) and value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL):
         owners.append(keys.REWARD_MODEL)

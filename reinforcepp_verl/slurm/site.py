@@ -1,4 +1,4 @@
-"""site.env: what differs between clusters, written in bash because the job's script reads it too."""
+"""site.env: the cluster-specific settings, in Bash because the job's script reads it too."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 SITE_FILE = "site.env"
 SITE_VARIABLE = "SITE_ENV"
-# NUL-separated, as options may hold anything else; the functions that the file defines are not called.
+# NUL-separated, because options may contain any other character; functions in the file are not called.
 _PRINT = 'set -e; SBATCH_ARGS=() GPU_TYPE=; source "$1" >&2; printf "%s\\0" "$GPU_TYPE" "${SBATCH_ARGS[@]}"'
 
 
 @dataclass(frozen=True)
 class Site:
-    """The part of the file that matters when a job is submitted."""
+    """The settings needed to submit a job."""
 
     file: Path
     sbatch_args: tuple[str, ...] = ()
@@ -23,10 +23,10 @@ class Site:
 
 
 def read(folder: Path) -> Site:
-    """Read the file named by SITE_ENV, or `folder`/site.env, which need not exist.
+    """Read the file in SITE_ENV, or `folder`/site.env, which is optional.
 
     Raises:
-        ValueError: bash cannot read it
+        ValueError: Bash cannot read it
     """
     named = os.environ.get(SITE_VARIABLE)
     file = Path(named).resolve() if named else folder / SITE_FILE

@@ -1,23 +1,25 @@
-"""Submit a checked configuration as a Slurm job whose run folders are made first."""
+"""Submits a checked configuration as a Slurm job, after creating its run folders."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 from omegaconf import DictConfig, OmegaConf
 
+from reinforcepp_verl.preflight.findings import PreflightWarning
 from reinforcepp_verl.runs import launch
 from reinforcepp_verl.slurm import job, site
 from reinforcepp_verl.slurm.job import Job
 from reinforcepp_verl.slurm.resources import required_resources
 
 JOB_ID = Path("slurm") / "job_id"
-"""In a run's folder: the job that runs it, written here and by train.sbatch."""
+"""File in a run folder with the job id, written here and by train.sbatch."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ class Request:
     test_only: bool = False
 
 
-def submit(config: DictConfig, request: Request) -> None:
+def submit(config: DictConfig, request: Request, warnings: Sequence[PreflightWarning] = ()) -> None:
     """Submit `config`, which has been checked, or show what would be submitted.
 
     Raises:
-        ValueError: the job cannot be as it is asked for, or Slurm refuses it
+        ValueError: the request is invalid, or Slurm refuses the job
     """
     seeds: list[int | None] = [None] if request.array is None else [*job.parse_seeds(request.array)]
     runs_dir = Path(config.runs_dir).expanduser().resolve()
@@ -50,15 +52,15 @@ def submit(config: DictConfig, request: Request) -> None:
     if request.test_only:
         typer.echo(estimate)
         return
-    _submit(config, wanted, seeds)
+    _submit(config, wanted, seeds, warnings)
 
 
-def _submit(config: DictConfig, wanted: Job, seeds: list[int | None]) -> None:
-    """Make the run folders, hand them to Slurm, and say what stands where."""
+def _submit(config: DictConfig, wanted: Job, seeds: list[int | None], warnings: Sequence[PreflightWarning]) -> None:
+    """Create the run folders, submit the job, and print the folders."""
     _, held_back = job.without_secrets(os.environ)
     if held_back:
-        typer.echo(f"not handed to the job: {', '.join(held_back)}; put them into SECRETS_FILE (site.env)", err=True)
-    runs = {seed: launch.new_run(_with_seed(config, seed)) for seed in seeds}
+        typer.echo(f"not passed to the job: {', '.join(held_back)}; put them into SECRETS_FILE (site.env)", err=True)
+    runs = {seed: launch.new_run(_with_seed(config, seed), warnings) for seed in seeds}
     job_id = job.call_sbatch(wanted.command(), wanted.variables({seed: run.path for seed, run in runs.items()}))
     for seed, run in runs.items():
         task = job_id if seed is None else f"{job_id}_{seed}"
@@ -77,7 +79,7 @@ def _with_seed(config: DictConfig, seed: int | None) -> DictConfig:
 
 def _show(config: DictConfig, wanted: Job, seeds: list[int | None]) -> None:
     """Print command, script and configuration."""
-    # What cannot be known before the folders are made stands in <>.
+    # Values that are unknown before the folders are created are shown in <>.
     runs: dict[int | None, Path | str] = {seed: f"{wanted.logs}/<time>_{wanted.name}" for seed in seeds}
     typer.echo(f"# command\n{job.as_typed(wanted.command(), wanted.variables(runs))}\n")
     typer.echo(f"# script {job.script()}\n{job.script().read_text()}")

@@ -1,7 +1,7 @@
-"""Warm-starts the arithmetic task's model: its sloppy teacher forgets most carries and mistakes the last digit.
+"""Warm-starts the model of the arithmetic task: its sloppy teacher forgets most carries and some last digits.
 
-So the model's most likely answer is wrong wherever a carry is usually forgotten: both the sampled and the greedy
-accuracy leave room.
+The most likely answer is therefore wrong wherever a carry is usually forgotten, so that both sampled and greedy
+accuracy can improve.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AdditionWarmStart(WarmStart):
 
 
 class Encoder:
-    """Turns questions and answers into token ids with the saved tokenizer's vocabulary."""
+    """Encodes questions and answers with the vocabulary of the saved tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
@@ -42,7 +42,7 @@ class Encoder:
         self._digits = torch.tensor(tokenizer.convert_tokens_to_ids(list("0123456789")))
 
     def prompts(self, questions: Sequence[Question]) -> Tensor:
-        """Encode the questions as the rollout sees them, `(N, P)`: all have the same length."""
+        """Encode the questions as in the rollout, `(N, P)`: all have the same length."""
         texts = [self.tokenizer.apply_chat_template(q.messages, tokenize=False) for q in questions]
         return torch.tensor(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
 
@@ -56,7 +56,7 @@ class Encoder:
 
 
 def noisy_sums(left: Tensor, right: Tensor, settings: AdditionWarmStart, generator: torch.Generator) -> Tensor:
-    """Add as the sloppy teacher does. All shapes `(N,)`."""
+    """Add with the errors of the sloppy teacher. All shapes `(N,)`."""
     sums = left + right
     chance = torch.rand(2, len(sums), generator=generator)
     carries = left % 10 + right % 10 >= 10
@@ -87,7 +87,7 @@ def train(
 
 
 class _Demonstrations:
-    """Draws questions and answers them, as either teacher does."""
+    """Draws questions and answers them like one of the teachers."""
 
     def __init__(self, encoder: Encoder, questions: Sequence[Question], settings: AdditionWarmStart) -> None:
         self.encoder, self.settings = encoder, settings
@@ -104,7 +104,7 @@ class _Demonstrations:
 
 @torch.no_grad()
 def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[Question]) -> Accuracy:
-    """Measure both accuracies exactly, without sampling: from the probability of each right answer."""
+    """Compute both accuracies exactly, without sampling, from the probability of each correct answer."""
     encoder = Encoder(tokenizer)
     targets = encoder.answers(torch.tensor([q.left + q.right for q in questions]))
     inputs = _inputs(encoder.prompts(questions), targets)
@@ -116,5 +116,5 @@ def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questio
 
 
 def _inputs(prompts: Tensor, answers: Tensor) -> Tensor:
-    """Return the tokens that the answers' tokens follow, one by one."""
+    """Return the input tokens whose next tokens are those of the answers."""
     return torch.cat([prompts, answers], dim=1)[:, :-1]

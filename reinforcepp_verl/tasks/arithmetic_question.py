@@ -1,4 +1,4 @@
-"""One addition, as verl rows hold it."""
+"""One addition question, as in verl's rows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Question:
 
     @property
     def messages(self) -> list[dict[str, str]]:
-        """The question as a chat of one message."""
+        """The question as a chat with one message."""
         return [{"role": "user", "content": f"{self.left}+{self.right}="}]
 
     @property
     def answer(self) -> str:
-        """The right answer."""
+        """The correct answer."""
         return str(self.left + self.right)

@@ -1,4 +1,4 @@
-"""Makes the two-digit addition task: questions as parquet, a character tokenizer and a warm-started model."""
+"""Generates the two-digit addition task: questions as parquet, a character tokenizer and a warm-started model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_parquet(questions: Sequence[Question], split: str, path: Path) -> None
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Build a tokenizer of single characters whose chat template is the begin token and the message."""
+    """Build a character tokenizer whose chat template is the begin token and the message."""
     vocabulary = [*SPECIAL_TOKENS.values(), *"0123456789+="]
     tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(vocabulary)}, SPECIAL_TOKENS["unk_token"]))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
@@ -73,14 +73,14 @@ def prepare(
     settings: AdditionWarmStart | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Make OUT/{train.parquet,val.parquet,model,manifest.json}, unless it is there, and return the manifest."""
+    """Create OUT/{train.parquet,val.parquet,model,manifest.json} unless it exists, and return the manifest."""
     settings = settings or AdditionWarmStart()
     identity = {"product": PRODUCT, "version": VERSION, "seed": seed, "warm_start": asdict(settings)}
     return make_once(out, identity, CONTENTS, lambda folder: _make(folder, seed, settings, progress), force=force)
 
 
 def prepare_arithmetic_command(out: Path, seed: int = 1, force: bool = False) -> None:
-    """Run `prepare` for a terminal: a progress bar, then a table of what was made."""
+    """Run `prepare` in a terminal: a progress bar, then a summary table."""
     show(
         f"two-digit addition in {out}",
         "teaching a small model to add",
@@ -91,7 +91,7 @@ def prepare_arithmetic_command(out: Path, seed: int = 1, force: bool = False) ->
 
 
 def _make(folder: Path, seed: int, settings: AdditionWarmStart, progress: Progress | None) -> Manifest:
-    """Write everything into the new folder, and return what to note of it."""
+    """Write everything into the new folder, and return the facts for the manifest."""
     train, val = split_questions(seed)
     write_parquet(train, "train", folder / "train.parquet")
     write_parquet(val, "val", folder / "val.parquet")
@@ -109,7 +109,7 @@ def _make(folder: Path, seed: int, settings: AdditionWarmStart, progress: Progre
 
 
 def _summary(manifest: Manifest) -> dict[str, str]:
-    """Lay the manifest out for a terminal."""
+    """Return the manifest as rows of a table."""
     accuracy = manifest["val_accuracy"]
     return {
         "training questions": str(manifest["train_questions"]),

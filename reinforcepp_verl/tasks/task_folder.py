@@ -1,4 +1,4 @@
-"""Makes the folder of a toy task, questions and a warm-started model, once; and shows a terminal how it goes."""
+"""Creates the folder of a toy task (questions and a warm-started model) unless it exists, and shows the progress."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Manifest = dict[str, Any]
 def make_once(
     out: Path, identity: Manifest, contents: Set[str], make: Callable[[Path], Manifest], *, force: bool
 ) -> Manifest:
-    """Fill `out` with `make(folder)`, which returns what to note in the manifest; return the manifest.
+    """Fill `out` with `make(folder)`, which returns facts for the manifest; return the manifest.
 
-    An `out` that already holds the same product is left alone unless `force`. The work is done in a folder beside
+    An `out` that already holds the same product is kept unless `force`. The work is done in a temporary folder next to
     `out` and moved into place at the end.
     """
     out = out.resolve()

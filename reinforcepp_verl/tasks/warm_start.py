@@ -1,7 +1,7 @@
-"""Teaches a small Llama a toy task, then spoils it, so that reinforcement learning has work left to do.
+"""Trains a small Llama on a toy task and then degrades it, so that reinforcement learning has something to improve.
 
-First it learns from a careful teacher until it has mastered the task, then briefly from a sloppy one. It still knows
-the right answers but samples them less than half of the time: the accuracy leaves room.
+It first learns from a careful teacher until it has mastered the task, then briefly from a sloppy one. It still knows
+the correct answers but samples them less than half of the time.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 Progress = Callable[[int, int], None]
-"""Called after each step with the steps done and their total."""
+"""Called after each step with the number of steps done and the total."""
 Teacher = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
-"""Demonstrates B answers: tokens `(B, T)`, and what the last A of them are followed by `(B, A)`, or padding."""
+"""Demonstrates B answers: tokens `(B, T)`, and the next tokens of the last A of them `(B, A)`, or padding."""
 
 _PROBE_INTERVAL = 25
 _BETAS = (0.9, 0.98)
 _WEIGHT_DECAY = 0.01
-_HEAD_SIZE = 32  # the smallest that vLLM's attention kernels take
-_INITIALIZER_RANGE = 0.06  # learns in fewer steps than with the usual 0.02
-_ROPE_THETA = 10.0  # sequences are short: slow rotations are of no use and delay the learning
+_HEAD_SIZE = 32  # the smallest size that vLLM's attention kernels support
+_INITIALIZER_RANGE = 0.06  # learns in fewer steps than the usual 0.02
+_ROPE_THETA = 10.0  # sequences are short: slow rotations do not help and delay learning
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Size of the model and how long each teacher teaches it.
+    """Size of the model, and training length and rate for each teacher.
 
-    `careful_steps` is a limit: the careful teacher stops at the sampled accuracy `mastery` on training questions.
+    `careful_steps` is a limit: the careful phase ends at the sampled accuracy `mastery` on training questions.
     """
 
     hidden_size: int = 128
@@ -48,13 +48,13 @@ class WarmStart:
 
     @property
     def steps(self) -> int:
-        """The most steps that both teachers together can take."""
+        """Maximum number of steps of both phases."""
         return self.careful_steps + self.sloppy_steps
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy at temperature 1 and of greedy decoding, both in [0, 1]."""
+    """Accuracy at temperature 1 and with greedy decoding, both in [0, 1]."""
 
     sampled: float
     greedy: float
@@ -93,7 +93,7 @@ def train(
 ) -> LlamaForCausalLM:
     """Train a model with both teachers; the same seed and settings give the same weights.
 
-    `progress` jumps ahead at mastery, which is when `sampled_accuracy` says so.
+    `progress` jumps ahead once `sampled_accuracy` reaches mastery.
     """
     report = progress or (lambda done, total: None)
     with reproducible(seed):
@@ -110,7 +110,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Lessons:
-    """Takes optimizer steps on batches of answers that a teacher demonstrates."""
+    """Takes optimizer steps on batches of a teacher's demonstrations."""
 
     model: LlamaForCausalLM
     pad: int
@@ -120,7 +120,7 @@ class _Lessons:
     def steps(self, teacher: Teacher, steps: int, learning_rate: float) -> Iterator[int]:
         """Yield the number of steps done after each one.
 
-        Each teacher starts a new optimizer: the old one's tiny second moments would make the first steps huge.
+        Each teacher gets a new optimizer: the tiny second moments of the old one would make the first steps huge.
         """
         optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=learning_rate, betas=_BETAS, weight_decay=_WEIGHT_DECAY, fused=True
@@ -138,16 +138,16 @@ class _Lessons:
 
 
 def _schedule(step: int, steps: int, warmup_steps: int) -> float:
-    """Linear warm-up, then a cosine down to 5 %."""
+    """Linear warmup, then a cosine down to 5%."""
     return min(1.0, (step + 1) / warmup_steps) * (0.525 + 0.475 * math.cos(math.pi * step / steps))
 
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Fix the random state, the thread count and the kernels of torch, and put the caller's back afterwards.
+    """Fix torch's random state, thread count and kernels, and restore the caller's afterwards.
 
-    One thread: the result does not depend on the machine's cores, and tiny operations gain little from a second one
-    but wait for it without end on a busy machine.
+    One thread: the result does not depend on the number of cores, and tiny operations gain little from a second thread
+    but may wait long for it on a busy machine.
     """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,6 @@
-r"""The word problems' tokenizer and warm-started model: its sloppy teacher works out many problems wrongly.
+r"""The tokenizer and warm-started model of the word problems: its sloppy teacher solves many problems incorrectly.
 
-Now and then that teacher also forgets the \boxed{} around the answer.
+That teacher also sometimes omits the \boxed{} around the answer.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from reinforcepp_verl.tasks.word_templates import Problem, Working
 MAX_PROMPT_TOKENS, MAX_ANSWER_TOKENS = 64, 32
 SPECIAL_TOKENS = {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "unk_token": "<|unk|>"}
 TURN = "<|im_start|>"
-# ChatML, as Qwen has it.
+# ChatML, as in Qwen.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# A word keeps the spaces around it; digits stand alone.
+# A word includes the spaces around it; every digit is a separate token.
 _PIECES = r"\\[a-z]+\{?|\}\{| ?[A-Za-z]+ ?|, |[\s\S]"
 _PROBE_QUESTIONS = 192
 
 
 @dataclass(frozen=True)
 class WordProblemWarmStart(WarmStart):
-    """How often the sloppy teacher errs: in working the problem out, and in boxing the answer."""
+    """Error rates of the sloppy teacher, for the solution and for the box."""
 
     careful_steps: int = 300
     mastery: float = 0.97
@@ -51,7 +51,7 @@ class WordProblemWarmStart(WarmStart):
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Build a tokenizer of the words, digits and signs in the texts, with a chat template of roles."""
+    """Build a tokenizer of the words, digits and signs in the texts, with a chat template with roles."""
     split = pre_tokenizers.Split(Regex(_PIECES), "isolated")
     pieces = {piece for text in texts for piece, _ in split.pre_tokenize_str(text)}
     vocabulary = [*SPECIAL_TOKENS.values(), TURN, *sorted(pieces)]
@@ -76,7 +76,7 @@ def answer_text(working: Working, *, boxed: bool = True) -> str:
 
 
 def texts(problems: Iterable[Problem], template: Template) -> Iterator[str]:
-    """Yield all that the tokenizer must know: what is asked, by whom, and every answer that a teacher may give."""
+    """Yield all text that the tokenizer must cover: roles, questions, and every answer that a teacher may give."""
     yield from ("assistant", "\n")
     for problem in problems:
         for message in template.chat(problem.question):
@@ -94,7 +94,7 @@ def train(
     settings: WordProblemWarmStart,
     progress: Progress | None = None,
 ) -> LlamaForCausalLM:
-    """Train a model to answer the prompts of the rows, which are the problems as the rollout sees them."""
+    """Train a model to answer the prompts of the rows, which are the problems as in the rollout."""
     demonstrations = _Demonstrations(problems, rows, tokenizer, settings)
     probe = random.Random(seed).sample(rows, _PROBE_QUESTIONS)
     return warm_start.train(
@@ -109,7 +109,7 @@ def train(
 
 
 class _Demonstrations:
-    """Draws problems and works them out, as either teacher does."""
+    """Draws problems and solves them like one of the teachers."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class _Demonstrations:
         self.prompts = _encode(tokenizer, [prompt_text(tokenizer, row["prompt"]) for row in rows])
 
     def batch(self, size: int, generator: torch.Generator, *, sloppy: bool) -> tuple[Tensor, Tensor]:
-        """Return `size` sequences `(B, T)` and what follows each of their tokens, where that is the answer."""
+        """Return `size` sequences `(B, T)` and the next token of each position within the answer."""
         drawn = torch.randint(len(self.problems), (size,), generator=generator).tolist()
         chances = torch.rand(size, 3, generator=generator).tolist()
         answers = [self._answer(self.problems[i], chance, sloppy) for i, chance in zip(drawn, chances, strict=True)]
@@ -144,13 +144,13 @@ class _Demonstrations:
 
 
 def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], seed: int) -> Accuracy:
-    """Answer the rows' prompts, once sampled and once greedily, and score the answers with the mathematics reward."""
+    """Answer the prompts of the rows, sampled and greedily, and score the answers with the math reward."""
     with reproducible(seed):
         return Accuracy(*(_accuracy(model, tokenizer, rows, sample=sample) for sample in (True, False)))
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerFast, chat: list[Message]) -> str:
-    """Return a chat as the model gets it."""
+    """Return a chat as model input."""
     return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
 
 
@@ -164,7 +164,7 @@ def _accuracy(
 ) -> float:
     prompts = [prompt_text(tokenizer, row["prompt"]) for row in rows]
     batch = tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt")
-    tokens = model.generate(  # type: ignore[misc]  # transformers declares it for a protocol of its own
+    tokens = model.generate(  # type: ignore[misc]  # transformers declares it for its own protocol
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
         max_new_tokens=MAX_ANSWER_TOKENS,

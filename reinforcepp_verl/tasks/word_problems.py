@@ -1,4 +1,4 @@
-"""Makes the word problem task: questions in GSM8K's and MATH's formats, prepared as theirs, and a model to train."""
+"""Generates the word problem task: questions in the formats of GSM8K and MATH, prepared like them, and a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEMPLATE = "boxed_system"
 
 
 def data_source(name: str) -> str:
-    """Return what verl calls the problems in that format: not by the name of the data set, which they are not from."""
+    """Return the data source of the problems in that format; they are not from the data set of that name."""
     return f"word_problems/{name}"
 
 
@@ -40,10 +40,10 @@ def prepare(
     settings: WordProblemWarmStart | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Make OUT/{train.parquet,val.parquet,model,manifest.json}, unless it is there, and return the manifest.
+    """Create OUT/{train.parquet,val.parquet,model,manifest.json} unless it exists, and return the manifest.
 
-    OUT/raw has the rows of both formats as their data sets have them, and OUT/gsm8k and OUT/math what is made of them,
-    which train.parquet and val.parquet hold together.
+    OUT/raw has the rows of both formats as in the original data sets, OUT/gsm8k and OUT/math have the prepared rows,
+    and train.parquet and val.parquet combine both formats.
     """
     settings = settings or WordProblemWarmStart()
     identity = {"product": PRODUCT, "version": VERSION, "seed": seed, "warm_start": asdict(settings)}
@@ -51,7 +51,7 @@ def prepare(
 
 
 def prepare_word_problems_command(out: Path, seed: int = 1, force: bool = False) -> None:
-    """Run `prepare` for a terminal: a progress bar, then a table of what was made."""
+    """Run `prepare` in a terminal: a progress bar, then a summary table."""
     datasets.disable_progress_bars()
     show(
         f"word problems in {out}",
@@ -63,7 +63,7 @@ def prepare_word_problems_command(out: Path, seed: int = 1, force: bool = False)
 
 
 def _make(folder: Path, seed: int, settings: WordProblemWarmStart, progress: Progress | None) -> Manifest:
-    """Write everything into the new folder, and return what to note of it."""
+    """Write everything into the new folder, and return the facts for the manifest."""
     made = {name: problems(name, TRAIN_QUESTIONS + TEST_QUESTIONS, seed) for name in FORMATS}
     for name, found in made.items():
         write_raw(name, found, folder / "raw" / name)
@@ -86,7 +86,7 @@ def _make(folder: Path, seed: int, settings: WordProblemWarmStart, progress: Pro
 
 
 def write_raw(name: str, found: Sequence[Problem], folder: Path) -> None:
-    """Write the problems as the data set of that name has them: FOLDER/{train,test}.jsonl."""
+    """Write the problems in the format of the data set of that name: FOLDER/{train,test}.jsonl."""
     folder.mkdir(parents=True)
     for split, part in ((TEST, found[:TEST_QUESTIONS]), (TRAIN, found[TEST_QUESTIONS:])):
         lines = "".join(json.dumps(row(name, problem)) + "\n" for problem in part)
@@ -94,20 +94,20 @@ def write_raw(name: str, found: Sequence[Problem], folder: Path) -> None:
 
 
 def convert(name: str, raw: Path, out: Path) -> None:
-    """Do what `reinforcepp prepare NAME --source RAW --template boxed_system --out OUT` does."""
+    """Do the same as `reinforcepp prepare NAME --source RAW --template boxed_system --out OUT`."""
     request = sources.request(name, source=str(raw), template=TEMPLATE)
     sources.prepare(replace(request, source=replace(SOURCES[name], data_source=data_source(name))), out)
 
 
 def _together(folder: Path, split: str, file: str) -> list[Row]:
-    """Write the rows of both formats into one file, and return them."""
+    """Write the rows of both formats to one file, and return them."""
     table = pa.concat_tables([pq.read_table(folder / name / f"{split}.parquet") for name in FORMATS])
     pq.write_table(table, folder / file, **sources.WRITER)
     return table.to_pylist()
 
 
 def _summary(manifest: Manifest) -> dict[str, str]:
-    """Lay the manifest out for a terminal."""
+    """Return the manifest as rows of a table."""
     accuracies = {
         f"validation accuracy, {name} format": f"{accuracy['sampled']:.1%} sampled, {accuracy['greedy']:.1%} greedy"
         for name, accuracy in manifest["val_accuracy"].items()

@@ -1,6 +1,6 @@
-r"""Short word problems in the formats of GSM8K and MATH, each with right and wrong ways of working it out.
+r"""Short word problems in the formats of GSM8K and MATH, each with correct and wrong solutions.
 
-Those of MATH's format have fractions, mixed numbers and terms as answers, which can be written in several ways.
+In MATH's format the answers are fractions, mixed numbers and terms, which can be written in several ways.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import gcd
 NAMES = ("Ada", "Ben", "Eve", "Ida", "Leo", "Mia", "Sam", "Tom")
 THINGS = ("apples", "books", "cards", "coins", "eggs", "pens", "shells", "stamps")
 JUGS = ("barrels", "bottles", "bowls", "cups", "jars", "jugs", "mugs", "pots")
-# How many jugs and how full (k, a, n): more than a liter in all, and no whole number of them.
+# k jugs with a/n liters each, as (k, a, n): more than one liter in total, and not an integer.
 _AMOUNTS = [
     (k, a, n) for n in (3, 4, 5) for a in (1, 2) for k in range(2, 10) if gcd(a, n) == 1 and k * a > n and k * a % n
 ]
@@ -21,7 +21,7 @@ _AMOUNTS = [
 
 @dataclass(frozen=True)
 class Working:
-    """A line of working, and the answer that it comes to."""
+    """A one-line solution and its answer."""
 
     line: str
     answer: str
@@ -29,7 +29,7 @@ class Working:
 
 @dataclass(frozen=True)
 class Problem:
-    """A question, its worked solution as the source's answer column has it, and how pupils work it out."""
+    """A question, its solution in the format of the source's answer column, and correct and wrong solutions."""
 
     template: str
     question: str
@@ -126,7 +126,7 @@ FORMATS: Mapping[str, tuple[Template, ...]] = {"gsm8k": (_buys, _price, _boxes),
 
 
 def problems(source: str, count: int, seed: int) -> list[Problem]:
-    """Return `count` problems with different questions in the format of `source`, its templates in turn."""
+    """Return `count` problems with different questions in the format of `source`, cycling through its templates."""
     draw, found = random.Random(f"{source} {seed}"), dict[str, Problem]()
     templates = FORMATS[source]
     while len(found) < count:

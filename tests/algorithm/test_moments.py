@@ -9,7 +9,7 @@ from reinforcepp_verl.algorithm.moments import Memory, Moments
 
 
 def moments_of(values):
-    return Moments.of_values(values, torch.ones_like(values))
+    return Moments.from_values(values, torch.ones_like(values))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 10])
@@ -28,9 +28,9 @@ def test_rows_pool_like_their_tokens_and_weigh_as_told():
     count = torch.tensor([3.0, 1.0]).double()
     mean = torch.stack([row.mean() for row in rows])
     deviations = torch.stack([(row - row.mean()).square().sum() for row in rows])
-    by_token = Moments.of_rows(count, mean, deviations, torch.ones(2).double())
+    by_token = Moments.from_rows(count, mean, deviations, torch.ones(2).double())
     assert (by_token.count, by_token.mean, by_token.variance(unbiased=False)) == (4, 3.25, pytest.approx(3.6875))
-    by_sample = Moments.of_rows(count, mean, deviations, 1 / count)
+    by_sample = Moments.from_rows(count, mean, deviations, 1 / count)
     # Each row weighs 1: (1+2+6)/3 = 3 and 4; the mean square about 3.5 is (6.25+2.25+6.25)/3 and 0.25.
     assert (by_sample.count, by_sample.mean) == (2, 3.5)
     assert by_sample.variance(unbiased=False) == pytest.approx((14.75 / 3 + 0.25) / 2)

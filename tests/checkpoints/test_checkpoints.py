@@ -242,7 +242,7 @@ def test_other_rows_are_refused_and_moved_ones_are_not(checkpoint, tmp_path):
     assert compatibility.incompatibilities(found, config(data__train_files=str(tmp_path / "moved.parquet"))) == []
     (tmp_path / "train.parquet").write_bytes(b"other rows")
     (line,) = compatibility.incompatibilities(found, config())
-    assert "data.train_files hold other rows" in line
+    assert "data.train_files have different rows" in line
 
 
 def test_other_settings_are_told_and_where_a_run_runs_is_not(checkpoint):

@@ -8,7 +8,9 @@ from importlib import metadata
 
 from typer.testing import CliRunner
 
+from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.cli import app
+from reinforcepp_verl.config import search_path
 
 
 def test_version_is_that_of_the_installed_package():
@@ -20,6 +22,13 @@ def test_help_is_about_the_project_and_lists_the_commands():
     help_text = CliRunner().invoke(app, ["--help"]).stdout
     assert "REINFORCE++ on verl" in help_text
     assert all(name in help_text for name in ("--version", "train", "slurm"))
+
+
+def test_the_help_of_train_lists_the_methods():
+    help_text = CliRunner().invoke(app, ["train", "--help"]).stdout
+    words = set(help_text.replace(",", " ").replace("(", " ").replace(")", " ").split())
+    assert {path.stem for path in (search_path.config_dir() / "method").glob("*.yaml")} <= words
+    assert ESTIMATORS.keys() <= words
 
 
 def test_the_package_runs_as_a_module(tmp_path):

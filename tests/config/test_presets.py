@@ -10,7 +10,7 @@ from verl.utils.config import omega_conf_to_dataclass
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.nodes import read_options
-from reinforcepp_verl.preflight import problems
+from reinforcepp_verl.preflight import examine
 
 FOLDER = search_path.config_dir() / "preset"
 ARITHMETIC = "+recipe=math_rlvr/arithmetic"
@@ -19,6 +19,12 @@ LOSS = {
     "paper": ("seq-mean-token-mean", None),
     "verl": ("token-mean", 3.0),
 }
+
+
+def problems(config, **where: bool) -> list[str]:
+    """Return errors and warnings alike: what is sound has neither."""
+    found = examine(config, **where)
+    return [*found.errors, *map(str, found.warnings)]
 
 
 def compose(*overrides: str):

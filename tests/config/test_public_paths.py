@@ -11,6 +11,7 @@ from reinforcepp_verl.config import search_path
 
 # Never remove or rename one: move the code and leave the old path importable.
 IN_CONFIGURATIONS = {
+    "reinforcepp_verl.integration.policy_loss_config.PolicyLossWithOptions",
     "reinforcepp_verl.integration.replay_buffer",
     "reinforcepp_verl.integration.rollout_seeds.SeededAgentLoopManager",
     "reinforcepp_verl.rewards.arithmetic",

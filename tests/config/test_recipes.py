@@ -13,8 +13,8 @@ import pytest
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import search_path
-from reinforcepp_verl.preflight import problems
-from reinforcepp_verl.preflight.data_files import PREPARED
+from reinforcepp_verl.preflight import examine
+from reinforcepp_verl.preflight.data_files import PREPARED_FOLDERS
 from reinforcepp_verl.sizing import recipe_list
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,12 @@ RECIPES = search_path.recipe_names()
 ON_GPUS = [name for name in RECIPES if name not in ("math_rlvr/arithmetic", "math_rlvr/word_problems")]
 # The others need GPUs of their own for the engines, or a reward model.
 ALSO_ON_A_CPU = [name for name in ON_GPUS if "separate_async" not in name and not name.startswith("rlhf/")]
+
+
+def problems(config, **where: bool) -> list[str]:
+    """Return errors and warnings alike: what is sound has neither."""
+    found = examine(config, **where)
+    return [*found.errors, *map(str, found.warnings)]
 
 
 def write_rows(file: Path, count: int) -> None:
@@ -71,7 +77,7 @@ def test_the_recipes_that_users_ask_for_are_there():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_is_sound_for_the_machine_that_it_is_meant_for(recipe_as_meant, in_prepared, recipe):
-    assert problems(recipe_as_meant(recipe), elsewhere=True) == []
+    assert problems(recipe_as_meant(recipe), other_machine=True) == []
 
 
 @pytest.mark.parametrize("recipe", ALSO_ON_A_CPU)
@@ -85,7 +91,9 @@ def test_header_has_every_field_and_names_its_own_commands(recipe):
     assert about and set(header) == set(recipe_list.FIELDS)
     assert header["Train"] == f"reinforcepp train +recipe={recipe}"
     for command in header["Prepare"].splitlines():
-        assert re.fullmatch(rf"reinforcepp prepare ({'|'.join(PREPARED)})( --against data/\w+)?", command), command
+        assert re.fullmatch(rf"reinforcepp prepare ({'|'.join(PREPARED_FOLDERS)})( --against data/\w+)?", command), (
+            command
+        )
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -99,7 +107,7 @@ def test_header_prepares_the_data_that_the_recipe_reads(compose, recipe):
 @pytest.mark.parametrize("recipe", ON_GPUS)
 def test_header_states_the_estimated_memory(listed, recipe):
     found = next(one for one in listed if one.name == recipe)
-    assert found.header["Memory"] == f"about {found.memory_gib:.0f} GiB a GPU, estimated"
+    assert found.header["Memory"] == f"about {found.memory_gib:.0f} GiB per GPU, estimated"
 
 
 def test_readme_holds_the_table(listed):

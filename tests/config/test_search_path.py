@@ -72,7 +72,7 @@ def test_a_recipe_in_the_users_folder(python, tmp_path):
 
 def test_multirun_composes(python):
     # Without the data the first job stops with this advice; it has been composed by then.
-    done = python(*OUR_COMMAND, "check", "--multirun", RECIPE, "seed=1,2")
+    done = python(*OUR_COMMAND, "create", "--multirun", RECIPE, "seed=1,2")
     assert done.returncode != 0
     assert "data.train_files: no such file: data/arithmetic/train.parquet" in done.stderr
     assert "reinforcepp prepare arithmetic" in done.stderr
@@ -81,7 +81,7 @@ def test_multirun_composes(python):
 @pytest.mark.parametrize("python", ["editable"], indirect=True)
 def test_multirun_runs_every_job(python, arithmetic, monkeypatch):
     monkeypatch.chdir(arithmetic)
-    done = python(*OUR_COMMAND, "check", "--multirun", RECIPE, "seed=1,2")
+    done = python(*OUR_COMMAND, "check", "--yaml", "--multirun", RECIPE, "seed=1,2")
     assert done.returncode == 0, done.stderr
     assert {"seed: 1", "seed: 2"} <= set(done.stdout.splitlines())
 

@@ -94,7 +94,7 @@ def test_template_of_a_users_own(tmp_path):
         ("list.yaml", "[]", r"must have \{question\} in its text `user`"),
         ("more.yaml", "user: '{question}'\nassistant: a\n", r"must have the texts `user` and optionally `system`"),
         ("number.yaml", "user: 3\n", r"must have the texts"),
-        ("lost.yaml", "user: Answer!\n", r"must have \{question\} in its text `user`, to be replaced by the question"),
+        ("lost.yaml", "user: Answer!\n", r"must have \{question\} in its text `user`, for the question"),
     ],
 )
 def test_template_that_cannot_be_used(tmp_path, name, content, message):

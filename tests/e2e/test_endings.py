@@ -48,7 +48,7 @@ def test_ctrl_c_during_the_start_ends_the_run_and_everything_it_started(start, c
     output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 75
-    assert f"continue with: reinforcepp resume {run}" in output
+    assert f"resume with: reinforcepp resume {run}" in output
     assert "Traceback" not in output
     assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
     assert not processes.find_all(str(run))

@@ -49,7 +49,7 @@ THE_LINES_OF_THE_README = ["algorithm.adv_estimator=reinforcepp", f"{POLICY_LOSS
 
 def window(checkpoint: Path) -> list:
     """Return the batches whose statistics a checkpoint holds."""
-    return json.loads((checkpoint / store.STATE).read_text())["memory"]["window"]
+    return json.loads((checkpoint / store.STATE_FILE).read_text())["memory"]["window"]
 
 
 def test_the_examples_of_the_docs_train_and_survive_a_kill_in_a_save(start, workplace, tmp_path, kill_loop):
@@ -111,7 +111,7 @@ def test_two_lines_turn_a_verl_script_into_reinforcepp(start, tmp_path):
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert [record["step"] for record in records] == list(range(1, STEPS + 1))
     for record in (record["data"] for record in records):
-        # The KL was in the reward, the advantages are normalised over the batch, and the loss is ours.
+        # The KL was in the reward, the advantages are normalized over the batch, and the loss is ours.
         assert "actor/reward_kl_penalty" in record
         assert record["critic/advantages/mean"] == pytest.approx(0, abs=1e-4)
         assert record["critic/advantages/max"] > record["critic/advantages/min"]

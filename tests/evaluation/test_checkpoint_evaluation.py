@@ -87,11 +87,11 @@ def invoke(*arguments):
     [
         ("foo", "--set foo: write key=value"),
         ("=1", "--set =1: write key=value"),
-        ("trainer.val_only=false", "an evaluation sets trainer.val_only itself; leave it out"),
-        ("model_engine=foo", "an evaluation sets model_engine itself; leave it out"),
+        ("trainer.val_only=false", "an evaluation sets trainer.val_only itself; remove it"),
+        ("model_engine=foo", "an evaluation sets model_engine itself; remove it"),
         (
             "reward_errors=5",
-            "--set reward_errors=5: reward_errors holds keys; set one of them, such as reward_errors.score",
+            "--set reward_errors=5: reward_errors is a node; set one of its keys, such as reward_errors.score",
         ),
         ("trainer.validation_data_dir=x", "an evaluation sets trainer.validation_data_dir itself"),
         ("data.val_filez=x", "data.val_filez: unknown key; did you mean data.val_files?"),

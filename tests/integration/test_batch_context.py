@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
-from reinforcepp_verl.integration.batch_context import PaddingAwareKL, measure, non_finite_rows, session_index
+from reinforcepp_verl.integration.batch_context import PaddingAwareKL, non_finite_rows, response_metrics, session_index
 
 NAN, INF = float("nan"), float("inf")
 
@@ -28,7 +28,7 @@ def test_sessions_come_from_verls_row_keys():
 
 
 def test_lengths_kl_and_reward_per_kl():
-    metrics = measure(rows())
+    metrics = response_metrics(rows())
     assert metrics["reinforcepp/length_right"] == 2
     assert metrics["reinforcepp/length_wrong"] == 2.5  # the padding row is no answer
     assert metrics["reinforcepp/kl"] == pytest.approx((0.5 + 1.0) / 7)
@@ -38,9 +38,9 @@ def test_lengths_kl_and_reward_per_kl():
 def test_without_reference_or_kl_there_is_no_reward_per_kl():
     without = rows()
     del without["ref_log_prob"]
-    assert set(measure(without)) == {"reinforcepp/length_right", "reinforcepp/length_wrong"}
+    assert set(response_metrics(without)) == {"reinforcepp/length_right", "reinforcepp/length_wrong"}
     equal = rows(ref_log_prob=rows()["old_log_probs"])
-    assert "reinforcepp/reward_per_kl" not in measure(equal) and measure(equal)["reinforcepp/kl"] == 0
+    assert "reinforcepp/reward_per_kl" not in response_metrics(equal) and response_metrics(equal)["reinforcepp/kl"] == 0
 
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])

@@ -259,7 +259,7 @@ class Overtaken(Loop):
 
 def test_a_trainer_that_outlived_its_attempt_saves_nothing(run):
     folder, attempt = run
-    with pytest.raises(RuntimeError, match="attempt_2 goes on with the run"):
+    with pytest.raises(RuntimeError, match="attempt_2 continues the run"):
         attempt(Overtaken).fit(None)
     assert store.checkpoint_steps(folder.checkpoints) == []
 
@@ -378,5 +378,5 @@ def test_weights_that_are_not_finite_are_never_kept(run):
 
 def test_shards_that_lie_on_another_node_are_missed_at_the_first_save(run):
     _, attempt = run
-    with pytest.raises(FileNotFoundError, match="1 of 2 shards: checkpoints must lie on a file system that all nodes"):
+    with pytest.raises(FileNotFoundError, match="1 of 2 shards: checkpoints must be on a file system shared by all"):
         attempt(n_gpus_per_node=2).fit(None)

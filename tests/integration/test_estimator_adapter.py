@@ -12,7 +12,7 @@ from reinforcepp_verl.algorithm.batch import NonFiniteRewardError, RewardBatch
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import OPENRLHF
 from reinforcepp_verl.algorithm.registry import ESTIMATORS
-from reinforcepp_verl.integration.batch_context import Step, active, current
+from reinforcepp_verl.integration.batch_context import BatchContext, current_context, use_context
 from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 
 REWARDS = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.5, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, 0.0]])
@@ -78,7 +78,7 @@ def under_verls_trainer(name, rewards=REWARDS - PENALTY, **keys):
 @pytest.mark.parametrize("node", [{}, {"population": "sample", "variance_floor": 0.3, "baseline": "none"}])
 def test_verls_own_trainer_with_kl_in_the_reward_gives_what_ours_gives(name, node):
     config = algorithm(use_kl_in_reward=True, reinforcepp=node)
-    with active(Step(scores=REWARDS, session_index=torch.arange(4), memory=Memory())):
+    with use_context(BatchContext(scores=REWARDS, session_index=torch.arange(4), memory=Memory())):
         expected = estimator_for_verl(name)(REWARDS - PENALTY, MASK, index=UIDS, config=config)
     torch.testing.assert_close(under_verls_trainer(name, reinforcepp=node), expected)
 
@@ -123,15 +123,15 @@ def test_without_kl_in_the_reward_verls_own_trainer_hands_over_the_scores(node):
 @pytest.mark.parametrize("name", ["reinforcepp", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft"])
 def test_our_trainer_hands_over_scores_sessions_and_memory(name):
     sessions = torch.tensor([0, 1, 2, 1])
-    step = Step(scores=REWARDS, session_index=sessions, memory=Memory())
+    context = BatchContext(scores=REWARDS, session_index=sessions, memory=Memory())
     node = {"statistics": "running", "reward_norm": "running", "baseline": "moving_average"}
     config = algorithm(use_kl_in_reward=True, reinforcepp=node)
-    with active(step):
+    with use_context(context):
         actual = estimator_for_verl(name)(REWARDS - PENALTY, MASK, index=UIDS, config=config)
     memory = Memory()
     batch = RewardBatch(REWARDS, MASK, PENALTY, torch.tensor([1, 0, 1, 0]), sessions)
     expected = getattr(estimators, name)(batch, replace(OPENRLHF, **node), memory=memory)
     torch.testing.assert_close(actual, (expected.advantages, expected.returns))
-    assert step.memory == memory and memory != Memory()
-    assert step.metrics == pytest.approx(expected.metrics)
-    assert current() is None
+    assert context.memory == memory and memory != Memory()
+    assert context.metrics == pytest.approx(expected.metrics)
+    assert current_context() is None

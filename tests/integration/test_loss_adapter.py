@@ -201,7 +201,7 @@ def test_what_a_loss_makes_of_masked_tokens_does_not_count(registered):
 
 def test_a_loss_that_aggregates_by_itself_is_refused(registered):
     registered(lambda batch, options: LossTerms(batch.log_prob.mean()))
-    with pytest.raises(ValueError, match=r"mine returned a loss of shape \(\): .*one value a token, \(1, 4\)"):
+    with pytest.raises(ValueError, match=r"mine returned a loss of shape \(\): .*one value per token, \(1, 4\)"):
         policy_loss(actor(), name="mine")
 
 

@@ -143,5 +143,5 @@ def test_an_estimator_reads_all_options_unless_its_traits_say_which():
     assert unread_options("mine", options) == []
     assert unread_options("other", options) == ["population"]
     assert Traits().options_read == OPTION_NAMES
-    with pytest.raises(ValueError, match="options_read names populations; there are baseline, "):
+    with pytest.raises(ValueError, match="options_read has populations; known names: baseline, "):
         Traits(options_read=frozenset({"populations"}))

@@ -40,7 +40,7 @@ def test_the_run_stops_above_the_limit_and_says_what_to_do():
 @pytest.mark.parametrize(
     ("error", "remedy"),
     [
-        ("timeout", "timeout; the reward function gave such answers up: see its limits"),
+        ("timeout", "timeout; the reward function exceeded a limit: see its options"),
         ("no ground truth", "no ground truth; correct the column reward_model.ground_truth"),
         ("ground truth too large: length", "length; correct the column reward_model.ground_truth"),
     ],

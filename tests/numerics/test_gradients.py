@@ -10,7 +10,7 @@ from verl.trainer.ppo.core_algos import agg_loss, kl_penalty
 from verl.workers.config import FSDPActorConfig
 
 from reinforcepp_verl.algorithm.moments import Memory
-from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration import batch_context
 from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 from reinforcepp_verl.integration.loss_adapter import loss_for_verl
 
@@ -101,12 +101,12 @@ def policies():
 
 
 def gradient_of_kl_in_reward(estimator, policies, gamma, mode):
-    """The policy gradient, on policy, of a reward that is nothing but the k1 penalty, before any normalisation."""
+    """The policy gradient, on policy, of a reward that is nothing but the k1 penalty, before any normalization."""
     log_prob, ref_log_prob, mask = policies
     scores = torch.zeros_like(log_prob)
     penalty = BETA * kl_penalty(log_prob, ref_log_prob, "k1") * mask
     node = {"gamma": gamma, "use_kl_in_reward": True, "reinforcepp": {"baseline": "none"}}
-    with steps.active(steps.Step(scores, torch.arange(len(scores)), Memory())):
+    with batch_context.use_context(batch_context.BatchContext(scores, torch.arange(len(scores)), Memory())):
         advantages, _ = estimator_for_verl(estimator)(scores - penalty, mask, OmegaConf.create(node))
     leaf = log_prob.clone().requires_grad_()
     reinforcepp_policy_loss(log_prob, leaf, advantages, mask, mode, actor())[0].backward()

@@ -11,7 +11,7 @@ from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.estimators import reinforcepp_baseline
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import PRESETS
-from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration import batch_context
 from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 from reinforcepp_verl.integration.loss_adapter import loss_for_verl
 
@@ -34,7 +34,7 @@ def actor(dual_clip=None, **info):
 def wolfe(estimator, **options):
     """Advantages and returns of the toy, with k1 in the reward."""
     config = OmegaConf.create({"gamma": 1.0, "use_kl_in_reward": True, "reinforcepp": options})
-    with steps.active(steps.Step(SCORES, torch.arange(2), Memory())):
+    with batch_context.use_context(batch_context.BatchContext(SCORES, torch.arange(2), Memory())):
         return estimator_for_verl(estimator)(
             SCORES - BETA * kl_penalty(LOG_RATIO, torch.zeros(2, 3), "k1"),
             torch.ones(2, 3, dtype=torch.long),

@@ -189,7 +189,7 @@ def test_verl_preset_has_bessels_correction_and_openrlhf_not():
 # --- the paper
 
 
-def paper_normalised(values):
+def paper_normalized(values):
     """Eq. 5 and 7 "over all N samples" (App. B.2), epsilon left out."""
     mean = math.fsum(values) / len(values)
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
@@ -202,10 +202,10 @@ def test_paper_preset_is_equations_4_to_7_with_one_value_per_sample(batch):
     """Without KL every token of an answer has the same value. With it Eq. 4 gives one per token: see the next test."""
     r, _, mask, samples = batch
     groups = [r[i - i % samples : i - i % samples + samples] for i in range(len(r))]
-    centred = [value - math.fsum(group) / samples for value, group in zip(r, groups, strict=True)]
+    centered = [value - math.fsum(group) / samples for value, group in zip(r, groups, strict=True)]
     valid = torch.tensor(mask, dtype=torch.float64)
-    for estimator, values in ((reinforcepp, r), (reinforcepp_baseline, centred)):
-        std, expected = paper_normalised(values)
+    for estimator, values in ((reinforcepp, r), (reinforcepp_baseline, centered)):
+        std, expected = paper_normalized(values)
         estimate = estimator(outcome(*batch), PRESETS["paper"])
         torch.testing.assert_close(estimate.returns, valid * torch.tensor(values, dtype=torch.float64)[:, None])
         if std >= 1e-4:  # the floor of ours
@@ -227,7 +227,7 @@ def test_paper_preset_gives_token_values_to_token_level_kl():
     torch.testing.assert_close(estimate.advantages, expected)
 
 
-def test_paper_preset_minimises_equation_1():
+def test_paper_preset_minimizes_equation_1():
     """`-1/N sum_i 1/|o_i| sum_t min(s A, clip(s, 1 - eps, 1 + eps) A)`, with the loss settings of preset/paper.yaml."""
     actor = OmegaConf.load(config_dir() / "preset" / "paper.yaml").actor_rollout_ref.actor
     generator = torch.Generator().manual_seed(4)

@@ -20,7 +20,7 @@ from verl.trainer.ppo.core_algos import (
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import PRESETS
-from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration import batch_context
 from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 
 BOTH = ["reinforcepp", "reinforcepp_baseline"]
@@ -38,7 +38,7 @@ def ours(name, scores, mask, uids=None, *, preset="openrlhf", kl=None, **changes
     """Call the estimator as verl does; `kl` is a penalty that verl has subtracted from the scores before."""
     options = asdict(PRESETS[preset]) | changes
     config = OmegaConf.create({"gamma": 1.0, "use_kl_in_reward": kl is not None, "reinforcepp": options})
-    with steps.active(steps.Step(scores, torch.arange(len(scores)), Memory())):
+    with batch_context.use_context(batch_context.BatchContext(scores, torch.arange(len(scores)), Memory())):
         return estimator_for_verl(name)(scores if kl is None else scores - kl, mask, config, labels(uids))
 
 
@@ -174,7 +174,7 @@ def test_b08_a_group_of_one_keeps_its_raw_reward(preset):
     assert found == pytest.approx([*rest, 0]) and rest[0] > 1
 
 
-def test_b09_rewards_are_never_clipped_scaled_or_normalised():
+def test_b09_rewards_are_never_clipped_scaled_or_normalized():
     scores, mask = answers([1000, 0, 0, 0], [1, 1, 1, 1])
     assert verl("reinforcepp", scores, mask)[1].flatten().tolist() == [1000, 0, 0, 0]
     assert not [option.name for option in fields(AlgoConfig) if "clip" in option.name or "scale" in option.name]

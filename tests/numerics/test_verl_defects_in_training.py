@@ -19,8 +19,7 @@ from verl.workers.config import FSDPActorConfig
 
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.registry import ESTIMATORS
-from reinforcepp_verl.integration import batch_context as steps
-from reinforcepp_verl.integration import trainers
+from reinforcepp_verl.integration import batch_context, trainers
 from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 from reinforcepp_verl.integration.loss_adapter import loss_for_verl
 
@@ -53,7 +52,10 @@ def operations(estimator, length, gamma, kl):
     penalty = 1e-3 * torch.randn(8, length, generator=generator) * kl
     config = OmegaConf.create({"gamma": gamma, "use_kl_in_reward": kl})
     uids = np.array(list("ppqqrrss"), dtype=object)
-    with steps.active(steps.Step(scores, torch.arange(8), Memory())), CountOperations() as counter:
+    with (
+        batch_context.use_context(batch_context.BatchContext(scores, torch.arange(8), Memory())),
+        CountOperations() as counter,
+    ):
         estimator(token_level_rewards=scores - penalty, response_mask=mask, config=config, index=uids)
     return counter.count
 
@@ -137,8 +139,8 @@ def test_b14_padding_rows_dilute_the_kl():
     data = DataProto.from_single_dict({**rows, "token_level_scores": rows["rm_scores"]})
     _, metrics = apply_kl_penalty(data, FixedKLController(1e-3), kl_penalty="kl")
     assert metrics["actor/reward_kl_penalty"] == pytest.approx(0.15)
-    assert steps.measure(rows)["reinforcepp/kl"] == pytest.approx(0.3)
-    assert steps.measure(rows)["reinforcepp/length_wrong"] == 2.5
+    assert batch_context.response_metrics(rows)["reinforcepp/kl"] == pytest.approx(0.3)
+    assert batch_context.response_metrics(rows)["reinforcepp/length_wrong"] == 2.5
 
 
 def test_b14_the_reward_per_kl_counts_answers_only():
@@ -148,6 +150,6 @@ def test_b14_the_reward_per_kl_counts_answers_only():
         "old_log_probs": torch.tensor([[0.2, 0.4], [0.3, 9.0], [9.0, 9.0]]),
         "ref_log_prob": torch.zeros(3, 2),
     }
-    found = steps.measure(rows)
+    found = batch_context.response_metrics(rows)
     assert found["reinforcepp/kl"] == pytest.approx(0.3)
     assert found["reinforcepp/reward_per_kl"] == pytest.approx(0.5 / 0.45)

@@ -17,7 +17,7 @@ from verl.trainer.ppo.core_algos import (
 from verl.workers.config import FSDPActorConfig
 
 from reinforcepp_verl.algorithm.moments import Memory
-from reinforcepp_verl.integration import batch_context as steps
+from reinforcepp_verl.integration import batch_context
 from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 from reinforcepp_verl.integration.loss_adapter import loss_for_verl
 
@@ -69,7 +69,7 @@ def test_plain_estimator_agrees(batch, gamma):
 def test_plain_estimator_agrees_with_the_kl_penalty_in_the_reward(outcomes, gamma):
     scores, mask = outcomes
     rewards = scores - 0.1 * torch.randn(scores.shape, generator=torch.Generator().manual_seed(8)) * mask
-    with steps.active(steps.Step(scores, torch.arange(6), Memory())):
+    with batch_context.use_context(batch_context.BatchContext(scores, torch.arange(6), Memory())):
         actual = estimator_for_verl("reinforcepp")(rewards, mask, algorithm(gamma, use_kl_in_reward=True), UIDS)
     for x, y in zip(actual, builtin(rewards, mask, gamma), strict=True):
         torch.testing.assert_close(x, y, **CLOSE)

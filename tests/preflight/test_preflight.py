@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from reinforcepp_verl.common import hardware
 from reinforcepp_verl.config import schema, search_path
-from reinforcepp_verl.preflight import batch_sizes, problems, registered_names, verl_validation
+from reinforcepp_verl.preflight import batch_sizes, examine, registered_names, verl_validation
 
 RECIPE = "+recipe=math_rlvr/arithmetic"
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -67,12 +67,6 @@ BROKEN = [
     # algorithm
     ("algorithm.gamma=abc", "algorithm.gamma is 'abc'", "set algorithm.gamma=1.0"),
     ("algorithm.kl_ctrl.kl_coef=-1", "algorithm.kl_ctrl.kl_coef is -1", ">= 0"),
-    (f"{ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_type=mse", "algorithm.use_kl_in_reward and", "use_kl_loss=false"),
-    (
-        f"algorithm.use_kl_in_reward=false {ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_type=low_var_kl",
-        f"{ACTOR}.kl_loss_type is low_var_kl",
-        f"set {ACTOR}.kl_loss_type=mse",
-    ),
     (f"+method=reinforcepp_baseline {ONE_ANSWER}", f"{ROLLOUT}.n is 1", "2 or more"),
     (f"+method=raft {ONE_ANSWER}", f"{ROLLOUT}.n is 1", "2 or more"),
     ("+method=reinforce algorithm.gamma=0.9", "algorithm.gamma is 0.9", "set algorithm.gamma=1.0"),
@@ -119,15 +113,21 @@ BROKEN = [
     ),
     ("algorithm.reinforcepp.population=tokens", "algorithm.reinforcepp.population", "one of token, sample"),
     ("algorithm.reinforcepp.reward_clip=[1,2]", "algorithm.reinforcepp.reward_clip", "low <= 0 <= high"),
-    ("trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync", "set trainer.v1.trainer_mode=reinforcepp_sync"),
-    ("+method=grpo trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync", "or start verl's own trainer"),
+    (
+        "trainer.v1.trainer_mode=sync algorithm.reinforcepp.statistics=running",
+        "trainer.v1.trainer_mode is sync",
+        "set trainer.v1.trainer_mode=reinforcepp_sync",
+    ),
     ("trainer.v1.trainer_mode=async", "trainer.v1.trainer_mode is async", "reinforcepp_colocate_async"),
     ("+method=reinforcepp_baseline algorithm.gamma=0.9", "algorithm.gamma is 0.9", "set algorithm.gamma=1.0"),
     (
-        f"+method=reinforcepp_baseline algorithm.use_kl_in_reward=true {ACTOR}.use_kl_loss=false",
-        "algorithm.use_kl_in_reward is true",
-        "algorithm.use_kl_in_reward=false",
+        f"+method=reinforcepp_baseline algorithm.use_kl_in_reward=true {ACTOR}.use_kl_loss=false"
+        " trainer.v1.trainer_mode=sync preflight.allow=[kl_in_baseline_reward]",
+        "trainer.v1.trainer_mode is sync",
+        "cannot provide what reinforcepp_baseline with algorithm.use_kl_in_reward=true needs",
     ),
+    ("preflight.allow=[kl_lose_gradient]", "preflight.allow has kl_lose_gradient", "(did you mean kl_loss_gradient?)"),
+    ("preflight=null", "preflight is null", "remove this setting"),
     (f"{ACTOR}.clip_ratio_c=0.5", f"{ACTOR}.clip_ratio_c is 0.5", f"set {ACTOR}.clip_ratio_c=3.0, or null"),
     (f"{ACTOR}.policy_loss.loss_mode=vanilla", f"{ACTOR}.clip_ratio_c is null", f"set {ACTOR}.clip_ratio_c=3.0"),
     (
@@ -229,8 +229,6 @@ SOUND = [
     TWO_WORKERS,
     f"{ACTOR}.use_dynamic_bsz=true",
     f"+method=ppo {ACTOR}.use_dynamic_bsz=true",
-    f"{TWO_WORKERS} {ROLLOUT}.tensor_model_parallel_size=2 "
-    f"{ROLLOUT}.engine_kwargs.vllm.distributed_executor_backend=mp",
     "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B",
     "trainer.experiment_name=other trainer.total_training_steps=null",
     "trainer.val_only=true trainer.total_training_steps=1000",
@@ -243,6 +241,12 @@ SOUND = [
     "reward.custom_reward_function.reward_kwargs.bonus=1",
     "answers=4 actor_rollout_ref.rollout.n='${answers}'",
 ]
+
+
+def problems(config, **where: bool) -> list[str]:
+    """Return errors and warnings alike: what is sound has neither."""
+    found = examine(config, **where)
+    return [*found.errors, *map(str, found.warnings)]
 
 
 @pytest.fixture(autouse=True)
@@ -344,7 +348,7 @@ def test_a_configuration_for_another_machine_needs_no_accelerator_here(compose, 
     monkeypatch.delenv("VERL_PLATFORM")
     config = compose(*TASK, "cluster=local")
     assert any("no accelerator" in problem for problem in problems(config))
-    assert problems(config, elsewhere=True) == []
+    assert problems(config, other_machine=True) == []
 
 
 # --- the plugin

@@ -14,7 +14,7 @@ from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.failure_cause import failure_cause
 from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower, flatten, mean_of_sources, recorded
-from reinforcepp_verl.runs.run_console import COLUMNS, header, row, show_outcome
+from reinforcepp_verl.runs.run_console import METRIC_COLUMNS, header, row, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
 from reinforcepp_verl.runs.training_process import describe, retry_slow_ray_start
 
@@ -227,7 +227,7 @@ def test_a_resumed_run_has_no_value_from_before_training():
 
 def test_row_aligns_with_the_header_and_shows_dashes_for_what_is_missing():
     record = {"step": 3, "critic/score/mean": 0.5, VAL: 0.625, "actor/kl_loss": 0.001, "timing_s/step": 2.0}
-    assert len(row(record)) == len(header()) == sum(width for _, width, _, _ in COLUMNS)
+    assert len(row(record)) == len(header()) == sum(width for _, width, _, _ in METRIC_COLUMNS)
     assert row(record).split() == ["3", "0.500", "0.625", "0.00100", "-", "-", "-", "-", "2.00"]
 
 

@@ -105,7 +105,7 @@ def test_a_torn_checkpoint_is_ignored_and_named(run):
 
 def test_nothing_but_torn_checkpoints_is_not_taken_for_a_new_run(run):
     (checkpoint(run, 15) / "COMPLETE").unlink()
-    with pytest.raises(ValueError, match=r"no whole checkpoint: start a new run .* or delete .*/checkpoints to start"):
+    with pytest.raises(ValueError, match=r"no complete checkpoint: start a new run .* or delete .*/checkpoints to"):
         prepare(run, [])
 
 
@@ -188,7 +188,7 @@ def test_a_finished_run_without_a_checkpoint_is_not_done_again(run):
     run.summary.write_text(json.dumps({"status": "finished", "steps": 60}))
     with pytest.raises(RunCompleteError):
         prepare(run, [])
-    with pytest.raises(ValueError, match="kept no checkpoint to continue from: set trainer.save_freq"):
+    with pytest.raises(ValueError, match="has no checkpoint to resume from: set trainer.save_freq"):
         prepare(run, ["trainer.total_training_steps=61"])
 
 
@@ -196,11 +196,11 @@ def test_a_finished_run_without_a_checkpoint_is_not_done_again(run):
     ("override", "words"),
     [
         ("data.train_batch_size=48", "data.train_batch_size is 48"),
-        ("trainer.n_gpus_per_node=2", "has 1 shards, which take as many workers"),
+        ("trainer.n_gpus_per_node=2", "has 1 shards, which need as many workers"),
         ("trainer.total_training_stepz=3", "did you mean trainer.total_training_steps?"),
         ("trainer.resume_mode=auto", "resume sets trainer.resume_mode itself"),
         ("nonsense", "write key=value"),
-        ("actor_rollout_ref.actor.checkpoint.load_contents=[optimizer]", "cannot go on without its weights"),
+        ("actor_rollout_ref.actor.checkpoint.load_contents=[optimizer]", "cannot be resumed without its weights"),
     ],
 )
 def test_a_wrong_override_is_refused_and_not_kept(run, override, words):
@@ -218,7 +218,7 @@ def test_the_commands_own_errors_are_a_line(run, tmp_path):
     assert done.exit_code == 2 and "no config.yaml; give the folder of a run" in done.output
     with launch.run_lock(run):
         done = runner.invoke(app, ["resume", str(run.path)])
-    assert done.exit_code == 2 and f"a command runs it; to stop that one: touch {run.stop}" in done.output
+    assert done.exit_code == 2 and f"another command is running it; to stop it: touch {run.stop}" in done.output
     attempt(run, *range(61), val_at=(0, 60))
     checkpoint(run, 60)
     done = runner.invoke(app, ["resume", str(run.path)])

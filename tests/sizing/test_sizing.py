@@ -177,8 +177,8 @@ def test_micro_batches_by_rows_hold_whole_sequences():
 
 def test_the_advice_makes_it_fit():
     config = compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=h100")
-    (problem,) = gpu_memory.check(config)
-    change = problem.rpartition("; set ")[2].split()
+    (warning,) = gpu_memory.check(config)
+    change = warning.message.rpartition("; set ")[2].split()
     assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=h100", *change)) == []
 
 

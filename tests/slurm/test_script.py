@@ -262,7 +262,7 @@ def test_a_step_that_takes_too_long_does_not_cost_the_requeue(job, interrupt):
     (job.folder / "bin" / "squeue").chmod(0o755)
     job.driver('touch "$2/running"; exec sleep 30')
     code, output = interrupt(signal.SIGUSR1, SLURM_ARRAY_JOB_ID="6", SLURM_ARRAY_TASK_ID="2")
-    assert code == 75 and "takes too long; requeued as it is" in output
+    assert code == 75 and "takes too long; requeued without a new checkpoint" in output
     assert job.calls("requeue") == ["6_2"]
     assert job.calls("squeue") == ["--noheader --jobs=6_2 --format=%L"], "the whole array has other times left"
 
@@ -322,7 +322,7 @@ def test_a_full_disk_is_named(job):
     job.site("MIN_FREE_GIB=99999999\n")
     code, output = job.end()
     assert code == 1
-    assert "error: a node is not fit: " in output and "MIN_FREE_GIB=99999999" in output
+    assert "error: a node failed its check: " in output and "MIN_FREE_GIB=99999999" in output
 
 
 def test_secrets_come_from_a_file_that_only_the_user_may_read(job):

@@ -86,9 +86,7 @@ def test_nodes_and_gpus_come_from_the_configuration(overrides, nodes, expected):
 
 
 def test_other_nodes_than_the_configurations_are_refused():
-    with pytest.raises(
-        ValueError, match=r"^--nodes=2: trainer.nnodes is 4; ask for --nodes=4, or set trainer.nnodes=2$"
-    ):
+    with pytest.raises(ValueError, match=r"^--nodes=2: trainer.nnodes is 4; use --nodes=4, or set trainer.nnodes=2$"):
         required_resources(compose(*FOUR_NODES), 2)
     with pytest.raises(ValueError, match=r"^--nodes=3: it must divide the 8 GPUs"):
         required_resources(compose(*SEPARATE), 3)
@@ -133,7 +131,7 @@ def test_secrets_are_not_handed_on(sbatch, monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789")
     submit(compose(*CPU), Request())
     output = capsys.readouterr()
-    assert "not handed to the job: HF_TOKEN, WANDB_API_KEY; put them into SECRETS_FILE" in output.err
+    assert "not passed to the job: HF_TOKEN, WANDB_API_KEY; put them into SECRETS_FILE" in output.err
     assert "0123456789" not in output.out + output.err + json.dumps(sbatch())
 
 
@@ -210,7 +208,7 @@ def test_a_model_that_is_not_here_is_named(tmp_path, monkeypatch):
         pq.write_table(pa.Table.from_pylist([row] * 512), tmp_path / file)
     command = [Path(sys.executable).with_name("reinforcepp"), "slurm", "submit", FOUR_NODES[0], "--dry-run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "# Qwen/Qwen2.5-7B is not on this machine: it is downloaded when training starts" in done.stderr
+    assert "Qwen/Qwen2.5-7B is not on this machine: it is downloaded when training starts" in done.stderr
 
 
 def make_run(runs_dir: Path, name: str, job_id: str, **summary: object) -> None:
@@ -243,9 +241,9 @@ def test_status_without_squeue_shows_the_files(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     job_status.show(tmp_path, Console(width=120))
     output = " ".join(capsys.readouterr().out.split())
-    assert "squeue is not on PATH here: the states are those that the runs wrote" in output
+    assert "squeue is not on PATH: the states are from the run folders" in output
     assert "a 11 stopped 7/60" in output
-    with pytest.raises(ValueError, match="no run in it was given to Slurm"):
+    with pytest.raises(ValueError, match="no run in it was submitted to Slurm"):
         job_status.show(tmp_path / "a", Console())
 
 

@@ -1,1 +1,1 @@
-"""What verl 0.9.1 and vLLM need on a machine without an accelerator; has no effect on any other machine."""
+"""Support for verl 0.9.1 and vLLM on a machine without an accelerator; has no effect on other machines."""

@@ -1,6 +1,6 @@
-"""The places where verl 0.9.1 offers no hook for a machine without an accelerator; applied on the CPU only.
+"""Patches where verl 0.9.1 has no hook for a machine without an accelerator; applied on the CPU only.
 
-Each patch waits until verl imports the module it changes, so importing the plugin stays cheap.
+Each patch is applied when verl imports the module it changes, so importing the plugin stays cheap.
 `tests/integration/cpu/test_cpu_patches.py` fails when one of them is no longer needed.
 """
 
@@ -15,7 +15,7 @@ CPU_BACKEND = "cpu:gloo"
 
 
 def use_one_gloo_backend(module: Any) -> None:
-    """verl asks for "cpu:gloo,<device>:<backend>", which names the CPU twice here, and torch rejects that."""
+    """verl requests "cpu:gloo,<device>:<backend>", which names the CPU twice here and is rejected by torch."""
     original = module.initialize_global_process_group_ray
 
     @functools.wraps(original)
@@ -51,7 +51,7 @@ def copy_received_weights(module: Any) -> None:
 
 
 def load_critic_with_sdpa(module: Any) -> None:
-    """verl loads a critic with flash attention whatever the config says, and there is none for the CPU."""
+    """verl always loads a critic with flash attention, which is not available on the CPU."""
 
     def load_valuehead_model(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
         from transformers import AutoModelForTokenClassification
@@ -76,6 +76,6 @@ PATCHES = {
 
 
 def install() -> None:
-    """Arrange for every patch to be applied when its module is imported."""
+    """Apply every patch as soon as its module is imported."""
     for module_name, patch in PATCHES.items():
         wrapt.register_post_import_hook(patch, module_name)

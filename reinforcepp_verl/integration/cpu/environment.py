@@ -1,4 +1,4 @@
-"""Environment variables of a CPU run. Set as defaults, so that whatever the user exported wins."""
+"""Environment variables of a CPU run, set as defaults that the user's exports override."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ CPU_ENVIRONMENT = {
     "VERL_PLATFORM": "cpu",
     # verl registers its FSDP engines for "cuda" and "npu" only; this is verl's own switch for choosing one by name.
     "VERL_ENGINE_DEVICE": "cuda",
-    # Under the distribution alias (see vllm_alias) vLLM no longer recognises its own CPU build by the version string.
+    # Under the distribution alias (see vllm_alias) vLLM no longer recognizes its own CPU build by the version string.
     "VLLM_TARGET_DEVICE": "cpu",
     "VLLM_CPU_KVCACHE_SPACE": "1",
-    # Binding threads to cores makes several engines on a small machine fight for the same core.
+    # With threads bound to cores, several engines on a small machine would compete for the same core.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
     # With 1, vLLM replaces the executor `uni` of cluster/cpu.yaml by `mp`. The engine has its own process under verl
     # either way.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # TransferQueue asks for 8 threads on every put and get, and warns each time that there are fewer cores.
+    # TransferQueue requests 8 threads on every put and get, and warns each time if there are fewer cores.
     "TQ_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -1,4 +1,4 @@
-"""The CPU as a verl platform: `PlatformRegistry` has none, so `trainer.device=cpu` cannot run without it."""
+"""The CPU as a verl platform, which `PlatformRegistry` lacks; `trainer.device=cpu` needs it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:
-    """Stand in for a device call that has no meaning on the CPU."""
+    """Replaces device calls that have no meaning on the CPU."""
 
 
 def _zero(*_args: Any, **_kwargs: Any) -> int:
@@ -29,7 +29,7 @@ def _memory_info(*_args: Any) -> tuple[int, int]:
     return memory.available, memory.total
 
 
-# The part of the `torch.cuda` namespace that verl reaches through `get_torch_device()`.
+# The part of the `torch.cuda` namespace that verl uses through `get_torch_device()`.
 CPU_DEVICE_MODULE = SimpleNamespace(
     is_available=lambda: True,
     device_count=lambda: 1,
@@ -67,7 +67,7 @@ class PlatformCPU(PlatformBase):
         return cpu_platform_wanted()
 
     def current_device(self) -> str:  # type: ignore[override]
-        # verl hands this to `tensor.to(...)`, where an index would mean an accelerator.
+        # verl passes this to `tensor.to(...)`, where an index would mean an accelerator.
         return "cpu"
 
     def device_count(self) -> int:

