@@ -14,14 +14,14 @@ ACTOR = "actor_rollout_ref.actor"
 # Each file that `validate_config` and the classes of the actor's node are in. Where one changes, look whether CHOICES,
 # UNCHECKED and `agrees` still say what verl looks at, then take over the new digest.
 READ_BY_VALIDATION = {
-    "base_config.py": "",
-    "utils/config.py": "",
-    "utils/profiler/config.py": "",
-    "utils/qat/core.py": "",
-    "trainer/config/config.py": "",
-    "workers/config/actor.py": "",
-    "workers/config/engine.py": "",
-    "workers/config/optimizer.py": "",
+    "base_config.py": "fd61bac6c143644b",
+    "utils/config.py": "aa932e22b44f24ce",
+    "utils/profiler/config.py": "318872890d30fccc",
+    "utils/qat/core.py": "be65fdcdd2c6cfc8",
+    "trainer/config/config.py": "95429fa2f0a0fba0",
+    "workers/config/actor.py": "fcae09fb8db42f0e",
+    "workers/config/engine.py": "5b609fa85554ef1f",
+    "workers/config/optimizer.py": "05933cde529725bc",
 }
 METHODS = ("reinforcepp", "reinforcepp_baseline", "grpo", "rloo", "raft")
 

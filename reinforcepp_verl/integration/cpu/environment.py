@@ -17,10 +17,14 @@ CPU_ENVIRONMENT = {
     # With 1, vLLM replaces the executor `uni` of cluster/cpu.yaml by `mp`. The engine has its own process under verl
     # either way.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # vLLM compiles one function of its sampler even with enforce_eager: seconds, and a C++ compiler, for nothing.
+    "TORCHDYNAMO_DISABLE": "1",
     # TransferQueue requests 8 threads on every put and get, and warns each time if there are fewer cores.
     "TQ_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Workers started in advance lack the environment of the run, so that none is ever used.
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 

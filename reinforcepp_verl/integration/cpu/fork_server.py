@@ -182,10 +182,7 @@ def _forget(selector: selectors.BaseSelector, child: Child) -> None:
 def _close(selector: selectors.BaseSelector, connection: socket.socket) -> None:
     """Close what belongs to the server."""
     for key in list(selector.get_map().values()):
-        if isinstance(key.fileobj, int):
-            os.close(key.fileobj)
-        else:
-            key.fileobj.close()  # type: ignore[union-attr]
+        os.close(key.fd)
     selector.close()
     connection.close()
 

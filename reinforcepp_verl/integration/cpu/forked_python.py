@@ -35,8 +35,8 @@ def main(path: str, arguments: list[str]) -> None:
     files = open_files()
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
-    for number in FORWARDED:
-        signal.signal(number, lambda received, _frame: connection.send(bytes([received])))
+    for forwarded in FORWARDED:
+        signal.signal(forwarded, lambda received, _frame: connection.send(bytes([received])))
     request = {
         "arguments": arguments,
         "environment": dict(os.environ),
