@@ -1,7 +1,7 @@
 """verl's own validation of the configuration, which would otherwise run only in the training process.
 
-Importing verl takes seconds, so `check` first looks whether verl could refuse anything that the stages before this one
-let pass. tests/preflight/test_verl_validation.py compares both, and pins what verl's validation looks at.
+Importing verl takes seconds. It is skipped if the configuration differs from verl's defaults only in keys that verl's
+validation does not read or that earlier stages check. tests/preflight/test_verl_validation.py compares the two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reinforcepp_verl.config.schema import Tree
 from reinforcepp_verl.sizing.layout import needs_reference
 from reinforcepp_verl.sizing.model_size import model_folder
 
-# Keys of the actor, which verl makes a dataclass of; it checks no types. All others must be as in the base.
+# Keys of the actor, which verl converts to a dataclass without checking types. All others must have the base's value.
 CHOICES: dict[str, tuple[object, ...]] = {
     "strategy": ("fsdp", "fsdp2"),
     "loss_agg_mode": (
@@ -36,7 +36,8 @@ UNCHECKED = (
     *("calculate_*", "clip_ratio*", "data_loader_seed", "entropy_*", "grad_clip", "kl_loss_*", "loss_scale_factor"),
     *("shuffle", "tau_*", "use_fused_kernels", "use_kl_loss", "use_remove_padding", "use_torch_compile"),
     *("checkpoint.load_contents", "checkpoint.save_contents", "optim.*"),
-    *("fsdp_config.dtype", "fsdp_config.forward_prefetch", "fsdp_config.fsdp_size", "fsdp_config.mixed_precision*"),
+    *("fsdp_config.dtype", "fsdp_config.entropy_*", "fsdp_config.forward_prefetch", "fsdp_config.fsdp_size"),
+    "fsdp_config.mixed_precision*",
     *("fsdp_config.model_dtype", "fsdp_config.*offload*", "fsdp_config.reshard_after_forward", "fsdp_config.seed"),
     *("fsdp_config.use_no_sync_*", "fsdp_config.use_orig_params", "fsdp_config.use_torch_compile"),
     *("fsdp_config.wrap_policy.*", "policy_loss.clip_cov_*", "policy_loss.kl_cov_ratio", "policy_loss.ppo_kl_coef"),
@@ -45,18 +46,18 @@ CHECKED_BEFORE = (
     *("policy_loss.loss_mode", "policy_loss.options*", "ppo_epochs", "ppo_max_token_len_per_gpu"),
     *("ppo_micro_batch_size_per_gpu", "ppo_mini_batch_size", "rollout_n", "use_dynamic_bsz"),
 )
-"""By registered_names and batch_sizes."""
+"""Keys that registered_names and batch_sizes check."""
 
 
 def check(config: DictConfig) -> list[str]:
-    """Have verl validate the configuration unless it would find nothing."""
-    return [] if agrees(config) else refusals(config)
+    """Let verl validate the configuration unless it is certain to accept it."""
+    return [] if certainly_valid(config) else refusals(config)
 
 
-def agrees(config: DictConfig) -> bool:
-    """Tell whether verl's validation surely accepts a configuration that the earlier stages accept."""
-    dead = (keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE, keys.REF_LOG_PROB_MICRO_BATCH_SIZE)
-    if any(value(config, key) is not None for key in dead):
+def certainly_valid(config: DictConfig) -> bool:
+    """Return True if verl's validation accepts every configuration like this that passed the earlier stages."""
+    deprecated = (keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE, keys.REF_LOG_PROB_MICRO_BATCH_SIZE)
+    if any(value(config, key) is not None for key in deprecated):
         return False
     by_rows = not value(config, keys.ACTOR_USE_DYNAMIC_BSZ) and needs_reference(config)
     if by_rows and value(config, keys.REF_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU) is None:
@@ -66,12 +67,12 @@ def agrees(config: DictConfig) -> bool:
     positive = [keys.TEMPERATURE, *([keys.ROLLOUT_IS_THRESHOLD] if value(config, keys.ROLLOUT_IS) else [])]
     if not all(is_number(given := value(config, key)) and given > 0 for key in positive):
         return False
-    # Only transformers can read a critic's model.
+    # verl reads a critic's model with transformers.
     plain = value(config, keys.MODEL_ENGINE) == "dp" and value(config, keys.CRITIC_ENABLE) is False
-    return plain and _actor_agrees(config)
+    return plain and _actor_is_certainly_valid(config)
 
 
-def _actor_agrees(config: DictConfig) -> bool:
+def _actor_is_certainly_valid(config: DictConfig) -> bool:
     base, given = (dict(_leaves(tree)) for tree in (schema.base_node(keys.ACTOR), schema.resolved(config, keys.ACTOR)))
     for key in base.keys() | given.keys():
         if key in CHOICES:
@@ -85,7 +86,7 @@ def _actor_agrees(config: DictConfig) -> bool:
 
 
 def may_have_any_value(key: str) -> bool:
-    """Tell whether verl's validation looks at neither the value nor the type of a key of the actor."""
+    """Return True if verl's validation reads neither the value nor the type of a key of the actor."""
     named = any(fnmatch(key, pattern) for pattern in UNCHECKED)
     return named and key not in CHOICES and not key.endswith("_target_")
 

@@ -393,7 +393,7 @@ def test_a_plugin_that_fails_to_import(compose, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "reinforcepp_verl.plugin", None)
     monkeypatch.delattr("reinforcepp_verl.plugin", raising=False)
-    [problem] = registered_names.check(compose(RECIPE))
+    [problem] = registered_names.look_up(compose(RECIPE))
     assert problem.startswith("reinforcepp_verl.plugin: the import fails with ModuleNotFoundError")
 
 
