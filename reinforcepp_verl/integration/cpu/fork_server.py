@@ -1,8 +1,8 @@
-"""One process that imports torch, transformers, Ray, vLLM and verl once, and forks the processes of a run.
+"""One process that imports torch, transformers and vLLM once, and forks the processes of a run.
 
-verl starts about ten Python processes. On a CPU their imports are most of the time until the first step. Ray (by
-`runtime_env.py_executable`) and vLLM (by `multiprocessing.set_executable`) start forked_python.py in place of Python,
-which has this server fork itself. The forks share the memory of what is imported, too.
+verl starts about ten Python processes, and on a CPU their imports are most of the time until the first step. Ray
+(through `runtime_env.py_executable`) and vLLM (through `multiprocessing.set_executable`) start forked_python.py instead
+of Python, and it has this server fork itself. The forks also share the memory of the imported modules.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from reinforcepp_verl.common.parent_process import end_with_parent
 from reinforcepp_verl.integration.cpu import forked_python, vllm_alias
 from reinforcepp_verl.integration.cpu.forked_python import FORWARDED, LENGTH_BYTES
 
-WITHOUT_RAY = ("torch", "transformers", "tensordict", "datasets", "peft", "vllm.engine.arg_utils")
-"""Imported while Ray starts."""
-WITH_RAY = (
-    *("vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "vllm.entrypoints.openai.api_server"),
-    *("verl.trainer.main_ppo", "verl.trainer.ppo.v1", "verl.workers.rollout.vllm_rollout.vllm_async_server"),
+# Nothing that imports Ray, hence neither verl nor vLLM's engine: Ray seeds its random numbers for the first class that
+# `ray.remote` decorates, and all forks would draw the same task ids. A fork imports Ray and verl in about a second.
+MODULES = (
+    *("torch", "transformers", "tensordict", "datasets", "peft", "hydra", "torchdata.stateful_dataloader"),
+    *("vllm.engine.arg_utils", "vllm.v1.worker.cpu_worker", "vllm.entrypoints.openai.api_server"),
+    "vllm.model_executor.models.llama",
 )
-"""Imported in the environment of the first process that is asked for: Ray reads the job from it when it is imported."""
 SERVER = (sys.executable, "-m", "reinforcepp_verl.integration.cpu.fork_server")
 MOST_FILES = 253
 UNUSED = 1000
-"""No file of a process has this number or a higher one."""
+"""Higher than the number of any open file of these processes."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a process is started with; `files` are its open files by their numbers in the process that asks."""
+    """What a process is started with; `files` are the numbers of its open files in the process that asks."""
 
     arguments: list[str]
     environment: dict[str, str]
@@ -66,13 +66,13 @@ class Child:
     connection: socket.socket
 
     def report(self) -> None:
-        """Tell how the fork ended."""
+        """Send how the fork ended."""
         _, status = os.waitpid(self.pid, 0)
-        with contextlib.suppress(OSError):  # Whoever asked was killed.
+        with contextlib.suppress(OSError):  # The process that asked was killed.
             self.connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
 
     def pass_signals_on(self) -> bool:
-        """Send the fork the signals that its stand-in got, SIGKILL when that was killed; False after the last."""
+        """Send the fork the signals that its stand-in received, SIGKILL if that was killed; False after the last."""
         try:
             received = self.connection.recv(64)
         except ConnectionResetError:
@@ -85,7 +85,7 @@ class Child:
 
 @contextlib.contextmanager
 def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Iterator[str]:
-    """Start the server with these variables; yield the path of the program to run in place of Python.
+    """Start the server with these environment variables; yield the path of the program to run instead of Python.
 
     The server ends with this process.
     """
@@ -107,8 +107,13 @@ def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Ite
 def main(listener: socket.socket) -> None:
     """Import, then fork a process for each connection; returns in the forks, when their work is done."""
     vllm_alias.install()
-    for module in WITHOUT_RAY:
+    for module in MODULES:
         importlib.import_module(module)
+    if "ray" in sys.modules:
+        raise RuntimeError("one of the modules to import before forking imports Ray, see MODULES")
+    # The collector would write to every object, and so copy the memory that forks share.
+    gc.collect()
+    gc.freeze()
     request, files = serve(listener)
     take_over(request, files)
     run(request.arguments)
@@ -121,14 +126,13 @@ def serve(listener: socket.socket) -> tuple[Request, list[int]]:
     while True:
         for key, _ in selector.select():
             if selector.get_map().get(key.fd) is not key:
-                continue  # Closed by an event before it.
+                continue  # Closed by an earlier event of this round.
             if key.data is None:
                 connection, _ = listener.accept()
                 received = _receive(connection)
                 if received is None:
                     continue
                 request, files = received
-                _import_with_ray(request)
                 pid = os.fork()
                 if pid == 0:
                     _close(selector, connection)
@@ -147,7 +151,7 @@ def serve(listener: socket.socket) -> tuple[Request, list[int]]:
 
 
 def _receive(connection: socket.socket) -> tuple[Request, list[int]] | None:
-    """Return what is asked for; None when whoever asked was killed meanwhile."""
+    """Read a request; None if the process that asked was killed in the meantime."""
     head, files, _, _ = socket.recv_fds(connection, LENGTH_BYTES, MOST_FILES)
     length, content = int.from_bytes(head, "big"), b""
     while part := connection.recv(length - len(content)):
@@ -158,17 +162,6 @@ def _receive(connection: socket.socket) -> tuple[Request, list[int]] | None:
         os.close(number)
     connection.close()
     return None
-
-
-def _import_with_ray(request: Request) -> None:
-    if "ray" in sys.modules:
-        return
-    _set_environment(request)
-    for module in WITH_RAY:
-        importlib.import_module(module)
-    # The collector would write to every object, and so copy the memory that forks share.
-    gc.collect()
-    gc.freeze()
 
 
 def _forget(selector: selectors.BaseSelector, child: Child) -> None:
@@ -188,7 +181,7 @@ def _close(selector: selectors.BaseSelector, connection: socket.socket) -> None:
 
 
 def take_over(request: Request, files: Sequence[int]) -> None:
-    """Make this process what a child of the one that asked would be."""
+    """Give this process what a child of the one that asked would inherit."""
     moved = [fcntl.fcntl(number, fcntl.F_DUPFD, UNUSED) for number in files]
     for number in files:
         os.close(number)
@@ -200,18 +193,14 @@ def take_over(request: Request, files: Sequence[int]) -> None:
     for received in FORWARDED:
         signal.signal(received, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _set_environment(request)
+    os.environ.clear()
+    os.environ.update(request.environment)
     os.chdir(request.directory)
     np.random.seed()
 
 
-def _set_environment(request: Request) -> None:
-    os.environ.clear()
-    os.environ.update(request.environment)
-
-
 def run(arguments: list[str]) -> None:
-    """Do what Python does with these arguments: `[-OPTION ...] SCRIPT [ARGUMENT ...]` or `-c CODE`."""
+    """Run what Python would run: `[-OPTION ...] SCRIPT [ARGUMENT ...]` or `[-OPTION ...] -c CODE [ARGUMENT ...]`."""
     rest = list(arguments)
     while rest[0].startswith("-") and rest[0] != "-c":
         del rest[: 2 if rest[0] in ("-X", "-W") else 1]
