@@ -14,11 +14,10 @@ from reinforcepp_verl.algorithm.batch import RewardBatch
 from reinforcepp_verl.algorithm.losses import ClipRange, LossBatch, LossTerms
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.normalize import Estimate
-from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.options import NoOptions, ReinforceppOptions
 from reinforcepp_verl.algorithm.registry import (
     ESTIMATORS,
     LOSSES,
-    NoOptions,
     Traits,
     add_estimator,
     add_policy_loss,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reinforcepp_verl.algorithm.registry import NoOptions
+from reinforcepp_verl.algorithm.options import NoOptions
 
 LOG_RATIO_LIMIT = 20.0
 """exp(20) = 5e8 leaves room for sums in fp32, where exp(89) is already inf; such ratios carry no information."""

@@ -103,3 +103,8 @@ PRESETS = {
 def option_types(options: type = ReinforceppOptions) -> dict[str, str]:
     """Return the keys of an options class in order, with their types as written."""
     return {option.name: getattr(option.type, "__name__", str(option.type)) for option in fields(options)}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Options class of a policy loss without options."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.options import NoOptions, ReinforceppOptions
 
 if TYPE_CHECKING:
     from reinforcepp_verl.algorithm.losses import LossTerms
@@ -49,11 +49,6 @@ class Traits:
     def __post_init__(self) -> None:
         if unknown := sorted(self.options_read - OPTION_NAMES):
             raise ValueError(f"options_read has {', '.join(unknown)}; known names: {', '.join(sorted(OPTION_NAMES))}")
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """Options class of a loss without options."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from reinforcepp_verl.config import keys, search_path
 from reinforcepp_verl.config.machines import GROUP as CLUSTER
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.config.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys
+from reinforcepp_verl.config.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys, text_values
 
 CONFIG_GROUPS = ("recipe", "method", CLUSTER, "preset", "reward_function")
 # Passed unchanged to a function or library outside this package.
@@ -86,8 +87,9 @@ def _unknown_keys(config: DictConfig) -> Iterator[str]:
     if not _own_sampler(config):
         free.append(keys.SAMPLER_KWARGS)
     # A key that another value refers to is used, as in `gpus: 8` and `n_gpus_per_node: ${gpus}`.
-    used = set(_REFERENCE.findall(OmegaConf.to_yaml(config, resolve=False)))
-    for key in _walk(as_tree(config), known, "", free):
+    tree = as_tree(config)
+    used = {reference for _, text in text_values(tree) for reference in _REFERENCE.findall(text)}
+    for key in _walk(tree, known, "", free):
         if ":" in key:
             yield key
         elif not any(reference == key or reference.startswith(f"{key}.") for reference in used):
@@ -130,8 +132,12 @@ def _own_node(config: DictConfig) -> list[str]:
 
 
 def _own_sampler(config: DictConfig) -> bool:
-    ours = OmegaConf.select(OmegaConf.create(known_keys()), keys.CUSTOM_SAMPLER_PATH)
-    return bool(value(config, keys.CUSTOM_SAMPLER_PATH) == ours)
+    return bool(value(config, keys.CUSTOM_SAMPLER_PATH) == _sampler_of_the_base())
+
+
+@functools.cache
+def _sampler_of_the_base() -> object:
+    return OmegaConf.select(OmegaConf.create(known_keys()), keys.CUSTOM_SAMPLER_PATH)
 
 
 def _sampler_options(config: DictConfig) -> list[str]:
