@@ -43,7 +43,7 @@ test-all: test test-slurm ## also every method, every ending and the faults, and
 
 # Two workers: a run is mostly imports, one after the other, so that two at once hardly slow each other down.
 test-without-ray: $(INSTALLED) ## the tests that start no Ray
-	$(BIN)/python -m pytest -m "not e2e and not slurm" -n 2
+	$(BIN)/python -m pytest -m "not e2e and not slurm and not long" -n 2
 
 test-pythons: ## the tests that start no Ray, on each Python found, in .venv-3.X
 	@pythons=$$(sh requirements/pythons.sh $(PYTHON)) || exit; failed=0; \
