@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
@@ -25,8 +25,10 @@ from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.guards.finite_weights import check_finite_weights
 from reinforcepp_verl.integration import optimizer_settings
+from reinforcepp_verl.integration.cpu import forked_python
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
@@ -52,7 +54,7 @@ class CheckpointingTrainer(Base):
     """Configuration of the checkpoint that the run starts from; None if another trainer saved it."""
 
     def __init__(self, config: DictConfig) -> None:
-        self.original_config = copy.deepcopy(config)
+        self.original_config = _without_fork_server(config)
         self._data = compatibility.data_digests(config)
         self.attempt = Attempt.of_this_process()
         self.keep = config.trainer.max_actor_ckpt_to_keep
@@ -285,3 +287,13 @@ class TrackingProxy:
     def finish(self, exit_code: int = 0) -> None:
         """Close the loggers."""
         self._tracking.finish(exit_code=exit_code)
+
+
+def _without_fork_server(config: DictConfig) -> DictConfig:
+    """Copy the configuration without the program that starts this run's processes, which ends with the run."""
+    config = copy.deepcopy(config)
+    runtime_env = value(config, keys.RUNTIME_ENV) or {}
+    if runtime_env.get("py_executable") == os.environ.get(forked_python.VARIABLE):
+        with open_dict(config):
+            runtime_env.pop("py_executable", None)
+    return config

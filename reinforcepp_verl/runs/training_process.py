@@ -44,15 +44,17 @@ def describe(error: BaseException) -> str:
 
 @contextmanager
 def forked_workers(config: DictConfig) -> Iterator[None]:
-    """Have Ray fork its workers from one process where all run on this machine's CPU."""
-    deterministic = value(config, keys.FULL_DETERMINISM)  # a seed for Python's hashes, which it takes when it starts
+    """Let Ray fork its workers from one process if all of them run on this machine's CPU, in this Python."""
+    runtime_env = value(config, keys.RUNTIME_ENV)
+    # Full determinism sets a seed for Python's hashes, which Python reads when it starts.
+    deterministic = value(config, keys.FULL_DETERMINISM) or value(config, keys.REWARD_MODEL_FULL_DETERMINISM)
     local = value(config, keys.DEVICE) == "cpu" and value(config, keys.RAY_ADDRESS) == "local"
-    if not local or deterministic or value(config, keys.PY_EXECUTABLE):
+    if not local or deterministic or set(runtime_env) - {"env_vars"}:
         yield
         return
-    runtime_env = config.ray_kwargs.ray_init.runtime_env
     with fork_server.started(runtime_env.env_vars) as stand_in:
-        runtime_env.py_executable = os.environ[forked_python.VARIABLE] = stand_in
+        if stand_in:
+            runtime_env.py_executable = os.environ[forked_python.VARIABLE] = stand_in
         yield
 
 

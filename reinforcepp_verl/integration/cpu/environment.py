@@ -11,6 +11,8 @@ CPU_ENVIRONMENT = {
     # Under the distribution alias (see vllm_alias) vLLM no longer recognizes its own CPU build by the version string.
     "VLLM_TARGET_DEVICE": "cpu",
     "VLLM_CPU_KVCACHE_SPACE": "1",
+    # verl sets it too, but only after the fork server has imported vLLM, which reads it then.
+    "VLLM_LOGGING_LEVEL": "WARN",
     # With threads bound to cores, several engines on a small machine would compete for the same core.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",

@@ -2,20 +2,24 @@
 
 verl starts about ten Python processes, and on a CPU their imports are most of the time until the first step. Ray
 (through `runtime_env.py_executable`) and vLLM (through `multiprocessing.set_executable`) start forked_python.py instead
-of Python, and it has this server fork itself. The forks also share the memory of the imported modules.
+of Python, and it has this server fork itself. The forks also share the memory of the imported modules. If the server
+cannot work, it ends, and these processes start as usual.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import selectors
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -41,8 +45,7 @@ MODULES = (
 )
 SERVER = (sys.executable, "-m", "reinforcepp_verl.integration.cpu.fork_server")
 MOST_FILES = 253
-UNUSED = 1000
-"""Higher than the number of any open file of these processes."""
+"""The most descriptors that one message can carry."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Request:
     environment: dict[str, str]
     directory: str
     group: int
+    file_limits: list[int]
     files: list[int]
 
 
@@ -84,39 +88,64 @@ class Child:
 
 
 @contextlib.contextmanager
-def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Iterator[str]:
+def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Iterator[str | None]:
     """Start the server with these environment variables; yield the path of the program to run instead of Python.
 
-    The server ends with this process.
+    None if programs in /tmp must not be run. The server ends with this process.
     """
-    with TemporaryDirectory(prefix="reinforcepp-") as folder, socket.socket(socket.AF_UNIX) as listener:
+    # Ray keeps its sockets there too; the path of a socket must be short, and Ray does not quote the program's.
+    with TemporaryDirectory(prefix="reinforcepp-", dir="/tmp") as folder:
         address, stand_in = f"{folder}/socket", Path(folder, "python")
-        listener.bind(address)
-        listener.listen(128)
         command = shlex.join([sys.executable, "-I", "-S", forked_python.__file__, address])
         stand_in.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
         stand_in.chmod(0o700)
-        subprocess.Popen(
-            [*server, str(listener.fileno()), str(os.getpid())],
-            env={**os.environ, **variables},
-            pass_fds=[listener.fileno()],
-        )
+        if not os.access(stand_in, os.X_OK):
+            yield None
+            return
+        # Only the server has the listening socket: once it has ended, connecting fails instead of waiting.
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(address)
+            listener.listen(128)
+            subprocess.Popen(
+                [*server, str(listener.fileno()), str(os.getpid())],
+                env={
+                    **os.environ,
+                    **variables,
+                    "OPENBLAS_NUM_THREADS": "1",
+                },  # numpy's threads would not survive a fork
+                pass_fds=[listener.fileno()],
+            )
         yield str(stand_in)
 
 
 def main(listener: socket.socket) -> None:
     """Import, then fork a process for each connection; returns in the forks, when their work is done."""
+    signal.signal(signal.SIGTERM, functools.partial(_end, Path(listener.getsockname()).parent))
     vllm_alias.install()
     for module in MODULES:
         importlib.import_module(module)
-    if "ray" in sys.modules:
-        raise RuntimeError("one of the modules to import before forking imports Ray, see MODULES")
+    check_that_forks_are_safe()
     # The collector would write to every object, and so copy the memory that forks share.
     gc.collect()
     gc.freeze()
     request, files = serve(listener)
     take_over(request, files)
     run(request.arguments)
+
+
+def _end(folder: Path, *_: object) -> None:
+    """Remove the folder of a process that was killed and could not do it itself."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
+def check_that_forks_are_safe() -> None:
+    """Raise RuntimeError if forks would share what they must not, OSError if the system lacks pidfds."""
+    if "ray" in sys.modules:
+        raise RuntimeError("a module in MODULES imports Ray")
+    if (threads := len(os.listdir("/proc/self/task"))) > 1:
+        raise RuntimeError(f"the imports started {threads - 1} threads, which forks do not have")
+    os.close(os.pidfd_open(os.getpid()))
 
 
 def serve(listener: socket.socket) -> tuple[Request, list[int]]:
@@ -139,6 +168,8 @@ def serve(listener: socket.socket) -> tuple[Request, list[int]]:
                     return request, files
                 for number in files:
                     os.close(number)
+                with contextlib.suppress(OSError):  # The process that asked was killed.
+                    connection.sendall(forked_python.FORKED)
                 child = Child(pid, os.pidfd_open(pid), connection)
                 selector.register(child.ended, selectors.EVENT_READ, child)
                 selector.register(connection, selectors.EVENT_READ, child)
@@ -182,35 +213,52 @@ def _close(selector: selectors.BaseSelector, connection: socket.socket) -> None:
 
 def take_over(request: Request, files: Sequence[int]) -> None:
     """Give this process what a child of the one that asked would inherit."""
-    moved = [fcntl.fcntl(number, fcntl.F_DUPFD, UNUSED) for number in files]
+    soft, hard = request.file_limits
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    free = max(*files, *request.files) + 1
+    moved = [fcntl.fcntl(number, fcntl.F_DUPFD, free) for number in files]
     for number in files:
         os.close(number)
     for number, target in zip(moved, request.files, strict=True):
         os.dup2(number, target)
         os.close(number)
-    # Ray ends the processes that a worker leaves behind by their group.
-    os.setpgid(0, request.group)
+    # Ray ends the processes that a worker leaves behind by their group, which a new session does not share.
+    with contextlib.suppress(PermissionError):
+        os.setpgid(0, request.group)
     for received in FORWARDED:
         signal.signal(received, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(request.environment)
     os.chdir(request.directory)
+    added = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry not in sys.path]
+    sys.path[1:1] = added
     np.random.seed()
 
 
 def run(arguments: list[str]) -> None:
-    """Run what Python would run: `[-OPTION ...] SCRIPT [ARGUMENT ...]` or `[-OPTION ...] -c CODE [ARGUMENT ...]`."""
+    """Run what Python would run: `[-OPTION ...] SCRIPT | -c CODE | -m MODULE [ARGUMENT ...]`."""
     rest = list(arguments)
-    while rest[0].startswith("-") and rest[0] != "-c":
+    while rest[0].startswith("-") and rest[0] not in ("-c", "-m"):
         del rest[: 2 if rest[0] in ("-X", "-W") else 1]
-    if rest[0] != "-c":
-        sys.argv, sys.path[0] = rest, os.path.dirname(rest[0])
+    if rest[0] == "-c":
+        sys.argv = ["-c", *rest[2:]]
+        _search_first("")
+        sys.modules["__main__"] = main_module = types.ModuleType("__main__")
+        exec(rest[1], main_module.__dict__)
+    elif rest[0] == "-m":
+        sys.argv = rest[1:]
+        _search_first(os.getcwd())
+        runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = rest
+        _search_first(os.path.dirname(rest[0]))
         runpy.run_path(rest[0], run_name="__main__")
-        return
-    sys.argv, sys.path[0] = ["-c", *rest[2:]], ""
-    sys.modules["__main__"] = main_module = types.ModuleType("__main__")
-    exec(rest[1], main_module.__dict__)
+
+
+def _search_first(folder: str) -> None:
+    if not getattr(sys.flags, "safe_path", False):  # Python 3.11 and later
+        sys.path[0] = folder
 
 
 if __name__ == "__main__":

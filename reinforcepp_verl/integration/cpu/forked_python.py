@@ -1,19 +1,22 @@
-"""Stands in for the Python interpreter: has the fork server run what it is given, in a process like a child of its own.
+"""Stands in for the Python interpreter: the fork server runs the given script, in a child process as if started here.
 
-    python -I -S forked_python.py SOCKET [-OPTION ...] SCRIPT | -c CODE [ARGUMENT ...]
+    python -I -S forked_python.py SOCKET [-OPTION ...] SCRIPT | -c CODE | -m MODULE [ARGUMENT ...]
 
-Imports the standard library only, so that it starts in no time.
+Becomes Python itself if the server has ended. Imports only the standard library, so that it starts quickly.
 """
 
 import json
 import os
+import resource
 import signal
 import socket
 import sys
 
 VARIABLE = "REINFORCEPP_PYTHON"
-"""Environment variable with the program to run in place of Python, in the processes of a run that has a fork server."""
+"""Environment variable with the program to run instead of Python, in the processes of a run that has a fork server."""
 LENGTH_BYTES = 8
+FORKED = b"\1"
+"""The server's first answer, before the exit code."""
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
@@ -26,31 +29,44 @@ def open_files() -> list[int]:
 def _is_inheritable(number: int) -> bool:
     try:
         return os.get_inheritable(number)
-    except OSError:  # that of the listing itself
+    except OSError:  # the descriptor of the listing itself
         return False
 
 
-def main(path: str, arguments: list[str]) -> None:
-    """Hand over arguments, environment and open files; then forward signals, and end as the process ends."""
+def request_fork(path: str, arguments: list[str]) -> socket.socket | None:
+    """Return the connection to the server once it has forked; None if it has ended."""
     files = open_files()
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(path)
-    for forwarded in FORWARDED:
-        signal.signal(forwarded, lambda received, _frame: connection.send(bytes([received])))
     request = {
         "arguments": arguments,
         "environment": dict(os.environ),
         "directory": os.getcwd(),
         "group": os.getpgrp(),
+        "file_limits": resource.getrlimit(resource.RLIMIT_NOFILE),
         "files": files,
     }
     content = json.dumps(request).encode()
-    socket.send_fds(connection, [len(content).to_bytes(LENGTH_BYTES, "big")], files)
-    connection.sendall(content)
-    for number in files:
-        os.close(number)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+        socket.send_fds(connection, [len(content).to_bytes(LENGTH_BYTES, "big")], files)
+        connection.sendall(content)
+        forked = connection.recv(len(FORKED))
+    except OSError:
+        forked = b""
+    if forked:
+        for number in files:
+            os.close(number)
+        return connection
+    connection.close()
+    return None
+
+
+def follow(connection: socket.socket) -> None:
+    """Forward signals to the fork, and end as it ends."""
+    for forwarded in FORWARDED:
+        signal.signal(forwarded, lambda received, _frame: connection.send(bytes([received])))
     status = connection.recv(4)
-    # Without an answer the server is gone; a process that a signal ended has a negative code.
+    # Without an answer the server has ended; a process that a signal ended has a negative code.
     code = int.from_bytes(status, "big", signed=True) if status else 1
     if code < 0:
         if -code in FORWARDED:
@@ -60,4 +76,6 @@ def main(path: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    if connected := request_fork(sys.argv[1], sys.argv[2:]):
+        follow(connected)
+    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])

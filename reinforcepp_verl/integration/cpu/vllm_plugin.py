@@ -38,7 +38,9 @@ def nap() -> None:
 
 def fork_processes() -> None:
     """Let the run's fork server, if there is one, start vLLM's processes."""
-    if stand_in := os.environ.get(forked_python.VARIABLE):
+    stand_in = os.environ.get(forked_python.VARIABLE)
+    # With threads bound to cores, vLLM passes each process a variable that OpenMP reads when it is loaded.
+    if stand_in and os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind":
         # Start Python's own resource tracker first: the cleanup after a run recognizes it by its command line.
         resource_tracker.ensure_running()
         multiprocessing.set_executable(stand_in)

@@ -141,6 +141,44 @@ def test_multiprocessing_spawns_by_it(python, tmp_path):
     assert done.stdout == "True True 0\n", done.stderr
 
 
+def test_without_a_server_it_is_python(tmp_path):
+    broken = [sys.executable, "-c", "raise ImportError('a broken package')"]
+    with fork_server.started({}, broken) as stand_in:
+        done = subprocess.run([stand_in, "-c", "import sys; sys.exit(len(sys.argv))", "one"], timeout=60)
+    assert done.returncode == 2
+
+
+def test_a_module_and_the_search_path_of_the_request(python, tmp_path):
+    (tmp_path / "mine.py").write_text("import sys; print(__name__, sys.argv[1:])\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([python, "-m", "mine", "one"], env=environment, cwd="/", capture_output=True, text=True)
+    assert done.stdout == "__main__ ['one']\n", done.stderr
+
+
+def test_file_limits_are_those_of_the_request(python):
+    code = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    outputs = [
+        subprocess.run(["sh", "-c", f"ulimit -Sn {limit}; exec {python} -c '{code}'"], capture_output=True, text=True)
+        for limit in (64, 1000)
+    ]
+    assert [output.stdout for output in outputs] == ["64\n", "1000\n"]
+
+
+KILLED = """
+import os, signal, subprocess, sys
+from reinforcepp_verl.integration.cpu import fork_server
+with fork_server.started({}, [sys.executable, "-c", sys.argv[1]]) as stand_in:
+    subprocess.run([stand_in, "-c", ""], check=True)
+    print(stand_in, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_nothing_is_left_when_the_process_that_started_the_server_is_killed():
+    done = subprocess.run([sys.executable, "-c", KILLED, SMALL_SERVER], capture_output=True, text=True)
+    wait_until(lambda: not Path(done.stdout.strip()).parent.exists())
+
+
 RAY_IDS = """
 import threading, ray
 thread = threading.Thread(target=lambda: print(ray.NodeID.from_random().hex()))
