@@ -26,8 +26,8 @@ $(BIN)/pip:
 # torch comes first and with its dependencies: where no CPU build is at hand, pip takes the CUDA build, which runs on a
 # CPU but only beside the libraries it depends on. The rest is a complete list, so nothing else may be pulled in.
 $(INSTALLED): requirements/cpu.txt setup.py | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements/cpu.txt
+	$(BIN)/python -m pip install --quiet --no-compile torch==2.13.0
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r requirements/cpu.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
