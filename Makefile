@@ -38,8 +38,8 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 test: lint types test-without-ray ## everything that CI runs
 	$(BIN)/python -m pytest -m "e2e and not long" -n 2 --dist load --durations=10
 
-test-all: test test-slurm ## also every method, every ending and the faults, and training under Slurm
-	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --durations=20
+test-all: lint types test-without-ray test-slurm ## also every method, every ending and the faults, and training under Slurm
+	$(BIN)/python -m pytest -m "e2e or long" -n 2 --dist loadfile --durations=20
 
 # Two workers: a run is mostly imports, one after the other, so that two at once hardly slow each other down.
 test-without-ray: $(INSTALLED) ## the tests that start no Ray

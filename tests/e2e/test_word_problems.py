@@ -17,7 +17,7 @@ from reinforcepp_verl.runs import processes
 from reinforcepp_verl.tasks.word_problems import TEMPLATE
 from reinforcepp_verl.tasks.word_templates import FORMATS
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 COMMAND_TIMEOUT_S = 500
