@@ -167,6 +167,8 @@ def _needs_our_trainer(config: DictConfig) -> str | None:
             return f"{estimator} with {keys.USE_KL_IN_REWARD}=true"
         for name in options_on_scores(estimator, options):
             return f"{keys.REINFORCEPP}.{name} with {keys.USE_KL_IN_REWARD}=true"
+    if traits.keeps_state:
+        return f"the state of {estimator}"
     return f"the running statistics of {keys.REINFORCEPP}" if options.needs_memory else None
 
 
