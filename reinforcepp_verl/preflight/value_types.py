@@ -62,7 +62,7 @@ def numbers(config: DictConfig) -> list[str]:
     """Check the numbers of the update, and that the gradient's clip is set where verl reads it."""
     found = [problem for checked in RANGES if (problem := checked.problem(value(config, checked.key)))]
     given = value(config, keys.GRAD_CLIP)
-    if given != VERL_GRAD_CLIP:
+    if given not in (None, VERL_GRAD_CLIP):
         found.append(
             f"{keys.GRAD_CLIP} is {given!r}: verl does not read it; set {keys.ACTOR_CLIP_GRAD} instead, and "
             f"{keys.GRAD_CLIP}={VERL_GRAD_CLIP}"
