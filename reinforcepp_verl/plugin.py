@@ -18,6 +18,8 @@ from reinforcepp_verl.algorithm.options import NoOptions, ReinforceppOptions
 from reinforcepp_verl.algorithm.registry import (
     ESTIMATORS,
     LOSSES,
+    SHAPING_OPTIONS,
+    STATISTICS_OPTIONS,
     Traits,
     add_estimator,
     add_policy_loss,
@@ -29,6 +31,8 @@ from reinforcepp_verl.integration import estimator_adapter, loss_adapter, verl_p
 DEFAULT_TRAITS = Traits()
 
 __all__ = [
+    "SHAPING_OPTIONS",
+    "STATISTICS_OPTIONS",
     "ClipRange",
     "Estimate",
     "LossBatch",

@@ -9,7 +9,18 @@ from reinforcepp_verl.algorithm.batch import prepare
 from reinforcepp_verl.algorithm.moments import Moments
 from reinforcepp_verl.algorithm.normalize import Returns, normalized_advantages, rewards_to_go
 from reinforcepp_verl.algorithm.samples import rows_without_group_peers
-from reinforcepp_verl.plugin import Estimate, Memory, ReinforceppOptions, RewardBatch, Traits, register_estimator
+from reinforcepp_verl.plugin import (
+    SHAPING_OPTIONS,
+    STATISTICS_OPTIONS,
+    Estimate,
+    Memory,
+    ReinforceppOptions,
+    RewardBatch,
+    Traits,
+    register_estimator,
+)
+
+OPTIONS_READ = SHAPING_OPTIONS | STATISTICS_OPTIONS | {"zero_signal"}
 
 
 def group_returns(
@@ -30,7 +41,9 @@ def group_returns(
     return estimate
 
 
-register_estimator("group_returns", group_returns, traits=Traits(uses_gamma=True, needs_group=True))
+register_estimator(
+    "group_returns", group_returns, traits=Traits(uses_gamma=True, needs_group=True, options_read=OPTIONS_READ)
+)
 
 if __name__ == "__main__":
     rewards = torch.tensor([[-0.1, 0.0, 1.0], [0.0, -0.2, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])

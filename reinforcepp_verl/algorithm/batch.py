@@ -87,8 +87,8 @@ def prepare(
     """
     if memory is None and options.needs_memory:
         raise ValueError(
-            f"{OPTIONS_NODE}: statistics=running, reward_norm=running and baseline=moving_average need a memory that "
-            "outlives the batch; set trainer.v1.trainer_mode to one of the reinforcepp_ trainers, which keep it"
+            f"{OPTIONS_NODE}: statistics=running, reward_norm=running and baseline=moving_average need state that "
+            "outlives the batch, which verl's own trainers do not save; train with `reinforcepp train`"
         )
     memory = memory if memory is not None else Memory()
     scores, mask = batch.token_level_scores, batch.response_mask.bool()

@@ -29,8 +29,12 @@ VERL_LOSSES = (
 """Names used by verl itself; it would silently overwrite a loss of the same name."""
 
 OPTION_NAMES = frozenset(option.name for option in fields(ReinforceppOptions))
-SHARED_OPTIONS = frozenset({"zero_signal", "nonfinite"})
-"""Options read for every estimator: by the trainer, and by the shared code that reads a batch."""
+SHARED_OPTIONS = frozenset({"nonfinite"})
+"""Options that the trainer reads for every estimator."""
+SHAPING_OPTIONS = frozenset({"reward_norm", "reward_scale", "reward_clip"})
+"""Options that `batch.prepare` reads."""
+STATISTICS_OPTIONS = frozenset({"population", "unbiased_variance", "variance_floor", "statistics", "statistics_window"})
+"""Options that `normalize.normalized_advantages` reads."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ class Traits:
     """It compares the answers to a prompt, so that `actor_rollout_ref.rollout.n` must be 2 or more."""
     needs_scores: bool = False
     """It treats scores and KL penalties differently; verl's own trainers pass only their difference."""
-    options_read: frozenset[str] = OPTION_NAMES
-    """The keys of `algorithm.reinforcepp` that it reads, by default all; others are refused."""
+    keeps_state: bool = False
+    """It keeps state in `memory` whatever the options; verl's own trainers, which have none, are refused."""
+    options_read: frozenset[str] = frozenset()
+    """The keys of `algorithm.reinforcepp` that it reads in addition to `nonfinite`; others are refused."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(self.options_read - OPTION_NAMES):
@@ -128,6 +134,11 @@ def unread_options(estimator: str, options: ReinforceppOptions) -> list[str]:
     return [name for name, given in vars(options).items() if name not in reads and given != default[name]]
 
 
+def uses_memory(estimator: str, options: ReinforceppOptions) -> bool:
+    """Return True if the estimator keeps state across batches, which only our trainers save and restore."""
+    return ESTIMATORS[estimator].traits.keeps_state or options.needs_memory
+
+
 def options_on_scores(estimator: str, options: ReinforceppOptions) -> list[str]:
     """Return the options at work that need the scores without the KL penalty; a clip does too, but only if it binds."""
     default = vars(ReinforceppOptions())
@@ -136,18 +147,17 @@ def options_on_scores(estimator: str, options: ReinforceppOptions) -> list[str]:
     return [name for name in names if name in read and vars(options)[name] != default[name]]
 
 
-_STATISTICS = frozenset({"population", "unbiased_variance", "variance_floor", "statistics", "statistics_window"})
-_SHAPING = frozenset({"reward_norm", "reward_scale", "reward_clip"})
+_SCORES = SHAPING_OPTIONS | {"zero_signal"}
 _FAMILY = {
-    "reinforcepp": Traits(uses_gamma=True, options_read=_STATISTICS | _SHAPING),
+    "reinforcepp": Traits(uses_gamma=True, options_read=_SCORES | STATISTICS_OPTIONS),
     "reinforcepp_baseline": Traits(
         needs_group=True,
         needs_scores=True,
-        options_read=_STATISTICS | _SHAPING | {"reward_clip_at"},
+        options_read=_SCORES | STATISTICS_OPTIONS | {"reward_clip_at"},
     ),
-    "reinforce": Traits(options_read=_SHAPING | {"baseline"}),
-    "reinforce_reward_to_go": Traits(uses_gamma=True, options_read=_SHAPING | {"baseline"}),
-    "raft": Traits(needs_group=True, options_read=frozenset()),
+    "reinforce": Traits(options_read=_SCORES | {"baseline"}),
+    "reinforce_reward_to_go": Traits(uses_gamma=True, options_read=_SCORES | {"baseline"}),
+    "raft": Traits(needs_group=True, options_read=frozenset({"zero_signal"})),
 }
 for _name, _traits in _FAMILY.items():
     add_estimator(_name, f"reinforcepp_verl.algorithm.estimators:{_name}", _traits)

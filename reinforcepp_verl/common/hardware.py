@@ -27,18 +27,28 @@ def cpu_platform_wanted() -> bool:
     return chosen == "cpu" if chosen else not accelerator_present()
 
 
-def gpu_count() -> int:
-    """Return the number of GPUs in CUDA_VISIBLE_DEVICES or, if that is unset, of this machine; 1 if it is unknown."""
-    visible = os.environ.get(VISIBLE_VARIABLE, "").strip()
-    return len(visible.split(",")) if visible else len(gpu_memories_gib()) or 1
+def gpu_count() -> int | None:
+    """Return the number of GPUs in CUDA_VISIBLE_DEVICES or, if that is unset, of this machine; None if it is unknown.
+
+    A machine on which verl would run on the CPU counts as one; the preflight refuses a run on accelerators there.
+    """
+    if visible := os.environ.get(VISIBLE_VARIABLE, "").strip():
+        return len(visible.split(","))
+    return len(gpu_memories_gib()) or (1 if cpu_platform_wanted() else None)
 
 
 @functools.cache
 def gpu_memories_gib() -> tuple[float, ...]:
-    """Ask NVIDIA's driver for the memory of each GPU: torch would use some of it for as long as this process lives."""
+    """Query NVIDIA's driver for the memory of each GPU; empty if it does not answer.
+
+    torch would use some of that memory for as long as this process lives.
+    """
     if shutil.which("nvidia-smi") is None:
         return ()
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    except subprocess.TimeoutExpired:
+        return ()
     lines = answer.stdout.split() if answer.returncode == 0 else []
     return tuple(int(line) / 1024 for line in lines if line.isdecimal())

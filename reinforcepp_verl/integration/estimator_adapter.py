@@ -60,6 +60,11 @@ def _adapted(estimator: RegisteredEstimator) -> Callable[..., tuple[Tensor, Tens
             )
         options = read_options(OmegaConf.select(config, "reinforcepp"))
         context = current_context()
+        if context is None and traits.keeps_state:
+            raise ValueError(
+                f"{keys.ADV_ESTIMATOR} is {name}: it keeps state across batches, which verl's own trainers do not "
+                "save; train with `reinforcepp train`"
+            )
         kl_in_reward = bool(OmegaConf.select(config, "use_kl_in_reward"))
         if context is None and kl_in_reward:
             _refuse_what_needs_scores(estimator, options, token_level_rewards, response_mask)

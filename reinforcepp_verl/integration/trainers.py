@@ -21,7 +21,7 @@ from verl.workers.utils.padding import response_to_nested
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
-from reinforcepp_verl.algorithm.registry import ESTIMATORS
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, uses_memory
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
 from reinforcepp_verl.config.reading import TRAINER_PREFIX
@@ -142,16 +142,16 @@ class ReinforceppTrainer(CheckpointingTrainer):
         """Restore both.
 
         Raises:
-            ValueError: the checkpoint has no running statistics, and the options need them
+            ValueError: another trainer saved the checkpoint, without the state that the estimator needs
         """
-        if self.uses_our_estimator and self.options.needs_memory:
-            memory = Memory.from_dict(state["memory"]) if state.get("memory") else Memory()
-            if memory == Memory():
-                raise ValueError(
-                    "the checkpoint was saved without running statistics; resume it with the options it was trained "
-                    f"with ({keys.REINFORCEPP}: statistics, reward_norm, baseline)"
-                )
-            self.memory = memory
+        if state.get("memory") is not None:
+            self.memory = Memory.from_dict(state["memory"])
+        elif self.uses_our_estimator and uses_memory(self.config.algorithm.adv_estimator, self.options):
+            raise ValueError(
+                f"{keys.ADV_ESTIMATOR} is {self.config.algorithm.adv_estimator}: it keeps state across batches, which "
+                "the checkpoint does not have, because verl's own trainer saved it; resume from a checkpoint of a "
+                f"{TRAINER_PREFIX} trainer, or start from the model ({keys.RESUME_MODE}=disable)"
+            )
         algorithm = self.config.algorithm
         # A fixed coefficient comes from the configuration, and so does one that was changed since then.
         adapted = algorithm.use_kl_in_reward and algorithm.kl_ctrl.type == "adaptive"

@@ -27,6 +27,7 @@ from reinforcepp_verl.preflight import (
     sequence_lengths,
     start_checkpoint,
     unknown_keys,
+    value_types,
     verl_validation,
     warning_names,
 )
@@ -38,11 +39,13 @@ from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarnin
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check, warning_names.check, machine.meant_for),
+    (value_types.switches, machine.counted),
     (machine.at_hand,),
     (registered_names.check,),
     (
-        *(algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check, machine.accelerator),
-        *(plugin_installed.check, data_files.check, model_files.check, reward_function.check, guard_limits.check),
+        *(value_types.numbers, algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check),
+        *(machine.accelerator, plugin_installed.check, data_files.check, model_files.check, reward_function.check),
+        guard_limits.check,
     ),
     (engines.check,),
     (start_checkpoint.check,),

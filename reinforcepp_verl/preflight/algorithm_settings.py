@@ -1,4 +1,4 @@
-"""Algorithm settings that contradict each other; verl does not check their types or ranges."""
+"""Algorithm settings that contradict each other."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ BIASED_KL_LOSS_TYPES = ("kl", "k1", "low_var_kl", "k3")
 
 
 def check(config: DictConfig) -> Found:
-    """Check numbers, then the KL terms, then what each estimator, trainer, loss and filter needs."""
+    """Check the KL terms, then what each estimator, trainer, loss and filter needs."""
     checks: tuple[Check, ...] = (
-        _numbers,
         _kl,
         _estimator,
         _whole_answer,
@@ -51,16 +50,6 @@ def check(config: DictConfig) -> Found:
         _filter_groups,
     )
     return [found for check_part in checks for found in check_part(config)]
-
-
-def _numbers(config: DictConfig) -> list[str]:
-    found = []
-    gamma, coefficient = value(config, keys.GAMMA), value(config, keys.KL_COEF)
-    if not (is_number(gamma) and 0 <= gamma <= 1):
-        found.append(f"{keys.GAMMA} is {gamma!r}: it must be a number from 0 to 1; set {keys.GAMMA}=1.0")
-    if not (is_number(coefficient) and coefficient >= 0):
-        found.append(f"{keys.KL_COEF} is {coefficient!r}: it must be a number >= 0; set {keys.KL_COEF}=0.001")
-    return found
 
 
 def _kl(config: DictConfig) -> list[str | PreflightWarning]:
@@ -167,6 +156,8 @@ def _needs_our_trainer(config: DictConfig) -> str | None:
             return f"{estimator} with {keys.USE_KL_IN_REWARD}=true"
         for name in options_on_scores(estimator, options):
             return f"{keys.REINFORCEPP}.{name} with {keys.USE_KL_IN_REWARD}=true"
+    if traits.keeps_state:
+        return f"the state of {estimator}"
     return f"the running statistics of {keys.REINFORCEPP}" if options.needs_memory else None
 
 

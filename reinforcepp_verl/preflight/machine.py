@@ -28,6 +28,16 @@ def meant_for(config: DictConfig) -> list[str]:
     return [f"{keys.MEANT_FOR} is {name}: no such {GROUP}{did_you_mean(name, known)}; known names: {', '.join(known)}"]
 
 
+def counted(config: DictConfig) -> list[str]:
+    """Check that the accelerators per node are known: `nvidia-smi` counts NVIDIA's only, and may not answer."""
+    if value(config, keys.N_GPUS_PER_NODE) is not None:
+        return []
+    return [
+        f"{keys.N_GPUS_PER_NODE} is null: nvidia-smi did not count the accelerators of this machine; set "
+        f"{keys.N_GPUS_PER_NODE} to their number"
+    ]
+
+
 def at_hand(config: DictConfig) -> Found:
     """Compare this machine with the one that the configuration is meant for, unless the user selected one."""
     name = value(config, keys.MEANT_FOR)

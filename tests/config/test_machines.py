@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.common import hardware
 from reinforcepp_verl.config import machines, search_path
+from reinforcepp_verl.preflight import examine
+from reinforcepp_verl.preflight import machine as preflight_machine
 
 RECIPE = "+recipe=math_rlvr/arithmetic"
 NAMED = {path.stem for path in (search_path.config_dir() / "cluster").glob("*.yaml")} - {"auto"}
@@ -48,9 +52,23 @@ def test_local_has_as_many_gpus_as_a_run_may_use(machine, monkeypatch):
     assert compose("cluster=local").trainer.n_gpus_per_node == 2
 
 
-def test_a_driver_that_says_nothing_counts_as_one_gpu(machine):
+def test_accelerators_that_cannot_be_counted_must_be_given(machine, monkeypatch):
     machine()
-    assert compose("cluster=local").trainer.n_gpus_per_node == 1
+    assert compose("cluster=local").trainer.n_gpus_per_node == 1, "a CPU, which the preflight refuses"
+    monkeypatch.setattr(hardware, "DEVICE_NODES", ("/",))
+    [problem] = examine(compose(RECIPE, "cluster=local")).errors
+    assert problem.startswith("trainer.n_gpus_per_node is null: nvidia-smi did not count ")
+    assert "; set trainer.n_gpus_per_node" in problem
+    assert preflight_machine.counted(compose("cluster=local", "trainer.n_gpus_per_node=8")) == []
+
+
+def test_a_driver_that_does_not_answer_is_not_waited_for(monkeypatch, tmp_path):
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(hardware, "ANSWER_S", 0.1)
+    assert hardware.gpu_memories_gib.__wrapped__() == ()
 
 
 @pytest.mark.parametrize("name", ["cpu", "h100x8"])

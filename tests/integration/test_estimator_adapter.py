@@ -11,7 +11,7 @@ from reinforcepp_verl.algorithm import estimators
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError, RewardBatch
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import OPENRLHF
-from reinforcepp_verl.algorithm.registry import ESTIMATORS
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, RegisteredEstimator, Traits
 from reinforcepp_verl.integration.batch_context import BatchContext, current_context, use_context
 from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 
@@ -90,7 +90,7 @@ def test_verls_own_trainer_with_kl_in_the_reward_gives_what_ours_gives(name, nod
         ({"reward_scale": 2.0}, r"reward_scale is 2\.0.*reward_scale=1\.0"),
         ({"zero_signal": "pin"}, "zero_signal is pin.*zero_signal=keep"),
         ({"reward_clip": [-1, 1]}, r"reward_clip is \[-1\.0, 1\.0\] and a reward is 2.*reward_clip=null"),
-        ({"statistics": "running"}, "statistics=running.*need a memory"),
+        ({"statistics": "running"}, "statistics=running.*need state.*`reinforcepp train`"),
         ({"reward_norm": "running"}, "reward_norm is running"),
     ],
 )
@@ -102,6 +102,13 @@ def test_what_needs_the_scores_is_refused_under_verls_own_trainer(node, fix):
 def test_a_group_mean_needs_the_scores_too():
     with pytest.raises(ValueError, match="reinforcepp_baseline needs the scores without the KL.*kl_loss_type=mse"):
         under_verls_trainer("reinforcepp_baseline")
+
+
+def test_an_estimator_that_keeps_state_is_refused_under_verls_own_trainer(monkeypatch):
+    stateful = RegisteredEstimator("stateful", estimators.reinforcepp, Traits(keeps_state=True))
+    monkeypatch.setitem(ESTIMATORS, "stateful", stateful)
+    with pytest.raises(ValueError, match="adv_estimator is stateful: it keeps state.*`reinforcepp train`"):
+        estimator_for_verl("stateful")(REWARDS, MASK, index=UIDS, config=algorithm())
 
 
 def test_an_option_that_the_estimator_does_not_read_is_not_refused_by_it():

@@ -18,7 +18,6 @@ from reinforcepp_verl import plugin
 from reinforcepp_verl.algorithm.registry import (
     ESTIMATORS,
     LOSSES,
-    OPTION_NAMES,
     VERL_ESTIMATORS,
     VERL_LOSSES,
     Traits,
@@ -55,6 +54,8 @@ def test_the_names_that_verl_has_taken_are_those_of_its_registries():
 
 def test_what_modules_of_users_import():
     assert plugin.__all__ == [
+        "SHAPING_OPTIONS",
+        "STATISTICS_OPTIONS",
         "ClipRange",
         "Estimate",
         "LossBatch",
@@ -136,12 +137,11 @@ def test_a_policy_loss_from_outside_stands_beside_ours():
 
 
 @pytest.mark.usefixtures("forget")
-def test_an_estimator_reads_all_options_unless_its_traits_say_which():
-    options = plugin.ReinforceppOptions(population="sample", zero_signal="pin")
+def test_an_estimator_reads_the_options_that_its_traits_declare():
+    options = plugin.ReinforceppOptions(population="sample", zero_signal="pin", nonfinite="drop")
     plugin.register_estimator("mine", estimator)
-    plugin.register_estimator("other", estimator, traits=Traits(options_read=frozenset({"baseline"})))
-    assert unread_options("mine", options) == []
+    plugin.register_estimator("other", estimator, traits=Traits(options_read=frozenset({"zero_signal"})))
+    assert unread_options("mine", options) == ["population", "zero_signal"]
     assert unread_options("other", options) == ["population"]
-    assert Traits().options_read == OPTION_NAMES
     with pytest.raises(ValueError, match="options_read has populations; known names: baseline, "):
         Traits(options_read=frozenset({"populations"}))

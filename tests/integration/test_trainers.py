@@ -106,7 +106,7 @@ def test_groups_that_verl_filters_out_are_watched_apart_under_the_same_limits(tm
 
 
 def with_kl(stub, kind, coefficient):
-    stub.config.algorithm = {"use_kl_in_reward": True, "kl_ctrl": {"type": kind}}
+    stub.config.algorithm = {"adv_estimator": "reinforcepp", "use_kl_in_reward": True, "kl_ctrl": {"type": kind}}
     controller = FixedKLController if kind == "fixed" else lambda start: AdaptiveKLController(start, 0.1, 100)
     stub.kl_ctrl_in_reward = PaddingAwareKL(controller(coefficient))
     return stub
@@ -132,12 +132,24 @@ def test_an_adaptive_kl_coefficient_that_was_changed_since_the_save_is_the_new_o
     assert after.kl_ctrl_in_reward.value == 0.5
 
 
-def test_a_lack_of_running_state_is_an_error_only_where_it_is_needed(tmp_path):
+def test_a_checkpoint_without_state_is_refused_only_if_the_estimator_needs_it(tmp_path):
+    with_kl(Stub(tmp_path), "fixed", 0.5).load_plugin_state({})
+    with pytest.raises(ValueError, match="adv_estimator is reinforcepp: it keeps state.*resume_mode=disable"):
+        with_kl(Stub(tmp_path, reward_norm="running"), "fixed", 0.5).load_plugin_state({})
+
+
+def test_state_that_is_still_empty_resumes(tmp_path):
     state = with_kl(Stub(tmp_path), "fixed", 0.5).plugin_state()
-    for found in ({}, state):
-        with_kl(Stub(tmp_path), "fixed", 0.5).load_plugin_state(found)
-        with pytest.raises(ValueError, match="saved without running statistics"):
-            with_kl(Stub(tmp_path, reward_norm="running"), "fixed", 0.5).load_plugin_state(found)
+    resumed = with_kl(Stub(tmp_path, reward_norm="running"), "fixed", 0.5)
+    resumed.load_plugin_state(state)
+    assert resumed.memory == Memory()
+
+
+def test_state_is_restored_without_an_option_that_needs_it(tmp_path):
+    before, after = (with_kl(Stub(tmp_path), "fixed", 0.5) for _ in range(2))
+    before.memory.returns = Moments(3.0, 0.5, 0.25)
+    after.load_plugin_state(json.loads(json.dumps(before.plugin_state())))
+    assert after.memory == before.memory
 
 
 class Queue:

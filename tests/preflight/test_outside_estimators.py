@@ -10,12 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from reinforcepp_verl.algorithm.registry import ESTIMATORS, LOSSES, RegisteredEstimator, RegisteredLoss, Traits
+from reinforcepp_verl.algorithm.registry import (
+    ESTIMATORS,
+    LOSSES,
+    OPTION_NAMES,
+    RegisteredEstimator,
+    RegisteredLoss,
+    Traits,
+)
 from reinforcepp_verl.preflight import algorithm_settings, guard_limits, registered_names, reward_function, unknown_keys
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 POLICY_LOSS = f"{ACTOR}.policy_loss"
 ARITHMETIC, MINE = "+recipe=math_rlvr/arithmetic", "algorithm.adv_estimator=mine"
+EAGER = Traits(options_read=OPTION_NAMES)
 PICKY = Traits(needs_group=True, options_read=frozenset({"population"}))
 
 
@@ -61,7 +69,7 @@ def problems(config) -> list:
     ids=lambda overrides: overrides[0],
 )
 def test_what_is_right_with_ours_is_right_with_others(compose, register, overrides):
-    register(Traits(uses_gamma=True))
+    register(Traits(uses_gamma=True, options_read=OPTION_NAMES))
     assert problems(compose(ARITHMETIC, MINE, *overrides)) == []
 
 
@@ -70,6 +78,8 @@ def test_what_is_right_with_ours_is_right_with_others(compose, register, overrid
     [
         ([f"{ROLLOUT}.n=1"], f"{ROLLOUT}.n is 1: mine compares "),
         (["algorithm.gamma=0.9"], "algorithm.gamma is 0.9: mine scores whole answers"),
+        (["algorithm.reinforcepp.baseline=moving_average"], "algorithm.reinforcepp.baseline is moving_average: mine "),
+        (["algorithm.reinforcepp.zero_signal=pin"], "algorithm.reinforcepp.zero_signal is pin: mine does not read it"),
         (["algorithm.reinforcepp.reward_scale=2"], "algorithm.reinforcepp.reward_scale is 2.0: mine does not read it"),
         (
             ["guards.max_kl=0.5", "algorithm.use_kl_in_reward=false"],
@@ -110,10 +120,11 @@ def test_options_of_losses(compose, register, loss, option, says):
     ("traits", "overrides", "needed"),
     [
         (Traits(needs_scores=True), [], "mine with algorithm.use_kl_in_reward=true"),
-        (Traits(), ["algorithm.reinforcepp.reward_norm=batch"], "algorithm.reinforcepp.reward_norm with algorithm.use"),
-        (Traits(), ["algorithm.reinforcepp.statistics=running"], "the running statistics of algorithm.reinforcepp"),
+        (EAGER, ["algorithm.reinforcepp.reward_norm=batch"], "algorithm.reinforcepp.reward_norm with algorithm.use"),
+        (EAGER, ["algorithm.reinforcepp.statistics=running"], "the running statistics of algorithm.reinforcepp"),
+        (Traits(keeps_state=True), [], "the state of mine"),
         (Traits(needs_scores=True), ["algorithm.use_kl_in_reward=false"], None),
-        (Traits(options_read=frozenset()), [], None),
+        (Traits(), [], None),
     ],
 )
 def test_verls_own_trainer_is_refused_only_where_the_estimator_would_fail(compose, register, traits, overrides, needed):
