@@ -112,10 +112,10 @@ def _reference_log_probs(
 def _load(exported: Path) -> PreTrainedModel:
     """Load with plain transformers, which would initialize missing weights at random, so refuse those."""
     loaded: Any = AutoModelForCausalLM.from_pretrained(exported, output_loading_info=True)
-    model, told = loaded
+    model, info = loaded
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if told[problem]:
-            raise ValueError(f"the exported folder has {problem.replace('_', ' ')}: {sorted(told[problem])[0]}")
+        if info[problem]:
+            raise ValueError(f"the exported folder has {problem.replace('_', ' ')}: {sorted(info[problem])[0]}")
     return cast(PreTrainedModel, model)
 
 

@@ -107,14 +107,14 @@ def test_settings_are_checked_before_anything_starts(checkpoint, setting, messag
 
 
 def test_sources_are_checked_before_anything_starts(checkpoint, tmp_path):
-    judged = tmp_path / "judged.jsonl"
-    judged.write_text('{"question": "q", "acc": 1}\n')
+    graded = tmp_path / "graded.jsonl"
+    graded.write_text('{"question": "q", "acc": 1}\n')
     assert "no such file or folder" in invoke(checkpoint, tmp_path / "nope")
     assert "are the same file" in invoke(checkpoint, checkpoint)
     assert "--step chooses from a folder of dumps, and this is a checkpoint" in invoke(checkpoint, "--step", 3)
-    assert "applies to checkpoints only, and no source is a checkpoint" in invoke(judged, "--set", "seed=2")
+    assert "applies to checkpoints only, and no source is a checkpoint" in invoke(graded, "--set", "seed=2")
     (checkpoint.parents[1] / "config.yaml").unlink()
-    assert "no config.yaml; give the folder of a run" in invoke(judged, checkpoint)
+    assert "no config.yaml; give the folder of a run" in invoke(graded, checkpoint)
     (checkpoint / "actor" / "model_world_size_1_rank_0.pt").unlink()
     assert "model_world_size_1_rank_0.pt is missing" in invoke(checkpoint)
     assert not (checkpoint.parents[1] / "evaluations").exists()

@@ -90,7 +90,7 @@ def test_what_a_reader_must_know_is_said(tmp_path):
     text = run(file)
     assert "unknown: the lines have no data_source" in text
     assert "no maj@k: the lines have neither pred nor answer" in text and "maj@1" not in text
-    assert "counted as wrong because their verdict is null: 1 samples" in text
+    assert "samples without a grade (null), counted as wrong: 1" in text
     assert "questions have 1 to 2 samples" in text
     assert "questions have the same value" not in text
     assert "mean, pass@2, maj@2: no interval, because all 2 questions have the same value" in run(

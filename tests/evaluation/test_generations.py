@@ -101,12 +101,12 @@ def test_another_uid_is_no_concern(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "expected"),
+    ("grade", "expected"),
     [({"acc": 1}, True), ({"acc": True, "score": 0}, True), ({"correct": False, "score": 1}, False)]
     + [({"score": 1.0}, True), ({"score": -1}, False), ({"score": 0}, False), ({"acc": None, "score": 1}, False)],
 )
-def test_acc_before_correct_before_score(tmp_path, verdict, expected):
-    assert only(read_generations(write(tmp_path / "a.jsonl", {"input": "q", **verdict}))).correct == [[expected]]
+def test_acc_before_correct_before_score(tmp_path, grade, expected):
+    assert only(read_generations(write(tmp_path / "a.jsonl", {"input": "q", **grade}))).correct == [[expected]]
 
 
 @pytest.mark.parametrize(("answer", "expected"), [({"pred": " 7 ", "answer": "8"}, "7"), ({"answer": 7}, "7")])

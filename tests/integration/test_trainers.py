@@ -85,7 +85,7 @@ class Stub(trainers.ReinforceppTrainer):
 
     def __init__(self, folder, **options):
         self.options = ReinforceppOptions(**options)
-        self.uses_our_estimator, self.memory, self.global_steps = True, Memory(), 3
+        self.estimator_is_registered, self.memory, self.global_steps = True, Memory(), 3
         self.config = OmegaConf.create(
             {"trainer": {"default_local_dir": str(folder), "resume_mode": "auto", "resume_from_path": None}}
         )
