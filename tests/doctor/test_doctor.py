@@ -92,7 +92,7 @@ def test_vllm_is_judged():
 
 
 def run_doctor(monkeypatch, *findings: Finding):
-    monkeypatch.setattr(machine_checks, "examine", lambda *, ray: [*findings, Finding("ray", "ok", str(ray))])
+    monkeypatch.setattr(machine_checks, "run_checks", lambda *, ray: [*findings, Finding("ray", "ok", str(ray))])
     return CliRunner().invoke(app, ["--no-ray"], env={"COLUMNS": "120"})
 
 

@@ -11,8 +11,8 @@ from reinforcepp_verl.config import keys, schema, search_path
 from reinforcepp_verl.preflight import verl_validation
 
 ACTOR = "actor_rollout_ref.actor"
-# The files with `validate_config` and the classes of the actor's node. If one changes, see whether CHOICES, UNCHECKED
-# and `certainly_valid` still match what verl reads, then update the digest.
+# The files with `validate_config` and the classes of the actor's node. If one changes, see whether ACCEPTED_VALUES,
+# UNCHECKED and `certainly_valid` still match what verl reads, then update the digest.
 READ_BY_VALIDATION = {
     "base_config.py": "fd61bac6c143644b",
     "utils/config.py": "aa932e22b44f24ce",

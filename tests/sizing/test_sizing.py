@@ -6,9 +6,10 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
+from reinforcepp_verl.common.hardware import GIB
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import gpu_memory
-from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE_BYTES, GIB, OVERHEAD_BYTES, estimate
+from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE_BYTES, OVERHEAD_BYTES, estimate
 from reinforcepp_verl.sizing.model_size import KNOWN_MODELS, ModelSize, model_folder, model_size
 from reinforcepp_verl.sizing.step_plan import StepPlan, normalized_over
 
