@@ -56,7 +56,7 @@ def test_the_runs_own_configuration_validates_the_checkpoint_and_writes_nothing_
     assert found == expected
 
 
-def test_settings_reach_what_refers_to_them_unless_the_run_had_set_that_itself(checkpoint):
+def test_settings_reach_interpolations_unless_the_run_had_overridden_them(checkpoint):
     overrides = ["data.max_response_length=6", "seed=9", f"{ROLLOUT}.val_kwargs.n=8", "data.val_files=[a.b, c]"]
     with pytest.raises(ValueError, match=r"data.val_files: no such file: a\.b"):
         prepare(find_checkpoint(checkpoint), overrides)

@@ -95,7 +95,7 @@ def test_the_last_output_of_a_session_counts(tmp_path):
     assert only(read_generations(write(tmp_path / "1.jsonl", *lines))).correct == [[True]]
 
 
-def test_another_uid_is_no_concern(tmp_path):
+def test_another_format_of_uid_is_ignored(tmp_path):
     lines = [{**PLAIN, "uid": "x1"}, {**PLAIN, "uid": "x2"}]
     assert only(read_generations(write(tmp_path / "a.jsonl", *lines))).samples == (2, 2)
 
@@ -169,7 +169,7 @@ def test_malformed_line_names_file_line_and_what_is_wrong(tmp_path, line, reason
         ({"input": "q", "score": 0.25}, 'score is 0.25: .*; let the reward return "acc" as well'),
     ],
 )
-def test_first_line_must_say_enough(tmp_path, line, reason):
+def test_first_line_must_have_the_required_keys(tmp_path, line, reason):
     with pytest.raises(ValueError, match=rf"a\.jsonl, line 1: {reason}"):
         read_generations(write(tmp_path / "a.jsonl", line))
 

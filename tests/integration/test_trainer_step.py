@@ -126,7 +126,7 @@ def test_scores_without_kl_sessions_and_groups_reach_the_estimator(queue):
     assert metrics["reinforcepp/kl"] == pytest.approx(GAP)
 
 
-def test_the_filler_row_dilutes_neither_the_kl_metric_nor_the_controller(queue):
+def test_the_padding_row_affects_neither_the_kl_metric_nor_the_controller(queue):
     ours, metrics = compute(queue)
     assert metrics["actor/reward_kl_penalty"] == pytest.approx(GAP)
     alone = AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100)
@@ -190,7 +190,7 @@ def test_a_validation_without_errors_does_not_excuse_those_of_training(queue):
         ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {})
 
 
-def test_an_estimator_that_is_not_ours_is_left_to_verl(queue):
+def test_an_unregistered_estimator_is_left_to_verl(queue):
     ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
     node = {"adv_estimator": "rloo", "gamma": 1.0, "lam": 1.0, "use_kl_in_reward": False, "rollout_correction": None}
     ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})

@@ -73,6 +73,6 @@ def test_verl_checks_no_type_of_the_keys_that_may_have_any_value(compose):
         "algorithm.rollout_correction.rollout_is=token algorithm.rollout_correction.rollout_is_threshold=a",
     ],
 )
-def test_verl_is_asked_where_it_may_refuse(compose, override):
+def test_verls_validation_runs_where_it_may_refuse(compose, override):
     config = compose("+recipe=math_rlvr/arithmetic", *override.split())
     assert not verl_validation.certainly_valid(config)

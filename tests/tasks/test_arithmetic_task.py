@@ -155,7 +155,7 @@ def test_prepare_writes_a_complete_product_and_leaves_nothing_beside_it(product)
     assert pq.read_metadata(product / "train.parquet").num_rows == 7588
 
 
-def test_prepare_makes_the_same_bytes_again(product, tmp_path):
+def test_prepare_writes_the_same_bytes_again(product, tmp_path):
     prepare(tmp_path / "again", seed=5, settings=TINY)
     files = sorted(path.relative_to(product) for path in product.rglob("*") if path.is_file())
     assert all((product / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in files)
@@ -169,7 +169,7 @@ def test_prepare_keeps_the_same_product_unless_forced(tmp_path):
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["seed"] == 2
 
 
-def test_prepare_makes_an_incomplete_product_again(tmp_path):
+def test_prepare_recreates_an_incomplete_product(tmp_path):
     prepare(tmp_path, settings=TINY)
     (tmp_path / "val.parquet").unlink()
     prepare(tmp_path, settings=TINY)
@@ -193,7 +193,7 @@ def test_prepare_refuses_a_folder_that_is_not_its_own(tmp_path, name, content):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_prepare_refuses_to_drop_a_strangers_file_from_its_own_folder(tmp_path):
+def test_prepare_refuses_to_delete_an_unknown_file_from_its_own_folder(tmp_path):
     out = tmp_path / "out"
     prepare(out, settings=TINY)
     (out / "notes.txt").write_text("keep me")
@@ -202,7 +202,7 @@ def test_prepare_refuses_to_drop_a_strangers_file_from_its_own_folder(tmp_path):
     assert (out / "notes.txt").read_text() == "keep me"
 
 
-def test_a_failed_prepare_leaves_the_old_product_alone(tmp_path):
+def test_a_failed_prepare_leaves_the_old_product_unchanged(tmp_path):
     prepare(tmp_path / "out", settings=TINY)
     before = (tmp_path / "out" / "manifest.json").read_bytes()
 
