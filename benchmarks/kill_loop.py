@@ -200,7 +200,8 @@ def differences(left: Mapping[int, Mapping[str, Any]], right: Mapping[int, Mappi
 
 def show(table: list[Kill]) -> None:
     """Print the table as Markdown."""
-    lines = ["| kill | moment | after s | half saved | last step recorded | whole checkpoint |", "|" + "---|" * 6]
+    header = "| kill | moment | after s | half saved | last step recorded | newest complete checkpoint |"
+    lines = [header, "|" + "---|" * 6]
     for number, kill in enumerate(table, 1):
         cells = (number, kill.moment, kill.seconds, kill.half_saved or "-", kill.recorded, kill.checkpoint or "-")
         lines.append("| " + " | ".join(map(str, cells)) + " |")

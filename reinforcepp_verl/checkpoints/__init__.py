@@ -1,4 +1,4 @@
-"""Atomic checkpoints: write, find, verify and prune them, always by looking at the disk.
+"""Atomic checkpoints: write, find, verify and prune them, using only what is on disk.
 
-Imports `common` and `config`.
+Imports `config` and `common`.
 """

@@ -15,7 +15,7 @@ from reinforcepp_verl.common import durable
 
 MANIFEST, COMPLETE = "manifest.json", "COMPLETE"
 CHUNK_BYTES = 16 * 2**20
-READ_THREADS = min(8, os.cpu_count() or 1)
+DIGEST_THREADS = min(8, os.cpu_count() or 1)
 
 
 class DamagedCheckpointError(ValueError):
@@ -51,7 +51,7 @@ def digest(path: Path) -> str:
 
 def digests(paths: Iterable[Path]) -> list[str]:
     """Return the digests of several files, read in parallel."""
-    with ThreadPoolExecutor(READ_THREADS) as pool:
+    with ThreadPoolExecutor(DIGEST_THREADS) as pool:
         return list(pool.map(digest, paths))
 
 

@@ -1,4 +1,4 @@
-"""The `reinforcepp` command."""
+"""The `reinforcepp` command, one module for each subcommand. May import every other folder."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def doctor(
     """
     console = Console()
     with console.status("checking this machine"):
-        findings = machine_checks.examine(ray=ray)
+        findings = machine_checks.run_checks(ray=ray)
     table = Table(box=None, pad_edge=False)
     for heading in ("check", "", "found"):
         table.add_column(heading, overflow="fold")

@@ -94,7 +94,7 @@ def _show(done: Export, out: Path, dtype: str, console: Console) -> None:
     from reinforcepp_verl.common.terminal import widen_pipe
     from reinforcepp_verl.export.verify_export import TOLERANCE
 
-    checkpoint, findings = done.checkpoint, done.findings
+    checkpoint, comparison = done.checkpoint, done.comparison
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -102,10 +102,11 @@ def _show(done: Export, out: Path, dtype: str, console: Console) -> None:
         "checkpoint": f"{checkpoint.path}: {checkpoint.world_size} x FSDP, {done.parameters:,} parameters in "
         f"{done.trained_dtype}",
         "exported to": f"{out}: {dtype}, {done.size / 1e6:,.1f} MB",
-        "weights": f"{findings.tensors} tensors, each equal bit for bit to the shards in {dtype}",
+        "weights": f"{comparison.tensors} tensors, each equal bit for bit to the shards in {dtype}",
         "tokenizer": "same tokens, special tokens and chat template",
-        "log-probs": f"of {findings.tokens} tokens, largest difference from the shards in {dtype} "
-        f"{findings.from_export:.1e} (at most {TOLERANCE:g}), from the shards as trained {findings.from_rounding:.1e}",
+        "log-probs": f"of {comparison.tokens} tokens, largest difference from the shards in {dtype} "
+        f"{comparison.from_export:.1e} (at most {TOLERANCE:g}), from the shards as trained "
+        f"{comparison.from_rounding:.1e}",
     }
     for name, text in rows.items():
         table.add_row(name, escape(text))

@@ -107,7 +107,7 @@ def versions() -> None:
     """Print the versions installed on this node, in one line. For recipes/slurm/node.sh."""
     from reinforcepp_verl.slurm import in_job
 
-    typer.echo(in_job.versions())
+    typer.echo(in_job.node_versions())
 
 
 @slurm.command(hidden=True)

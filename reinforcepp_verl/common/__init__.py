@@ -1,4 +1,4 @@
-"""Helpers that any folder may import: atomic writes, paths of a run, terminal output, plot style.
+"""Helpers that any folder may import: atomic writes, paths of a run, terminal output, plot style, hardware.
 
 Imports no other folder.
 """

@@ -14,6 +14,7 @@ DEVICE_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/
 PLATFORM_VARIABLE = "VERL_PLATFORM"
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 ANSWER_S = 10
+GIB = 2**30
 
 
 def accelerator_present() -> bool:

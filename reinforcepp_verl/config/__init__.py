@@ -1,4 +1,4 @@
 """Everything this package adds to verl's configuration, verl's key names, and Hydra's search path.
 
-Imports `common` and the options of `algorithm`.
+Imports the options of `algorithm`, and `common`.
 """

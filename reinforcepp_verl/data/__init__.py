@@ -1,1 +1,1 @@
-"""Loads, converts, deduplicates and summarizes real data sets. Imports `common`."""
+"""Loads, converts, deduplicates and summarizes real data sets. Imports `config` and `common`."""

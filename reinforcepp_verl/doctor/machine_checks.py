@@ -16,8 +16,9 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from reinforcepp_verl.common.hardware import accelerator_present, cpu_platform_wanted
-from reinforcepp_verl.doctor.subprocess_probes import NO_ANSWER, POLICY_VARIABLE, plugin_allowed, plugin_policy, probe
+from reinforcepp_verl.common.hardware import GIB, accelerator_present, cpu_platform_wanted
+from reinforcepp_verl.common.plugin_policy import PLUGIN_NAME, POLICY_VARIABLE, allows_our_plugin, plugin_policy
+from reinforcepp_verl.doctor.subprocess_probes import NO_ANSWER, probe
 
 DISTRIBUTION = "reinforcepp-verl"
 REQUIRED_PACKAGES = ("torch", "verl", "ray", "hydra-core", "omegaconf", "transformers", "tensordict", "TransferQueue")
@@ -26,7 +27,6 @@ EXTRAS = {
     "cpu": {DISTRIBUTION: ["cpu"], "verl": ["verl-core"]},
     "gpu": {DISTRIBUTION: ["gpu"], "verl": ["verl-core", "vllm", "fsdp"]},
 }
-GIB = 2**30
 INSTALL = "run `make install`, or on a GPU machine `pip install -e .[gpu]`"
 DISK_FIX = "free 5 GiB in /tmp: Ray writes its logs and spills objects there"
 SHARED_MEMORY_FIX = "weights pass through it: remount it larger, or start the container with --shm-size=2g"
@@ -43,7 +43,7 @@ class Finding:
     fix: str = ""
 
 
-def examine(*, ray: bool = True) -> list[Finding]:
+def run_checks(*, ray: bool = True) -> list[Finding]:
     """Run all checks; `ray` also starts Ray with one CPU and checks a worker. Takes less than a minute."""
     kind = "cpu" if cpu_platform_wanted() else "gpu"
     with ThreadPoolExecutor() as probes:
@@ -62,7 +62,7 @@ def examine(*, ray: bool = True) -> list[Finding]:
             check_amount("disk /tmp", shutil.disk_usage("/tmp").free / GIB, 5, "GiB free", DISK_FIX),
             check_amount("/dev/shm", shutil.disk_usage("/dev/shm").free / GIB, 0.5, "GiB free", SHARED_MEMORY_FIX),
             check_entry_points(),
-            check_plugin_policy(plugin_policy(), plugin_allowed()),
+            check_plugin_policy(plugin_policy()),
             check_registration("plugin in a process", verl_report.result(), kind),
             check_vllm(vllm_report.result(), kind),
         ]
@@ -129,11 +129,11 @@ def check_entry_points() -> Finding:
     return Finding("entry points", "ok", "verl.plugins, vllm.general_plugins")
 
 
-def check_plugin_policy(value: str, allowed: bool) -> Finding:
-    if allowed:
-        return Finding(POLICY_VARIABLE, "ok", value)
-    fix = f"unset {POLICY_VARIABLE}, or add reinforcepp to it: verl does not load our plugin"
-    return Finding(POLICY_VARIABLE, "fail", value, fix)
+def check_plugin_policy(policy: str) -> Finding:
+    if allows_our_plugin(policy):
+        return Finding(POLICY_VARIABLE, "ok", policy)
+    fix = f"unset {POLICY_VARIABLE}, or add {PLUGIN_NAME} to it: verl does not load our plugin"
+    return Finding(POLICY_VARIABLE, "fail", policy, fix)
 
 
 def check_registration(name: str, report: dict[str, Any], kind: str) -> Finding:

@@ -15,22 +15,11 @@ from typing import Any
 import psutil
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
+from reinforcepp_verl.common.plugin_policy import PLUGIN_NAME, allows_our_plugin, plugin_policy
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
-PLUGIN = "reinforcepp"
-POLICY_VARIABLE = "VERL_USE_EXTERNAL_PLUGINS"
 PROBE_SECONDS = 45
 NO_ANSWER = f"no answer within {PROBE_SECONDS} s"
-
-
-def plugin_policy() -> str:
-    """Return which plugins verl loads: auto (all), none, or names."""
-    return os.environ.get(POLICY_VARIABLE, "auto").strip().lower()
-
-
-def plugin_allowed() -> bool:
-    """Return True if verl's plugin policy allows ours."""
-    return plugin_policy() == "auto" or PLUGIN in (part.strip() for part in plugin_policy().split(","))
 
 
 def probe(function: str) -> dict[str, Any]:
@@ -93,10 +82,10 @@ def registration() -> dict[str, Any]:
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
 
     report = {
-        "advantage": PLUGIN in ADV_ESTIMATOR_REGISTRY,
-        "loss": PLUGIN in POLICY_LOSS_REGISTRY,
+        "advantage": PLUGIN_NAME in ADV_ESTIMATOR_REGISTRY,
+        "loss": PLUGIN_NAME in POLICY_LOSS_REGISTRY,
         "platform": get_platform().device_name,
     }
-    if not report["advantage"] and plugin_allowed():
+    if not report["advantage"] and allows_our_plugin(plugin_policy()):
         import_module("reinforcepp_verl.plugin")
     return report

@@ -140,7 +140,7 @@ def _notes(source: DataSource, metrics: dict[str, Estimate]) -> list[str]:
     if source.answers is None:
         notes.append("no maj@k: the lines have neither pred nor answer")
     if source.ungraded:
-        notes.append(f"counted as wrong because their verdict is null: {source.ungraded} samples")
+        notes.append(f"samples without a grade (null), counted as wrong: {source.ungraded}")
     if fewest < most:
         notes.append(f"questions have {fewest} to {most} samples; unlike verl, missing ones do not count as wrong")
     flat = [name for name, estimate in metrics.items() if estimate.low == estimate.high]

@@ -54,7 +54,7 @@ def majority_at_k(correct: Sequence[Sequence[bool]], answers: Sequence[Sequence[
 
     This is the exact expected value over all C(n, k) subsets, not an estimate. Answers are equal if their text is.
     Tied answers share the win equally. A sample without an answer ("") has no vote; without any vote the question is
-    wrong. If samples with the same answer were judged differently, the answer counts as correct in proportion.
+    wrong. If samples with the same answer have different grades, the answer counts as correct in proportion.
     (Majority voting: Wang et al. 2023, arXiv:2203.11171.)
     """
     return np.array([_majority(*_ballot(right, given), k) for right, given in zip(correct, answers, strict=True)])

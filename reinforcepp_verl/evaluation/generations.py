@@ -55,7 +55,7 @@ class DataSource:
 
     @property
     def ungraded(self) -> int:
-        """Number of samples whose verdict is null; they count as wrong, as in verl."""
+        """Number of samples whose grade is null; they count as wrong, as in verl."""
         return sum(not sample.graded for question in self.questions for sample in question.samples)
 
     def too_few_samples(self, k: int) -> str | None:

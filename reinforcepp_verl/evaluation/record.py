@@ -10,13 +10,13 @@ from typing import Any
 
 TEXT = ("question", "input")
 TRUTH = ("gts", "ground_truth")
-VERDICT = ("acc", "correct", "score")
+CORRECT = ("acc", "correct", "score")
 ANSWER = ("pred", "answer")
 SOURCE = ("data_source",)
 UNNAMED = "unknown"
 """verl's name for a missing data source."""
 
-VERDICTS = {1: True, 0: False, -1: False}
+CORRECT_BY_VALUE = {1: True, 0: False, -1: False}
 # verl's uid: prompt, session, and the number of the output, as a session may have several.
 VERL_UID = re.compile(r"(.+)_(\d+)_(\d+)")
 
@@ -48,7 +48,7 @@ class LineFormat:
     """The keys of a file's lines, taken from its first line; None for a missing optional key."""
 
     text: str
-    verdict: str
+    correct: str
     truth: str | None
     answer: str | None
     source: str | None
@@ -61,13 +61,13 @@ class LineFormat:
         def first(names: tuple[str, ...]) -> str | None:
             return next((name for name in names if name in line), None)
 
-        text, verdict = first(TEXT), first(VERDICT)
+        text, correct = first(TEXT), first(CORRECT)
         if text is None:
             raise ValueError(f"no {' or '.join(TEXT)}")
-        if verdict is None:
-            raise ValueError(f"no {' or '.join(VERDICT)}")
+        if correct is None:
+            raise ValueError(f"no {' or '.join(CORRECT)}")
         uid = "uid" if VERL_UID.fullmatch(str(line.get("uid"))) else None
-        return cls(text, verdict, first(TRUTH), first(ANSWER), first(SOURCE), uid)
+        return cls(text, correct, first(TRUTH), first(ANSWER), first(SOURCE), uid)
 
     def read(self, line: dict[str, Any], number: int) -> Record:
         """Read a line; without verl's uid, the question identifies the prompt and every line is a session."""
@@ -75,7 +75,7 @@ class LineFormat:
         text = _text(line, self.text)
         truth = "" if self.truth is None else json.dumps(_value(line, self.truth), sort_keys=True)
         answer = None if self.answer is None else _answer(line, self.answer)
-        sample = _sample(line, self.verdict, answer)
+        sample = _sample(line, self.correct, answer)
         if self.uid is None:
             return Record(source, text, truth, json.dumps([text, truth]), number, 0, sample)
         uid = VERL_UID.fullmatch(_text(line, self.uid))
@@ -107,10 +107,10 @@ def _answer(line: dict[str, Any], key: str) -> str:
 
 
 def _sample(line: dict[str, Any], key: str, answer: str | None) -> Sample:
-    verdict = _value(line, key)
-    if verdict is None:
+    grade = _value(line, key)
+    if grade is None:
         return Sample(False, answer, graded=False)
-    if not isinstance(verdict, int | float) or verdict not in VERDICTS:
+    if not isinstance(grade, int | float) or grade not in CORRECT_BY_VALUE:
         advice = '; let the reward return "acc" as well' if key == "score" else ""
-        raise ValueError(f"{key} is {short(verdict)}: it must be 1 (correct), or 0 or -1 (wrong){advice}")
-    return Sample(VERDICTS[int(verdict)], answer)
+        raise ValueError(f"{key} is {short(grade)}: it must be 1 (correct), or 0 or -1 (wrong){advice}")
+    return Sample(CORRECT_BY_VALUE[int(grade)], answer)

@@ -1,1 +1,4 @@
-"""Exports a checkpoint as a Hugging Face folder, verified against its shards. Imports `checkpoints` and `common`."""
+"""Exports a checkpoint as a Hugging Face folder, verified against its shards.
+
+Imports `runs`, `checkpoints` and `common`.
+"""

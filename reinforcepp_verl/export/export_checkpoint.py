@@ -15,7 +15,7 @@ from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.common.replaced_folder import replace_folder
 from reinforcepp_verl.export.export_folder import MANIFEST_FILE, refuse_unless_free, write_manifest
 from reinforcepp_verl.export.shards import Shards, open_shards
-from reinforcepp_verl.export.verify_export import TOLERANCE, Findings, check, empty_model
+from reinforcepp_verl.export.verify_export import TOLERANCE, Comparison, check, empty_model
 
 SPARE_BYTES = 100 * 2**20
 """Space for tokenizer and configuration, in addition to the weights."""
@@ -29,7 +29,7 @@ class Export:
     parameters: int
     trained_dtype: str
     size: int
-    findings: Findings
+    comparison: Comparison
 
 
 def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say: Callable[[str], None]) -> Export:
@@ -49,13 +49,13 @@ def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say:
         say(f"merging {checkpoint.world_size} shards")
         _merge(checkpoint, folder, dtype)
         say("comparing with the shards: tokens, weights, log-probs")
-        findings = check(folder, checkpoint.model_config, shards, dtype)
+        comparison = check(folder, checkpoint.model_config, shards, dtype)
         facts = {
             **_origin(checkpoint),
             "step": checkpoint.step,
             "dtype": dtype_name,
             "parameters": parameters,
-            "check": {**asdict(findings), "tolerance": TOLERANCE},
+            "check": {**asdict(comparison), "tolerance": TOLERANCE},
             **{name: version(name) for name in ("verl", "transformers", "torch")},
         }
         write_manifest(folder, facts)
@@ -63,7 +63,7 @@ def export(checkpoint: Checkpoint, out: Path, dtype_name: str, force: bool, say:
             # safetensors makes its files readable only by the user; the other files follow the umask.
             shutil.copymode(folder / MANIFEST_FILE, file)
         size = sum(path.stat().st_size for path in folder.iterdir())
-    return Export(checkpoint, parameters, _trained_dtype(shards), size, findings)
+    return Export(checkpoint, parameters, _trained_dtype(shards), size, comparison)
 
 
 def _merge(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:

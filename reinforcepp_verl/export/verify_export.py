@@ -25,7 +25,7 @@ TOKENIZER_FACTS = ("chat_template", "bos_token_id", "eos_token_id", "pad_token_i
 
 
 @dataclass(frozen=True)
-class Findings:
+class Comparison:
     """Results of the comparison; both differences are the largest over all log-probs, in nats."""
 
     tensors: int
@@ -36,7 +36,7 @@ class Findings:
     """Exported model against the shards as trained: the cost of the data type."""
 
 
-def check(exported: Path, original: Path, shards: Shards, dtype: torch.dtype) -> Findings:
+def check(exported: Path, original: Path, shards: Shards, dtype: torch.dtype) -> Comparison:
     """Compare the folder `exported` with the checkpoint's `shards` and its folder `original`; one model at a time.
 
     Raises:
@@ -54,7 +54,7 @@ def check(exported: Path, original: Path, shards: Shards, dtype: torch.dtype) ->
             f"log-probs of the exported model differ by {difference:.2g} (at most {TOLERANCE:g}) from the "
             "checkpoint's, though weights and configuration are the same"
         )
-    return Findings(len(shards.names), len(found), difference, (found - as_trained).abs().max().item())
+    return Comparison(len(shards.names), len(found), difference, (found - as_trained).abs().max().item())
 
 
 def empty_model(original: Path) -> PreTrainedModel:
@@ -112,10 +112,10 @@ def _reference_log_probs(
 def _load(exported: Path) -> PreTrainedModel:
     """Load with plain transformers, which would initialize missing weights at random, so refuse those."""
     loaded: Any = AutoModelForCausalLM.from_pretrained(exported, output_loading_info=True)
-    model, told = loaded
+    model, info = loaded
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if told[problem]:
-            raise ValueError(f"the exported folder has {problem.replace('_', ' ')}: {sorted(told[problem])[0]}")
+        if info[problem]:
+            raise ValueError(f"the exported folder has {problem.replace('_', ' ')}: {sorted(info[problem])[0]}")
     return cast(PreTrainedModel, model)
 
 

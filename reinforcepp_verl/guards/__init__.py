@@ -1,7 +1,7 @@
 """Guards end a run that goes wrong, with the reason and before it saves.
 
 `metric_guards.py` checks the metrics of a step, `finite_weights.py` the weights of a checkpoint, and `watchdog.py` the
-processes of the run, which `actors.py` finds.
+processes of the run, which `actors.py` finds. Imports `config`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from reinforcepp_verl.guards import GuardError
 
-READ_THREADS = 4
+SHARD_THREADS = 4
 """Number of shards read at a time; each is memory-mapped, so that its pages can be dropped again."""
 
 
@@ -23,7 +23,7 @@ def check_finite_weights(folder: Path, world_size: int) -> None:
     """
     names = [f"model_world_size_{world_size}_rank_{rank}.pt" for rank in range(world_size)]
     files = [folder / name for name in names]
-    with ThreadPoolExecutor(READ_THREADS) as pool:
+    with ThreadPoolExecutor(SHARD_THREADS) as pool:
         for file, name in zip(files, pool.map(_first_non_finite, files), strict=True):
             if name is not None:
                 raise GuardError(

@@ -42,8 +42,8 @@ class RewardErrorMonitor:
         """
         scored = [row for row in rows if row.get(ERROR_KEY) is not None]
         self._check([row for row in scored if row[ERROR_KEY]], len(scored))
-        told = {name: [row[key] for row in scored if row.get(key) is not None] for name, key in RATES.items()}
-        return {name: sum(values) / len(values) for name, values in told.items() if values}
+        flags = {name: [row[key] for row in scored if row.get(key) is not None] for name, key in RATES.items()}
+        return {name: sum(values) / len(values) for name, values in flags.items() if values}
 
     def _check(self, failed: list[Mapping[str, Any]], answers: int) -> None:
         above = len(failed) > self.options.max_rate * answers

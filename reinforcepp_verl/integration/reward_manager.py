@@ -43,11 +43,11 @@ class ReinforceppRewardManager(NaiveRewardManager):
         # Without the padding of the session's rows, which verl would decode as part of the answer.
         answer = last.batch["responses"][:, :length]
         last.batch = TensorDict({"responses": answer, "attention_mask": torch.ones_like(answer)}, batch_size=1)
-        [known] = last.non_tensor_batch.get("extra_info", [{}])
+        [extra_info] = last.non_tensor_batch.get("extra_info", [{}])
         # All allowed tokens are used, and the last one is not the stop token.
         truncated = length >= self.max_tokens and int(answer[0, -1]) != self.end_token
-        told = {**known, "response_tokens": length, "truncated": truncated}
-        last.non_tensor_batch["extra_info"] = np.array([told], dtype=object)
+        extra_info = {**extra_info, "response_tokens": length, "truncated": truncated}
+        last.non_tensor_batch["extra_info"] = np.array([extra_info], dtype=object)
         result = await super().run_single(last)
         # Without it, verl's validation dumps would not name the source of a question.
         result["reward_extra_info"]["data_source"] = str(last.non_tensor_batch["data_source"][0])

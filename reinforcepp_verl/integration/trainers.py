@@ -44,13 +44,13 @@ class ReinforceppTrainer(CheckpointingTrainer):
 
     def __init__(self, config: DictConfig) -> None:
         self.options: ReinforceppOptions = read_options(OmegaConf.select(config, keys.REINFORCEPP))
-        self.uses_our_estimator = config.algorithm.adv_estimator in ESTIMATORS
+        self.estimator_is_registered = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
         self.guards = MetricGuards(read_guards(config))
         self.error_monitor = RewardErrorMonitor(read_reward_errors(config))
         self.validation_error_monitor = RewardErrorMonitor(self.error_monitor.options)
         super().__init__(config)
-        if self.uses_our_estimator and config.algorithm.use_kl_in_reward:
+        if self.estimator_is_registered and config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward = PaddingAwareKL(self.kl_ctrl_in_reward)
 
     # verl compares the trainer's mode with the names of its own three modes.
@@ -92,7 +92,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         metrics.update(self.error_monitor.update(reward_infos(batch)))
-        if not self.uses_our_estimator:
+        if not self.estimator_is_registered:
             return super()._compute_advantage(batch, metrics)
         nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(ROW_FIELDS))
         rows = {name: value for name, value in nested.to_padded_tensor().items() if name in ROW_FIELDS}
@@ -146,7 +146,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
         """
         if state.get("memory") is not None:
             self.memory = Memory.from_dict(state["memory"])
-        elif self.uses_our_estimator and uses_memory(self.config.algorithm.adv_estimator, self.options):
+        elif self.estimator_is_registered and uses_memory(self.config.algorithm.adv_estimator, self.options):
             raise ValueError(
                 f"{keys.ADV_ESTIMATOR} is {self.config.algorithm.adv_estimator}: it keeps state across batches, which "
                 "the checkpoint does not have, because verl's own trainer saved it; resume from a checkpoint of a "

@@ -1,6 +1,7 @@
 """Checks a configuration before anything is started, for errors that would otherwise occur minutes later or silently.
 
-Every problem is one line with the dotted key, its value and the fix.
+Every problem is one line with the dotted key, its value and the fix. Imports `plugin`, `sizing`, `checkpoints`, `data`,
+`config`, `algorithm` and `common`.
 """
 
 from __future__ import annotations

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf
 
+from reinforcepp_verl.common.hardware import GIB
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.preflight_options import MEMORY_ESTIMATE
 from reinforcepp_verl.config.reading import is_number, value
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 from reinforcepp_verl.sizing.gpu import model_and_gpu_size
 from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
-from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate, estimate
+from reinforcepp_verl.sizing.memory_estimate import MemoryEstimate, estimate
 from reinforcepp_verl.sizing.model_size import ModelSize
 
 Change = dict[str, object]

@@ -24,12 +24,12 @@ def check(config: DictConfig) -> list[str]:
 
 def _kl(config: DictConfig, options: GuardOptions) -> list[str]:
     has_reference = value(config, keys.USE_KL_IN_REWARD) or value(config, keys.USE_KL_LOSS)
-    uses_our_estimator = value(config, keys.ADV_ESTIMATOR) in ESTIMATORS
-    if options.max_kl is None or (has_reference and uses_our_estimator):
+    estimator_is_registered = value(config, keys.ADV_ESTIMATOR) in ESTIMATORS
+    if options.max_kl is None or (has_reference and estimator_is_registered):
         return []
     missing = (
         f"a reference model; set {keys.USE_KL_IN_REWARD}=true or {keys.USE_KL_LOSS}=true"
-        if uses_our_estimator
+        if estimator_is_registered
         else f"one of the estimators {', '.join(ESTIMATORS)}; set {keys.ADV_ESTIMATOR}"
     )
     return [

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from importlib.metadata import entry_points
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.common.plugin_policy import PLUGIN_NAME, POLICY_VARIABLE, allows_our_plugin, plugin_policy
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 
-ENTRY_POINT_GROUP, ENTRY_POINT_NAME, PLUGIN_MODULE = "verl.plugins", "reinforcepp", "reinforcepp_verl.plugin"
-POLICY_VARIABLE = "VERL_USE_EXTERNAL_PLUGINS"
+ENTRY_POINT_GROUP, PLUGIN_MODULE = "verl.plugins", "reinforcepp_verl.plugin"
 PROBE_TIMEOUT_S = 10
 PROBE = (
     "from importlib.metadata import entry_points; "
-    f"print('found:', *entry_points(group='{ENTRY_POINT_GROUP}', name='{ENTRY_POINT_NAME}').names)"
+    f"print('found:', *entry_points(group='{ENTRY_POINT_GROUP}', name='{PLUGIN_NAME}').names)"
 )
 
 
@@ -28,21 +27,20 @@ def check(config: DictConfig) -> list[str]:
 
 def _switch(config: DictConfig) -> list[str]:
     # The environment set for the workers overrides the inherited one.
-    given = value(config, f"{keys.RUNTIME_ENV}.env_vars.{POLICY_VARIABLE}")
-    policy = str(os.environ.get(POLICY_VARIABLE, "auto") if given is None else given).strip().lower()
-    if policy == "auto" or (policy != "none" and ENTRY_POINT_NAME in (name.strip() for name in policy.split(","))):
+    policy = plugin_policy(value(config, f"{keys.RUNTIME_ENV}.env_vars.{POLICY_VARIABLE}"))
+    if allows_our_plugin(policy):
         return []
     return [
         f"{POLICY_VARIABLE}={policy}: verl would not load the plugin in its workers; unset it, or set it to "
-        f"{ENTRY_POINT_NAME}"
+        f"{PLUGIN_NAME}"
     ]
 
 
 def _entry_point() -> list[str]:
-    if any(point.value == PLUGIN_MODULE for point in entry_points(group=ENTRY_POINT_GROUP, name=ENTRY_POINT_NAME)):
+    if any(point.value == PLUGIN_MODULE for point in entry_points(group=ENTRY_POINT_GROUP, name=PLUGIN_NAME)):
         return []
     return [
-        f"{ENTRY_POINT_GROUP}: no installed package provides {ENTRY_POINT_NAME} = {PLUGIN_MODULE}, so verl would not "
+        f"{ENTRY_POINT_GROUP}: no installed package provides {PLUGIN_NAME} = {PLUGIN_MODULE}, so verl would not "
         "load the plugin; install it with `pip install reinforcepp-verl` or, in a checkout, `pip install -e .`"
     ]
 
@@ -60,6 +58,6 @@ def _worker_interpreter(config: DictConfig) -> list[str]:
     except subprocess.TimeoutExpired:
         # Not an error: a command like `uv run` may still be installing.
         return []
-    if f"found: {ENTRY_POINT_NAME}" in answer.stdout:
+    if f"found: {PLUGIN_NAME}" in answer.stdout:
         return []
     return [f"{keys.PY_EXECUTABLE} is {command}: reinforcepp-verl is not installed there; install it, or set null"]

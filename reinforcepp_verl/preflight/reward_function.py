@@ -91,10 +91,10 @@ def _errors(config: DictConfig) -> list[str]:
             f"{keys.REWARD_ERRORS} is set, but {keys.REWARD_MANAGER_NAME} is {manager}, which does not read it; set "
             f"{keys.REWARD_MANAGER_NAME}={OUR_REWARD_MANAGER}"
         ]
-    uses_our_estimator = value(config, keys.ADV_ESTIMATOR) in ESTIMATORS
-    drops_rows = uses_our_estimator and value(config, keys.NONFINITE) == "drop"
+    estimator_is_registered = value(config, keys.ADV_ESTIMATOR) in ESTIMATORS
+    drops_rows = estimator_is_registered and value(config, keys.NONFINITE) == "drop"
     if math.isnan(options.score) and not drops_rows:
-        needed = "" if uses_our_estimator else f" and one of the estimators {', '.join(ESTIMATORS)}"
+        needed = "" if estimator_is_registered else f" and one of the estimators {', '.join(ESTIMATORS)}"
         return [
             f"{keys.REWARD_ERRORS}.score is nan: that needs {keys.NONFINITE}=drop{needed}; set it, or "
             f"{keys.REWARD_ERRORS}.score=0"

@@ -24,7 +24,7 @@ from reinforcepp_verl.sizing.layout import needs_reference
 from reinforcepp_verl.sizing.model_size import model_folder
 
 # Keys of the actor, which verl converts to a dataclass without checking types. All others must have the base's value.
-CHOICES: dict[str, tuple[object, ...]] = {
+ACCEPTED_VALUES: dict[str, tuple[object, ...]] = {
     "strategy": ("fsdp", "fsdp2"),
     "loss_agg_mode": (
         *("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"),
@@ -75,8 +75,8 @@ def certainly_valid(config: DictConfig) -> bool:
 def _actor_is_certainly_valid(config: DictConfig) -> bool:
     base, given = (dict(_leaves(tree)) for tree in (schema.base_node(keys.ACTOR), schema.resolved(config, keys.ACTOR)))
     for key in base.keys() | given.keys():
-        if key in CHOICES:
-            if given.get(key) not in CHOICES[key]:
+        if key in ACCEPTED_VALUES:
+            if given.get(key) not in ACCEPTED_VALUES[key]:
                 return False
         elif base.get(key) != given.get(key):
             checked = any(fnmatch(key, pattern) for pattern in CHECKED_BEFORE)
@@ -88,7 +88,7 @@ def _actor_is_certainly_valid(config: DictConfig) -> bool:
 def may_have_any_value(key: str) -> bool:
     """Return True if verl's validation reads neither the value nor the type of a key of the actor."""
     named = any(fnmatch(key, pattern) for pattern in UNCHECKED)
-    return named and key not in CHOICES and not key.endswith("_target_")
+    return named and key not in ACCEPTED_VALUES and not key.endswith("_target_")
 
 
 def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,1 +1,1 @@
-"""A run's recorded metrics as arrays and as plots. Imports `common`."""
+"""A run's recorded metrics as arrays and as plots. Imports `config` and `common`."""

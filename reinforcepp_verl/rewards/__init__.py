@@ -1,4 +1,4 @@
 """Reward functions; answers are scored in worker processes that can be killed.
 
-Imports `common` and `config`.
+Imports `config`.
 """

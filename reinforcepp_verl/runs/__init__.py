@@ -1,4 +1,4 @@
 """Launches, follows, stops and resumes a run.
 
-Imports everything except `evaluation`, `export`, `slurm`, `doctor` and `cli`.
+Imports `preflight` and the folders below it.
 """

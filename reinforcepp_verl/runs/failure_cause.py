@@ -83,10 +83,10 @@ def _with_last_words(what: str, log: str) -> str:
 def _dead_actor(text: str) -> str | None:
     """Return the first actor of verl that Ray reports dead; the trainer only if there is no other."""
     reports = [(role_of(found["name"] or found["kind"]), found) for found in DEAD_ACTOR.finditer(text)]
-    told = sorted(((role == TRAINER, role, found) for role, found in reports if role), key=lambda report: report[0])
-    if not told:
+    dead = sorted(((role == TRAINER, role, found) for role, found in reports if role), key=lambda report: report[0])
+    if not dead:
         return None
-    _, role, found = told[0]
+    _, role, found = dead[0]
     where = f" on {found['address']}" if found["address"] else ""
     return " ".join(filter(None, [role, found["name"], f"(pid {found['pid']}{where}) died during the run"]))
 
@@ -110,5 +110,5 @@ def _is_secondary(note: str) -> bool:
 
 def _last_error(log: str, other_than: str | None = None) -> str | None:
     errors = [match["error"] for line in log.splitlines() if (match := ERROR_LINE.match(line.strip()))]
-    told = [error for error in errors if other_than is None or other_than not in error]
-    return told[-1] if told else None
+    others = [error for error in errors if other_than is None or other_than not in error]
+    return others[-1] if others else None

@@ -48,8 +48,8 @@ def raise_on_stop_signals(ask_first: Callable[[], None] | None = None) -> Iterat
             signal.signal(number, signal.SIG_IGN)
 
     # Under `nohup` SIGHUP stays ignored.
-    heeded = [n for n in STOPPING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, receive) for number in heeded}
+    handled = [n for n in STOPPING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, receive) for number in handled}
     try:
         yield ignore_from_now_on
     finally:

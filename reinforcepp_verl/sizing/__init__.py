@@ -1,4 +1,4 @@
 """Computes the cost of a configuration without a GPU: the work per step, the memory per GPU.
 
-Imports `common`, `config`.
+Imports `config` and `common`.
 """

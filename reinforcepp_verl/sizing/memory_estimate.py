@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.common.hardware import GIB
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
 from reinforcepp_verl.sizing.model_size import ModelSize
 
-GIB = 2**30
 # auto: the data type in config.json, which has 16 bits in current models.
 BYTES_PER_ELEMENT = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
 LORA_RANK_KEYS = (keys.MEGATRON_LORA_RANK, keys.LORA_RANK)

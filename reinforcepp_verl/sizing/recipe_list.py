@@ -11,11 +11,11 @@ from pathlib import Path
 from hydra import compose, initialize
 from omegaconf import DictConfig, OmegaConf
 
+from reinforcepp_verl.common.hardware import GIB
 from reinforcepp_verl.config import keys, machines, schema, search_path
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import BASE
 from reinforcepp_verl.sizing import gpu
-from reinforcepp_verl.sizing.memory_estimate import GIB
 from reinforcepp_verl.sizing.step_plan import StepPlan
 
 FIELDS = ("Memory", "Prepare", "Train", "Sources", "Result")

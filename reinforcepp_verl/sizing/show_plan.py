@@ -6,11 +6,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from reinforcepp_verl.common.hardware import GIB
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config import keys, machines
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing import gpu
-from reinforcepp_verl.sizing.memory_estimate import GIB, MemoryEstimate
+from reinforcepp_verl.sizing.memory_estimate import MemoryEstimate
 from reinforcepp_verl.sizing.model_size import KNOWN_MODELS
 from reinforcepp_verl.sizing.step_plan import StepPlan, normalized_over
 

@@ -26,7 +26,7 @@ def node_resources(run: Path, nodes: int) -> str:
     return f"{resources.device} {resources.gpus} {'null' if resources.cpus is None else resources.cpus}"
 
 
-def versions() -> str:
+def node_versions() -> str:
     """Return the versions that must be equal on all nodes, in one line; imports verl to verify that this works.
 
     Raises:

@@ -1,4 +1,4 @@
 """The two CPU tasks that this package generates: questions, tokenizer and a warm-started model.
 
-Imports `common`, `config`, `data` and `rewards`.
+Imports `data`, `rewards` and `common`.
 """

@@ -19,7 +19,7 @@ from reinforcepp_verl.tasks import warm_start
 from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart
 
 if TYPE_CHECKING:
-    from reinforcepp_verl.tasks.arithmetic_question import Question
+    from reinforcepp_verl.tasks.arithmetic_question import Addition
 
 MAX_ANSWER_TOKENS = 4  # three digits and the end of sequence
 _PROBE_QUESTIONS = 512
@@ -41,7 +41,7 @@ class Encoder:
         self.pad, self.eos = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)
         self._digits = torch.tensor(tokenizer.convert_tokens_to_ids(list("0123456789")))
 
-    def prompts(self, questions: Sequence[Question]) -> Tensor:
+    def prompts(self, questions: Sequence[Addition]) -> Tensor:
         """Encode the questions as in the rollout, `(N, P)`: all have the same length."""
         texts = [self.tokenizer.apply_chat_template(q.messages, tokenize=False) for q in questions]
         return torch.tensor(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
@@ -66,7 +66,7 @@ def noisy_sums(left: Tensor, right: Tensor, settings: AdditionWarmStart, generat
 
 
 def train(
-    questions: Sequence[Question],
+    questions: Sequence[Addition],
     tokenizer: PreTrainedTokenizerFast,
     *,
     seed: int,
@@ -89,7 +89,7 @@ def train(
 class _Demonstrations:
     """Draws questions and answers them like one of the teachers."""
 
-    def __init__(self, encoder: Encoder, questions: Sequence[Question], settings: AdditionWarmStart) -> None:
+    def __init__(self, encoder: Encoder, questions: Sequence[Addition], settings: AdditionWarmStart) -> None:
         self.encoder, self.settings = encoder, settings
         self.prompts = encoder.prompts(questions)
         self.operands = torch.tensor([(q.left, q.right) for q in questions])
@@ -103,7 +103,7 @@ class _Demonstrations:
 
 
 @torch.no_grad()
-def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[Question]) -> Accuracy:
+def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[Addition]) -> Accuracy:
     """Compute both accuracies exactly, without sampling, from the probability of each correct answer."""
     encoder = Encoder(tokenizer)
     targets = encoder.answers(torch.tensor([q.left + q.right for q in questions]))

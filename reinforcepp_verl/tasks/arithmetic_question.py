@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, order=True)
-class Question:
+class Addition:
     """One question, both operands in 10..99."""
 
     left: int

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from reinforcepp_verl.tasks import arithmetic_model
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart
-from reinforcepp_verl.tasks.arithmetic_question import Question
+from reinforcepp_verl.tasks.arithmetic_question import Addition
 from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show
 from reinforcepp_verl.tasks.warm_start import Progress
 
@@ -26,14 +26,14 @@ SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos
 CHAT_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
-def split_questions(seed: int) -> tuple[list[Question], list[Question]]:
+def split_questions(seed: int) -> tuple[list[Addition], list[Addition]]:
     """Shuffle all 8100 questions and return the training and the validation questions."""
-    questions = [Question(left, right) for left in range(10, 100) for right in range(10, 100)]
+    questions = [Addition(left, right) for left in range(10, 100) for right in range(10, 100)]
     random.Random(seed).shuffle(questions)
     return questions[VALIDATION_QUESTIONS:], questions[:VALIDATION_QUESTIONS]
 
 
-def write_parquet(questions: Sequence[Question], split: str, path: Path) -> None:
+def write_parquet(questions: Sequence[Addition], split: str, path: Path) -> None:
     """Write the questions in verl's schema; the same questions give the same bytes."""
     rows = [
         {

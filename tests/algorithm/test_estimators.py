@@ -57,13 +57,13 @@ def test_wolfe_example():
     check(to_go.advantages, [[0.33, 0.23, 0.24], [-0.24, -0.29, -0.27]])
 
 
-def test_baseline_keeps_the_kl_on_its_tokens_when_asked_for_a_kl_in_the_reward():
+def test_baseline_keeps_the_kl_per_token_with_kl_in_the_reward():
     batch = replace(WOLFE, group_index=GROUP_OF_ALL[:2])
     # (1 - 0.75) and (0.5 - 0.75), minus the KL still to come: 0.12, 0.02, 0.03 and 0.05, 0, 0.02
     check(reinforcepp_baseline(batch, OPENRLHF).returns, [[0.37, 0.27, 0.28], [-0.20, -0.25, -0.23]])
 
 
-def test_population_of_samples_lets_every_answer_weigh_the_same():
+def test_population_of_samples_gives_every_answer_the_same_weight():
     mask = [[1, 0, 0, 0], [1, 1, 1, 1]]
     batch = outcomes(0.0, 1.0, length=4, mask=mask)
     sample = reinforcepp(batch, replace(OPENRLHF, population="sample")).advantages  # mean 1/2, variance 1/4
@@ -75,7 +75,7 @@ def test_population_of_samples_lets_every_answer_weigh_the_same():
 
 
 @pytest.mark.parametrize("estimator", ALL)
-def test_a_batch_with_no_or_one_or_two_valid_tokens(estimator):
+def test_a_batch_with_zero_to_two_valid_tokens(estimator):
     for mask in ([[0, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 1], [0, 1]]):
         estimate = estimator(outcomes(1.0, 0.0, mask=mask), OPENRLHF)
         assert estimate.advantages.isfinite().all()
@@ -91,18 +91,18 @@ def test_equal_scores_give_exactly_zero(estimator, reward):
     assert not estimator(batch, replace(OPENRLHF, reward_clip=None)).advantages.any()
 
 
-def test_a_group_of_one_gets_zero_and_leaves_the_statistics():
+def test_a_group_of_one_gets_zero_and_is_excluded_from_the_statistics():
     batch = outcomes(1.0, 0.0, 50.0, groups=[0, 0, 1])
     check(reinforcepp_baseline(batch, OPENRLHF).advantages, [[1, 1], [-1, -1], [0, 0]])
     check(raft(batch, OPENRLHF).advantages, [[1, 1], [0, 0], [0, 0]])
 
 
-def test_a_sibling_that_was_rejected_leaves_the_group():
+def test_a_rejected_answer_is_excluded_from_its_group():
     batch = outcomes(1.0, 0.0, 100.0, mask=[[1, 1], [1, 1], [0, 0]])
     check(reinforcepp_baseline(batch, OPENRLHF).returns, [[0.5, 0.5], [-0.5, -0.5], [0, 0]])
 
 
-def test_a_session_weighs_once_however_many_rows_it_has():
+def test_a_session_has_weight_one_however_many_rows_it_has():
     once = outcomes(1.0, 0.0, groups=[0, 0])
     thrice = outcomes(1.0, 1.0, 1.0, 0.0, groups=[0] * 4, sessions=[7, 7, 7, 9])
     check(reinforcepp_baseline(thrice, OPENRLHF).returns[[0, 3]], reinforcepp_baseline(once, OPENRLHF).returns)
@@ -114,7 +114,7 @@ def test_a_session_weighs_once_however_many_rows_it_has():
     assert not reinforcepp_baseline(alone, OPENRLHF).advantages.any()
 
 
-def test_process_rewards_are_centred_step_by_step():
+def test_process_rewards_are_centered_per_step():
     # Steps of the first answer score 1 and 0 (the last token always counts), of the second 2: the mean is 1.
     scores = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0]])
     batch = RewardBatch(scores, torch.ones(2, 4), group_index=GROUP_OF_ALL[:2])
@@ -133,7 +133,7 @@ def test_clip_before_or_after_the_group_mean(at, expected):
     assert estimate.metrics["reinforcepp/clipped_rewards"] == (1.0 if at == "after_baseline" else 0.5)
 
 
-def test_clip_is_on_the_score_and_not_on_the_kl():
+def test_clip_applies_to_the_score_and_not_to_the_kl():
     batch = RewardBatch(
         torch.tensor([[0.0, 20.0], [0.0, 0.0]]), torch.ones(2, 2), torch.tensor([[30.0, 0.0], [0.0, 0.0]])
     )
@@ -149,7 +149,7 @@ def test_norm_then_scale_then_clip():
     check(reinforce(outcomes(0.0, 1.0, 2.0, 5.0), options).returns[:, 0], expected)
 
 
-def test_running_norm_remembers_earlier_batches():
+def test_running_norm_includes_earlier_batches():
     options, memory = replace(OPENRLHF, reward_norm="running", reward_clip=None), Memory()
     reinforce(outcomes(0.0, 1.0), options, memory=memory)
     second = reinforce(outcomes(2.0, 5.0), options, memory=memory)
@@ -166,7 +166,7 @@ def test_moving_average_baseline_is_the_mean_of_all_returns_so_far():
 
 
 @pytest.mark.parametrize("estimator", [reinforcepp, reinforcepp_baseline])
-def test_running_statistics_over_mini_batches_end_at_those_of_the_whole_batch(estimator):
+def test_running_statistics_over_mini_batches_equal_those_of_the_whole_batch(estimator):
     generator = torch.Generator().manual_seed(0)
     batch = outcomes(*torch.randn(12, generator=generator).tolist(), groups=[i // 3 for i in range(12)])
     whole = estimator(batch, OPENRLHF).advantages
@@ -183,12 +183,12 @@ def test_running_statistics_over_mini_batches_end_at_those_of_the_whole_batch(es
 @pytest.mark.parametrize(
     "change", [{"statistics": "running"}, {"reward_norm": "running"}, {"baseline": "moving_average"}]
 )
-def test_a_running_statistic_without_a_memory_is_refused(change):
+def test_a_running_statistic_without_state_is_refused(change):
     with pytest.raises(ValueError, match="need a memory that outlives the batch"):
         reinforce(outcomes(0.0, 1.0), replace(OPENRLHF, **change))
 
 
-def test_pinning_takes_silent_groups_out_of_the_statistics():
+def test_pinning_excludes_groups_without_signal_from_the_statistics():
     batch = outcomes(1.0, 0.0, 1.0, 1.0, groups=[0, 0, 1, 1], mask=[[1, 0], [1, 1], [1, 1], [1, 1]])
     pinned = reinforcepp_baseline(batch, replace(OPENRLHF, zero_signal="pin"))
     alone = reinforcepp_baseline(outcomes(1.0, 0.0, mask=[[1, 0], [1, 1]]), OPENRLHF)
@@ -199,7 +199,7 @@ def test_pinning_takes_silent_groups_out_of_the_statistics():
 
 
 @pytest.mark.parametrize("estimator", [reinforcepp, reinforce, reinforce_reward_to_go])
-def test_pinning_a_batch_of_equal_scores_silences_its_kl(estimator):
+def test_pinning_a_batch_of_equal_scores_removes_its_kl(estimator):
     batch = RewardBatch(
         torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.ones(2, 2), torch.tensor([[1e-3, 0.0], [0.0, -1e-3]])
     )
@@ -207,7 +207,7 @@ def test_pinning_a_batch_of_equal_scores_silences_its_kl(estimator):
     assert not estimator(batch, replace(OPENRLHF, zero_signal="pin")).advantages.any()
 
 
-def test_raft_shares_a_tie_and_ranks_with_the_kl():
+def test_raft_splits_ties_and_ranks_by_score_minus_kl():
     batch = outcomes(1.0, 0.0, 1.0, 0.2, 0.3, groups=[0, 0, 0, 1, 1])
     check(raft(batch, OPENRLHF).advantages[:, 0], [0.5, 0, 0.5, 0, 1])
     penalty = torch.tensor([[0.1, 0.0]] + [[0.0, 0.0]] * 4)
@@ -236,7 +236,7 @@ def test_a_non_finite_row_is_refused_or_reaches_no_other_row(estimator, where, b
 
 @pytest.mark.parametrize("bad", [NAN, INF])
 @pytest.mark.parametrize("estimator", ALL)
-def test_a_non_finite_value_in_a_hole_or_a_rejected_row_is_harmless(estimator, bad):
+def test_a_non_finite_value_in_masked_tokens_or_a_rejected_row_is_harmless(estimator, bad):
     scores = torch.tensor([[1.0, bad, 2.0], [bad, bad, bad], [0.0, 0.0, 1.0], [0.0, 0.0, 4.0]])
     mask = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]])
     kl = torch.tensor([[0.1, bad, 0.2], [bad, bad, bad], [0.0, 0.0, 0.1], [0.0, 0.0, 0.0]])
@@ -261,7 +261,7 @@ def test_statistics_use_at_least_fp32_and_inputs_stay_unchanged(estimator, dtype
 
 
 @pytest.mark.parametrize("estimator", [reinforcepp, reinforcepp_baseline, reinforce, reinforce_reward_to_go])
-def test_a_z_score_takes_every_affine_change_of_outcomes_out(estimator):
+def test_a_z_score_is_invariant_to_affine_changes_of_outcomes(estimator):
     options = replace(OPENRLHF, reward_norm="batch", reward_clip=None)
     scores, moved = [0.0, 1.0, 2.0, 5.0], [7.0, 10.0, 13.0, 22.0]
     check(estimator(outcomes(*moved), options).advantages, estimator(outcomes(*scores), options).advantages, atol=1e-5)
@@ -272,7 +272,7 @@ def steps(*rows):
     return RewardBatch(scores, torch.ones_like(scores), group_index=GROUP_OF_ALL[: len(scores)])
 
 
-def test_a_z_score_of_step_scores_only_divides_where_a_group_mean_follows():
+def test_a_z_score_of_step_scores_only_scales_before_a_group_mean():
     batch = steps([1.0, 1.0, 1.0], [0.0, 0.0, 4.0], [0.0, 2.0, 1.0])
     plain, scored = (
         reinforcepp_baseline(batch, replace(OPENRLHF, reward_norm=norm, reward_clip=None)) for norm in ("none", "batch")
@@ -282,13 +282,13 @@ def test_a_z_score_of_step_scores_only_divides_where_a_group_mean_follows():
     check(scored.advantages, plain.advantages, atol=1e-5)
 
 
-def test_a_z_score_of_equal_totals_only_centres():
+def test_a_z_score_of_equal_totals_only_centers():
     batch = steps([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0])
     returns = reinforcepp(batch, replace(OPENRLHF, reward_norm="batch")).returns
     check(returns, [[0, -1, -1], [0, 0, -1], [0, 0, 0]])
 
 
-def test_pinning_looks_at_the_scores_that_the_estimator_uses():
+def test_pinning_uses_the_scores_that_the_estimator_uses():
     pin = replace(OPENRLHF, zero_signal="pin")
     equal_steps = RewardBatch(
         torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]),
@@ -336,7 +336,7 @@ def test_a_batch_without_rows(estimator):
 
 
 @pytest.mark.parametrize("gamma", [1e-320, 1e-200, 1e-199])
-def test_a_vanishing_gamma_leaves_each_token_its_own_reward(gamma):
+def test_a_tiny_gamma_leaves_each_token_its_own_reward(gamma):
     check(reinforcepp(steps([1.0, 2.0, 3.0]), OPENRLHF, gamma=gamma).returns, [[1, 2, 3]])
 
 

@@ -23,7 +23,7 @@ def test_parts_merge_into_the_whole(cut):
         assert merged.variance(unbiased=unbiased) == pytest.approx(expected, rel=1e-9)
 
 
-def test_rows_pool_like_their_tokens_and_weigh_as_told():
+def test_rows_pool_like_their_tokens_with_the_given_weights():
     rows = [torch.tensor([1.0, 2.0, 6.0]).double(), torch.tensor([4.0]).double()]
     count = torch.tensor([3.0, 1.0]).double()
     mean = torch.stack([row.mean() for row in rows])

@@ -41,7 +41,7 @@ def test_trailing_rewards_move_to_the_last_valid_token(rewards, mask, expected):
 
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
-def test_a_non_finite_score_behind_the_last_valid_token_is_not_lost(bad):
+def test_a_non_finite_score_after_the_last_valid_token_is_not_lost(bad):
     moved = rewards_on_valid_tokens(tensor([0, 0, bad], [0, 0, 1]), tensor([1, 1, 0], [1, 1, 0]))
     assert not moved[0, 1].isfinite()
     check(moved[1], [0, 1, 0])
@@ -76,7 +76,7 @@ def test_returns_to_go_stays_accurate_over_65536_tokens():
     check(returns_to_go(ones, ones, gamma=0.0), ones)
 
 
-def test_a_small_tail_is_not_lost_beside_a_large_start():
+def test_small_late_rewards_are_not_lost_next_to_large_early_ones():
     rewards = tensor([1e6, 0.0, 1e-3, 1e-4])
     check(returns_to_go(rewards, torch.ones(1, 4), gamma=1.0)[0, 2:], [1.1e-3, 1e-4], atol=1e-10)
 

@@ -31,7 +31,7 @@ def saved(root, step, config=None, world_size=1):
     return store.commit_save(folder, root, Manifest(step, world_size, 1, data, {}, manifest.describe_files(folder)))
 
 
-def test_a_save_has_no_name_before_it_is_sealed(tmp_path):
+def test_a_save_gets_its_name_only_once_it_is_sealed(tmp_path):
     folder = staged(tmp_path, 3)
     assert store.checkpoint_steps(tmp_path) == [] and store.newest_checkpoint(tmp_path) == (None, [])
     sealed = Manifest(3, 1, 1, {}, {}, manifest.describe_files(folder))
@@ -42,7 +42,7 @@ def test_a_save_has_no_name_before_it_is_sealed(tmp_path):
     assert not (tmp_path / store.SAVING_FOLDER).exists()
 
 
-def test_what_a_trainer_that_outlived_its_attempt_writes_is_in_no_other_save(tmp_path):
+def test_a_trainer_that_outlives_its_attempt_writes_into_no_other_save(tmp_path):
     new = staged(tmp_path, 3, attempt="attempt_2")
     old = staged(tmp_path, 3, b"others", attempt="attempt_1")
     (old / "shard").touch()
@@ -86,7 +86,7 @@ def flip(path):
         ("actor/model.pt", flip, "has changed since it was written"),
     ],
 )
-def test_a_damaged_checkpoint_is_ignored_with_the_reason_and_the_one_before_is_taken(tmp_path, file, damage, reason):
+def test_a_damaged_checkpoint_is_ignored_with_the_reason_and_the_previous_one_is_used(tmp_path, file, damage, reason):
     saved(tmp_path, 2)
     damage(saved(tmp_path, 4) / file)
     found, ignored = store.newest_checkpoint(tmp_path)
@@ -102,7 +102,7 @@ def test_a_manifest_of_another_version_is_named(tmp_path):
         manifest.read(folder)
 
 
-def test_a_damaged_checkpoint_is_kept_when_the_run_comes_to_its_step_again(tmp_path):
+def test_a_damaged_checkpoint_is_kept_when_the_run_reaches_its_step_again(tmp_path):
     flip(saved(tmp_path, 4) / "data.pt")
     saved(tmp_path, 4)
     flip(tmp_path / "global_step_4" / "data.pt")
@@ -112,7 +112,7 @@ def test_a_damaged_checkpoint_is_kept_when_the_run_comes_to_its_step_again(tmp_p
     assert store.newest_checkpoint(tmp_path)[1] == []
 
 
-def test_pruning_keeps_the_newest_whole_ones_and_what_is_not_ours(tmp_path):
+def test_pruning_keeps_the_newest_complete_ones_and_foreign_files(tmp_path):
     for step in (1, 2, 3, 10):
         saved(tmp_path, step)
     (tmp_path / "global_step_11").mkdir()
@@ -123,7 +123,7 @@ def test_pruning_keeps_the_newest_whole_ones_and_what_is_not_ours(tmp_path):
     assert store.checkpoint_steps(tmp_path) == [11, 10]
 
 
-def test_pruning_does_not_take_a_damaged_checkpoint_for_the_newest(tmp_path):
+def test_pruning_does_not_count_a_damaged_checkpoint_as_the_newest(tmp_path):
     saved(tmp_path, 30)
     flip(saved(tmp_path, 45) / "data.pt")
     saved(tmp_path, 35)
@@ -131,7 +131,7 @@ def test_pruning_does_not_take_a_damaged_checkpoint_for_the_newest(tmp_path):
     assert store.newest_checkpoint(tmp_path)[0].manifest.step == 35
 
 
-def test_what_a_cut_off_save_or_deletion_left_is_cleared(tmp_path):
+def test_remains_of_an_interrupted_save_or_deletion_are_removed(tmp_path):
     saved(tmp_path, 1)
     staged(tmp_path, 2)
     (tmp_path / store.DELETING_FOLDER / "global_step_0").mkdir(parents=True)
@@ -167,7 +167,7 @@ print(calls)
 """
 
 
-def test_a_death_at_any_call_to_the_disk_leaves_the_old_or_the_new_checkpoint(tmp_path):
+def test_a_kill_at_any_disk_call_leaves_the_old_or_the_new_checkpoint(tmp_path):
     def attempt(moment):
         root = tmp_path / str(moment)
         saved(root, 1)
@@ -214,7 +214,7 @@ def checkpoint(tmp_path):
     return store.newest_checkpoint(tmp_path / "checkpoints")[0], config
 
 
-def test_the_same_configuration_may_go_on(checkpoint):
+def test_the_same_configuration_may_resume(checkpoint):
     found, config = checkpoint
     assert compatibility.incompatibilities(found, config()) == compatibility.changed_settings(found, config()) == []
 
@@ -230,13 +230,13 @@ def test_the_same_configuration_may_go_on(checkpoint):
         ({"critic__enable": None, "algorithm__adv_estimator": "gae"}, "critic.enable is True"),
     ],
 )
-def test_what_does_not_fit_a_checkpoint_is_refused_with_key_and_fix(checkpoint, change, words):
+def test_an_incompatible_setting_is_refused_with_key_and_fix(checkpoint, change, words):
     found, config = checkpoint
     (line,) = compatibility.incompatibilities(found, config(**change))
     assert words.format(path=found.path) in line and "reinforcepp export" in line
 
 
-def test_other_rows_are_refused_and_moved_ones_are_not(checkpoint, tmp_path):
+def test_other_rows_are_refused_and_moved_files_are_not(checkpoint, tmp_path):
     found, config = checkpoint
     (tmp_path / "moved.parquet").write_bytes(b"rows")
     assert compatibility.incompatibilities(found, config(data__train_files=str(tmp_path / "moved.parquet"))) == []
@@ -245,7 +245,7 @@ def test_other_rows_are_refused_and_moved_ones_are_not(checkpoint, tmp_path):
     assert "data.train_files have different rows" in line
 
 
-def test_other_settings_are_told_and_where_a_run_runs_is_not(checkpoint):
+def test_other_settings_are_reported_and_those_of_the_machine_are_not(checkpoint):
     found, config = checkpoint
     changed = config(
         actor_rollout_ref__actor__optim__lr=1e-5,

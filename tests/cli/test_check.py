@@ -35,7 +35,7 @@ def test_every_recipe_shows_its_plan_and_warns_of_missing_data(reinforcepp, reci
     assert done.stderr.splitlines()[-1] == f"configuration is valid, with {len(warnings)} warnings"
 
 
-def test_it_plans_for_the_machine_meant_and_prints_the_configuration_only_when_asked(reinforcepp):
+def test_it_plans_for_the_recipes_machine_and_prints_the_configuration_only_on_request(reinforcepp):
     recipe = "+recipe=math_rlvr/qwen25_7b_dapo"
     done = reinforcepp("check", recipe, "--yaml")
     assert "for cluster=h100x8 (8 GPUs of 79 GiB), as hardware.meant_for says" in done.stderr

@@ -37,7 +37,7 @@ def test_no_key_has_two_names() -> None:
     assert len(set(NAMED.values())) == len(NAMED)
 
 
-def test_no_key_is_spelt_elsewhere() -> None:
+def test_no_key_is_spelled_out_elsewhere() -> None:
     known = {key for key in dotted_keys(known_keys()) if "." in key}
     found = [
         f"{path.relative_to(PACKAGE)}:{line}: {key}"

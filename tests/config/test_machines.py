@@ -79,7 +79,7 @@ def test_the_order_of_cluster_and_recipe_does_not_matter(name):
     assert before.trainer.n_gpus_per_node == 4, "the recipe's own split of the GPUs"
 
 
-def test_nothing_of_the_cpu_is_left_on_gpus():
+def test_no_cpu_setting_remains_on_gpus():
     """Beside its own few keys, a machine with GPUs has what verl and the base have."""
     plain, local = (OmegaConf.to_container(compose(cluster)) for cluster in ("~cluster", "cluster=local"))
     local["trainer"]["n_gpus_per_node"] = plain["trainer"]["n_gpus_per_node"]
@@ -88,7 +88,7 @@ def test_nothing_of_the_cpu_is_left_on_gpus():
 
 
 @pytest.mark.parametrize("name", sorted(NAMED - {"cpu", "local"}))
-def test_a_named_machine_says_how_many_gpus_of_which_size_it_has(machine, name):
+def test_a_named_machine_states_the_number_and_size_of_its_gpus(machine, name):
     machine(10.0, 10.0, 10.0)
     described = machines.described(compose(f"cluster={name}"))
     assert (
@@ -103,7 +103,7 @@ def test_a_named_machine_says_how_many_gpus_of_which_size_it_has(machine, name):
 
 
 @pytest.mark.parametrize("recipe", search_path.recipe_names())
-def test_a_recipe_names_the_machine_that_it_is_meant_for_and_brings_none(recipe):
+def test_a_recipe_names_its_machine_and_does_not_select_one(recipe):
     file = search_path.config_dir() / "recipe" / f"{recipe}.yaml"
     assert OmegaConf.load(file).hardware.meant_for in NAMED
     assert "/cluster" not in file.read_text(encoding="utf-8")

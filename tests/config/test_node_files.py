@@ -25,7 +25,7 @@ def compose(*overrides: str):
 
 
 @pytest.mark.skipif(not (ROOT / "tools").is_dir(), reason="not a checkout")
-def test_the_files_are_those_that_the_dataclasses_give():
+def test_the_files_match_the_dataclasses():
     done = subprocess.run([sys.executable, "tools/write_nodes.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"run `make nodes`\n{done.stdout}{done.stderr}"
 
@@ -39,7 +39,7 @@ def test_a_node_has_the_types_and_the_defaults_of_its_class(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_its_namesake_and_says_only_what_differs(name):
+def test_a_preset_equals_its_namesake_and_lists_only_differences(name):
     assert (
         OmegaConf.to_object(compose(f"reinforcepp@algorithm.reinforcepp={name}").algorithm.reinforcepp) == PRESETS[name]
     )

@@ -13,7 +13,7 @@ def test_absent_keys_take_the_defaults(node):
 
 
 @pytest.mark.parametrize("make_node", [dict, OmegaConf.create])
-def test_given_keys_win(make_node):
+def test_given_keys_override_the_defaults(make_node):
     options = read_options(make_node({"variance_floor": 1e-4, "unbiased_variance": True}))
     assert options == ReinforceppOptions(variance_floor=1e-4, unbiased_variance=True)
 
@@ -23,7 +23,7 @@ def test_a_clip_is_read_from_a_list_and_switched_off_by_null():
     assert read_options(OmegaConf.create("reward_clip: null")).reward_clip is None
 
 
-def test_yaml_reads_1e_6_as_text_and_it_still_counts_as_a_float():
+def test_yaml_reads_1e_6_as_text_and_it_is_accepted_as_a_float():
     assert read_options(OmegaConf.create("variance_floor: 1e-6")).variance_floor == 1e-6
 
 
@@ -62,7 +62,7 @@ def test_wrong_options_fail_with_one_line_that_names_the_key(make_node, options,
 
 
 @pytest.mark.parametrize("node", ["default", 3, OmegaConf.create([1])])
-def test_a_node_that_is_no_mapping_fails(node):
+def test_a_node_that_is_not_a_mapping_fails(node):
     with pytest.raises(ValueError, match=r"algorithm\.reinforcepp is .*: it must be a mapping"):
         read_options(node)
 

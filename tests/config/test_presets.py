@@ -57,7 +57,7 @@ def test_a_preset_sets_estimator_and_loss(preset, method):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_arithmetic_recipe_is_sound_with_every_preset(preset):
+def test_the_arithmetic_recipe_has_no_problems_with_any_preset(preset):
     assert problems(compose(ARITHMETIC, f"+preset={preset}")) == []
 
 

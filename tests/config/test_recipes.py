@@ -70,18 +70,18 @@ def listed() -> list[recipe_list.Recipe]:
     return recipe_list.recipes()
 
 
-def test_the_recipes_that_users_ask_for_are_there():
+def test_the_main_recipes_exist():
     assert len(ON_GPUS) >= 14
     assert {name.split("/")[0] for name in RECIPES} == {"math_rlvr", "rlhf"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe_is_sound_for_the_machine_that_it_is_meant_for(recipe_as_meant, in_prepared, recipe):
+def test_recipe_has_no_problems_on_the_machine_it_is_meant_for(recipe_as_meant, in_prepared, recipe):
     assert problems(recipe_as_meant(recipe), other_machine=True) == []
 
 
 @pytest.mark.parametrize("recipe", ALSO_ON_A_CPU)
-def test_recipe_is_sound_on_the_cpu_too(compose, in_prepared, recipe):
+def test_recipe_has_no_problems_on_the_cpu_either(compose, in_prepared, recipe):
     assert problems(compose(f"+recipe={recipe}", "cluster=cpu")) == []
 
 

@@ -98,7 +98,7 @@ def test_in_a_checkout_the_recipes_are_a_symlink_beside_the_package():
     assert "math_rlvr/arithmetic" in search_path.recipe_names()
 
 
-def test_a_name_of_ours_wins_over_the_users_folder(python, tmp_path):
+def test_our_names_take_precedence_over_the_users_folder(python, tmp_path):
     # Hydra puts --config-dir after the folders of every plugin, so a user's file needs a name of its own.
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "reinforcepp_trainer.yaml").write_text("whose: mine\n")

@@ -128,7 +128,7 @@ def test_rows_that_cannot_be_used_are_left_out_and_counted():
     }
 
 
-def test_what_lies_deeper_is_named_by_its_place():
+def test_a_nested_value_is_named_by_its_path():
     good = {"prompt": [{"role": "user", "content": "q"}], "reward_model": {"ground_truth": "1"}}
     assert reasons("dapo_math_17k", good | {"reward_model": {"answer": "1"}}) == {"reward_model has no ground_truth": 1}
     assert reasons("dapo_math_17k", good | {"prompt": []}) == {"prompt has no 0": 1}
@@ -190,7 +190,7 @@ def chat(*texts: str) -> list[dict[str, str]]:
         {"prompt": "anything", "chosen": chat("q", "good"), "rejected": chat("q", "bad")},
     ],
 )
-def test_pairs_come_as_whole_chats_or_as_answers_to_a_prompt(raw):
+def test_pairs_are_complete_chats_or_answers_to_a_prompt(raw):
     rows, _ = convert("preferences", raw)
     assert rows == [
         {
@@ -217,7 +217,7 @@ def test_pairs_come_as_whole_chats_or_as_answers_to_a_prompt(raw):
         ({"chosen": [{"role": "assistant"}], "rejected": "b", "prompt": "q"}, "the row has no content"),
     ],
 )
-def test_pair_that_is_none(raw, reason):
+def test_invalid_pair(raw, reason):
     assert reasons("preferences", raw) == {reason: 1}
 
 
@@ -231,7 +231,7 @@ def test_questions_are_the_same_up_to_case_space_and_unicode_form():
     assert normalize("Find $x+1$.") != normalize("Find $x-1$.")
 
 
-def test_sieve_passes_the_first_of_equal_questions_and_counts_other_answers():
+def test_row_filter_passes_the_first_of_equal_questions_and_counts_other_answers():
     row_filter = RowFilter()
     rows = [row("a"), row("A "), row("b"), row("a", "2")]
     assert list(row_filter.rows(rows)) == [rows[0], rows[2]]
@@ -239,14 +239,14 @@ def test_sieve_passes_the_first_of_equal_questions_and_counts_other_answers():
     assert row_filter.questions == {question_key(row("a")), question_key(row("b"))}
 
 
-def test_sieve_leaves_an_evaluation_whole():
+def test_row_filter_leaves_an_evaluation_complete():
     row_filter = RowFilter(drop_duplicates=False)
     assert len(list(row_filter.rows([row("a"), row("a")]))) == 2
     assert row_filter.duplicates == 1
 
 
 @pytest.mark.parametrize(("keep", "left"), [(False, ["b"]), (True, ["a", "b"])])
-def test_sieve_holds_back_what_is_asked_elsewhere_unless_told_otherwise(keep, left):
+def test_row_filter_removes_questions_of_other_sets_unless_overlap_is_allowed(keep, left):
     row_filter = RowFilter(frozenset({question_key(row("a"))}), keep_overlap=keep)
     assert [passed["extra_info"]["question"] for passed in row_filter.rows([row("a"), row("b"), row("a")])] == left
     assert (row_filter.overlap, row_filter.duplicates, row_filter.first_overlap) == (1, 1, "a")

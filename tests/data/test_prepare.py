@@ -74,7 +74,7 @@ def jsonl(file: Path, *rows: dict) -> Path:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_verl_loads_what_is_made_of_each_source(name, tmp_path):
+def test_verl_loads_the_output_of_every_source(name, tmp_path):
     run(name, "--source", FIXTURES / name)
     folder = tmp_path / "data" / name
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -115,7 +115,7 @@ def test_preflight_accepts_the_files(tmp_path):
     assert preflight.check(OmegaConf.create(config)) == []
 
 
-def test_summary_counts_and_names_what_was_left_out():
+def test_summary_counts_and_names_the_skipped_rows():
     shown = run("gsm8k", "--source", FIXTURES / "gsm8k")
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines()]
     assert ["rows read", "5", "2"] in lines
@@ -128,13 +128,13 @@ def test_summary_counts_and_names_what_was_left_out():
     assert "use with: data.train_files=data/gsm8k/train.parquet data.val_files=data/gsm8k/test.parquet" in shown
 
 
-def test_duplicates_with_another_answer_are_told_apart():
+def test_duplicates_with_another_answer_are_counted_separately():
     shown = run("deepscaler", "--source", FIXTURES / "deepscaler")
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines()]
     assert ["duplicates", "2 dropped"] in lines and ["with a different answer", "1"] in lines
 
 
-def test_pairs_are_summed_up_by_what_a_reward_model_may_learn_instead():
+def test_pairs_are_summarized_by_possible_shortcuts_of_a_reward_model():
     shown = run("preferences", "--source", FIXTURES / "preferences")
     assert all(f"│ {text}" in shown for text in ("chosen is longer", "rejected is longer", "same length"))
 
@@ -264,7 +264,7 @@ def test_train_split_of_nothing_but_evaluation_questions_is_refused(tmp_path):
         ),
     ],
 )
-def test_command_that_cannot_be_meant(arguments, message):
+def test_contradictory_command(arguments, message):
     assert message in refused(*arguments)
 
 

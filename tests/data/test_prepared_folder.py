@@ -16,7 +16,7 @@ def fill(out, text):
         (folder / "file").write_text(text)
 
 
-def test_a_folder_is_replaced_whole(tmp_path):
+def test_a_folder_is_replaced_atomically(tmp_path):
     fill(tmp_path / "out", "old")
     fill(tmp_path / "out", "new")
     assert (tmp_path / "out" / "file").read_text() == "new"
@@ -44,7 +44,7 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_folder_that_is_in_its_place_stays_there_whatever_comes_then(tmp_path, monkeypatch):
+def test_a_folder_that_was_moved_into_place_stays_there_after_later_errors(tmp_path, monkeypatch):
     out = tmp_path / "out"
     fill(out, "old")
 

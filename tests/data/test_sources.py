@@ -130,7 +130,7 @@ def test_files_belong_to_the_split_that_they_are_named_after(tmp_path, names):
         assert questions(found) == [name for name in visible if split in name]
 
 
-def test_single_file_is_the_first_split_unless_its_name_says_otherwise(tmp_path):
+def test_single_file_is_the_first_split_unless_its_name_names_another(tmp_path):
     file = write(tmp_path / "mine.jsonl", [{"question": "q", "answer": "#### 1"}])
     assert list(loading.load(GSM8K, str(file))) == ["train"]
     assert list(loading.load(SOURCES["math500"], str(file))) == ["test"]
@@ -193,7 +193,7 @@ def test_hub_gives_the_subset_the_splits_and_the_revision_that_are_asked_for(mon
     ]
 
 
-def test_hub_out_of_reach_names_the_way_around(monkeypatch):
+def test_unreachable_hub_names_the_workaround(monkeypatch):
     def load_dataset(*arguments, **options):
         raise ConnectionError("Couldn't reach 'openai/gsm8k' on the Hub\nand more")
 
@@ -207,7 +207,7 @@ def test_hub_out_of_reach_names_the_way_around(monkeypatch):
     )
 
 
-def test_misspelt_folder_that_looks_like_a_hub_id_is_explained_as_both(monkeypatch):
+def test_misspelled_folder_that_looks_like_a_hub_id_is_explained_as_both(monkeypatch):
     def load_dataset(*arguments, **options):
         raise FileNotFoundError("Dataset 'downloads/gsm' doesn't exist on the Hub")
 

@@ -192,7 +192,7 @@ def test_step_scores_of_a_colocated_reward_model_reach_the_batch(sketches, monke
 
 
 @pytest.mark.parametrize("name", ["estimator", "loss"])
-def test_an_example_prints_what_its_guide_shows(name):
+def test_an_example_prints_the_output_in_its_guide(name):
     command = [sys.executable, str(EXAMPLES / f"my_{name}.py")]
     finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     guide = (DOCS / f"write_your_own_{name}.md").read_text(encoding="utf-8")

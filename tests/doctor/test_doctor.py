@@ -25,7 +25,7 @@ def test_a_version_outside_the_requirement_fails_and_an_untried_one_warns():
     assert machine_checks.check_version("torch", "2.10.0", required, tested).status == "fail"
 
 
-def test_a_missing_package_fails_but_for_the_optional_one():
+def test_a_missing_package_fails_except_the_optional_one():
     assert machine_checks.check_version("ray", None, SpecifierSet(), SpecifierSet()).status == "fail"
     flash = machine_checks.check_version("flash-attn", None, SpecifierSet(), SpecifierSet("==2.8.3"))
     assert (flash.status, flash.fix) == ("warn", "pip install flash-attn==2.8.3")
@@ -52,7 +52,7 @@ def test_accelerator_decides_the_cluster_file():
     assert machine_checks.check_accelerator(False, "nvidia").status == "fail"
 
 
-def test_too_little_of_something_warns_with_a_fix():
+def test_too_small_an_amount_warns_with_a_fix():
     little = machine_checks.check_amount("/dev/shm", 0.0625, 0.5, "GiB free", "enlarge it")
     assert little == Finding("/dev/shm", "warn", "0.1 GiB free", "enlarge it")
     assert machine_checks.check_amount("CPU cores", 2, 2, "", "more").status == "ok"
@@ -72,7 +72,7 @@ def test_facts_of_this_machine_can_be_read():
     assert machine_checks.check_entry_points().status == "ok"
 
 
-def test_registration_is_judged():
+def test_registration_status():
     def status(kind="cpu", **changes):
         return machine_checks.check_registration("plugin", {**REGISTERED, **changes}, kind).status
 
@@ -83,7 +83,7 @@ def test_registration_is_judged():
     assert status(error=NO_ANSWER) == "warn"
 
 
-def test_vllm_is_judged():
+def test_vllm_status():
     cpu, none = {"platform": "CpuPlatform", "device": "cpu"}, {"platform": "UnspecifiedPlatform", "device": ""}
     assert "community build" in machine_checks.check_vllm(cpu, "cpu").detail
     assert "VLLM_TARGET_DEVICE" in machine_checks.check_vllm(none, "cpu").fix
@@ -92,7 +92,7 @@ def test_vllm_is_judged():
 
 
 def run_doctor(monkeypatch, *findings: Finding):
-    monkeypatch.setattr(machine_checks, "examine", lambda *, ray: [*findings, Finding("ray", "ok", str(ray))])
+    monkeypatch.setattr(machine_checks, "run_checks", lambda *, ray: [*findings, Finding("ray", "ok", str(ray))])
     return CliRunner().invoke(app, ["--no-ray"], env={"COLUMNS": "120"})
 
 
@@ -105,7 +105,7 @@ def test_doctor_prints_a_line_per_check_and_the_fix_of_what_is_wrong(monkeypatch
     assert "  memory: give it [more]" in result.output
 
 
-def test_doctor_exits_with_one_after_a_fail_and_says_nothing_more_when_all_is_well(monkeypatch):
+def test_doctor_exits_with_one_after_a_fail_and_adds_nothing_when_all_is_well(monkeypatch):
     assert run_doctor(monkeypatch, Finding("torch", "fail", "not installed", "install it")).exit_code == 1
     fine = run_doctor(monkeypatch)
     assert fine.exit_code == 0

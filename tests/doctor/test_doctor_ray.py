@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reinforcepp_verl.doctor.machine_checks import examine
+from reinforcepp_verl.doctor.machine_checks import run_checks
 
 
 @pytest.mark.e2e
@@ -14,7 +14,7 @@ from reinforcepp_verl.doctor.machine_checks import examine
 @pytest.mark.timeout(120)
 def test_the_plugin_is_live_here_and_in_a_ray_worker_and_nothing_is_left_behind():
     before = set(Path("/tmp").glob("doctor-*"))
-    findings = {finding.name: finding for finding in examine(ray=True)}
+    findings = {finding.name: finding for finding in run_checks(ray=True)}
     for name in ("plugin in a process", "plugin in a Ray worker"):
         assert findings[name].status == "ok", findings[name]
         assert findings[name].detail.startswith("registered, platform ")

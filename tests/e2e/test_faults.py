@@ -77,7 +77,7 @@ def stop_the_engine(run: Path) -> None:
     engine.send_signal(signal.SIGSTOP)
 
 
-def test_sick_gradients_and_a_hanging_engine_end_the_run_by_name_and_lose_nothing(suffer, workplace):
+def test_nan_gradients_and_a_hanging_engine_end_the_run_with_the_cause_and_lose_nothing(suffer, workplace):
     output = suffer(lambda run: (run / "POISON").write_text("gradients"), "train", *OPTIONS)
     run = newest_run(workplace)
     steps = recorded(run)

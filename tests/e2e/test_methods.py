@@ -109,7 +109,7 @@ def memory_in(checkpoint: Path) -> dict:
     return json.loads((checkpoint / "reinforcepp_state.json").read_text())["memory"]
 
 
-def test_dropped_rows_stay_alone_and_running_statistics_survive_a_resume(runs):
+def test_dropped_rows_affect_no_others_and_running_statistics_survive_a_resume(runs):
     run, records = runs.of(STATEFUL)
     assert sum(record["reinforcepp/dropped_rows/sum"] for record in records) > 0
     assert sum(record["reward/error_rate"] for record in records) > 0

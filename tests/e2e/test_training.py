@@ -73,7 +73,7 @@ def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
 
 
 @pytest.mark.long
-def test_a_run_stopped_and_then_killed_in_a_save_has_the_metrics_of_one_left_alone(
+def test_a_run_stopped_and_then_killed_in_a_save_has_the_metrics_of_an_uninterrupted_one(
     start, workplace, one_worker_records, kill_loop
 ):
     options = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=4"]

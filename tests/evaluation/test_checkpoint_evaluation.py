@@ -56,7 +56,7 @@ def test_the_runs_own_configuration_validates_the_checkpoint_and_writes_nothing_
     assert found == expected
 
 
-def test_settings_reach_what_refers_to_them_unless_the_run_had_set_that_itself(checkpoint):
+def test_settings_reach_interpolations_unless_the_run_had_overridden_them(checkpoint):
     overrides = ["data.max_response_length=6", "seed=9", f"{ROLLOUT}.val_kwargs.n=8", "data.val_files=[a.b, c]"]
     with pytest.raises(ValueError, match=r"data.val_files: no such file: a\.b"):
         prepare(find_checkpoint(checkpoint), overrides)
@@ -107,14 +107,14 @@ def test_settings_are_checked_before_anything_starts(checkpoint, setting, messag
 
 
 def test_sources_are_checked_before_anything_starts(checkpoint, tmp_path):
-    judged = tmp_path / "judged.jsonl"
-    judged.write_text('{"question": "q", "acc": 1}\n')
+    graded = tmp_path / "graded.jsonl"
+    graded.write_text('{"question": "q", "acc": 1}\n')
     assert "no such file or folder" in invoke(checkpoint, tmp_path / "nope")
     assert "are the same file" in invoke(checkpoint, checkpoint)
     assert "--step chooses from a folder of dumps, and this is a checkpoint" in invoke(checkpoint, "--step", 3)
-    assert "applies to checkpoints only, and no source is a checkpoint" in invoke(judged, "--set", "seed=2")
+    assert "applies to checkpoints only, and no source is a checkpoint" in invoke(graded, "--set", "seed=2")
     (checkpoint.parents[1] / "config.yaml").unlink()
-    assert "no config.yaml; give the folder of a run" in invoke(judged, checkpoint)
+    assert "no config.yaml; give the folder of a run" in invoke(graded, checkpoint)
     (checkpoint / "actor" / "model_world_size_1_rank_0.pt").unlink()
     assert "model_world_size_1_rank_0.pt is missing" in invoke(checkpoint)
     assert not (checkpoint.parents[1] / "evaluations").exists()

@@ -28,8 +28,8 @@ def brute_pass(correct, k):
 def brute_majority(correct, answers, k):
     shares = {}
     for answer in set(answers):
-        judged = [right for right, given in zip(correct, answers, strict=True) if given == answer]
-        shares[answer] = sum(judged) / len(judged)
+        grades = [right for right, given in zip(correct, answers, strict=True) if given == answer]
+        shares[answer] = sum(grades) / len(grades)
     won = []
     for subset in combinations(answers, k):
         votes = Counter(answer for answer in subset if answer)
@@ -39,7 +39,7 @@ def brute_majority(correct, answers, k):
 
 
 def random_questions(seed, count=12, most=9):
-    """Return correct, answers with ragged samples; "" is no answer, "r" and "R" are right, "m" is judged both ways."""
+    """Return correct, answers with ragged samples; "" is no answer, "r" and "R" are right, "m" is graded both ways."""
     generator = np.random.default_rng(seed)
     answers = [
         list(generator.choice(["r", "R", "a", "b", "m", ""], size=generator.integers(1, most))) for _ in range(count)
@@ -119,12 +119,12 @@ def test_majority_amplifies_what_is_frequent_and_survives_many_samples():
     assert 0.999 < many < 1.0 and all_of_them == 1.0
 
 
-@pytest.mark.parametrize("verdict", [RIGHT, WRONG])
-def test_all_right_and_all_wrong(verdict):
-    correct, answers = [[verdict] * 4, [verdict] * 3], [["a"] * 4, ["a", "b", "c"]]
+@pytest.mark.parametrize("correct_all", [RIGHT, WRONG])
+def test_all_right_and_all_wrong(correct_all):
+    correct, answers = [[correct_all] * 4, [correct_all] * 3], [["a"] * 4, ["a", "b", "c"]]
     for k in (1, 2, 3):
-        assert pass_at_k(correct, k).tolist() == [verdict] * 2
-        assert majority_at_k(correct, answers, k) == pytest.approx([float(verdict)] * 2)
+        assert pass_at_k(correct, k).tolist() == [correct_all] * 2
+        assert majority_at_k(correct, answers, k) == pytest.approx([float(correct_all)] * 2)
 
 
 @pytest.mark.parametrize("k", [0, -1, 3])

@@ -79,18 +79,18 @@ def test_result_does_not_depend_on_the_order_of_the_lines_but_on_the_seed(tmp_pa
     assert run_json(tmp_path / "x.json", file, "--seed", 2)["reports"][0]["data_sources"] != first
 
 
-def test_default_ks_end_with_the_samples_there_are():
+def test_default_ks_end_at_the_number_of_samples():
     assert [default_ks(n) for n in (1, 2, 3, 4, 6, 16)] == [(1,), (2,), (2, 3), (2, 4), (2, 4, 6), (2, 4, 8, 16)]
 
 
-def test_what_a_reader_must_know_is_said(tmp_path):
+def test_caveats_are_reported(tmp_path):
     file = tmp_path / "a.jsonl"
     lines = [{"question": "q", "acc": 1}, {"question": "q", "acc": None}, {"question": "p", "acc": 1}]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     text = run(file)
     assert "unknown: the lines have no data_source" in text
     assert "no maj@k: the lines have neither pred nor answer" in text and "maj@1" not in text
-    assert "counted as wrong because their verdict is null: 1 samples" in text
+    assert "samples without a grade (null), counted as wrong: 1" in text
     assert "questions have 1 to 2 samples" in text
     assert "questions have the same value" not in text
     assert "mean, pass@2, maj@2: no interval, because all 2 questions have the same value" in run(
@@ -98,7 +98,7 @@ def test_what_a_reader_must_know_is_said(tmp_path):
     )
 
 
-def test_folder_gives_its_newest_dump_or_the_step_asked_for(tmp_path):
+def test_folder_gives_its_newest_dump_or_the_requested_step(tmp_path):
     for step, right in ((5, 0), (10, 1), (9, 0)):
         write(tmp_path / "dumps" / f"{step}.jsonl", [[right, 1]], step=step)
     write(tmp_path / "dumps" / "notes.jsonl", [[0]])

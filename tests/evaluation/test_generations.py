@@ -95,18 +95,18 @@ def test_the_last_output_of_a_session_counts(tmp_path):
     assert only(read_generations(write(tmp_path / "1.jsonl", *lines))).correct == [[True]]
 
 
-def test_another_uid_is_no_concern(tmp_path):
+def test_another_format_of_uid_is_ignored(tmp_path):
     lines = [{**PLAIN, "uid": "x1"}, {**PLAIN, "uid": "x2"}]
     assert only(read_generations(write(tmp_path / "a.jsonl", *lines))).samples == (2, 2)
 
 
 @pytest.mark.parametrize(
-    ("verdict", "expected"),
+    ("grade", "expected"),
     [({"acc": 1}, True), ({"acc": True, "score": 0}, True), ({"correct": False, "score": 1}, False)]
     + [({"score": 1.0}, True), ({"score": -1}, False), ({"score": 0}, False), ({"acc": None, "score": 1}, False)],
 )
-def test_acc_before_correct_before_score(tmp_path, verdict, expected):
-    assert only(read_generations(write(tmp_path / "a.jsonl", {"input": "q", **verdict}))).correct == [[expected]]
+def test_acc_before_correct_before_score(tmp_path, grade, expected):
+    assert only(read_generations(write(tmp_path / "a.jsonl", {"input": "q", **grade}))).correct == [[expected]]
 
 
 @pytest.mark.parametrize(("answer", "expected"), [({"pred": " 7 ", "answer": "8"}, "7"), ({"answer": 7}, "7")])
@@ -169,7 +169,7 @@ def test_malformed_line_names_file_line_and_what_is_wrong(tmp_path, line, reason
         ({"input": "q", "score": 0.25}, 'score is 0.25: .*; let the reward return "acc" as well'),
     ],
 )
-def test_first_line_must_say_enough(tmp_path, line, reason):
+def test_first_line_must_have_the_required_keys(tmp_path, line, reason):
     with pytest.raises(ValueError, match=rf"a\.jsonl, line 1: {reason}"):
         read_generations(write(tmp_path / "a.jsonl", line))
 

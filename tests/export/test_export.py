@@ -170,7 +170,7 @@ def test_the_exported_model_is_the_one_that_was_sharded(run, tmp_path, kind, dty
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
-def test_shards_are_read_as_they_were_before_they_were_sharded(saved):
+def test_shards_are_merged_to_the_tensors_before_sharding(saved):
     for kind in KINDS:
         shards = open_shards(find_checkpoint(saved / kind))
         expected = trained(kind).state_dict()
@@ -268,12 +268,12 @@ def test_force_replaces_an_earlier_export_and_nothing_else(run, tmp_path):
     export(source, "--out", tmp_path / "empty")
 
 
-def test_no_gpu_is_taken_for_an_adapter_even_where_there_is_one(saved, tmp_path, monkeypatch):
+def test_no_gpu_is_used_for_an_adapter_even_if_one_is_present(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(peft_model, "infer_device", lambda: pytest.fail("PEFT chose the device itself"))
     export(saved / "lora", "--out", tmp_path / "out")
 
 
-def test_a_table_in_a_pipe_is_not_broken_and_keeps_brackets(saved, tmp_path):
+def test_a_table_in_a_pipe_is_not_wrapped_and_keeps_brackets(saved, tmp_path):
     out = tmp_path / ("long_" * 30) / "[bold]"
     shown = invoke(saved / "plain", "--out", out).stdout
     assert f"{out}: bfloat16" in shown and shown.count("\n") == 5
@@ -287,18 +287,18 @@ def test_a_checkpoint_outside_a_runs_folder_is_named_by_its_path(saved, tmp_path
 
 
 @pytest.mark.parametrize("files", [{}, {"files": 3}])
-def test_a_note_that_names_no_files_makes_a_folder_a_strangers(saved, tmp_path, files):
+def test_a_folder_whose_note_names_no_files_is_not_replaced(saved, tmp_path, files):
     (tmp_path / "export.json").write_text(json.dumps({"product": "reinforcepp-export", **files}))
     assert "has files of other origin (export.json)" in refused(saved / "plain", "--out", tmp_path, "--force")
 
 
 @pytest.mark.parametrize("part", ["checkpoints", f"checkpoints/global_step_{STEP}/actor"])
-def test_part_of_a_checkpoint_is_no_source(saved, tmp_path, part):
+def test_part_of_a_checkpoint_is_not_a_source(saved, tmp_path, part):
     text = refused(saved / "plain" / part, "--out", tmp_path / "out")
     assert "part of a checkpoint, or several checkpoints; give one, RUN/checkpoints/global_step_N" in text
 
 
-def test_a_stop_is_said_in_one_line_and_leaves_nothing_behind(saved, tmp_path, monkeypatch):
+def test_a_stop_is_reported_in_one_line_and_leaves_nothing_behind(saved, tmp_path, monkeypatch):
     def stop(*_):
         signal.raise_signal(signal.SIGTERM)
 
@@ -346,7 +346,7 @@ def cut(name):
         (lambda run: (checkpoint_of(run) / "actor/dist_ckpt").mkdir(), "a Megatron checkpoint, and only FSDP"),
     ],
 )
-def test_checkpoints_that_are_not_whole_are_refused_in_one_line(run, tmp_path, damage, message):
+def test_incomplete_checkpoints_are_refused_in_one_line(run, tmp_path, damage, message):
     source = run("plain")
     remove(manifest.COMPLETE)(source)
     damage(source)
@@ -403,7 +403,7 @@ def test_an_adapter_without_its_model_is_refused(run, tmp_path):
     assert message in refused(checkpoint.path, "--out", tmp_path / "x")
 
 
-def test_a_source_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_source_is_refused(tmp_path):
     assert "nope: no such folder; give a run or RUN/checkpoints/global_step_N" in refused(
         tmp_path / "nope", "--out", tmp_path / "out"
     )

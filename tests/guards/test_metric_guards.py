@@ -28,7 +28,7 @@ def guards(**options):
 
 
 @pytest.mark.parametrize("sick", [{"actor/grad_norm": NAN}, {"actor/loss": INFINITE}, {"critic/grad_norm": -INFINITE}])
-def test_a_skipped_update_is_counted_and_warned_of(sick, caplog):
+def test_a_skipped_update_is_counted_and_logged_as_a_warning(sick, caplog):
     metric_guards = guards()
     assert metric_guards.after_update(FINE | sick) == {"guards/skipped_updates": 1.0}
     assert next(iter(sick)) in caplog.text and "guards.max_skipped_updates=3" in caplog.text
@@ -60,7 +60,7 @@ def test_a_step_of_critic_warm_up_has_no_update_and_is_fine():
         ({}, "training/rollout_probs_diff_mean", 0.05, 0.06),
     ],
 )
-def test_a_limit_warns_first_and_ends_the_run_when_patience_is_over(options, metric, fine, beyond, caplog):
+def test_a_limit_warns_first_and_ends_the_run_when_patience_is_exceeded(options, metric, fine, beyond, caplog):
     metric_guards = guards(patience=3, **options)
     for value in (fine, beyond, beyond, fine, beyond, beyond):
         metric_guards.after_update(FINE | {metric: value})
@@ -94,7 +94,7 @@ SIGNAL = step([0.0, 1.0], [-1.0, 1.0])
     [step([1.0, 1.0], [0.0, 0.0]), step([1.0, 1.0], [-0.1, 0.1]), step([0.0, 1.0], [0.0, 0.0])],
     ids=["all solved", "only the KL differs", "each group alike"],
 )
-def test_steps_without_a_signal_end_the_run_behind_their_record(no_signal):
+def test_steps_without_a_signal_end_the_run_after_their_record(no_signal):
     metric_guards = guards(no_signal_steps=2)
     counts = []
     for metrics in (no_signal, SIGNAL, no_signal):
@@ -115,7 +115,7 @@ def test_without_an_end_the_steps_are_only_counted():
     assert metrics == {"guards/steps_without_signal": 100.0}
 
 
-def test_a_step_that_reports_neither_scores_nor_advantages_is_no_silent_one():
+def test_a_step_without_scores_and_advantages_does_not_count_as_one_without_signal():
     assert guards().after_step(FINE) == {"guards/steps_without_signal": 0.0}
 
 

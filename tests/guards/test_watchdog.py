@@ -97,7 +97,7 @@ def pid_of(handle):
     return ray.get(handle.pid.remote())
 
 
-def test_an_actor_that_was_asked_to_end_is_no_problem(dog, start):
+def test_an_actor_that_was_asked_to_exit_is_not_a_problem(dog, start):
     handle = start("reward_loop_worker_1")
     assert dog.check() is None
     ray.kill(handle)
@@ -105,7 +105,7 @@ def test_an_actor_that_was_asked_to_end_is_no_problem(dog, start):
     assert dog.check() is None
 
 
-def test_a_stopped_data_plane_is_told_from_one_that_answers(dog, start):
+def test_a_stopped_data_plane_is_distinguished_from_a_responsive_one(dog, start):
     pid = pid_of(start("TransferQueueController", namespace="transfer_queue"))
     wait_until(lambda: dog.check() or dog._health_checks, 5)
     assert wait_until(dog.check, 2 * DEADLINE_S) is None
@@ -116,7 +116,7 @@ def test_a_stopped_data_plane_is_told_from_one_that_answers(dog, start):
     assert "hangs: no answer for" in problem and "guards.hang_deadline_s" in problem
 
 
-def test_work_is_no_hang(dog, start):
+def test_work_is_not_a_hang(dog, start):
     """A blocked event loop, and more calls than an actor takes at a time."""
     blocked, loaded = start("agent_loop_worker_0_ab"), start("reward_loop_worker_0")
     assert wait_until(dog.check, DEADLINE_S) is None
@@ -138,7 +138,7 @@ def test_an_engine_may_take_its_time_to_load_and_then_must_answer(dog, start, mo
     assert ["vLLM engine vllm_server_0_0 (pid" in described for described in dog.unresponsive()] == [True]
 
 
-def test_a_dead_engine_is_told_by_its_server(dog, start):
+def test_a_dead_engine_is_reported_by_its_server(dog, start):
     server = start("vllm_server_0_1", Server)
     ray.get(server.load.remote())
     ray.get(server.become.remote("dead"))
@@ -191,12 +191,12 @@ def hanging_loop(seconds, context):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout
 
 
-def test_a_training_loop_that_does_not_move_is_told_with_its_position():
+def test_a_hanging_training_loop_is_reported_with_its_position():
     told = hanging_loop(20, "contextlib.nullcontext()")
     assert "the training loop hangs: 0 s in update_actor (utils.py:1) (guards.step_deadline_s)" in told
 
 
-def test_a_wait_for_rollouts_is_no_hang():
+def test_waiting_for_rollouts_is_not_a_hang():
     assert hanging_loop(3, "dog.waiting_for_rollouts()").strip().endswith("None")
 
 

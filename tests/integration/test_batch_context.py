@@ -64,14 +64,14 @@ def test_rows_with_a_non_finite_value_that_counts(name, position, is_bad, bad):
 
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
-def test_a_policy_that_gives_nan_stops_the_run_whatever_the_option_says(bad):
+def test_a_policy_with_nan_log_probs_stops_the_run_whatever_the_option(bad):
     tensors = rows()
     tensors["old_log_probs"][1, 2] = bad
     with pytest.raises(NonFiniteRewardError, match="the policy gives 1 of 4 answers .* the model is broken"):
         non_finite_rows(tensors)
 
 
-def test_filler_rows_do_not_steer_the_kl_controller():
+def test_padding_rows_do_not_affect_the_kl_controller():
     from verl.trainer.ppo.core_algos import AdaptiveKLController
 
     alone, diluted = (AdaptiveKLController(init_kl_coef=0.1, target_kl=0.2, horizon=100) for _ in range(2))

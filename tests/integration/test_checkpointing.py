@@ -162,7 +162,7 @@ def steps_of(folder):
     return {step: record.get("weights") for step, record in recorded(folder).items()}
 
 
-def test_every_save_is_whole_and_names_what_it_belongs_to(run):
+def test_every_save_is_complete_and_names_its_run_and_step(run):
     folder, attempt = run
     trainer = attempt()
     fit(trainer)
@@ -177,20 +177,20 @@ def test_every_save_is_whole_and_names_what_it_belongs_to(run):
     assert json.loads((found.path / store.STATE_FILE).read_text()) == {"weights": 6.0, "is_last_step": True}
 
 
-def test_only_as_many_are_kept_as_verls_key_says(run):
+def test_verls_key_limits_the_number_of_checkpoints_kept(run):
     folder, attempt = run
     fit(attempt(max_actor_ckpt_to_keep=2))
     assert store.checkpoint_steps(folder.checkpoints) == [6, 4]
 
 
-def test_a_save_before_a_validation_counts_no_step_twice_for_verls_sums_over_steps(run):
+def test_a_save_before_a_validation_does_not_count_a_step_twice_in_verls_sums(run):
     _, attempt = run
     trainer = attempt(save_freq=3)
     fit(trainer)
     assert trainer._rollout_moe_lb_metrics_accumulator == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_new_process_goes_on_where_the_checkpoint_was_saved(run):
+def test_a_new_process_resumes_from_the_checkpoint(run):
     folder, attempt = run
     fit(attempt(total_training_steps=4))
     trainer = attempt(start=folder.checkpoints / "global_step_4")
@@ -208,7 +208,7 @@ class Stopping(Loop):
             self.attempt.run.stop.touch()
 
 
-def test_asked_to_stop_it_finishes_the_step_saves_and_leaves_the_validation_to_the_next_attempt(run):
+def test_a_stop_finishes_the_step_saves_and_leaves_the_validation_to_the_next_attempt(run):
     folder, attempt = run
     trainer = attempt(Stopping)
     fit(trainer)
@@ -229,7 +229,7 @@ class StoppingInValidation(Loop):
             self.attempt.run.stop.touch()
 
 
-def test_asked_in_the_validation_of_a_saved_step_it_ends_with_that_step(run):
+def test_a_stop_during_the_validation_of_a_saved_step_ends_with_that_step(run):
     folder, attempt = run
     trainer = attempt(StoppingInValidation, test_freq=2)
     fit(trainer)
@@ -243,7 +243,7 @@ class Condemned(Stopping):
             raise GuardError("enough")
 
 
-def test_a_verdict_in_the_step_that_stops_is_not_lost(run):
+def test_a_guard_error_in_the_step_that_stops_is_not_lost(run):
     _, attempt = run
     trainer = attempt(Condemned)
     with pytest.raises(GuardError):
@@ -272,14 +272,14 @@ class OnAFullDisk(Loop):
             self.logger._tracking.log = lambda data, step: None
 
 
-def test_a_record_that_a_full_disk_cut_off_ends_the_run(run):
+def test_a_record_truncated_by_a_full_disk_ends_the_run(run):
     folder, attempt = run
     with pytest.raises(OSError, match="No space left"):
         attempt(OnAFullDisk).fit(None)
     assert store.checkpoint_steps(folder.checkpoints) == []
 
 
-def test_asked_before_the_first_step_it_does_none(run):
+def test_a_stop_before_the_first_step_trains_none(run):
     folder, attempt = run
     trainer = attempt()
     folder.stop.touch()
@@ -287,7 +287,7 @@ def test_asked_before_the_first_step_it_does_none(run):
     assert steps_of(folder) == {} and trainer.attempt.stopped.exists()
 
 
-def test_the_last_step_is_finished_even_if_it_is_asked_to_stop(run):
+def test_the_last_step_finishes_the_run_despite_a_stop(run):
     folder, attempt = run
     trainer = attempt(Stopping, total_training_steps=3)
     fit(trainer)
@@ -305,7 +305,7 @@ class KilledInValidation(Loop):
             raise Killed
 
 
-def test_killed_in_the_validation_it_has_the_step_and_its_metrics(run):
+def test_a_kill_in_the_validation_keeps_the_step_and_its_metrics(run):
     folder, attempt = run
     with pytest.raises(Killed):
         attempt(KilledInValidation).fit(None)
@@ -323,7 +323,7 @@ class KilledBeforeTheRecord(Loop):
             raise Killed
 
 
-def test_killed_between_the_save_and_the_record_of_its_step_the_save_does_not_count(run):
+def test_a_kill_between_the_save_and_the_record_of_its_step_discards_the_save(run):
     folder, attempt = run
     with pytest.raises(Killed):
         attempt(KilledBeforeTheRecord).fit(None)
@@ -337,7 +337,7 @@ class WithCritic(Loop):
         self.use_critic, self.critic_wg = True, Workers()
 
 
-def test_a_critic_is_saved_and_looked_at_like_the_policy(run):
+def test_a_critic_is_saved_and_checked_like_the_policy(run):
     folder, attempt = run
     trainer = attempt(WithCritic, total_training_steps=4)
     trainer.critic_wg.weights = float("nan")
@@ -346,7 +346,7 @@ def test_a_critic_is_saved_and_looked_at_like_the_policy(run):
     assert store.checkpoint_steps(folder.checkpoints) == []
 
 
-def test_workers_get_the_settings_of_the_configuration_only_if_they_differ_from_the_checkpoints(run):
+def test_workers_receive_settings_only_if_they_differ_from_the_checkpoints(run):
     folder, attempt = run
     fit(attempt(WithCritic, total_training_steps=2))
     start = folder.checkpoints / "global_step_2"
@@ -376,7 +376,7 @@ def test_weights_that_are_not_finite_are_never_kept(run):
     assert store.checkpoint_steps(folder.checkpoints) == [2]
 
 
-def test_shards_that_lie_on_another_node_are_missed_at_the_first_save(run):
+def test_missing_shards_on_another_node_are_reported_at_the_first_save(run):
     _, attempt = run
     with pytest.raises(FileNotFoundError, match="1 of 2 shards: checkpoints must be on a file system shared by all"):
         attempt(n_gpus_per_node=2).fit(None)

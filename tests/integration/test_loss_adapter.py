@@ -54,7 +54,7 @@ def test_clip_bounds_fall_back_to_clip_ratio():
     assert loss.item() == pytest.approx((1.4 + 1.0 + 1.1 + 9.0) / 4)  # 0 is a bound, not a missing one
 
 
-def test_clip_fractions_say_which_bound_was_hit():
+def test_clip_fractions_tell_the_two_bounds_apart():
     ratio = torch.tensor([[1.5, 0.5, 1.5, 0.5]])
     advantages = torch.tensor([[1.0, 1.0, -1.0, -1.0]])
     _, metrics = policy_loss(actor(clip_ratio=0.2), ratio.log(), torch.zeros(1, 4), advantages)
@@ -175,7 +175,7 @@ def test_a_loss_gets_its_own_options_and_its_metrics_are_averaged(registered):
     assert loss.item() == pytest.approx((-ADVANTAGES * moved.exp() + 0.5 * moved.abs()).mean().item())
 
 
-def test_masks_weights_and_the_global_batch_are_the_adapters_business(registered):
+def test_the_adapter_handles_masks_weights_and_the_global_batch(registered):
     registered()
     mask = torch.tensor([[1, 0, 1, 0]]).bool()
     log_prob = torch.where(mask, NEW, NAN).requires_grad_()
@@ -188,7 +188,7 @@ def test_masks_weights_and_the_global_batch_are_the_adapters_business(registered
     assert log_prob.grad.isfinite().all() and log_prob.grad.count_nonzero() == 1
 
 
-def test_what_a_loss_makes_of_masked_tokens_does_not_count(registered):
+def test_a_loss_at_masked_tokens_is_ignored(registered):
     def infinite_where_nothing_moved(batch, options):
         return LossTerms(1 / (batch.log_prob - batch.old_log_prob))
 
@@ -216,7 +216,7 @@ OPTIONS = "actor_rollout_ref.actor.policy_loss.options"
         ({"weight": -1}, rf"{OPTIONS}: weight is -1\.0: it must be >= 0"),
     ],
 )
-def test_options_are_read_strictly_when_the_actor_is_made(registered, options, says):
+def test_options_are_read_strictly_when_the_actor_is_created(registered, options, says):
     registered()
     with pytest.raises(ValueError, match=says):
         with_options(**options)

@@ -45,7 +45,7 @@ class Group:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_changed_learning_rate_holds_from_the_first_step_on_and_the_schedule_goes_on(schedule):
+def test_a_changed_learning_rate_applies_from_the_first_step_and_the_schedule_continues(schedule):
     old, alone = (Group(schedule, lr=1e-3, weight_decay=0.1) for _ in range(2))
     expected = [rate / 10 for rate in alone.train(10)[3:]]
     old.train(3)
@@ -58,7 +58,7 @@ def test_a_changed_learning_rate_holds_from_the_first_step_on_and_the_schedule_g
     assert resumed.engine.optimizer.state[resumed.weight]["step"] == 10
 
 
-def test_without_a_change_the_settings_are_the_checkpoints_to_the_bit():
+def test_without_a_change_the_settings_equal_the_checkpoints_exactly():
     old, resumed, alone = (Group("cosine", lr=1e-3) for _ in range(3))
     old.train(6)
     with optimizer_settings.kept_from_config([resumed]):

@@ -63,7 +63,7 @@ def test_no_progress_within_the_deadline_raises_and_progress_resets_it():
             last = buffer._wait_for_next_poll("train", last)
 
 
-def test_the_watchdog_knows_a_wait_for_rollouts(monkeypatch):
+def test_the_watchdog_sees_a_wait_for_rollouts(monkeypatch):
     buffer, seen = build(poll_interval_s=0.0), []
     monkeypatch.setattr(replay_buffer.time, "sleep", lambda _: seen.append(buffer.watchdog._waits_for_rollouts))
     buffer._wait_for_next_poll("train", 0.0)
@@ -71,14 +71,14 @@ def test_the_watchdog_knows_a_wait_for_rollouts(monkeypatch):
 
 
 @pytest.mark.parametrize("trainer", [ReinforceppSync, ReinforceppColocateAsync, ReinforceppSeparateAsync])
-def test_the_watchdog_knows_where_the_training_loop_is(trainer):
+def test_the_watchdog_sees_where_the_training_loop_is(trainer):
     """In verl's class with `fit`, whatever its module is called, and in ours."""
     loop = next(cls for cls in trainer.__mro__ if "fit" in vars(cls))
     for module in (loop.__module__, trainer.__module__):
         assert any(is_within(module, package) for package in TRAINING_PACKAGES), module
 
 
-def test_time_in_which_nobody_waits_does_not_count(monkeypatch):
+def test_time_without_waiting_does_not_count(monkeypatch):
     buffer = build(poll_interval_s=0.0, stall_deadline_s=60)
     clock = iter([0.0, 1.0, 500.0, 501.0])
     monkeypatch.setattr("reinforcepp_verl.integration.replay_buffer.time.monotonic", lambda: next(clock))
@@ -97,7 +97,7 @@ def test_failed_groups_stop_the_run_unless_allowed(options, raises):
         buffer._check_failures("train")
 
 
-def test_failed_groups_that_verl_replaces_are_no_error():
+def test_failed_groups_that_verl_replaces_are_not_an_error():
     buffer = build(sync_refill_failed_groups=True)
     buffer.failure_keys["train"] = {"d"}
     buffer._check_failures("train")
@@ -140,14 +140,14 @@ def evict(buffer, uid):
 
 
 @pytest.mark.parametrize("trainer_mode", ["sync", "colocate_async"])
-def test_groups_filtered_out_since_nothing_can_be_scored_stop_the_run(monkeypatch, trainer_mode):
+def test_groups_filtered_out_for_scoring_errors_stop_the_run(monkeypatch, trainer_mode):
     buffer = filtering(monkeypatch, broken="ab", trainer_mode=trainer_mode)
     evict(buffer, "a")
     with pytest.raises(reward_errors.RewardFailureError, match="6 of 6 answers could not be scored.*boom"):
         evict(buffer, "b")
 
 
-def test_groups_filtered_out_for_their_answers_do_not(monkeypatch):
+def test_groups_filtered_out_for_equal_answers_do_not(monkeypatch):
     buffer = filtering(monkeypatch, broken="")
     for uid in "abcd":
         evict(buffer, uid)

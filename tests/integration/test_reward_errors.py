@@ -13,7 +13,7 @@ def batch(failed: int, answers: int) -> list[dict]:
     return [FAILED] * failed + [FINE] * (answers - failed)
 
 
-def test_rates_are_shares_of_the_answers_that_tell():
+def test_rates_are_shares_of_the_answers_with_the_flag():
     late = {"reward_error": 1.0, "reward_timeout": 1.0, "reward_no_answer": 0.0, "error": "timeout"}
     silent = {**FINE, "reward_no_answer": 1.0}
     rates = RewardErrorMonitor(RewardErrorOptions(max_rate=1)).update([late, silent, FAILED, FINE])
@@ -25,7 +25,7 @@ def test_rows_of_another_reward_manager_have_no_rates():
     assert RewardErrorMonitor(RewardErrorOptions()).update([]) == {}
 
 
-def test_the_run_stops_above_the_limit_and_says_what_to_do():
+def test_the_run_stops_above_the_limit_and_names_the_fix():
     monitor = RewardErrorMonitor(RewardErrorOptions(max_rate=0.1))
     assert monitor.update(batch(10, 100))["reward/error_rate"] == 0.1
     with pytest.raises(RewardFailureError) as error:
@@ -45,12 +45,12 @@ def test_the_run_stops_above_the_limit_and_says_what_to_do():
         ("ground truth too large: length", "length; correct the column reward_model.ground_truth"),
     ],
 )
-def test_the_kind_of_error_decides_what_to_do(error, remedy):
+def test_the_kind_of_error_decides_the_fix(error, remedy):
     with pytest.raises(RewardFailureError, match=rf"reward_errors.max_rate=0.1 allows; the first: .*{remedy}"):
         RewardErrorMonitor(RewardErrorOptions()).update([{**FAILED, "error": error}] * 5)
 
 
-def test_a_few_errors_of_a_small_batch_do_not_stop_it_but_batch_after_batch_they_do():
+def test_a_few_errors_stop_the_run_only_if_batch_after_batch_has_them():
     monitor = RewardErrorMonitor(RewardErrorOptions(max_rate=0.1, min_count=5))
     monitor.update(batch(2, 4))
     monitor.update(batch(2, 4))
@@ -67,7 +67,7 @@ def test_a_limit_of_one_never_stops_and_a_limit_of_zero_at_the_first_count():
     RewardErrorMonitor(RewardErrorOptions(max_rate=0, min_count=1)).update(batch(0, 999))
 
 
-def test_a_validation_has_the_same_in_columns():
+def test_a_validation_has_the_same_flags_in_columns():
     columns = {"reward": [0.0, 1.0], "reward_error": [1.0, None], "error": ["crashed", None]}
     assert validation_reward_infos(columns) == [
         {"reward_error": 1.0, "error": "crashed"},
@@ -80,6 +80,6 @@ def test_a_validation_has_the_same_in_columns():
     ("options", "message"),
     [({"max_rate": 1.5}, "max_rate is 1.5"), ({"min_count": 0}, "min_count is 0"), ({"score": float("inf")}, "is inf")],
 )
-def test_options_that_make_no_sense_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         RewardErrorOptions(**options)

@@ -100,7 +100,7 @@ def test_verl_finds_it_by_its_name():
     assert get_reward_manager_cls(MANAGER_NAME) is ReinforceppRewardManager
 
 
-def test_the_function_is_called_as_by_verl_and_told_the_length():
+def test_the_function_is_called_as_by_verl_plus_the_length():
     given = told_by(session([*ids("95"), EOS]))
     assert given.keys() == {"data_source", "solution_str", "ground_truth", "extra_info"}
     assert (given["data_source"], given["solution_str"], given["ground_truth"]) == ("sums", "95", "95")
@@ -119,7 +119,7 @@ def test_the_function_is_called_as_by_verl_and_told_the_length():
     [("1234", True), ("123", False), ("12345", True), ("", False)],
     ids=["the whole budget", "stopped short of it", "beyond it", "nothing"],
 )
-def test_truncated_is_an_answer_that_used_its_budget_up(answer, truncated):
+def test_an_answer_that_used_its_budget_is_truncated(answer, truncated):
     assert told_by(session(ids(answer)))["extra_info"]["truncated"] is truncated
 
 
@@ -132,7 +132,7 @@ def test_a_session_is_scored_by_its_last_row_without_the_padding_of_the_others()
     assert (given["solution_str"], given["extra_info"]["response_tokens"]) == ("95", 3)
 
 
-def test_a_dataset_without_extra_info_is_no_obstacle():
+def test_a_dataset_without_extra_info_works():
     data = session(ids("95"))
     del data.non_tensor_batch["extra_info"]
     assert told_by(data)["extra_info"]["response_tokens"] == 2
@@ -175,7 +175,7 @@ def test_a_worker_whose_first_answer_fails_has_the_key_that_groups_are_filtered_
     assert "reward" not in scored(made, session(ids("13")))[1], "verl has a column of that name"
 
 
-def test_verls_validation_takes_rows_with_and_without_errors():
+def test_verls_validation_accepts_rows_with_and_without_errors():
     made = worker(sometimes)
     rows = [scored(made, session(ids(answer)))[1] for answer in ("95", "13", "95")]
     columns = {key: [row.get(key) for row in rows] for key in {key for row in rows for key in row} - {"judge"}}
@@ -191,7 +191,7 @@ def test_verl_fills_a_key_that_a_row_lacks_with_none():
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), np.float32(0.25), torch.tensor(0.25), True, 3])
-def test_every_number_is_a_score_and_what_is_not_finite_stays(score):
+def test_every_number_is_a_score_even_if_it_is_not_finite(score):
     got, row = scored(worker(lambda **_: {"score": score}), session(ids("95")))
     assert row["reward_error"] == 0.0
     assert got == float(score) or (math.isnan(got) and math.isnan(score))
@@ -207,13 +207,13 @@ def test_every_number_is_a_score_and_what_is_not_finite_stays(score):
         ([1.0], "error: TypeError: float() argument"),
     ],
 )
-def test_what_is_no_score_is_an_error(result, message):
+def test_anything_else_than_a_score_is_an_error(result, message):
     score, row = scored(worker(lambda **_: result), session(ids("95")))
     assert (score, row["reward_error"]) == (-0.5, 1.0)
     assert row["error"].startswith(message)
 
 
-def test_an_exception_that_threads_cannot_pass_on_is_an_error_like_any_other():
+def test_an_exception_that_threads_cannot_raise_is_an_error_like_any_other():
     def compute_score(**_):
         raise StopIteration
 
@@ -231,7 +231,7 @@ def test_many_answers_are_scored_at_once_in_one_worker():
     assert [result["reward_score"] for result in results] == [1.0, -0.5] * 16
 
 
-def test_verl_still_has_what_the_manager_relies_on():
+def test_verl_still_has_the_names_that_the_manager_relies_on():
     parameters = list(inspect.signature(NaiveRewardManager.__init__).parameters)
     assert parameters == [
         "self",

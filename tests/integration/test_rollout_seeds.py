@@ -18,7 +18,7 @@ def test_seeds_differ_by_run_step_prompt_answer_and_kind_and_stay_the_same():
     assert first == answer_seed(1, 2, 3, 4, validate=False) and 0 <= first < 2**63
 
 
-def test_verl_hands_over_what_a_seed_is_made_of():
+def test_verl_passes_the_parts_of_a_seed():
     assert list(inspect.signature(AgentLoopWorker._run_agent_loop).parameters)[:3] == [
         "self",
         "sampling_params",

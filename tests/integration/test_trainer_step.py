@@ -95,7 +95,7 @@ def compute(queue, **algorithm):
         **algorithm,
     }
     ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
-    ours.options, ours.uses_our_estimator, ours.memory = ReinforceppOptions(**OPTIONS), True, Memory()
+    ours.options, ours.estimator_is_registered, ours.memory = ReinforceppOptions(**OPTIONS), True, Memory()
     ours.error_monitor = RewardErrorMonitor(RewardErrorOptions())
     ours.kl_ctrl_in_reward = PaddingAwareKL(AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100))
     metrics = {}
@@ -126,7 +126,7 @@ def test_scores_without_kl_sessions_and_groups_reach_the_estimator(queue):
     assert metrics["reinforcepp/kl"] == pytest.approx(GAP)
 
 
-def test_the_filler_row_dilutes_neither_the_kl_metric_nor_the_controller(queue):
+def test_the_padding_row_affects_neither_the_kl_metric_nor_the_controller(queue):
     ours, metrics = compute(queue)
     assert metrics["actor/reward_kl_penalty"] == pytest.approx(GAP)
     alone = AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100)
@@ -159,9 +159,10 @@ def test_rates_are_over_answers_not_rows(queue):
 
 
 def test_too_many_errors_stop_the_step_under_any_estimator(queue):
-    for ours in (True, False):
+    for registered in (True, False):
         stopped = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
-        stopped.uses_our_estimator, stopped.error_monitor = ours, RewardErrorMonitor(RewardErrorOptions(min_count=1))
+        stopped.estimator_is_registered = registered
+        stopped.error_monitor = RewardErrorMonitor(RewardErrorOptions(min_count=1))
         with pytest.raises(RewardFailureError, match="1 of 3 answers could not be scored.*the first: E: boom; correct"):
             stopped._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {})
 
@@ -184,16 +185,16 @@ def test_a_validation_without_errors_does_not_excuse_those_of_training(queue):
     fine = {"reward": [1.0], "reward_error": [0.0], "error": [None]}
     ours.error_monitor.update([FAILED, FINE])
     ours._val_metrics_update(["math"], ["a"], fine, [], expected_acc_counts={})
-    ours.uses_our_estimator = False
+    ours.estimator_is_registered = False
     with pytest.raises(RewardFailureError, match="1 of 3 answers"):
         ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {})
 
 
-def test_an_estimator_that_is_not_ours_is_left_to_verl(queue):
+def test_an_unregistered_estimator_is_left_to_verl(queue):
     ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
     node = {"adv_estimator": "rloo", "gamma": 1.0, "lam": 1.0, "use_kl_in_reward": False, "rollout_correction": None}
     ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
-    ours.uses_our_estimator, metrics = False, {}
+    ours.estimator_is_registered, metrics = False, {}
     ours.error_monitor = RewardErrorMonitor(RewardErrorOptions())
     ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), metrics)
     assert not any(name.startswith("reinforcepp/") for name in metrics)

@@ -85,13 +85,13 @@ class Stub(trainers.ReinforceppTrainer):
 
     def __init__(self, folder, **options):
         self.options = ReinforceppOptions(**options)
-        self.uses_our_estimator, self.memory, self.global_steps = True, Memory(), 3
+        self.estimator_is_registered, self.memory, self.global_steps = True, Memory(), 3
         self.config = OmegaConf.create(
             {"trainer": {"default_local_dir": str(folder), "resume_mode": "auto", "resume_from_path": None}}
         )
 
 
-def test_groups_that_verl_filters_out_are_watched_apart_under_the_same_limits(tmp_path):
+def test_groups_that_verl_filters_out_are_monitored_separately_under_the_same_limits(tmp_path):
     class Base:
         def _build_replay_buffer(self):
             node = OmegaConf.create({"train_batch_size": 4, "filter_groups": True, "filter_groups_metric": "acc"})
@@ -124,7 +124,7 @@ def test_running_state_and_an_adaptive_kl_coefficient_come_back(tmp_path, kind, 
     assert after.kl_ctrl_in_reward.value == after.kl_ctrl_in_reward.controller.value == expected
 
 
-def test_an_adaptive_kl_coefficient_that_was_changed_since_the_save_is_the_new_one(tmp_path):
+def test_an_adaptive_kl_coefficient_changed_since_the_save_takes_the_new_value(tmp_path):
     after = with_kl(Stub(tmp_path), "adaptive", 0.5)
     after.original_config = after.config
     after.saved_config = OmegaConf.create({"algorithm": {"kl_ctrl": {"type": "fixed"}}})
@@ -173,7 +173,7 @@ def nested_mask():
     return torch.nested.as_nested_tensor([torch.ones(2), torch.ones(2)], layout=torch.jagged)
 
 
-def test_a_bad_row_is_emptied_everywhere_before_verl_computes_with_it(tmp_path, monkeypatch):
+def test_a_bad_row_is_emptied_in_every_field_before_verl_uses_it(tmp_path, monkeypatch):
     queue, data = Queue(monkeypatch), rows()
     dropped = Stub(tmp_path, nonfinite="drop")._empty_non_finite_rows(queue.batch, data, nested_mask())
     assert dropped.tolist() == [False, True]
@@ -183,14 +183,14 @@ def test_a_bad_row_is_emptied_everywhere_before_verl_computes_with_it(tmp_path, 
         assert not values.to_padded_tensor(0)[1].any() and values.to_padded_tensor(0)[0].any()
 
 
-def test_a_bad_row_is_named_where_it_stops_the_run(tmp_path, monkeypatch):
+def test_a_bad_row_that_stops_the_run_is_named(tmp_path, monkeypatch):
     queue = Queue(monkeypatch)
     with pytest.raises(NonFiniteRewardError, match="1 of 2 answers .* the first is a_1_0"):
         Stub(tmp_path)._empty_non_finite_rows(queue.batch, rows(), nested_mask())
     assert not queue.put
 
 
-def test_a_clean_batch_is_left_alone(tmp_path, monkeypatch):
+def test_a_clean_batch_is_unchanged(tmp_path, monkeypatch):
     queue, data = Queue(monkeypatch), rows()
     data["rm_scores"] = data["rm_scores"].nan_to_num()
     assert not Stub(tmp_path)._empty_non_finite_rows(queue.batch, data, nested_mask()).any()

@@ -185,7 +185,7 @@ def test_main_can_be_called_without_hydra():
     assert list(inspect.signature(main_ppo.main.__wrapped__).parameters) == ["config"]
 
 
-def test_the_file_logger_writes_where_we_tell_it(tmp_path, monkeypatch):
+def test_the_file_logger_writes_to_our_path(tmp_path, monkeypatch):
     monkeypatch.setenv("VERL_FILE_LOGGER_PATH", str(tmp_path / "metrics.jsonl"))
     logger = FileLogger("project", "experiment")
     logger.log({"critic/score/mean": 0.5}, step=3)
@@ -194,7 +194,7 @@ def test_the_file_logger_writes_where_we_tell_it(tmp_path, monkeypatch):
     assert json.loads(line) == {"step": 3, "data": {"critic/score/mean": 0.5}}
 
 
-def test_the_watch_finds_every_part_by_the_name_that_verl_gives_it():
+def test_the_watchdog_finds_every_process_by_verls_name():
     named = {
         reward_loop.RewardLoopManager._init_reward_loop_workers: 'name=f"reward_loop_worker_{i}"',
         agent_loop.AgentLoopManager._init_agent_loop_workers: 'name=f"agent_loop_worker_{i}"',
@@ -217,7 +217,7 @@ def test_a_server_keeps_its_engine_and_a_task_on_its_event_loop_and_workers_have
     assert list(inspect.signature(WorkerBase.check_health).parameters) == ["self"]
 
 
-def test_ray_tells_the_reason_of_a_death():
+def test_ray_reports_the_reason_of_a_death():
     reasons = common_pb2.ActorDiedErrorContext.Reason.keys()
     assert {"WORKER_DIED", "NODE_DIED", "RAY_KILL", "OUT_OF_SCOPE"} <= set(reasons)
     assert {"actor_died_error_context", "oom_context"} <= set(common_pb2.ActorDeathCause.DESCRIPTOR.fields_by_name)
@@ -233,7 +233,7 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_skipped_shows_in_the_me
     )
 
 
-def test_the_metrics_that_guards_judge_are_reported():
+def test_the_metrics_that_guards_check_are_reported():
     data_metrics = inspect.getsource(metric_utils.compute_data_metrics)
     for name in ("critic/score/max", "critic/score/min", "critic/advantages/max", "critic/advantages/min"):
         assert f'"{name}"' in data_metrics

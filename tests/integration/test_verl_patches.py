@@ -21,7 +21,7 @@ def handles(monkeypatch, raylet, attempt):
     return sender.zmq_handle, BucketedWeightReceiver(zmq_handle=HANDLE, device=None, use_shm=True).zmq_handle
 
 
-def test_both_ends_of_a_run_meet_and_no_other_run_does(monkeypatch):
+def test_both_ends_of_a_run_connect_and_no_other_run_does(monkeypatch):
     ours = handles(monkeypatch, "17", "/runs/a/attempt_1")
     assert ours[0] == ours[1] == verl_patches.own_socket(HANDLE) != HANDLE
     others = {handles(monkeypatch, *other)[0] for other in (("18", "/runs/a/attempt_1"), ("17", "/runs/b/attempt_1"))}
@@ -37,7 +37,7 @@ def test_verl_still_names_the_socket_by_rays_job_number_alone():
     assert 'f"ipc:///tmp/rl-colocate-zmq-{job_id}-replica-{self.replica_rank}-rank-{local_rank}.sock"' in source
 
 
-def test_every_ray_calls_its_first_job_the_same():
+def test_every_ray_cluster_gives_its_first_job_the_same_name():
     """Two runs on one machine, each with a Ray of its own."""
     script = "import ray; ray.init(address='local', include_dashboard=False, num_cpus=1); "
     script += "print('job', ray.get_runtime_context().get_job_id())"

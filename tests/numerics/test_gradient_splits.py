@@ -107,7 +107,7 @@ def whole(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=[mode for mode, _ in LOSSES])
-def test_the_cut_into_micro_batches_changes_nothing(loss):
+def test_the_split_into_micro_batches_does_not_change_the_gradient(loss):
     expected = whole(loss)
     assert expected.abs().min() > 1e-6
     for rows_per_micro_batch in (1, 3):
@@ -116,7 +116,7 @@ def test_the_cut_into_micro_batches_changes_nothing(loss):
             torch.testing.assert_close(actual, expected, atol=1e-12, rtol=1e-10)
 
 
-def test_without_a_scale_factor_the_norm_depends_on_the_cut():
+def test_without_a_scale_factor_the_norm_depends_on_the_split():
     # verl's: agg_loss takes the width of the padded micro-batch for the horizon.
     loss = ("seq-mean-token-sum-norm", None)
     cut = gradient(*mini_batch(), loss, rows=torch.arange(ROWS), rows_per_micro_batch=1)

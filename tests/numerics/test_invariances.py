@@ -97,7 +97,7 @@ def test_plain_advantages_ignore_reward_scale_and_sign_flips_them(batch):
         check([changed], [original if scale > 0 else -original])
 
 
-def test_length_of_a_hole_changes_nothing():
+def test_the_number_of_masked_tokens_in_between_does_not_matter():
     short = estimate("reinforcepp", torch.eye(6)[[5]], torch.tensor([[1, 1, 0, 1, 1, 1]]), None, gamma=0.9)
     long = estimate("reinforcepp", torch.eye(9)[[8]], torch.tensor([[1, 1, 0, 0, 0, 0, 1, 1, 1]]), None, gamma=0.9)
     check([x[:, [0, 1, 6, 7, 8]] for x in long], [x[:, [0, 1, 3, 4, 5]] for x in short])

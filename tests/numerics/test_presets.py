@@ -103,7 +103,7 @@ def assert_equal_on_valid_tokens(estimate, expected, mask):
 
 @property_test
 @given(batches(), st.sampled_from(["reinforce", "reinforce_baseline"]), st.sampled_from([0.0, 1e-3, 0.1]))
-def test_openrlhf_preset_equals_openrlhf_at_gamma_1_with_any_holes(batch, name, kl_coef):
+def test_openrlhf_preset_equals_openrlhf_at_gamma_1_with_masked_tokens_in_between(batch, name, kl_coef):
     scores, kl, mask, samples = batch
     expected = openrlhf(name, scores, kl, mask, samples_per_prompt=samples, kl_coef=kl_coef, gamma=1.0)
     estimate = OURS[name](outcome(*batch, kl_coef=kl_coef), PRESETS["openrlhf"])
@@ -112,14 +112,14 @@ def test_openrlhf_preset_equals_openrlhf_at_gamma_1_with_any_holes(batch, name, 
 
 @property_test
 @given(batches(holes=False), st.sampled_from([0.0, 0.1]), st.sampled_from([0.0, 0.5, 0.99]))
-def test_openrlhf_preset_equals_openrlhf_at_any_gamma_without_holes(batch, kl_coef, gamma):
+def test_openrlhf_preset_equals_openrlhf_at_any_gamma_without_masked_tokens_in_between(batch, kl_coef, gamma):
     scores, kl, mask, samples = batch
     expected = openrlhf("reinforce", scores, kl, mask, samples_per_prompt=samples, kl_coef=kl_coef, gamma=gamma)
     estimate = reinforcepp(outcome(*batch, kl_coef=kl_coef), PRESETS["openrlhf"], gamma=gamma)
     assert_equal_on_valid_tokens(estimate, expected, mask)
 
 
-def test_openrlhf_preset_does_not_discount_holes_as_openrlhf_does():
+def test_openrlhf_preset_does_not_discount_across_masked_tokens_as_openrlhf_does():
     batch = [1.0, 0.0], [[0.0] * 4] * 2, [[1, 0, 0, 1], [1, 1, 1, 1]], 2
     _, theirs = openrlhf("reinforce", *batch[:3], samples_per_prompt=2, kl_coef=0.0, gamma=0.5)
     assert theirs[0].tolist() == [0.125, 0.25, 0.5, 1.0]
@@ -180,7 +180,7 @@ def test_verl_preset_differs_from_verl_below_a_standard_deviation_of_1e_3():
     assert theirs == pytest.approx(math.sqrt(1 / 3), rel=1e-6)
 
 
-def test_verl_preset_has_bessels_correction_and_openrlhf_not():
+def test_verl_preset_has_bessels_correction_and_openrlhfs_does_not():
     batch = RewardBatch(torch.tensor([[1.0], [0.0], [0.0], [0.0]]), torch.ones(4, 1))
     for preset, expected in (("verl", [1.5, -0.5]), ("openrlhf", [3**0.5, -(3**-0.5)])):
         assert reinforcepp(batch, PRESETS[preset]).advantages[:2, 0].tolist() == pytest.approx(expected)

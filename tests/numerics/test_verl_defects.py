@@ -58,7 +58,7 @@ def row_values(result):
     return result[0][:, 0].tolist()
 
 
-def test_b01_groups_without_signal_get_an_advantage_from_token_weighted_centring():
+def test_b01_groups_without_signal_get_an_advantage_from_token_weighted_centering():
     # p's wrong answer is the longer one; both answers of q are right.
     batch = (*answers([1, 0, 1, 1], [2, 8, 4, 4]), "ppqq")
     assert row_values(verl("reinforcepp_baseline", *batch))[2:] == pytest.approx([0.4859, 0.4859], abs=1e-4)
@@ -69,7 +69,7 @@ def test_b01_groups_without_signal_get_an_advantage_from_token_weighted_centring
 
 
 @pytest.mark.parametrize(("informative", "magnitude"), [(1.0, 1.0), (0.5, 1.41), (0.1, 3.16)])
-def test_b02_groups_without_signal_blow_up_the_others(informative, magnitude):
+def test_b02_groups_without_signal_inflate_the_others(informative, magnitude):
     groups = 40
     scores = [score for g in range(groups) for score in ((1, 0) if g < informative * groups else (1, 1))]
     batch = (*answers(scores, [20] * len(scores)), np.repeat(np.arange(groups), 2))
@@ -153,7 +153,7 @@ def test_b07_one_bad_reward_spoils_every_advantage(name, bad, preset):
 
 @every_preset
 @pytest.mark.parametrize("name", BOTH)
-def test_b07_a_nan_in_a_hole_of_the_mask_spoils_every_advantage(name, preset):
+def test_b07_a_nan_in_a_masked_token_spoils_every_advantage(name, preset):
     scores, mask = answers([1, 0], [3, 3])
     mask[0, 1] = 0
     spoilt = scores.clone()

@@ -54,7 +54,7 @@ def test_names_on_path_are_tried_and_those_that_fail_are_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])
-def test_without_a_suitable_one_a_line_says_what_to_install(tmp_path, version):
+def test_without_a_suitable_one_a_line_names_what_to_install(tmp_path, version):
     candidate = fake_python(tmp_path, "python", version)
     done = pythons(candidate)
     assert (done.returncode, done.stdout) == (1, "")

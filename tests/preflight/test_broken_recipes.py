@@ -339,7 +339,7 @@ def test_a_hub_model_without_a_network_must_be_in_the_cache(recipe_as_meant, pre
         ("env.keys=['glpat-abcdefghijklmnopqrst']", True),
     ],
 )
-def test_secrets_are_told_from_ordinary_settings(name, found):
+def test_secrets_are_distinguished_from_ordinary_settings(name, found):
     key, _, text = name.partition("=")
     config = OmegaConf.create()
     OmegaConf.update(config, key, yaml.safe_load(text), force_add=True)

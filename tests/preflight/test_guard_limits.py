@@ -17,7 +17,7 @@ def compose(*overrides):
     return compose_base(*overrides)
 
 
-def test_the_node_is_read_as_written_and_without_one_the_defaults_hold():
+def test_the_node_is_read_as_written_and_defaults_apply_without_one():
     assert read_guards(compose("guards.max_kl=0.5", "guards.no_signal_steps=null")) == GuardOptions(
         max_kl=0.5, no_signal_steps=None
     )
@@ -30,7 +30,7 @@ def test_hydra_refuses_types(override):
         compose(override)
 
 
-def test_the_sampler_is_handed_both_deadlines():
+def test_the_sampler_receives_both_deadlines():
     config = compose("guards.hang_deadline_s=33", "guards.step_deadline_s=null")
     assert OmegaConf.select(config, f"{SAMPLER}.hang_deadline_s") == 33
     assert OmegaConf.select(config, f"{SAMPLER}.step_deadline_s") is None
@@ -55,7 +55,7 @@ def test_the_sampler_is_handed_both_deadlines():
         ),
     ],
 )
-def test_the_check_refuses_what_the_types_allow(overrides, start, fix):
+def test_the_check_refuses_invalid_values_of_the_right_type(overrides, start, fix):
     [problem] = guard_limits.check(compose(*overrides.split()))
     assert "\n" not in problem
     assert problem.startswith(start)

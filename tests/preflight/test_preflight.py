@@ -273,7 +273,7 @@ def _in_arithmetic(arithmetic, monkeypatch):
 
 
 @pytest.mark.parametrize("overrides", SOUND)
-def test_a_sound_configuration_has_no_problems(compose, overrides):
+def test_a_valid_configuration_has_no_problems(compose, overrides):
     assert problems(compose(*TASK, *overrides.split())) == []
 
 
@@ -295,7 +295,7 @@ def test_the_shipped_recipes_have_only_known_keys(compose, recipe):
 @pytest.mark.parametrize(
     "method", ["", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft", "grpo", "rloo", "ppo"]
 )
-def test_the_arithmetic_recipe_is_sound_with_every_method(compose, method):
+def test_the_arithmetic_recipe_has_no_problems_with_any_method(compose, method):
     assert problems(compose(RECIPE, *([f"+method={method}"] if method else []))) == []
 
 

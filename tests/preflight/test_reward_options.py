@@ -30,7 +30,7 @@ def compose(*overrides: str):
         return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
 
 
-def test_the_math_reward_is_chosen_by_one_word_and_its_options_need_no_plus():
+def test_the_math_reward_is_one_override_and_its_options_need_no_plus():
     config = compose(ARITHMETIC, MATH, f"{KWARGS}.score_scale=plus_minus_one")
     assert "reward_function" not in config, "Hydra took +reward_function= for a plain key"
     assert reward_function.check(config) == unknown_keys.check(config) == []
@@ -40,7 +40,7 @@ def test_the_math_reward_is_chosen_by_one_word_and_its_options_need_no_plus():
     assert score(data_source="math", solution_str=r"\boxed{8}", ground_truth="7", extra_info={})["score"] == -1.0
 
 
-def test_our_reward_manager_is_verls_choice_and_another_is_one_word_away():
+def test_our_reward_manager_is_the_default_and_another_is_one_override():
     assert resolve_reward_manager_cls(compose(ARITHMETIC)) is ReinforceppRewardManager
     verls = resolve_reward_manager_cls(compose(ARITHMETIC, "reward.reward_manager.name=dapo"))
     assert verls.__name__ == "DAPORewardManager"
@@ -104,7 +104,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("overrides", "start", "fix"), BROKEN, ids=[case[0] for case in BROKEN])
-def test_the_preflight_refuses_what_the_types_allow(overrides, start, fix):
+def test_the_preflight_refuses_invalid_values_of_the_right_type(overrides, start, fix):
     [problem] = reward_function.check(compose(ARITHMETIC, *overrides.split()))
     assert "\n" not in problem
     assert problem.startswith(start)
@@ -125,7 +125,7 @@ def test_the_preflight_accepts(overrides):
     assert reward_function.check(config) == unknown_keys.check(config) == []
 
 
-def test_the_node_is_read_as_written_and_without_one_the_defaults_hold():
+def test_the_node_is_read_as_written_and_defaults_apply_without_one():
     assert read_reward_errors(compose("reward_errors.score=-1")) == RewardErrorOptions(score=-1.0)
     assert read_reward_errors(OmegaConf.create({})) == RewardErrorOptions()
     assert read_reward_errors(OmegaConf.create({"reward_errors": {"min_count": 9}})).min_count == 9

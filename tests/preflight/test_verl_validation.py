@@ -11,8 +11,8 @@ from reinforcepp_verl.config import keys, schema, search_path
 from reinforcepp_verl.preflight import verl_validation
 
 ACTOR = "actor_rollout_ref.actor"
-# The files with `validate_config` and the classes of the actor's node. If one changes, see whether CHOICES, UNCHECKED
-# and `certainly_valid` still match what verl reads, then update the digest.
+# The files with `validate_config` and the classes of the actor's node. If one changes, see whether ACCEPTED_VALUES,
+# UNCHECKED and `certainly_valid` still match what verl reads, then update the digest.
 READ_BY_VALIDATION = {
     "base_config.py": "fd61bac6c143644b",
     "utils/config.py": "aa932e22b44f24ce",
@@ -73,6 +73,6 @@ def test_verl_checks_no_type_of_the_keys_that_may_have_any_value(compose):
         "algorithm.rollout_correction.rollout_is=token algorithm.rollout_correction.rollout_is_threshold=a",
     ],
 )
-def test_verl_is_asked_where_it_may_refuse(compose, override):
+def test_verls_validation_runs_where_it_may_refuse(compose, override):
     config = compose("+recipe=math_rlvr/arithmetic", *override.split())
     assert not verl_validation.certainly_valid(config)

@@ -60,7 +60,7 @@ def test_an_estimate_above_the_memory_is_a_warning(recipe_as_meant, override, wh
     assert what in warning.message and fix in warning.message.rpartition("; ")[2]
 
 
-def test_an_allowed_warning_is_not_shown_and_others_are(compose):
+def test_an_allowed_warning_is_silenced_and_others_are_shown(compose):
     overrides = f"{ACTOR}.use_kl_loss=true {ACTOR}.kl_loss_type=kl preflight.allow=[kl_twice]".split()
     assert [warning.name for warning in examine(compose(RECIPE, *overrides)).warnings] == ["kl_loss_gradient"]
 
@@ -118,7 +118,7 @@ def test_warnings_are_shown_with_how_to_silence_them(compose, capsys):
     assert lines[1:] == ["to silence: 'preflight.allow=[kl_loss_gradient]'"]
 
 
-def test_warnings_go_into_the_run_folder_and_leave_it_with_their_cause(compose, tmp_path):
+def test_warnings_are_in_the_run_folder_until_their_cause_is_gone(compose, tmp_path):
     config = compose(RECIPE, *CASES[0][1].split(), f"runs_dir={tmp_path}")
     warnings = examine(config).warnings
     run: RunFolder = launch.new_run(config, warnings)

@@ -49,7 +49,7 @@ def write_run(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
-def test_one_run_draws_its_panels_and_names_the_metric():
+def test_a_single_run_has_its_panels_and_names_the_metric():
     figure = build_figure([history(reward=[0.1, 0.2], accuracy=[0.3, 0.4])], "my title")
     reward = panel_of(figure, "Reward")
     assert reward.lines[0].get_ydata().tolist() == [0.1, 0.2]
@@ -66,7 +66,7 @@ def test_panels_without_data_say_so():
     assert empty == [title for title in TITLES if title != "Reward"]
 
 
-def test_seeds_become_a_mean_a_band_and_faint_lines():
+def test_seeds_are_a_mean_a_band_and_faint_lines():
     figure = build_figure([history(seed=1, reward=[0.0, 1.0, 9.0]), history(seed=2, reward=[1.0, 3.0])])
     ax = panel_of(figure, "Reward")
     *faint, mean = ax.lines
@@ -97,7 +97,7 @@ def test_two_runs_of_the_same_seed_stay_apart():
     assert [group.label for group in groups] == ["rpp (a)", "rpp (b)"]
 
 
-def test_many_runs_never_share_a_look():
+def test_many_runs_have_distinct_styles():
     groups = group_runs([history(name=str(i), reward=[0.1]) for i in range(20)])
     assert len({(group.color, group.dash) for group in groups}) == 20
 
@@ -162,7 +162,7 @@ def test_command_writes_into_the_run_behind_latest(tmp_path):
     assert (run / "curves.png").stat().st_size > 20_000
 
 
-def test_command_takes_out_and_title(tmp_path):
+def test_command_accepts_out_and_title(tmp_path):
     runs = [str(write_run(tmp_path / f"s{seed}", seed)) for seed in (1, 2)]
     result = CliRunner().invoke(app, [*runs, "-o", str(tmp_path / "x.svg"), "--title", "Two"])
     assert result.exit_code == 0, result.output

@@ -58,7 +58,7 @@ def test_null_and_nan_are_nan_and_other_values_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("torn", ['{"step": 2, "cri', "{", '{"step": 2, "x": "\\ud83d'])
-def test_torn_last_line_is_left_out(tmp_path, torn):
+def test_truncated_last_line_is_ignored(tmp_path, torn):
     assert points(load_history(write_run(tmp_path / "r", {"step": 1, REWARD: 0.5}, tail=torn)), REWARD) == {1: 0.5}
 
 
@@ -92,7 +92,7 @@ def test_resume_replaces_the_steps_after_the_checkpoint(tmp_path):
     assert points(history, ACCURACY) == {2: 0.5}
 
 
-def test_missing_folder_and_missing_metrics_say_what_to_give(tmp_path):
+def test_missing_folder_and_missing_metrics_name_the_fix(tmp_path):
     with pytest.raises(ValueError, match="no such run folder; give the folder of a run"):
         load_history(tmp_path / "nope")
     with pytest.raises(ValueError, match=r"no metrics\.jsonl in it; give the folder of a run"):

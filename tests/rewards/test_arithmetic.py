@@ -33,7 +33,7 @@ def test_anything_else_scores_zero(answer, pred):
     assert compute_score(SOURCE, answer, "95") == {"score": 0.0, "acc": 0.0, "pred": pred}
 
 
-def test_takes_what_verls_reward_manager_passes():
+def test_accepts_the_arguments_of_verls_reward_manager():
     result = compute_score(
         data_source=SOURCE,
         solution_str="120",

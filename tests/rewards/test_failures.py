@@ -30,7 +30,7 @@ def test_what_the_math_reward_reports(reported, error, timeout, no_answer):
     assert error_flags(reported) == {"reward_error": error, "reward_timeout": timeout, "reward_no_answer": no_answer}
 
 
-def test_a_verdict_that_came_too_late_is_counted_and_keeps_the_functions_own_score():
+def test_a_late_verdict_is_counted_and_keeps_the_functions_own_score():
     slow = r"\sum_{k=1}^{9999} \sum_{j=1}^{9999} \sin(k j)^{j}"
     score = SafeRewardFunction(compute_score, error_score=0.5).wrapped()
     row = score(**GIVEN | {"solution_str": rf"\boxed{{{slow}}}"}, time_limit_s=0.2, score_scale="plus_minus_one")

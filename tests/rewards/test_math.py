@@ -276,13 +276,13 @@ def test_wrong_answers(truth, answer):
         (r"\boxed{\binom{999999999}{499999999}}", "answer too large: factorial"),
     ],
 )
-def test_says_why_an_answer_was_not_compared(solution, error):
+def test_reports_why_an_answer_was_not_compared(solution, error):
     result = compute_score(SOURCE, solution, "7")
     assert (result["score"], result["acc"], result["error"]) == (0.0, 0.0, error)
     assert isinstance(result["pred"], str)
 
 
-def test_what_math_verify_raises_on_an_answer_is_the_answers_fault():
+def test_an_exception_of_math_verify_makes_the_answer_wrong():
     assert compare("5", r"5 \mod 7") == VerifyResult(False, "not parsed")
 
 
@@ -377,7 +377,7 @@ def test_a_penalty_without_the_fact_it_needs_is_an_error(options, fact):
         (r"\frac{1", 0.0, "ground truth not parsed"),
     ],
 )
-def test_any_of_several_ground_truths_will_do(truths, acc, error):
+def test_any_of_several_ground_truths_is_accepted(truths, acc, error):
     result = compute_score(SOURCE, r"\boxed{7}", truths)
     assert (result["acc"], result["error"]) == (acc, error)
 
@@ -395,7 +395,7 @@ def test_any_of_several_ground_truths_will_do(truths, acc, error):
         ({"max_exponent": -1}, "max_exponent"),
     ],
 )
-def test_refuses_options_it_does_not_have(options, message):
+def test_unknown_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         compute_score(SOURCE, r"\boxed{7}", "7", **options)
 
@@ -404,7 +404,7 @@ def test_every_option_has_a_default():
     assert MathRewardOptions.from_mapping({}) == MathRewardOptions()
 
 
-def test_takes_what_verls_reward_manager_passes():
+def test_accepts_the_arguments_of_verls_reward_manager():
     result = compute_score(
         data_source=SOURCE,
         solution_str=r"\boxed{120}",

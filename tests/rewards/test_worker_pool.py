@@ -33,7 +33,7 @@ def test_a_hung_task_costs_its_limit_and_the_next_one_works(pool):
     assert pool.run(abs, -3, time_limit_s=5) == Outcome(3, "")
 
 
-def test_a_task_deaf_to_interruption_is_killed_too(pool):
+def test_a_task_that_ignores_interruption_is_killed_too(pool):
     # One operation in C that never looks for signals.
     assert pool.run(pow, 3, 10**9, time_limit_s=0.5) == Outcome(None, "timeout")
     assert pool.run(abs, -3, time_limit_s=5) == Outcome(3, "")

@@ -58,18 +58,18 @@ def told(tmp_path):
 
 
 @pytest.mark.parametrize("note", [None, TRAINER_NOTE, "FailedRolloutError: 3 of 4 groups failed\n"])
-def test_the_verdict_of_a_guard_comes_first_with_the_last_words_of_the_part(told, note):
+def test_the_message_of_a_guard_comes_first_with_the_last_output_of_the_process(told, note):
     log = "(RewardLoopWorker pid=12, ip=10.0.0.2) loading\n(RewardLoopWorker pid=12, ip=10.0.0.2) ready  \n"
     assert told(f"{log}(RewardLoopWorker pid=12, ip=10.0.0.2) \n(Other pid=123) x\n{VERDICT}", note) == (
         f"{WORKER}: its process is gone\nits log last said: ready"
     )
 
 
-def test_a_part_that_printed_nothing(told):
+def test_a_process_that_printed_nothing(told):
     assert told(VERDICT).endswith("died: its process is gone\nits log says nothing")
 
 
-def test_a_hanging_training_loop_is_no_part_with_a_log(told):
+def test_a_hanging_training_loop_has_no_log_of_its_own(told):
     trouble = "the training loop hangs: 9 s in f (g.py:1); an FSDP worker may hang"
     assert told(f"(TaskRunnerV1 pid=7) guards: {trouble}; ending the run\n", TRAINER_NOTE) == trouble
 
@@ -81,7 +81,7 @@ def test_a_dead_worker_is_named_from_the_note(told):
 
 
 @pytest.mark.parametrize("note", ["FailedRolloutError: 3 of 4 groups failed\n", TRAINER_NOTE])
-def test_a_dead_worker_is_named_from_the_log_before_those_that_it_took_along(told, note):
+def test_a_dead_worker_is_named_from_the_log_before_those_that_died_with_it(told, note):
     assert told(DEAD_IN_LOG, note) == f"{WORKER} during the run\nits log last said: scored 5 answers"
 
 
@@ -102,7 +102,7 @@ def test_the_trainer_itself(told):
     )
 
 
-def test_a_stalled_rollout_comes_with_the_last_words_of_the_silent_part(told):
+def test_a_stalled_rollout_comes_with_the_last_output_of_the_silent_process(told):
     note = (
         "StalledRolloutError: no rollout has finished for 60 s: vLLM engine e (pid 9 on h) has not answered for 55 s\n"
     )
@@ -111,7 +111,7 @@ def test_a_stalled_rollout_comes_with_the_last_words_of_the_silent_part(told):
     )
 
 
-def test_the_error_of_somebody_who_was_first_is_not_taken_for_one_that_came_later(told):
+def test_an_earlier_error_is_not_taken_for_a_later_one(told):
     assert told(DEAD_IN_LOG, "GuardError: for 3 steps in a row actor/grad_norm is nan\n").startswith(
         "GuardError: for 3"
     )
@@ -121,7 +121,7 @@ def test_a_long_line_is_cut(told):
     assert len(told(f"(RewardLoopWorker pid=12) {'x' * 999}\n{VERDICT}").splitlines()[1]) == LINE_LENGTH
 
 
-def test_a_full_disk_is_told_even_if_nothing_could_be_written(told, monkeypatch, tmp_path):
+def test_a_full_disk_is_reported_even_if_nothing_could_be_written(told, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4096))
     assert told("") == f"no space is left on the disk of {tmp_path}: make room, then resume"

@@ -58,7 +58,7 @@ def write_attempt(run, start, *records, cut_off=""):
     attempt.tracker.write_text("".join(lines) + cut_off)
 
 
-def test_every_step_counts_once_whatever_the_attempts_repeated(tmp_path):
+def test_every_step_counts_once_even_if_attempts_repeated_it(tmp_path):
     run = create(tmp_path, "run")
     write_attempt(run, 0, (0, {VAL: 0.1}), (1, {"a": 1}), (2, {"a": 2, VAL: 0.2}), (3, {"a": 3}), cut_off='{"step": 4')
     write_attempt(run, 2, (3, {"a": 30}), (4, {"a": 40}))
@@ -82,7 +82,7 @@ def test_steps_of_attempts_whose_folders_are_gone_are_kept(tmp_path):
     assert recorded(run, 2) == {1: {"step": 1, "a": 1}, 2: {"step": 2, "a": 20, "b": 2}}
 
 
-def test_a_line_that_a_full_disk_cut_off_costs_only_its_step(tmp_path):
+def test_a_line_truncated_by_a_full_disk_loses_only_its_step(tmp_path):
     run = create(tmp_path, "run")
     write_attempt(run, 0, (1, {"a": 1}))
     tracker = run.attempts()[0].tracker
@@ -115,7 +115,7 @@ os.waitpid(child, 0)
 """
 
 
-def test_a_closed_terminal_asks_once_and_takes_no_more_rows(tmp_path):
+def test_a_closed_terminal_requests_a_stop_once_and_prints_no_more_rows(tmp_path):
     subprocess.run([sys.executable, "-c", HUNG_UP, tmp_path / "result"], check=True, timeout=60)
     assert (tmp_path / "result").read_text() == "asked 1"
 
@@ -129,7 +129,7 @@ with raise_on_stop_signals(lambda: print("asked")):
 """
 
 
-def test_under_nohup_a_closed_terminal_means_nothing():
+def test_under_nohup_a_closed_terminal_is_ignored():
     done = subprocess.run([sys.executable, "-c", NO_HANG_UP], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == ""
 
@@ -146,7 +146,7 @@ open(sys.argv[1], "w").write("went on")
 """
 
 
-def test_a_run_goes_on_when_its_reader_has_left(tmp_path):
+def test_a_run_continues_after_its_reader_closes_the_pipe(tmp_path):
     command = [sys.executable, "-c", NO_READER, tmp_path / "result"]
     pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
     process = subprocess.Popen(command, **pipes, text=True)
@@ -172,7 +172,7 @@ def test_a_validation_metric_that_is_nan_is_left_out_of_the_mean():
     assert record["val-core/mean_of_sources/acc/mean@1"] == 0.75
 
 
-def test_an_attempt_without_a_checkpoint_starts_the_record_anew(tmp_path):
+def test_an_attempt_without_a_checkpoint_starts_the_record_again(tmp_path):
     run = create(tmp_path, "run")
     write_attempt(run, 0, (0, {VAL: 0.1}), (1, {"a": 1}))
     write_attempt(run, 0, (0, {VAL: 0.1}))
@@ -198,7 +198,7 @@ def test_attempts_are_numbered_and_the_log_points_to_the_newest(tmp_path):
     assert run.log.read_text() == "second" and not os.path.isabs(os.readlink(run.log))
 
 
-def test_several_data_sources_have_a_mean_and_one_has_none():
+def test_only_several_data_sources_have_a_mean():
     two = {"val-core/openai/gsm8k/acc/mean@4": 0.5, "val-core/aime24/acc/mean@4": 0.25}
     found = mean_of_sources({**two, "val-core/aime24/acc/best@4/mean": 1.0})
     assert found == {"val-core/mean_of_sources/acc/mean@4": 0.375}
@@ -246,7 +246,7 @@ def test_failure_is_explained_from_the_log(tmp_path, log, expected):
     assert expected in failure_cause(attempt, 9)
 
 
-def test_the_workers_own_note_comes_before_the_log_and_is_cut_to_two_lines(tmp_path):
+def test_the_workers_own_note_precedes_the_log_and_is_cut_to_two_lines(tmp_path):
     attempt = create(tmp_path, "run").new_attempt()
     attempt.log.write_text("ValueError: something earlier\n")
     attempt.failure.write_text("RuntimeError: first\n\nsecond\nthird\n")
@@ -267,7 +267,7 @@ def test_failed_rollouts_are_explained_with_what_failed_in_them(tmp_path):
     assert failure_cause(attempt, 1) == "FailedRolloutError: 3 of 4 groups failed\nRuntimeError: no verdict"
 
 
-def test_describe_unwraps_to_the_cause():
+def test_describe_returns_the_root_cause():
     try:
         try:
             raise KeyError("root")
@@ -277,7 +277,7 @@ def test_describe_unwraps_to_the_cause():
         assert describe(error) == "KeyError: 'root'"
 
 
-def test_a_slow_start_of_ray_is_tried_again_and_nothing_else():
+def test_only_a_slow_start_of_ray_is_retried():
     slow = Exception("The current node timed out during startup. This could happen because ...")
     calls = iter([slow, slow, None])
 
@@ -315,7 +315,7 @@ with raise_on_stop_signals((lambda: print("asked", flush=True)) if asked else No
 
 @pytest.mark.parametrize("first", ["at_once", "asked"])
 @pytest.mark.parametrize(("number", "exit_code"), [(2, 130), (15, 143), (1, 129), (10, 138)])
-def test_the_first_signal_asks_the_second_ends_and_more_do_not_disturb_the_clean_up(number, exit_code, first):
+def test_the_first_signal_requests_a_stop_the_second_ends_and_more_do_not_disturb_the_cleanup(number, exit_code, first):
     done = subprocess.run([sys.executable, "-c", STOPPED, str(number), first], capture_output=True, text=True)
     expected = ["asked", "cleaned up"] if first == "asked" else ["cleaned up"]
     assert (done.returncode, done.stdout.splitlines()) == (exit_code, expected)

@@ -63,12 +63,12 @@ def test_a_created_run_starts_from_the_beginning(run):
     assert continuation.notes == [f"starts from the beginning: {run.path} has no checkpoint yet"]
 
 
-def test_a_run_without_a_checkpoint_starts_anew_after_steps_too(run):
+def test_a_run_without_a_checkpoint_starts_from_the_beginning_even_after_steps(run):
     attempt(run, 0, 1, 2)
     assert prepare(run, []).records == {0: {"step": 0, "a": 0}}
 
 
-def test_it_goes_on_from_the_newest_checkpoint_with_the_metrics_up_to_it(run):
+def test_it_resumes_from_the_newest_checkpoint_with_the_metrics_up_to_it(run):
     attempt(run, *range(33), val_at=(0, 15, 30))
     path = [checkpoint(run, step) for step in (15, 30)][-1]
     continuation = prepare(run, [])
@@ -79,7 +79,7 @@ def test_it_goes_on_from_the_newest_checkpoint_with_the_metrics_up_to_it(run):
     assert continuation.notes == [f"continues at step 30 from {path}"]
 
 
-def test_a_validation_that_was_cut_off_is_made_up_for(run):
+def test_an_interrupted_validation_is_repeated(run):
     attempt(run, *range(15), val_at=(0,))
     checkpoint(run, 15, metrics={"a": 15})
     continuation = prepare(run, [])
@@ -87,12 +87,12 @@ def test_a_validation_that_was_cut_off_is_made_up_for(run):
     assert continuation.records[15] == {"step": 15, "a": 15}
 
 
-def test_lost_metrics_are_told_and_keep_nobody_from_going_on(run):
+def test_lost_metrics_are_reported_and_do_not_prevent_a_resume(run):
     checkpoint(run, 15)
     assert prepare(run, []).notes[-1] == "  the metrics of 15 steps are lost, the first is step 1"
 
 
-def test_a_torn_checkpoint_is_ignored_and_named(run):
+def test_an_incomplete_checkpoint_is_ignored_and_named(run):
     attempt(run, *range(33), val_at=(0, 15, 30))
     checkpoint(run, 15)
     (checkpoint(run, 30) / "COMPLETE").unlink()
@@ -103,13 +103,13 @@ def test_a_torn_checkpoint_is_ignored_and_named(run):
     assert list(continuation.records) == list(range(16))
 
 
-def test_nothing_but_torn_checkpoints_is_not_taken_for_a_new_run(run):
+def test_a_run_with_only_incomplete_checkpoints_is_not_taken_for_a_new_run(run):
     (checkpoint(run, 15) / "COMPLETE").unlink()
     with pytest.raises(ValueError, match=r"no complete checkpoint: start a new run .* or delete .*/checkpoints to"):
         prepare(run, [])
 
 
-def test_changes_are_told_and_kept_except_where_the_attempt_runs(run):
+def test_changes_are_reported_and_kept_except_those_of_the_machine(run):
     attempt(run, *range(16), val_at=(0, 15))
     checkpoint(run, 15)
     overrides = ["trainer.total_training_steps=80", "ray_kwargs.ray_init.address=host:6379"]
@@ -121,7 +121,7 @@ def test_changes_are_told_and_kept_except_where_the_attempt_runs(run):
     assert (kept.trainer.resume_mode, kept.trainer.default_local_dir) == ("auto", None)
 
 
-def test_a_run_that_is_done_has_nothing_left_until_it_is_to_go_further(run):
+def test_a_finished_run_has_nothing_left_unless_steps_are_added(run):
     attempt(run, *range(61), val_at=(0, 60))
     checkpoint(run, 60)
     with pytest.raises(RunCompleteError, match="has done its 60 steps"):
@@ -130,26 +130,26 @@ def test_a_run_that_is_done_has_nothing_left_until_it_is_to_go_further(run):
 
 
 @pytest.mark.parametrize("is_last", [True, False])
-def test_the_validation_of_the_last_step_is_made_up_for_where_epochs_decide_which_that_is(run, is_last):
+def test_the_validation_of_the_last_step_is_repeated_if_epochs_determine_that_step(run, is_last):
     attempt(run, *range(26), val_at=(0,))
     checkpoint(run, 25, is_last=is_last)
     overrides = ["trainer.total_training_steps=null", "trainer.test_freq=10"]
     assert prepare(run, overrides).config.trainer.val_before_train == is_last
 
 
-def test_a_signal_during_the_look_at_the_checkpoint_stops_the_run_like_any_other(run, monkeypatch):
+def test_a_signal_during_the_check_of_the_checkpoint_stops_the_run_like_any_other(run, monkeypatch):
     monkeypatch.setattr(resume_run, "prepare", lambda run, overrides: os.kill(os.getpid(), signal.SIGUSR1))
     assert resume_run.resume(run.path, [], Console(file=io.StringIO())) == 75
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "summary.json"])
-def test_a_garbled_file_of_the_run_is_named(run, name):
+def test_a_corrupt_file_of_the_run_is_named(run, name):
     (run.path / name).write_text("{a: [")
     with pytest.raises(ValueError, match=f"{name}: "):
         resume_run.resume(run.path, [], Console(file=io.StringIO()))
 
 
-def test_what_a_kill_behind_the_last_step_left_out_is_recorded(run):
+def test_records_missing_after_a_kill_at_the_last_step_are_added(run):
     attempt(run, *range(61), val_at=(0, 60))
     checkpoint(run, 60)
     run.metrics.write_text('{"step": 1, "a": 1}\n')
@@ -171,7 +171,7 @@ def test_the_metrics_of_a_step_outlive_two_kills_around_its_validation(run):
     assert not continuation.config.trainer.val_before_train
 
 
-def test_a_fork_goes_on_without_its_parent(run, compose, tmp_path):
+def test_a_fork_does_not_need_its_parent(run, compose, tmp_path):
     parent = checkpoint(run, 15)
     fork = launch.new_run(
         compose(RECIPE, f"runs_dir={tmp_path}", "trainer.resume_mode=resume_path", f"trainer.resume_from_path={parent}")
@@ -183,7 +183,7 @@ def test_a_fork_goes_on_without_its_parent(run, compose, tmp_path):
     assert continuation.notes[-1] == "  the metrics of 15 steps are lost, the first is step 16"
 
 
-def test_a_finished_run_without_a_checkpoint_is_not_done_again(run):
+def test_a_finished_run_without_a_checkpoint_is_not_repeated(run):
     attempt(run, *range(61))
     run.summary.write_text(json.dumps({"status": "finished", "steps": 60}))
     with pytest.raises(RunCompleteError):
@@ -212,7 +212,7 @@ def test_a_wrong_override_is_refused_and_not_kept(run, override, words):
     assert words in str(refused.value) and run.config.read_text() == before
 
 
-def test_the_commands_own_errors_are_a_line(run, tmp_path):
+def test_errors_of_the_command_are_one_line(run, tmp_path):
     runner = CliRunner()
     done = runner.invoke(app, ["resume", str(tmp_path / "nope")])
     assert done.exit_code == 2 and "no config.yaml; give the folder of a run" in done.output
@@ -225,7 +225,7 @@ def test_the_commands_own_errors_are_a_line(run, tmp_path):
     assert done.exit_code == 0 and "nothing left to do" in done.output
 
 
-def test_relative_paths_mean_the_files_where_the_run_was_started(run, arithmetic, tmp_path, monkeypatch):
+def test_relative_paths_are_relative_to_the_folder_of_the_start(run, arithmetic, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     attempt(run, *range(61), val_at=(0, 60))
     with monkeypatch.context() as there:

@@ -6,9 +6,10 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
+from reinforcepp_verl.common.hardware import GIB
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import gpu_memory
-from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE_BYTES, GIB, OVERHEAD_BYTES, estimate
+from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE_BYTES, OVERHEAD_BYTES, estimate
 from reinforcepp_verl.sizing.model_size import KNOWN_MODELS, ModelSize, model_folder, model_size
 from reinforcepp_verl.sizing.step_plan import StepPlan, normalized_over
 
@@ -73,7 +74,7 @@ def test_adapters_have_as_many_parameters_as_peft_makes():
     assert model_size(name).lora_parameters_per_rank * rank == trainable
 
 
-def test_a_model_that_is_not_here_has_no_size(tmp_path):
+def test_a_missing_model_has_no_size(tmp_path):
     assert model_size("nobody/nothing") is None
     assert model_folder(str(tmp_path / "missing" / "model")) is None
     (tmp_path / "config.json").write_text('{"model_type": "no such type"}')
@@ -84,12 +85,12 @@ def test_a_model_that_is_not_here_has_no_size(tmp_path):
 @pytest.mark.parametrize(
     "config", ['{"model_type": "gpt2"}', '{"model_type": "mamba"}', '{"model_type": "qwen2_5_vl"}', '{"auto_map": {}}']
 )
-def test_a_model_that_is_no_plain_decoder_has_no_size(tmp_path, config):
+def test_a_model_that_is_not_a_plain_decoder_has_no_size(tmp_path, config):
     (tmp_path / "config.json").write_text(config)
     assert model_size(str(tmp_path)) is None
 
 
-def test_state_is_shared_and_an_update_has_all_of_it():
+def test_state_is_sharded_and_an_update_includes_all_of_it():
     update, rollout = estimate(compose(*PLAIN), TINY, 8.0).phases
     assert update.parts == {
         "weights": 250 * 4 // 2,
@@ -110,7 +111,7 @@ def test_state_is_shared_and_an_update_has_all_of_it():
     }
 
 
-def test_key_value_cache_is_what_the_engine_has_left():
+def test_key_value_cache_is_the_memory_left_to_the_engine():
     # 2 layers, keys and values, 2 heads of 2 numbers in bf16.
     per_token = 2 * 2 * 2 * 2 * 2
     found = estimate(compose(*PLAIN), TINY, 8.0)
@@ -131,7 +132,7 @@ def test_offloading_frees_the_rollout_and_streaming_both():
     assert unread.phases[0].parts["weights"] == 500
 
 
-def test_what_stays_on_the_gpu_counts():
+def test_memory_that_stays_on_the_gpu_counts():
     fsdp, rollout = "actor_rollout_ref.actor.fsdp_config", "actor_rollout_ref.rollout"
     awake = estimate(compose(*PLAIN, f"{rollout}.free_cache_engine=false"), TINY, 8.0)
     assert awake.phases[0].parts["vLLM"] == 4 * GIB
@@ -141,7 +142,7 @@ def test_what_stays_on_the_gpu_counts():
     assert kept.phases[0].parts["gathered weights"] == 2 * 250 + 4 * (50 + 100)
 
 
-def test_pipeline_stages_share_layers_and_replicas_share_nothing():
+def test_pipeline_stages_divide_the_layers_and_replicas_do_not():
     rollout = "actor_rollout_ref.rollout"
     staged = estimate(compose(*PLAIN, f"{rollout}.pipeline_model_parallel_size=2"), TINY, 8.0)
     assert staged.kv_tokens == (4 * GIB - 250 - ENGINE_WORKSPACE_BYTES) // 16
@@ -149,7 +150,7 @@ def test_pipeline_stages_share_layers_and_replicas_share_nothing():
     assert replicated.kv_tokens == (4 * GIB - 500 - ENGINE_WORKSPACE_BYTES) // 32
 
 
-def test_adapters_are_all_that_is_trained():
+def test_only_adapters_are_trained():
     update, _ = estimate(compose(*PLAIN, "actor_rollout_ref.model.lora_rank=4"), TINY, 8.0).phases
     assert update.parts["weights"] == (250 * 4 + 40 * 4) // 2
     assert (update.parts["gradients"], update.parts["optimizer"]) == (40 * 4 // 2, 40 * 8 // 2)
@@ -182,13 +183,13 @@ def test_the_advice_makes_it_fit():
     assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=h100", *change)) == []
 
 
-def test_nothing_is_judged_on_the_cpu_or_without_a_size():
+def test_there_is_no_estimate_on_the_cpu_or_without_a_size():
     assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=cpu")) == []
     unknown = "actor_rollout_ref.model.path=nobody/nothing"
     assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", unknown)) == []
 
 
-def test_plan_of_a_step_by_hand():
+def test_plan_of_a_step_computed_by_hand():
     config = compose("+recipe=math_rlvr/r1_distill_15b_prorl")
     plan = StepPlan.from_config(config)
     assert (plan.prompts, plan.answers, plan.generated_tokens) == (512, 512 * 16, 512 * 16 * 8192)

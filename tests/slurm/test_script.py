@@ -142,7 +142,7 @@ def test_a_start_creates_the_run_and_resumes_it_with_the_cpus_of_the_job(job):
     assert not (job.folder / "temp" / "rpp_7").exists()
 
 
-def test_logical_cpus_of_the_configuration_stay(job):
+def test_logical_cpus_of_the_configuration_are_kept(job):
     job.end(STUB_CPUS="16")
     assert job.calls("reinforcepp")[-1].endswith("num_cpus=16")
 
@@ -157,7 +157,7 @@ def test_the_second_start_finds_the_run_and_keeps_the_first_ones_logs(job):
     assert os.readlink(job.run / "slurm" / "latest") == "attempt_2"
 
 
-def test_a_record_counts_for_restarts_of_the_same_job_on_the_same_cluster(job):
+def test_a_record_applies_to_restarts_of_the_same_job_on_the_same_cluster(job):
     record = job.folder / "slurm_jobs" / "first" / "7"
     for name in ("a", "b"):
         (job.runs / name).mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_a_record_counts_for_restarts_of_the_same_job_on_the_same_cluster(job):
     assert record.read_text().strip() == str(job.run), "another job with an old number makes a run of its own"
 
 
-def test_the_run_of_submit_is_taken_and_that_of_a_task_by_its_number(job):
+def test_the_run_of_submit_is_used_and_a_task_uses_the_run_of_its_number(job):
     for name in ("a", "b"):
         (job.runs / name).mkdir(parents=True)
     assert job.end(REINFORCEPP_SLURM_RUN=str(job.runs / "a"))[0] == 0
@@ -185,14 +185,14 @@ def test_the_run_of_submit_is_taken_and_that_of_a_task_by_its_number(job):
     assert not any(call.startswith("create") for call in job.calls("reinforcepp"))
 
 
-def test_a_task_of_an_array_by_hand_gets_its_number_as_seed(job):
+def test_a_task_of_a_manual_array_gets_its_number_as_seed(job):
     job.end("+recipe=x", SLURM_ARRAY_JOB_ID="6", SLURM_ARRAY_TASK_ID="2")
     assert job.calls("reinforcepp")[0] == "create +recipe=x seed=2"
     assert (job.folder / "slurm_jobs" / "6_2").exists()
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 75, 143])
-def test_the_exit_code_is_the_drivers_and_nothing_is_requeued_unasked(job, code):
+def test_the_exit_code_is_the_drivers_and_nothing_is_requeued_by_default(job, code):
     job.driver(f"exit {code}")
     assert job.end()[0] == code
     assert not job.calls("requeue")
@@ -235,13 +235,13 @@ def test_a_job_that_ends_within_the_grace_time_of_a_preemption_is_requeued(job, 
     assert job.calls("requeue") == ["7"] * requeued
 
 
-def test_a_run_that_is_done_when_it_is_asked_is_not_requeued(job, interrupt):
+def test_a_run_that_finishes_despite_the_stop_is_not_requeued(job, interrupt):
     job.driver(STOPPABLE.replace("exit 75", "exit 0"))
     assert interrupt(signal.SIGUSR1)[0] == 0
     assert not job.calls("requeue")
 
 
-def test_requeues_without_a_new_checkpoint_are_counted_and_end(job, interrupt):
+def test_requeues_without_a_new_checkpoint_are_counted_and_limited(job, interrupt):
     job.site("MAX_REQUEUES_WITHOUT_PROGRESS=1\n")
     job.driver(STOPPABLE)
     again = {"SLURM_RESTART_COUNT": "1"}
@@ -282,7 +282,7 @@ def test_a_job_without_arguments_and_without_a_run_is_refused(job):
     assert code == 2 and "no arguments, and no run: is sbatch called with --export=NONE?" in output
 
 
-def test_a_failure_is_requeued_on_demand(job):
+def test_a_failure_is_requeued_if_configured(job):
     job.site("REQUEUE_ON_FAILURE=1\n")
     job.driver("exit 1")
     assert job.end()[0] == 1
@@ -299,12 +299,12 @@ def test_scripts_of_the_site_may_use_variables_that_are_not_set(job):
     assert job.end()[0] == 1, "errors still end the job"
 
 
-def test_a_site_env_that_is_named_must_be_there(job):
+def test_a_named_site_env_must_exist(job):
     code, output = job.end(SITE_ENV=str(job.folder / "other.env"))
     assert code == 2 and f"error: SITE_ENV {job.folder / 'other.env'}: no such file" in output
 
 
-def test_steps_inherit_the_environment_whatever_the_site_has_chosen(job):
+def test_steps_inherit_the_environment_whatever_the_site_sets(job):
     job.driver('echo "$SLURM_EXPORT_ENV" > "$CALLS/export"')
     job.end(SLURM_EXPORT_ENV="NONE")
     assert job.calls("export") == ["ALL"]
@@ -355,7 +355,7 @@ def test_secrets_come_from_a_file_that_only_the_user_may_read(job):
         ("A=", ""),
     ],
 )
-def test_secrets_are_taken_as_they_are_written(tmp_path, line, value):
+def test_secrets_are_read_literally(tmp_path, line, value):
     done = load_secrets(tmp_path, f"# a comment\n\n  # another\n{line}")
     assert (done.returncode, done.stdout) == (0, value), done.stderr
 
@@ -406,7 +406,7 @@ def install_ray(job: Job, text: str) -> None:
     stub.chmod(0o755)
 
 
-def test_two_nodes_make_a_ray_cluster_of_their_own_and_end_it(job):
+def test_two_nodes_start_their_own_ray_cluster_and_end_it(job):
     install_ray(job, RAY)
     job.driver('cp "$2"/slurm/latest/ray_* "$2"; exit 0')
     code, output = job.end(SLURM_JOB_NUM_NODES="2")
@@ -434,7 +434,7 @@ def test_several_nodes_need_steps_that_share_gpus(job):
     assert code == 2 and "error: slurm-wlm 21.08.8: several nodes need 22.05; train on one node" in output
 
 
-def test_a_part_of_ray_that_ends_ends_the_job_at_once(job):
+def test_a_ray_process_that_ends_ends_the_job_at_once(job):
     install_ray(job, "#!/bin/bash\nexit 1\n")
     code, output = job.end(SLURM_JOB_NUM_NODES="2")
     assert code == 1

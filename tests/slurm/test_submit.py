@@ -85,7 +85,7 @@ def test_nodes_and_gpus_come_from_the_configuration(overrides, nodes, expected):
     assert required_resources(compose(*overrides), nodes) == expected
 
 
-def test_other_nodes_than_the_configurations_are_refused():
+def test_node_counts_other_than_the_configurations_are_refused():
     with pytest.raises(ValueError, match=r"^--nodes=2: trainer.nnodes is 4; use --nodes=4, or set trainer.nnodes=2$"):
         required_resources(compose(*FOUR_NODES), 2)
     with pytest.raises(ValueError, match=r"^--nodes=3: it must divide the 8 GPUs"):
@@ -98,12 +98,12 @@ def test_seeds(array, seeds):
 
 
 @pytest.mark.parametrize("array", ["", "a", "1,1", "3-1", "1-9:2", "1,2%0"])
-def test_seeds_that_are_none(array):
+def test_invalid_seeds(array):
     with pytest.raises(ValueError, match=f"^--array {re.escape(array)}: "):
         job.parse_seeds(array)
 
 
-def test_submit_makes_the_run_and_tells_the_job_where_it_is(sbatch, tmp_path, capsys):
+def test_submit_creates_the_run_and_passes_its_path_to_the_job(sbatch, tmp_path, capsys):
     submit(compose(*CPU, "seed=5"), Request())
     [run] = [path for path in (tmp_path / "runs").iterdir() if not path.is_symlink()]
     (checked, _), (arguments, environment) = sbatch()
@@ -126,7 +126,7 @@ def test_an_array_has_a_run_for_each_seed(sbatch, tmp_path):
         assert (run / "slurm" / "job_id").read_text() == f"4711_{seed}\n"
 
 
-def test_secrets_are_not_handed_on(sbatch, monkeypatch, capsys):
+def test_secrets_are_not_passed_on(sbatch, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789")
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789")
     submit(compose(*CPU), Request())
@@ -149,14 +149,14 @@ def test_secret_variables(name, value, secret):
     assert secrets.is_secret_variable(name, value) is secret
 
 
-def test_what_slurm_refuses_leaves_no_run(sbatch, tmp_path):
+def test_a_job_that_slurm_refuses_leaves_no_run(sbatch, tmp_path):
     (tmp_path / "site.env").write_text("SBATCH_ARGS=(--partition=none)")
     with pytest.raises(ValueError, match="^sbatch refused the job: would start sbatch: error: invalid partition$"):
         submit(compose(*CPU), Request())
     assert not (tmp_path / "runs").exists()
 
 
-def test_test_only_asks_slurm_and_makes_nothing(sbatch, tmp_path, capsys):
+def test_test_only_queries_slurm_and_creates_nothing(sbatch, tmp_path, capsys):
     submit(compose(*CPU), Request(test_only=True))
     assert capsys.readouterr().out == "would start\n"
     assert len(sbatch()) == 1
@@ -199,7 +199,7 @@ def test_the_command_refuses_in_one_line(arguments, says, tmp_path, monkeypatch)
     assert says in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_model_that_is_not_here_is_named(tmp_path, monkeypatch):
+def test_a_missing_model_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     row = {"data_source": "a", "prompt": [{"role": "user", "content": "1+1?"}], "reward_model": {"ground_truth": "2"}}
@@ -248,7 +248,7 @@ def test_status_without_squeue_shows_the_files(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("file", SHELL_FILES, ids=lambda file: file.name)
-def test_shell_files_are_sound(file):
+def test_shell_files_pass_shellcheck(file):
     assert subprocess.run(["bash", "-n", file], capture_output=True, text=True).stderr == ""
     command = [Path(sys.executable).with_name("shellcheck"), "--external-sources", file]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -119,7 +119,7 @@ def nodes_of_fsdp_workers(job: str) -> list[str]:
     return found
 
 
-def test_usr1_saves_and_requeues_and_the_next_start_goes_on(slurm, workplace: Path, sbatch: Callable[..., str]):
+def test_usr1_saves_and_requeues_and_the_next_start_resumes(slurm, workplace: Path, sbatch: Callable[..., str]):
     job = sbatch(steps=12)
     run = run_of(job, workplace)
     wait_until(lambda: bool(steps_of(run)), START_S, "a first step")
@@ -127,7 +127,7 @@ def test_usr1_saves_and_requeues_and_the_next_start_goes_on(slurm, workplace: Pa
     assert_goes_on_to_the_end(slurm, job, run, workplace, steps=12)
 
 
-def test_preemption_saves_and_the_next_start_goes_on(slurm, workplace: Path, sbatch: Callable[..., str]):
+def test_preemption_saves_and_the_next_start_resumes(slurm, workplace: Path, sbatch: Callable[..., str]):
     job = sbatch(steps=12)
     run = run_of(job, workplace)
     wait_until(lambda: bool(steps_of(run)), START_S, "a first step")

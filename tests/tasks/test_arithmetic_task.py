@@ -14,7 +14,7 @@ from verl.utils.tokenizer import normalize_token_ids
 from reinforcepp_verl.rewards.arithmetic import compute_score
 from reinforcepp_verl.tasks import arithmetic_model, arithmetic_task
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart, measure, noisy_sums, train
-from reinforcepp_verl.tasks.arithmetic_question import Question
+from reinforcepp_verl.tasks.arithmetic_question import Addition
 from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer, prepare, split_questions, write_parquet
 from reinforcepp_verl.tasks.warm_start import build_model
 
@@ -46,7 +46,7 @@ def test_questions_depend_on_the_seed_alone():
 
 
 def test_parquet_has_verls_schema_and_the_same_bytes_each_time(tmp_path):
-    questions = [Question(37, 58), Question(99, 10)]
+    questions = [Addition(37, 58), Addition(99, 10)]
     for name in ("first", "second"):
         write_parquet(questions, "val", tmp_path / name)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
@@ -62,7 +62,7 @@ def test_parquet_has_verls_schema_and_the_same_bytes_each_time(tmp_path):
 def test_verl_loads_the_tokenizer_and_encodes_a_prompt_by_character(product):
     loaded = hf_tokenizer(str(product / "model"))
     ids = normalize_token_ids(
-        loaded.apply_chat_template(Question(37, 58).messages, add_generation_prompt=True, tokenize=True)
+        loaded.apply_chat_template(Addition(37, 58).messages, add_generation_prompt=True, tokenize=True)
     )
     assert loaded.convert_ids_to_tokens(ids) == ["<bos>", *"37+58="]
     assert len({loaded.pad_token_id, loaded.bos_token_id, loaded.eos_token_id}) == 3
@@ -78,7 +78,7 @@ def test_tokenizer_round_trip_has_no_spaces(product, tokenizer):
 
 
 def test_answers_decode_to_the_ground_truth(tokenizer):
-    questions = [Question(10, 10), Question(45, 54), Question(50, 50), Question(99, 99)]
+    questions = [Addition(10, 10), Addition(45, 54), Addition(50, 50), Addition(99, 99)]
     encoded = arithmetic_model.Encoder(tokenizer).answers(torch.tensor([q.left + q.right for q in questions]))
     for ids, question in zip(encoded, questions, strict=True):
         assert tokenizer.decode(ids).startswith(question.answer + "<eos>")
@@ -155,7 +155,7 @@ def test_prepare_writes_a_complete_product_and_leaves_nothing_beside_it(product)
     assert pq.read_metadata(product / "train.parquet").num_rows == 7588
 
 
-def test_prepare_makes_the_same_bytes_again(product, tmp_path):
+def test_prepare_writes_the_same_bytes_again(product, tmp_path):
     prepare(tmp_path / "again", seed=5, settings=TINY)
     files = sorted(path.relative_to(product) for path in product.rglob("*") if path.is_file())
     assert all((product / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in files)
@@ -169,7 +169,7 @@ def test_prepare_keeps_the_same_product_unless_forced(tmp_path):
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["seed"] == 2
 
 
-def test_prepare_makes_an_incomplete_product_again(tmp_path):
+def test_prepare_recreates_an_incomplete_product(tmp_path):
     prepare(tmp_path, settings=TINY)
     (tmp_path / "val.parquet").unlink()
     prepare(tmp_path, settings=TINY)
@@ -193,7 +193,7 @@ def test_prepare_refuses_a_folder_that_is_not_its_own(tmp_path, name, content):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_prepare_refuses_to_drop_a_strangers_file_from_its_own_folder(tmp_path):
+def test_prepare_refuses_to_delete_an_unknown_file_from_its_own_folder(tmp_path):
     out = tmp_path / "out"
     prepare(out, settings=TINY)
     (out / "notes.txt").write_text("keep me")
@@ -202,7 +202,7 @@ def test_prepare_refuses_to_drop_a_strangers_file_from_its_own_folder(tmp_path):
     assert (out / "notes.txt").read_text() == "keep me"
 
 
-def test_a_failed_prepare_leaves_the_old_product_alone(tmp_path):
+def test_a_failed_prepare_leaves_the_old_product_unchanged(tmp_path):
     prepare(tmp_path / "out", settings=TINY)
     before = (tmp_path / "out" / "manifest.json").read_bytes()
 

@@ -98,7 +98,7 @@ def test_the_stated_answer_is_right(name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_steps_in_gsm8ks_brackets_and_lines_of_right_workings_are_true(name):
+def test_steps_in_gsm8ks_brackets_and_lines_of_right_solutions_are_true(name):
     for problem in ALL[name]:
         lines = [*re.findall(r"<<(.*?)>>", problem.solution), *(", ".join(w.line for w in problem.right)).split(", ")]
         for line in lines:
@@ -137,7 +137,7 @@ def test_rows_have_the_columns_of_their_sources():
     assert kinds == {"Prealgebra", "Algebra"}
 
 
-def test_tokenizer_knows_every_text_and_gives_it_back(tokenizer):
+def test_tokenizer_round_trips_every_text(tokenizer):
     template = prompt_templates.find(TEMPLATE)
     for problem in EVERY:
         prompt = word_model.prompt_text(tokenizer, template.chat(problem.question))
@@ -176,7 +176,7 @@ def test_product_holds_both_formats_as_the_converters_make_them(product, tmp_pat
             ]
 
 
-def test_both_formats_are_in_both_splits_and_no_question_is(product):
+def test_both_formats_are_in_both_splits_and_no_question_is_in_two(product):
     train, val = (pq.read_table(product[0] / f"{split}.parquet").to_pylist() for split in ("train", "val"))
     for rows, count in ((train, 96), (val, 12)):
         found = Counter(row["data_source"] for row in rows)
@@ -185,14 +185,14 @@ def test_both_formats_are_in_both_splits_and_no_question_is(product):
     assert len(set(questions)) == len(questions) == 216
 
 
-def test_prepare_makes_the_same_bytes_again(product):
+def test_prepare_writes_the_same_bytes_again(product):
     first, second = product
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
     assert first / "model" / "model.safetensors" in {first / name for name in files}
 
 
-def test_manifest_says_what_was_made_and_is_kept(product):
+def test_manifest_records_the_product_and_is_kept(product):
     manifest = json.loads((product[0] / "manifest.json").read_text())
     assert (manifest["train_questions"], manifest["val_questions"]) == (192, 24)
     assert manifest["val_accuracy"].keys() == set(FORMATS)

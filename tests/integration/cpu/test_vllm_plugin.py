@@ -60,7 +60,7 @@ def test_without_the_plugin_a_second_load_fails(tmp_path):
     assert "has no attribute 'weight_loader'" in done.stderr, done.stderr
 
 
-def test_with_the_plugin_a_second_load_counts(tmp_path):
+def test_with_the_plugin_a_second_load_takes_effect(tmp_path):
     done = load_twice("with", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "loaded 1" in done.stdout
