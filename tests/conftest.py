@@ -1,4 +1,4 @@
-"""Composing configurations as `reinforcepp train` does, and a small copy of the arithmetic task to point them at."""
+"""Composing configurations as `reinforcepp train` does, and a small copy of the arithmetic task for them."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ from reinforcepp_verl.config import search_path
 GROUPS = ("+recipe=", "+method=", "cluster=", "+preset=")
 
 
-# Before any fixture composes: the CPU is right for every machine that runs the tests.
+# Before any fixture composes: every machine runs the tests on the CPU.
 os.environ["VERL_PLATFORM"] = "cpu"
 
 
@@ -94,7 +94,7 @@ def arithmetic(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _cpu_platform(monkeypatch):
-    """Let the CPU recipe be right for every machine that runs the tests."""
+    """Have every machine that runs the tests use the CPU."""
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     for name in ("VERL_USE_EXTERNAL_PLUGINS", "RAY_ADDRESS", "HYDRA_FULL_ERROR"):
         monkeypatch.delenv(name, raising=False)
@@ -102,7 +102,7 @@ def _cpu_platform(monkeypatch):
 
 @pytest.fixture
 def reinforcepp(monkeypatch) -> Callable[..., Result]:
-    """Return a function that runs `reinforcepp` in this process, which spares a new one its imports."""
+    """Return a function that runs `reinforcepp` in this process, without the imports of a new one."""
 
     def run(*arguments: str) -> Result:
         from reinforcepp_verl.cli import app

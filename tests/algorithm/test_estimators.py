@@ -109,7 +109,7 @@ def test_a_session_has_weight_one_however_many_rows_it_has():
     samples = replace(OPENRLHF, population="sample")
     for estimator, options in [(reinforcepp, samples), (reinforcepp_baseline, samples), (reinforce, OPENRLHF)]:
         check(estimator(thrice, options).advantages[[0, 3]], estimator(once, options).advantages)
-    # Three rows of one session are no group to compare in.
+    # Three rows of one session are not a group to compare in.
     alone = outcomes(1.0, 1.0, 0.5, groups=[0] * 3, sessions=[7, 7, 7])
     assert not reinforcepp_baseline(alone, OPENRLHF).advantages.any()
 

@@ -1,4 +1,4 @@
-"""Pooling of means and variances, and what of it a checkpoint keeps."""
+"""Pooling of means and variances, and the state that a checkpoint keeps."""
 
 import json
 

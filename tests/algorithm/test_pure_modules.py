@@ -9,7 +9,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 MODULES = sorted(path.stem for path in (REPOSITORY / "reinforcepp_verl" / "algorithm").glob("*.py"))
 
-# Whatever torch brings along by itself does not count.
+# Modules that torch itself imports do not count.
 CODE = """
 import sys, torch
 before = {name.partition('.')[0] for name in sys.modules}

@@ -1,4 +1,4 @@
-"""The benchmark of the estimators runs and reports every case; its times are not judged here."""
+"""The benchmark of the estimators runs and reports every case; its times are not checked here."""
 
 import json
 import subprocess

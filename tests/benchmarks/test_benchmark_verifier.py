@@ -1,4 +1,4 @@
-"""The benchmark of the verifier runs and reports every kind of answer; its speeds are not judged here."""
+"""The benchmark of the verifier runs and reports every kind of answer; its speeds are not checked here."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Checkpoints on the disk: what counts as whole, what is found, what is deleted, what a run may change."""
+"""Checkpoints on disk: which are complete, found and deleted, and which settings a run may change."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ BASE = {
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """Return a saved checkpoint and a function that gives its configuration with changes."""
+    """Return a saved checkpoint and a function that returns its configuration with changes."""
     file = tmp_path / "train.parquet"
     file.write_bytes(b"rows")
 

@@ -16,13 +16,13 @@ PACKAGE = Path(reinforcepp_verl.__file__).parent
 NAMED = {name: key for name, key in vars(keys).items() if name.isupper()}
 EXCEPTIONS = {
     "config/keys.py",
-    # Imports nothing but torch and the standard library.
+    # Imports only torch and the standard library.
     "algorithm/options.py",
     "algorithm/batch.py",
-    # The dead keys of older verl versions are its content.
+    # Lists the removed keys of older verl versions.
     "preflight/legacy_keys.py",
 }
-# Their keys are the fields of dataclasses of ours.
+# Their keys are the fields of our dataclasses.
 OUR_NODES = {"REINFORCEPP", "GUARDS", "REWARD_ERRORS", "REWARD_KWARGS", "SAMPLER_KWARGS"}
 DOTTED = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.\w+)+")
 
@@ -51,7 +51,7 @@ def test_no_key_is_spelled_out_elsewhere() -> None:
 
 
 def _texts(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield the texts of a module with their lines: of its literals, also in f-strings, but not of its docstrings."""
+    """Yield the string literals of a module with their lines, including those in f-strings, without its docstrings."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
             continue
@@ -63,7 +63,7 @@ def _texts(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _continued(text: ast.JoinedStr) -> Iterator[str]:
-    """Yield the keys that an f-string makes from a shorter one, as `{keys.ACTOR}.optim` does."""
+    """Yield the keys that an f-string builds from a shorter one, such as `{keys.ACTOR}.optim`."""
     for part, following in pairwise(text.values):
         value = part.value if isinstance(part, ast.FormattedValue) else None
         if not isinstance(value, ast.Attribute) or value.attr not in NAMED or value.attr in OUR_NODES:

@@ -1,4 +1,4 @@
-"""`cluster=` is the machine at hand unless one is named, in any order, and nothing of another one is left in it."""
+"""`cluster=` is this machine unless one is named, in any order of overrides, without settings of another machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMED = {path.stem for path in (search_path.config_dir() / "cluster").glob("*.ya
 
 
 def compose(*overrides: str) -> DictConfig:
-    """Compose as `reinforcepp train` does; nothing is cached, as the machine changes."""
+    """Compose as `reinforcepp train` does, without a cache because the machine changes."""
     search_path.register()
     with hydra.initialize(version_base="1.3", config_path=None):
         return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
@@ -26,7 +26,7 @@ def compose(*overrides: str) -> DictConfig:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Make this a machine with so many GPUs."""
+    """Simulate a machine with GPUs of these sizes."""
 
     def with_gpus(*gib: float) -> None:
         monkeypatch.delenv("VERL_PLATFORM", raising=False)
@@ -80,7 +80,7 @@ def test_the_order_of_cluster_and_recipe_does_not_matter(name):
 
 
 def test_no_cpu_setting_remains_on_gpus():
-    """Beside its own few keys, a machine with GPUs has what verl and the base have."""
+    """Except for its own few keys, a machine with GPUs has the values of verl and the base."""
     plain, local = (OmegaConf.to_container(compose(cluster)) for cluster in ("~cluster", "cluster=local"))
     local["trainer"]["n_gpus_per_node"] = plain["trainer"]["n_gpus_per_node"]
     assert local["ray_kwargs"]["ray_init"].pop("address") == "local"

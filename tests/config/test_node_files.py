@@ -1,4 +1,4 @@
-"""hydra_configs/reinforcepp/*.yaml hold what the dataclasses hold, and every key has its comment."""
+"""hydra_configs/reinforcepp/*.yaml match the dataclasses, and every key has its comment."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ LOSS = {
 
 
 def problems(config, **where: bool) -> list[str]:
-    """Return errors and warnings alike: what is sound has neither."""
+    """Return errors and warnings: a valid configuration has neither."""
     found = examine(config, **where)
     return [*found.errors, *map(str, found.warnings)]
 

@@ -1,4 +1,4 @@
-"""Every shipped recipe is sound for the hardware it names, and its header tells the truth."""
+"""Every shipped recipe passes the checks on the hardware it names, and its header is correct."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from reinforcepp_verl.sizing import recipe_list
 ROOT = Path(__file__).parents[2]
 RECIPES = search_path.recipe_names()
 ON_GPUS = [name for name in RECIPES if name not in ("math_rlvr/arithmetic", "math_rlvr/word_problems")]
-# The others need GPUs of their own for the engines, or a reward model.
+# The others need separate GPUs for the engines, or a reward model.
 ALSO_ON_A_CPU = [name for name in ON_GPUS if "separate_async" not in name and not name.startswith("rlhf/")]
 
 
 def problems(config, **where: bool) -> list[str]:
-    """Return errors and warnings alike: what is sound has neither."""
+    """Return errors and warnings: a valid configuration has neither."""
     found = examine(config, **where)
     return [*found.errors, *map(str, found.warnings)]
 
@@ -44,7 +44,7 @@ def write_rows(file: Path, count: int) -> None:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, arithmetic, compose) -> Path:
-    """A folder with every file that a recipe names, with as many rows as its steps need."""
+    """A folder with every file that a recipe names, with enough rows for its steps."""
     root = tmp_path_factory.mktemp("prepared")
     for recipe in RECIPES:
         config = compose(f"+recipe={recipe}")

@@ -1,6 +1,6 @@
-"""Hydra finds our configs and recipes in every way to start, from the checkout as it is and as installed (editable).
+"""Hydra finds our configs and recipes with every way to start, from the plain checkout and installed (editable).
 
-tests/packaging/test_wheel.py asks the same of the wheel.
+tests/packaging/test_wheel.py tests the same for the wheel.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").is_file(), reason="not a
 
 @pytest.fixture(params=["checkout", "editable"])
 def python(request, tmp_path, monkeypatch):
-    """Run Python in an empty folder: with the checkout on PYTHONPATH, or with what is installed."""
+    """Run Python in an empty folder: with the checkout on PYTHONPATH, or with the installed package."""
     if request.param == "checkout":
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
@@ -71,7 +71,7 @@ def test_a_recipe_in_the_users_folder(python, tmp_path):
 
 
 def test_multirun_composes(python):
-    # Without the data the first job stops with this advice; it has been composed by then.
+    # Without the data the first job stops with this advice, after its composition.
     done = python(*OUR_COMMAND, "create", "--multirun", RECIPE, "seed=1,2")
     assert done.returncode != 0
     assert "data.train_files: no such file: data/arithmetic/train.parquet" in done.stderr
@@ -99,7 +99,7 @@ def test_in_a_checkout_the_recipes_are_a_symlink_beside_the_package():
 
 
 def test_our_names_take_precedence_over_the_users_folder(python, tmp_path):
-    # Hydra puts --config-dir after the folders of every plugin, so a user's file needs a name of its own.
+    # Hydra puts --config-dir after the folders of every plugin, so a user's file needs a different name.
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "reinforcepp_trainer.yaml").write_text("whose: mine\n")
     config = config_of(python(*OUR_COMMAND, "train", "--config-dir", "mine", *SHOW))

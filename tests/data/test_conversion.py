@@ -1,4 +1,4 @@
-"""Answers, single rows and what is wrong with them, duplicates and overlap."""
+"""Answers, single rows and their errors, duplicates and overlap."""
 
 from __future__ import annotations
 

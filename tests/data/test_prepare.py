@@ -1,4 +1,4 @@
-"""`reinforcepp prepare` as a user types it: what it writes and prints, that verl loads it, and how it says no."""
+"""`reinforcepp prepare` as a user types it: what it writes and prints, that verl loads it, and what it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a prepared folder takes its place, and what is left when it cannot."""
+"""How a prepared folder is moved into place, and what remains if that fails."""
 
 from __future__ import annotations
 

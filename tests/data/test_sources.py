@@ -1,4 +1,4 @@
-"""The table of sources, the templates, and how rows are found on this machine and on the hub."""
+"""The table of sources, the templates, and how rows are found in local files and on the hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/algorithm.md and docs/write_your_own_*.md print and sketch: recomputed, and run."""
+"""The numbers and code in docs/algorithm.md and docs/write_your_own_*.md, recomputed and run."""
 
 import asyncio
 import re
@@ -37,7 +37,7 @@ CASES = {
 
 
 def printed(title):
-    """Read one block of the worked example: values, 0 where it prints a dot, and the mask of the others."""
+    """Read one block of the worked example: values (0 for a dot) and the mask of the tokens without a dot."""
     [block] = re.findall(rf"```\n{re.escape(title)}\n(.*?)```", ALGORITHM, flags=re.DOTALL)
     cells = [line.split()[1:] for line in block.splitlines()]
     values = [[0.0 if cell == "." else float(cell) for cell in row] for row in cells]
@@ -161,7 +161,7 @@ def test_step_scores_of_a_colocated_reward_model_reach_the_batch(sketches, monke
     async def compute_score(data):
         return [(token, 0.5) for token in range(0, data.batch["responses"].shape[-1], 2)]
 
-    # The module's path is verl's to load; the class is what it finds there.
+    # verl loads the module by its path and finds the class in it.
     monkeypatch.setattr("verl.utils.import_utils.load_extern_object", lambda **_: sketches.StepRewards)
     monkeypatch.setattr("verl.trainer.ppo.reward.get_custom_reward_fn", lambda _: compute_score)
     manager_config = SimpleNamespace(source="importlib", name="StepRewards", module=SimpleNamespace(path="steps.py"))
@@ -213,7 +213,7 @@ def test_verl_finds_the_examples_by_its_environment_variable(monkeypatch, first)
 
 @pytest.fixture(scope="module")
 def examples():
-    """Import the examples, which registers them, and leave both registries as they were."""
+    """Import the examples, which registers them; both registries are restored after the test."""
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
 
     path, registries = sys.path.copy(), (ESTIMATORS, LOSSES, ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY)

@@ -19,5 +19,5 @@ def test_the_plugin_is_live_here_and_in_a_ray_worker_and_nothing_is_left_behind(
         assert findings[name].status == "ok", findings[name]
         assert findings[name].detail.startswith("registered, platform ")
     assert findings["vLLM"].status == "ok", findings["vLLM"]
-    # Ray keeps everything, sockets included, in the folder that is gone now: no daemon can be alive.
+    # Ray keeps everything, including sockets, in the deleted folder, so no daemon can be alive.
     assert set(Path("/tmp").glob("doctor-*")) <= before

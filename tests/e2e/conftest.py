@@ -22,7 +22,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Return a folder with data/arithmetic in it, as `reinforcepp prepare arithmetic` leaves it.
+    """Return a folder with data/arithmetic in it, as `reinforcepp prepare arithmetic` creates it.
 
     pytest-xdist's workers prepare it once and link to it; each has its own runs.
     """
@@ -40,7 +40,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 @pytest.fixture
 def start(workplace: Path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Return a function that starts a command in the workplace; what is left of it is ended after the test."""
+    """Return a function that starts a command in the workplace; its remaining processes are ended after the test."""
     started: list[subprocess.Popen] = []
 
     def start_command(*command: str | Path, **environment: str) -> subprocess.Popen:

@@ -1,4 +1,4 @@
-"""How a run ends when it does not end well: Ctrl-C, a broken reward function. Sick parts: test_faults.py."""
+"""How a run ends early: Ctrl-C, a broken reward function. Failing processes: test_faults.py."""
 
 from __future__ import annotations
 

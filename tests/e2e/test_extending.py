@@ -33,7 +33,7 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_)
     score = float(solution_str.strip() == ground_truth.strip())
     return float("nan") if zlib.crc32((solution_str + ground_truth).encode()) % 10 == 0 else score
 """
-# A script of somebody who uses verl without us: verl's configuration, trainer, replay buffer and reward manager.
+# A user's script without this package: verl's configuration, trainer, replay buffer and reward manager.
 VERL_SCRIPT = [
     *(sys.executable, "-m", "verl.trainer.main_ppo"),
     "data.train_files=data/arithmetic/train.parquet",
@@ -103,7 +103,7 @@ def test_the_examples_of_the_docs_train_and_survive_a_kill_in_a_save(start, work
 
 def test_two_lines_turn_a_verl_script_into_reinforcepp(start, tmp_path):
     metrics = tmp_path / "metrics.jsonl"
-    with fork_server.started(CPU_ENVIRONMENT) as stand_in:  # spares each of Ray's workers the import of torch and vLLM
+    with fork_server.started(CPU_ENVIRONMENT) as stand_in:  # Ray's workers then need not import torch and vLLM
         process = start(
             *(*VERL_SCRIPT, "+cluster=cpu", f"trainer.default_local_dir={tmp_path}", *SHORT),
             *(*THE_LINES_OF_THE_README, f"+ray_kwargs.ray_init.runtime_env.py_executable={stand_in}"),

@@ -1,6 +1,6 @@
-"""A run computes NaN, and one of its processes hangs: each time it ends by itself, says what it was, and loses nothing.
+"""A run computes NaN, and one of its processes hangs: each time it ends by itself, names the cause and loses nothing.
 
-`benchmarks/faults.py` tries the other faults.
+`benchmarks/faults.py` injects the other faults.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def newest_checkpoint(run: Path) -> int:
 
 @pytest.fixture
 def suffer(start, workplace) -> Iterator[Callable[..., str]]:
-    """Return a function that starts a command, strikes when two steps are done, and returns what it printed."""
+    """Return a function that starts a command, injects a fault after two steps, and returns the command's output."""
 
     def until_it_ends(strike: Callable[[Path], object], *arguments: str, steps_before: int = 0) -> str:
         process = start(COMMAND, *arguments, PYTHONPATH=str(POISON.parent))
@@ -87,7 +87,7 @@ def test_nan_gradients_and_a_hanging_engine_end_the_run_with_the_cause_and_lose_
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["guards/skipped_updates"] == 1
 
     (run / "POISON").unlink()
-    # The remedy that the messages name.
+    # The fix that the messages name.
     output = suffer(stop_the_engine, "resume", str(run), f"{LEARNING_RATE}=1e-5", steps_before=len(steps))
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["actor/lr"] == 1e-5
     assert "vLLM engine vllm_server_0_0 (pid " in output and "its log last said: " in output

@@ -1,4 +1,4 @@
-"""Methods train through real verl, and what outlives a batch survives a resume."""
+"""Methods train through real verl, and state across batches survives a resume."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMAND = Path(sys.executable).with_name("reinforcepp")
 METHODS = sorted(file.stem for file in (search_path.config_dir() / "method").glob("*.yaml"))
 SHORT = ["trainer.val_before_train=false", "trainer.test_freq=-1", "actor_rollout_ref.rollout.agent.num_workers=1"]
 STEPS = 3
-# The run of this method also drops rows, outlives errors of the reward, keeps running statistics and saves them.
+# The run of this method also drops rows, tolerates errors of the reward, keeps running statistics and saves them.
 STATEFUL = "reinforcepp_baseline"
 STATE_OPTIONS = [
     "algorithm.reinforcepp.statistics=running",
@@ -44,7 +44,7 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_)
 
 
 class Runs:
-    """Trains in the workplace, each run in a runs_dir of its own, and ends what is left."""
+    """Trains in the workplace, each run in its own runs_dir, and ends remaining processes."""
 
     def __init__(self, workplace: Path):
         self.workplace, self.started = workplace, []
@@ -53,7 +53,7 @@ class Runs:
         self._of_method: dict[str, tuple[Path, list[dict]]] = {}
 
     def of(self, method: str) -> tuple[Path, list[dict]]:
-        """Return the one run of a method, trained when it is first asked for: its folder and its records."""
+        """Return the only run of a method, trained on first use: its folder and its records."""
         if method not in self._of_method:
             options = [f"+method={method}", f"trainer.total_training_steps={STEPS}"]
             if method == STATEFUL:

@@ -21,7 +21,7 @@ RECIPE = "+recipe=math_rlvr/arithmetic"
 VAL_ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 # Token-mean makes the on-policy loss zero up to rounding, which has no relative error to compare.
 COMPARABLE_LOSS = "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean"
-# verl gives each worker its part of the batch before it forms mini-batches, so only the whole batch is the same.
+# verl splits the batch across workers before it forms mini-batches, so only the full batch is the same.
 ONE_UPDATE_A_STEP = "actor_rollout_ref.actor.ppo_mini_batch_size=24"
 REPLAYED_STEPS = 2
 

@@ -1,4 +1,4 @@
-"""A real exercise, by commands alone: GSM8K's and MATH's formats prepared, checked, trained on, evaluated, exported."""
+"""The full pipeline by commands: GSM8K's and MATH's formats prepared, checked, trained on, evaluated, exported."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ COMMAND = Path(sys.executable).with_name("reinforcepp")
 COMMAND_TIMEOUT_S = 500
 STEPS = 15
 SOURCES = [f"word_problems/{name}" for name in FORMATS]
-# Accuracy of 256 answers a source: the standard error of a rise is 0.044 at most for one source and 0.031 for both.
-RISE_OF_EACH, RISE_OF_BOTH = 0.1, 0.25
+# Accuracy of 256 answers per source: the standard error of an increase is at most 0.044 for one and 0.031 for both.
+GAIN_OF_EACH, GAIN_OF_BOTH = 0.1, 0.25
 # Two validations of the same weights: five standard errors of a difference for both.
 SAME_ACCURACY = 0.155
 
@@ -47,7 +47,7 @@ def jsonl(file: Path) -> list[dict]:
 
 
 def needed_a_worker(answer: dict) -> bool:
-    """Tell if only math-verify, in a worker process, could compare the answer."""
+    """Return True if only math-verify, in a worker process, could compare the answer."""
     return compare_plain(normal_form(answer["gts"]), normal_form(answer["pred"])) is None
 
 
@@ -69,7 +69,7 @@ def test_prepared_formats_train_evaluate_and_export(reinforcepp, workplace, tmp_
     assert all(record["training/rollout_probs_diff_mean"] < 1e-4 for record in records[1:])
     accuracy = {source: f"val-core/{source}/acc/mean@1" for source in SOURCES}
     rises = [records[-1][metric] - records[0][metric] for metric in accuracy.values()]
-    assert min(rises) > RISE_OF_EACH and fmean(rises) > RISE_OF_BOTH
+    assert min(rises) > GAIN_OF_EACH and fmean(rises) > GAIN_OF_BOTH
 
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["status"], summary["steps"], summary["seed"]) == ("finished", STEPS, 1)

@@ -22,7 +22,7 @@ STEP = 40
 
 @pytest.fixture
 def checkpoint(compose, arithmetic, tmp_path, monkeypatch):
-    """The path of a checkpoint in a run folder as `reinforcepp train` leaves it, but for what is in the weights."""
+    """The path of a checkpoint in a run folder as `reinforcepp train` leaves it, with fake weights."""
     monkeypatch.chdir(arithmetic)
     config = compose(RECIPE, f"{ROLLOUT}.seed=5", "trainer.validation_data_dir=/elsewhere", "trainer.save_freq=40")
     run = create(tmp_path / "runs", "mine")

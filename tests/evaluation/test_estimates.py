@@ -189,7 +189,7 @@ def test_bootstrap_of_nothing_is_refused(count, resamples):
 
 
 def pairs(gain, generator, questions=100):
-    """Return values of two runs on the same questions; what makes a question hard is shared by both."""
+    """Return values of two runs on the same questions; the difficulty of a question is the same for both."""
     chances = generator.uniform(0.1, 0.8, size=questions)
     return generator.binomial(8, chances) / 8, generator.binomial(8, chances + gain) / 8
 
@@ -216,7 +216,7 @@ def test_paired_bootstrap_p_agrees_with_its_interval_and_has_bounds():
     same = paired_bootstrap(np.array([0.1, 0.2]), np.array([0.1, 0.2]), resamples=100, seed=1)
     assert (same.value, same.low, same.high, same.p_value) == (0, 0, 0, 1)
     assert paired_bootstrap(np.zeros(9), np.ones(9), resamples=99, seed=1).p_value == pytest.approx(2 / 100)
-    # Sums to zero only up to rounding.
+    # The sum is zero only up to rounding.
     canceled = paired_bootstrap(np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.3, 0.1]), resamples=500, seed=1)
     assert canceled.p_value > 0.5
 

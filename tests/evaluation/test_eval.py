@@ -13,7 +13,7 @@ from reinforcepp_verl.evaluation.accuracy_report import default_ks
 
 
 def write(path, correct, *, source="math", answers=True, **extra):
-    """Write `correct[question][sample]`; right samples answer "r", wrong ones each something else."""
+    """Write `correct[question][sample]`; right samples answer "r", each wrong one something different."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         for i, row in enumerate(correct):

@@ -55,7 +55,7 @@ def test_questions_are_sorted_whatever_the_order_of_the_lines(tmp_path):
 
 
 def test_verls_own_writer_is_read(tmp_path):
-    """verl's code writes the file: its keys and its uid are what this reader relies on."""
+    """verl's code writes the file: this reader relies on its keys and its uid."""
     base = pytest.importorskip("verl.trainer.ppo.v1.trainer_base")
     writer = next(c for c in vars(base).values() if isinstance(c, type) and hasattr(c, "_write_generations"))
     extra = {"reward": [1.0, 0.0, 0.0], "acc": [1.0, 0.0, None], "pred": ["2", "5", None]}

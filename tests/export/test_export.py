@@ -59,7 +59,7 @@ def build(kind):
 
 
 def trained(kind):
-    """Return the same as one plain model."""
+    """Return the same model, not sharded."""
     model = build(kind)
     return model.merge_and_unload() if kind == "lora" else model
 
@@ -116,7 +116,7 @@ def exported(saved, tmp_path_factory):
 
 @pytest.fixture
 def run(saved, tmp_path):
-    """Return a function that gives a copy of a saved run, which a test may damage."""
+    """Return a function that copies a saved run, so that a test may damage it."""
 
     def copy(kind):
         shutil.copytree(saved / kind, tmp_path / kind)
@@ -313,7 +313,7 @@ def remove(name):
 
 
 def garble(shard, pickled):
-    """Write a shard whose pickle is damaged in the way that `pickled` is."""
+    """Write a shard with the damaged pickle `pickled`."""
 
     def damage(run):
         with zipfile.ZipFile(checkpoint_of(run) / "actor" / shard, "w") as archive:
@@ -333,7 +333,7 @@ def cut(name):
         (cut("actor/model_world_size_2_rank_1.pt"), "model_world_size_2_rank_1.pt is truncated"),
         (garble(SHARD, b""), f"{SHARD} is damaged; choose another checkpoint"),
         (garble(SHARD, b"\x80\x02X\x01\x00\x00\x00\xff."), f"{SHARD} is damaged"),  # not UTF-8
-        (garble(SHARD, b"\x80\x02h\x07."), f"{SHARD} is damaged"),  # refers to what was never stored
+        (garble(SHARD, b"\x80\x02h\x07."), f"{SHARD} is damaged"),  # refers to an object that was never stored
         (garble(SHARD, b"\x80\x02."), f"{SHARD} is damaged"),  # ends with nothing on its stack
         (garble(SHARD, b"\x80\x02}."), f"{SHARD} is damaged"),  # no tensor in it
         (
@@ -422,14 +422,14 @@ def run_rank(rank, folder):
         init_method=f"file://{folder / 'rendezvous'}",
         rank=rank,
         world_size=RANKS,
-        timeout=timedelta(seconds=60),  # for the case that the other rank has died
+        timeout=timedelta(seconds=60),  # in case the other rank has died
     )
     for kind in KINDS:
         save(kind, checkpoint_of(folder / kind) / "actor")
     distributed.barrier()
     for kind in KINDS if rank == 0 else ():
         seal(checkpoint_of(folder / kind))
-    # gloo sometimes waits for ever in its own clean-up when the other rank was faster; there is nothing left to clean.
+    # gloo's cleanup sometimes hangs when the other rank was faster; nothing is left to clean up.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Weights that are not finite are found in the shards of a checkpoint, whatever each rank holds."""
+"""Non-finite weights are found in the shards of a checkpoint, on any rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SICK = "model.layers.1.mlp.down_proj.weight"
 
 
 def weights(rank):
-    """Return what a rank holds: rows of 3, of which the second rank has one less, and none of the last tensor's one."""
+    """Return a rank's tensors: rows of 3; the second rank has one row less, and no row of the last tensor."""
     rows = 2 - rank
     return {
         "model.embed_tokens.weight": torch.full((rows, 3), 0.5, dtype=torch.bfloat16),

@@ -1,4 +1,4 @@
-"""MetricGuards over metrics: what is counted, what only warns, and when a run ends."""
+"""MetricGuards on metrics: what is counted, what only warns, and when a run ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FINE = {"actor/grad_norm": 0.3, "actor/loss": -0.1, "actor/entropy": 1.0, "train
 
 @pytest.fixture(autouse=True)
 def warnings_are_seen(caplog):
-    """Whatever another test's imports have set the root logger to."""
+    """Whatever level another test's imports set on the root logger."""
     caplog.set_level(logging.WARNING, logger="verl")
 
 

@@ -1,4 +1,4 @@
-"""The watchdog, on real Ray actors with the names of verl's: dead, asked to end, hung, just busy."""
+"""The watchdog on real Ray actors with verl's names: dead, asked to exit, hung, only busy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Worker:
 
 @ray.remote(num_cpus=0)
 class Server:
-    """As verl's: `engine` reaches the engine process, and there is none while the model loads."""
+    """As in verl: `engine` reaches the engine process, which does not exist while the model loads."""
 
     async def load(self):
         self.engine, self.state = self, "up"
@@ -69,7 +69,7 @@ def dog():
 
 @pytest.fixture
 def start():
-    """Return a function that starts an actor under a name of verl's; all are ended after the test."""
+    """Return a function that starts an actor with one of verl's names; all are ended after the test."""
     started = []
 
     def start_actor(name, actor=Worker, namespace=None):
@@ -117,7 +117,7 @@ def test_a_stopped_data_plane_is_distinguished_from_a_responsive_one(dog, start)
 
 
 def test_work_is_not_a_hang(dog, start):
-    """A blocked event loop, and more calls than an actor takes at a time."""
+    """A blocked event loop, and more calls than an actor handles concurrently."""
     blocked, loaded = start("agent_loop_worker_0_ab"), start("reward_loop_worker_0")
     assert wait_until(dog.check, DEADLINE_S) is None
     blocked.block.remote(4 * DEADLINE_S)
@@ -192,8 +192,8 @@ def hanging_loop(seconds, context):
 
 
 def test_a_hanging_training_loop_is_reported_with_its_position():
-    told = hanging_loop(20, "contextlib.nullcontext()")
-    assert "the training loop hangs: 0 s in update_actor (utils.py:1) (guards.step_deadline_s)" in told
+    output = hanging_loop(20, "contextlib.nullcontext()")
+    assert "the training loop hangs: 0 s in update_actor (utils.py:1) (guards.step_deadline_s)" in output
 
 
 def test_waiting_for_rollouts_is_not_a_hang():
@@ -205,7 +205,7 @@ def test_outside_of_the_training_loop_there_is_no_position():
     assert training_loop_position((sys.modules[__name__],))[0].startswith("test_outside_of_the_training_loop")
 
 
-# The last test: what died stays dead, and is a problem in every later check.
+# The last test: dead actors stay dead and are reported by every later check.
 def test_killed_actors_are_named(dog, start):
     names = ["reward_loop_worker_3", "agent_loop_worker_0_ab", "x_WorkerDict_0:1"]
     pids = {name: pid_of(start(name)) for name in names}

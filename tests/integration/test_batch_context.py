@@ -1,4 +1,4 @@
-"""What our trainer reads off a batch: sessions, non-finite rows, lengths and KL."""
+"""What our trainer reads from a batch: sessions, non-finite rows, lengths and KL."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_sessions_come_from_verls_row_keys():
 def test_lengths_kl_and_reward_per_kl():
     metrics = response_metrics(rows())
     assert metrics["reinforcepp/length_right"] == 2
-    assert metrics["reinforcepp/length_wrong"] == 2.5  # the padding row is no answer
+    assert metrics["reinforcepp/length_wrong"] == 2.5  # the padding row is not an answer
     assert metrics["reinforcepp/kl"] == pytest.approx((0.5 + 1.0) / 7)
     assert metrics["reinforcepp/reward_per_kl"] == pytest.approx((1 / 3) / (1.5 / 3))
 
@@ -52,8 +52,8 @@ def test_without_reference_or_kl_there_is_no_reward_per_kl():
         ("rollout_log_probs", (1, 2), True),
         ("ref_log_prob", (1, 0), True),
         ("old_log_probs", (0, 2), False),
-        ("rm_scores", (3, 1), False),  # a hole
-        ("rm_scores", (2, 2), False),  # a row without a valid token takes no part
+        ("rm_scores", (3, 1), False),  # masked tokens in between
+        ("rm_scores", (2, 2), False),  # a row without a valid token is ignored
     ],
 )
 def test_rows_with_a_non_finite_value_that_counts(name, position, is_bad, bad):
@@ -78,7 +78,7 @@ def test_padding_rows_do_not_affect_the_kl_controller():
     alone.update(current_kl=0.3, n_steps=2)
     wrapped = PaddingAwareKL(diluted)
     wrapped.real_rows = 2
-    wrapped.update(current_kl=0.15, n_steps=4)  # two answers at 0.3 and two filler rows at 0
+    wrapped.update(current_kl=0.15, n_steps=4)  # two answers at 0.3 and two padding rows at 0
     assert wrapped.value == alone.value != 0.1
     wrapped.real_rows = 0
     wrapped.update(current_kl=0.0, n_steps=4)

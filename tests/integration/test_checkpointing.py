@@ -58,7 +58,7 @@ class Loader:
 
 
 class Rollouts:
-    """verl's checkpoint manager towards the rollout engines, and its executor of dumps."""
+    """verl's checkpoint manager for the rollout engines, and its executor for dumps."""
 
     def update_weights(self, step):
         pass
@@ -68,7 +68,7 @@ class Rollouts:
 
 
 class Quick:
-    """What verl's constructor makes of a machine with Ray on it."""
+    """What verl's constructor creates on a machine with Ray."""
 
     def __init__(self, config):
         self.config, self.trainer_mode, self.use_critic = config, "sync", False
@@ -99,11 +99,11 @@ class Callback:
     """A user's checkpoint callback."""
 
     def __init__(self):
-        self.told = []
+        self.saved_steps = []
 
     def on_save(self, trainer, global_step, checkpoint_dir, async_save):
         assert (store.Path(checkpoint_dir) / "COMPLETE").is_file()
-        self.told.append(global_step)
+        self.saved_steps.append(global_step)
 
 
 class Loop(CheckpointingTrainer, Quick, PPOTrainerSync):
@@ -123,7 +123,7 @@ class Loop(CheckpointingTrainer, Quick, PPOTrainerSync):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Return a run folder and a function that makes its next attempt: a trainer that is ready to fit."""
+    """Return a run folder and a function that creates its next attempt: a trainer that is ready to fit."""
     monkeypatch.setattr(trainer_base.tq, "kv_clear", lambda **_: None)
     rows = tmp_path / "train.parquet"
     rows.write_bytes(b"rows")
@@ -167,7 +167,7 @@ def test_every_save_is_complete_and_names_its_run_and_step(run):
     trainer = attempt()
     fit(trainer)
     assert store.checkpoint_steps(folder.checkpoints) == [6, 4, 2]
-    assert sorted(trainer.checkpoint_callback.told) == [2, 4, 6]
+    assert sorted(trainer.checkpoint_callback.saved_steps) == [2, 4, 6]
     found, ignored = store.newest_checkpoint(folder.checkpoints)
     assert ignored == [] and (found.manifest.step, found.manifest.world_size, found.manifest.seed) == (6, 1, 1)
     assert list(found.manifest.data) == [str(folder.path.parents[1] / "train.parquet")]
@@ -201,7 +201,7 @@ def test_a_new_process_resumes_from_the_checkpoint(run):
 
 
 class Stopping(Loop):
-    """Somebody asks for the end during a step."""
+    """A stop is requested during a step."""
 
     def during_step(self, step):
         if step == 3:
@@ -237,7 +237,7 @@ def test_a_stop_during_the_validation_of_a_saved_step_ends_with_that_step(run):
     assert store.checkpoint_steps(folder.checkpoints) == [2] and trainer.attempt.stopped.exists()
 
 
-class Condemned(Stopping):
+class StoppedAndTripped(Stopping):
     def raise_if_tripped(self):
         if self.global_steps == 3:
             raise GuardError("enough")
@@ -245,7 +245,7 @@ class Condemned(Stopping):
 
 def test_a_guard_error_in_the_step_that_stops_is_not_lost(run):
     _, attempt = run
-    trainer = attempt(Condemned)
+    trainer = attempt(StoppedAndTripped)
     with pytest.raises(GuardError):
         trainer.fit(None)
     assert not trainer.attempt.stopped.exists()
@@ -296,7 +296,7 @@ def test_the_last_step_finishes_the_run_despite_a_stop(run):
 
 
 class Killed(KeyboardInterrupt):
-    """Ends the process here as SIGKILL would: nothing of the trainer runs after it."""
+    """Ends the process here as SIGKILL would: no code of the trainer runs after it."""
 
 
 class KilledInValidation(Loop):

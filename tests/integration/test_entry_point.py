@@ -1,4 +1,4 @@
-"""verl loads the plugin by its entry point, in new processes as a training run has them."""
+"""verl loads the plugin by its entry point, in new processes as in a training run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ print("reinforcepp" in ADV_ESTIMATOR_REGISTRY, "reinforcepp" in POLICY_LOSS_REGI
 
 
 def registered_after(code: str, **environment: str) -> str:
-    """Run code in a new process and return whether it ends with the estimator and the loss registered."""
+    """Run code in a new process and return whether the estimator and the loss are registered at its end."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("VERL_")}
     done = subprocess.run(
         [sys.executable, "-c", code + REPORT], env=clean | environment, capture_output=True, text=True, check=True

@@ -141,7 +141,7 @@ class Penalty:
             raise ValueError(f"weight is {self.weight}: it must be >= 0")
 
 
-def penalised(batch, options):
+def penalized(batch, options):
     moved = batch.log_prob - batch.old_log_prob
     penalty = moved.square() if options.squared else moved.abs()
     loss = -batch.advantages * moved.exp() + options.weight * penalty
@@ -152,7 +152,7 @@ def penalised(batch, options):
 def registered(monkeypatch):
     """Return a function that registers a loss for the time of one test."""
 
-    def register(function=penalised, options=Penalty):
+    def register(function=penalized, options=Penalty):
         monkeypatch.setitem(LOSSES, "mine", RegisteredLoss("mine", function, options))
 
     return register

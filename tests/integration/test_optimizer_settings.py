@@ -1,4 +1,4 @@
-"""A changed learning rate on resume, with verl's own schedules and what its checkpoint manager loads."""
+"""A changed learning rate on resume, with verl's own schedules and the state that its checkpoint manager loads."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_no_progress_within_the_deadline_raises_and_progress_resets_it():
     buffer = build(poll_interval_s=0.01, stall_deadline_s=0.2)
     buffer.running_keys["train"] = {"a", "b"}
     last = 0.0
-    for finished in range(30):  # 0.3 s of waiting in all, but always moving
+    for finished in range(30):  # 0.3 s of waiting in total, with progress in between
         buffer.finished_keys["train"].add(str(finished))
         last = buffer._wait_for_next_poll("train", last)
     with pytest.raises(StalledRolloutError, match="stall_deadline_s.*2 running"):
@@ -82,7 +82,7 @@ def test_time_without_waiting_does_not_count(monkeypatch):
     buffer = build(poll_interval_s=0.0, stall_deadline_s=60)
     clock = iter([0.0, 1.0, 500.0, 501.0])
     monkeypatch.setattr("reinforcepp_verl.integration.replay_buffer.time.monotonic", lambda: next(clock))
-    for _ in range(4):  # 499 s of training lie between the second poll and the third
+    for _ in range(4):  # 499 s of training between the second and the third poll
         buffer._check_progress("train")
 
 
@@ -121,7 +121,7 @@ class Queue:
 
 
 def filtering(monkeypatch, broken, trainer_mode="sync"):
-    """Build a buffer that filters groups of two answers out, watched as our trainer does it."""
+    """Build a buffer that filters out groups of two answers, monitored as in our trainer."""
     queue = Queue(broken)
     for module in (replay_buffer, reward_errors):
         monkeypatch.setattr(module, "tq", queue)

@@ -1,4 +1,4 @@
-"""Our reward manager inside verl's own reward worker: what the reward function is told, and what its errors become."""
+"""Our reward manager in verl's own reward worker: what the reward function receives, how its errors are handled."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ids(text: str) -> list[int]:
 
 
 def worker(compute_score, **algorithm) -> RewardLoopWorker:
-    """verl's worker with our manager in it, as it stands after its start."""
+    """verl's worker with our manager, in its state after the start."""
     made = RewardLoopWorker.__new__(RewardLoopWorker)
     made.config = OmegaConf.create(
         {
@@ -55,7 +55,7 @@ def worker(compute_score, **algorithm) -> RewardLoopWorker:
 
 
 def session(*answers: list[int], **fields) -> DataProto:
-    """Build what verl's agent loop sends for a session of these rows, each after a prompt of its own length."""
+    """Build what verl's agent loop sends for a session of these rows, each after a prompt of a different length."""
     rows = [
         (torch.tensor([1] * (row + 1)), torch.tensor(answer, dtype=torch.long)) for row, answer in enumerate(answers)
     ]
@@ -82,8 +82,8 @@ def scored(made: RewardLoopWorker, data: DataProto) -> tuple[float, dict]:
     return result["reward_score"], result["reward_extra_info"]
 
 
-def told_by(data: DataProto) -> dict:
-    """Return what the reward function is called with."""
+def received_by(data: DataProto) -> dict:
+    """Return the arguments of the reward function."""
     seen = {}
 
     def compute_score(**given):
@@ -101,7 +101,7 @@ def test_verl_finds_it_by_its_name():
 
 
 def test_the_function_is_called_as_by_verl_plus_the_length():
-    given = told_by(session([*ids("95"), EOS]))
+    given = received_by(session([*ids("95"), EOS]))
     assert given.keys() == {"data_source", "solution_str", "ground_truth", "extra_info"}
     assert (given["data_source"], given["solution_str"], given["ground_truth"]) == ("sums", "95", "95")
     assert given["extra_info"] == {
@@ -120,22 +120,22 @@ def test_the_function_is_called_as_by_verl_plus_the_length():
     ids=["the whole budget", "stopped short of it", "beyond it", "nothing"],
 )
 def test_an_answer_that_used_its_budget_is_truncated(answer, truncated):
-    assert told_by(session(ids(answer)))["extra_info"]["truncated"] is truncated
+    assert received_by(session(ids(answer)))["extra_info"]["truncated"] is truncated
 
 
 def test_an_answer_that_ends_with_the_last_token_of_its_budget_is_not_truncated():
-    assert told_by(session([*ids("123"), EOS]))["extra_info"]["truncated"] is False
+    assert received_by(session([*ids("123"), EOS]))["extra_info"]["truncated"] is False
 
 
 def test_a_session_is_scored_by_its_last_row_without_the_padding_of_the_others():
-    given = told_by(session([*ids("1234"), *ids("5678")], [*ids("95"), EOS]))
+    given = received_by(session([*ids("1234"), *ids("5678")], [*ids("95"), EOS]))
     assert (given["solution_str"], given["extra_info"]["response_tokens"]) == ("95", 3)
 
 
 def test_a_dataset_without_extra_info_works():
     data = session(ids("95"))
     del data.non_tensor_batch["extra_info"]
-    assert told_by(data)["extra_info"]["response_tokens"] == 2
+    assert received_by(data)["extra_info"]["response_tokens"] == 2
 
 
 def sometimes(**given):

@@ -1,4 +1,4 @@
-"""Every answer has a seed of its own that does not change, and verl still takes it where we put it."""
+"""Every answer has its own, reproducible seed, and verl still reads it where we put it."""
 
 from __future__ import annotations
 

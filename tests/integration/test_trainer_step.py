@@ -1,4 +1,4 @@
-"""verl's own `_compute_advantage` inside our trainer, on a queue in memory: what it hands over and what it repairs."""
+"""verl's own `_compute_advantage` inside our trainer, on a queue in memory: what it passes on and what it repairs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from reinforcepp_verl.integration import reward_errors, trainers
 from reinforcepp_verl.integration.batch_context import PaddingAwareKL
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, RewardFailureError
 
-# A session of two rows, one of one row, an answer to another prompt, and a filler row.
+# A session of two rows, one of one row, an answer to another prompt, and a padding row.
 KEYS = ["a_0_0", "a_0_1", "a_1_0", "b_0_0", "padf_0_0"]
 UIDS = ["a", "a", "a", "b", "padf"]
 TAGS = [{}, {}, {}, {}, {"is_padding": True}]
-# Of the three answers one could not be scored; verl copies what was said of one into the filler row.
+# One of the three answers could not be scored; verl copies the flags of an answer into the padding row.
 FINE, FAILED = {"reward_error": 0.0, "reward_timeout": 0.0}, {"reward_error": 1.0, "error": "error: E: boom"}
 REPORTS = [FAILED, FAILED, FINE, FINE, FAILED]
 LENGTHS = [3, 2, 2, 3, 1]

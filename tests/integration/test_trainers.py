@@ -81,7 +81,7 @@ def test_verl_reads_the_fields_that_we_read_and_sets_loss_mask_once():
 
 
 class Stub(trainers.ReinforceppTrainer):
-    """The mixin alone, with as much of a trainer as its methods touch."""
+    """The mixin alone, with only the attributes of a trainer that its methods use."""
 
     def __init__(self, folder, **options):
         self.options = ReinforceppOptions(**options)
@@ -153,7 +153,7 @@ def test_state_is_restored_without_an_option_that_needs_it(tmp_path):
 
 
 class Queue:
-    """The keys, and what was put for them."""
+    """The keys, and the values put under them."""
 
     def __init__(self, monkeypatch):
         self.put = {}

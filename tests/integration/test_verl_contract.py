@@ -1,4 +1,4 @@
-"""What we rely on in verl 0.9.1. When verl moves, this file says where, in one place and by name."""
+"""What we rely on in verl 0.9.1. When verl changes, the tests in this file name the difference."""
 
 from __future__ import annotations
 

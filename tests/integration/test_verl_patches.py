@@ -1,4 +1,4 @@
-"""The weight transfer's socket belongs to one run, and verl still needs that to be seen to."""
+"""The weight transfer's socket belongs to one run, and verl still needs our patch for that."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_verl_still_names_the_socket_by_rays_job_number_alone():
 
 
 def test_every_ray_cluster_gives_its_first_job_the_same_name():
-    """Two runs on one machine, each with a Ray of its own."""
+    """Two runs on one machine, each with its own Ray."""
     script = "import ray; ray.init(address='local', include_dashboard=False, num_cpus=1); "
     script += "print('job', ray.get_runtime_context().get_job_id())"
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""One mini-batch gives one gradient, however it is cut into micro-batches and spread over data-parallel ranks.
+"""The gradient of a mini-batch does not depend on its split into micro-batches and data-parallel ranks.
 
 The losses go through verl's `ppo_loss`, which sets `global_batch_info`. Run as a script, this file is one of two ranks.
 """
@@ -62,7 +62,7 @@ def mini_batch():
 
 
 def micro_batch(batch, rows):
-    """Take rows as verl's engine hands them to a loss: jagged, each behind a prompt of one token."""
+    """Take rows as verl's engine passes them to a loss: jagged, each after a prompt of one token."""
     fields = {
         name: torch.nested.as_nested_tensor([values[i, : ANSWER_LENGTHS[i]] for i in rows], layout=torch.jagged)
         for name, values in batch.items()
@@ -117,7 +117,7 @@ def test_the_split_into_micro_batches_does_not_change_the_gradient(loss):
 
 
 def test_without_a_scale_factor_the_norm_depends_on_the_split():
-    # verl's: agg_loss takes the width of the padded micro-batch for the horizon.
+    # verl's agg_loss uses the width of the padded micro-batch as the horizon.
     loss = ("seq-mean-token-sum-norm", None)
     cut = gradient(*mini_batch(), loss, rows=torch.arange(ROWS), rows_per_micro_batch=1)
     assert (cut / whole(loss) - 1).abs().max() > 0.1
@@ -158,7 +158,7 @@ def run_rank(rank, folder):
         init_method=f"file://{folder / 'rendezvous'}",
         rank=rank,
         world_size=len(RANKS),
-        timeout=timedelta(seconds=60),  # for the case that the other rank has died
+        timeout=timedelta(seconds=60),  # in case the other rank has died
     )
     policy, batch = mini_batch()
     policy = DistributedDataParallel(policy)
@@ -170,7 +170,7 @@ def run_rank(rank, folder):
     }
     torch.save(found, folder / f"{rank}.pt")
     distributed.barrier()
-    # gloo sometimes waits for ever in its own clean-up when the other rank was faster; there is nothing left to clean.
+    # gloo's cleanup sometimes hangs when the other rank was faster; nothing is left to clean up.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""The gradient of the policy loss against a closed form, and what the KL terms contribute to it.
+"""The gradient of the policy loss against a closed form, and the contribution of the KL terms.
 
 How it adds up over micro-batches and ranks: test_gradient_splits.py.
 """
@@ -101,7 +101,7 @@ def policies():
 
 
 def gradient_of_kl_in_reward(estimator, policies, gamma, mode):
-    """The policy gradient, on policy, of a reward that is nothing but the k1 penalty, before any normalization."""
+    """The policy gradient, on policy, of a reward that is only the k1 penalty, before any normalization."""
     log_prob, ref_log_prob, mask = policies
     scores = torch.zeros_like(log_prob)
     penalty = BETA * kl_penalty(log_prob, ref_log_prob, "k1") * mask

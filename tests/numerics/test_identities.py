@@ -1,4 +1,4 @@
-"""Identities that hold whatever the numbers are."""
+"""Identities that hold for all inputs."""
 
 from dataclasses import replace
 

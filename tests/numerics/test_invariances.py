@@ -1,4 +1,4 @@
-"""What must not change the result: row order, padding, reward scale and shift, the split into batches and ranks."""
+"""Changes that must not affect the result: row order, padding, reward scale and shift, batches, ranks."""
 
 import numpy as np
 import pytest
@@ -110,7 +110,7 @@ def gradient(rows_per_backward, ranks, mode, loss_scale_factor=None):
     weights = torch.randn(FEATURES, generator=generator, dtype=torch.float64, requires_grad=True)
     old_log_prob, advantages = torch.randn(2, ROWS, LENGTH, generator=generator, dtype=torch.float64)
     mask = torch.rand(ROWS, LENGTH, generator=generator) > 0.4
-    mask[3] = False  # a micro-batch of one row may hold no valid token
+    mask[3] = False  # a micro-batch of one row may have no valid token
     config = FSDPActorConfig(
         rollout_n=1,
         ppo_micro_batch_size_per_gpu=1,

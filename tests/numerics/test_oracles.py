@@ -1,4 +1,4 @@
-"""Numbers published by others, through our estimators and our loss."""
+"""Published numbers, reproduced with our estimators and our loss."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ reinforcepp_policy_loss = loss_for_verl("reinforcepp")
 
 VERL = {"unbiased_variance": True, "reward_clip": None}
 
-# Wolfe, "REINFORCE: Easy Online RL for LLMs": two answers of three tokens, and what they differ from the reference by.
+# Wolfe, "REINFORCE: Easy Online RL for LLMs": two answers of three tokens, and their difference from the reference.
 # Of the log-probabilities only their sums, -22.9 and -20, matter to the numbers.
 BETA = 0.1
 LOG_RATIO = torch.tensor([[-1.0, 0.1, -0.3], [-0.5, 0.2, -0.2]], dtype=torch.float64)

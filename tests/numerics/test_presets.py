@@ -86,7 +86,7 @@ def batches(draw, holes=True, magnitude=30.0):
 
 
 def outcome(scores, kl, mask, samples, kl_coef=0.0):
-    """Our inputs, the score on the last position as verl puts it there, be it masked."""
+    """Our inputs, with the score on the last position, masked or not, as in verl."""
     rewards = torch.zeros(len(mask), len(mask[0]), dtype=torch.float64)
     rewards[:, -1] = torch.tensor(scores, dtype=torch.float64)
     penalty = kl_coef * torch.tensor(kl, dtype=torch.float64) if kl_coef else None

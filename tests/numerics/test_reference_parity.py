@@ -22,7 +22,7 @@ FLOOR = 1e-2
 
 
 class SlowBatch:
-    """The rows of a batch as lists, read the way the document says."""
+    """The rows of a batch as lists, as docs/algorithm.md defines them."""
 
     def __init__(self, scores, mask, kl, groups, sessions):
         self.mask, self.groups, self.sessions = mask, groups, sessions
@@ -49,11 +49,11 @@ class SlowBatch:
     def steps(self, i):
         return [t for t in self.tokens[i] if self.score[i][t] != 0 or t == self.tokens[i][-1]]
 
-    def rivals(self, i):
+    def sessions_in_group(self, i):
         return len({self.sessions[j] for j in self.peers(i)})
 
     def signals(self, name, i):
-        """What of a row is compared with the others, before any group mean is subtracted."""
+        """The values of a row that are compared with others, before any group mean is subtracted."""
         if name == "reinforcepp_baseline":
             return {self.score[i][t] for t in self.steps(i)}
         total = math.fsum(self.score[i].values())
@@ -63,8 +63,8 @@ class SlowBatch:
     def silent_rows(self, name):
         found = set()
         for i in self.rows:
-            rivals = self.peers(i) if name in GROUPED else self.rows
-            if len(set().union(*(self.signals(name, j) for j in rivals))) == 1:
+            others = self.peers(i) if name in GROUPED else self.rows
+            if len(set().union(*(self.signals(name, j) for j in others))) == 1:
                 found.add(i)
         return found
 
@@ -98,7 +98,7 @@ def shape_scores(name, batch, options):
         batch.score[i][batch.tokens[i][-1]] += shift
 
 
-def centre_scores(batch):
+def center_scores(batch):
     totals, shares = batch.totals(), {i: batch.share(i) for i in batch.rows}
     steps = {i: batch.steps(i) for i in batch.rows}
     means = {}
@@ -146,17 +146,17 @@ def slow_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
         batch.clip(options.reward_clip)
     silent = batch.silent_rows(name) if options.zero_signal == "pin" else set()
     if name == "reinforcepp_baseline":
-        centre_scores(batch)
+        center_scores(batch)
         if options.reward_clip and late:
             batch.clip(options.reward_clip)
     returns = slow_returns(name, batch, gamma)
     if name == "raft":
         returns = slow_shares_of_the_best(batch, returns)
 
-    pinned = silent | {i for i in batch.rows if name in GROUPED and batch.rivals(i) < 2}
+    pinned = silent | {i for i in batch.rows if name in GROUPED and batch.sessions_in_group(i) < 2}
     counted = [i for i in batch.rows if i not in pinned]
 
-    centre, scale = 0.0, 1.0
+    center, scale = 0.0, 1.0
     if name.startswith("reinforcepp"):
         members = [(i, t) for i in counted for t in batch.tokens[i]]
         if options.population == "token":
@@ -164,19 +164,19 @@ def slow_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
         else:
             in_session = {s: sum(batch.sessions[i] == s for i, _ in members) for s in sessions}
             weights = [1 / in_session[batch.sessions[i]] for i, _ in members]
-        count, centre, squares = weighted([returns[i][t] for i, t in members], weights)
+        count, center, squares = weighted([returns[i][t] for i, t in members], weights)
         scale = 1 / math.sqrt(max(variance(count, squares, options), options.variance_floor))
     elif name == "reinforce" and options.baseline == "batch_mean":
         values = [next(iter(returns[i].values())) for i in batch.rows]
-        _, centre, _ = weighted(values, [batch.share(i) for i in batch.rows])
+        _, center, _ = weighted(values, [batch.share(i) for i in batch.rows])
     elif name == "reinforce_reward_to_go" and options.baseline == "batch_mean":
         values = [g for i in batch.rows for g in returns[i].values()]
-        _, centre, _ = weighted(values, [1.0] * len(values))
+        _, center, _ = weighted(values, [1.0] * len(values))
 
     advantages = [[0.0] * len(row) for row in mask]
     for i in counted:
         for t in batch.tokens[i]:
-            advantages[i][t] = (returns[i][t] - centre) * scale
+            advantages[i][t] = (returns[i][t] - center) * scale
     return advantages
 
 

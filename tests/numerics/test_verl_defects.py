@@ -1,7 +1,7 @@
 """The defects B1 to B10 of verl 0.9.1's estimators, one test each: what verl does, and what ours does instead.
 
-B11 to B14, of speed, loss and trainer, are in test_verl_defects_in_training.py. Numbers that are not plain are the
-ones measured on verl 0.9.1 when the defects were found.
+B11 to B14, of speed, loss and trainer, are in test_verl_defects_in_training.py. Numbers that are not obvious
+were measured on verl 0.9.1 when the defects were found.
 """
 
 import math
@@ -84,7 +84,7 @@ def test_b03_equal_rewards_amplify_the_noise_of_the_kl(name):
     scores, mask = answers([1] * 64, [8] * 64)
     kl = 1e-3 * 0.3 * torch.randn(scores.shape, generator=torch.Generator().manual_seed(0))
     uids = np.repeat(np.arange(16), 4)
-    # A penalty of 3e-4 a token becomes an advantage as large as that of a right answer.
+    # A penalty of 3e-4 per token becomes an advantage as large as that of a right answer.
     for noisy in (verl(name, scores - kl, mask, uids), ours(name, scores, mask, uids, kl=kl)):
         assert noisy[0].std().item() == pytest.approx(0.99, abs=0.02)
         assert noisy[0].max().item() > 1.33

@@ -43,7 +43,7 @@ class CountOperations(TorchDispatchMode):
 
 
 def operations(estimator, length, gamma, kl):
-    """Count for 8 rows of `length` tokens, every fifth of them a hole."""
+    """Count for 8 rows of `length` tokens, every fifth of them masked."""
     generator = torch.Generator().manual_seed(length)
     scores = torch.zeros(8, length)
     scores[:, -1] = torch.arange(8.0)

@@ -1,6 +1,6 @@
 """Parity with verl's own functions where the semantics agree; test_verl_defects.py shows where they do not.
 
-verl adds 1e-8 to the variance where we take a floor, and 1e-8 to the token count: too small to show in these batches.
+verl adds 1e-8 to the variance where we use a floor, and 1e-8 to the token count: both are negligible in these batches.
 What remains is the order of summation in fp32.
 """
 
@@ -40,7 +40,7 @@ def batch():
 
 @pytest.fixture
 def outcomes(batch):
-    """The same masks with one score a row, on its last valid token."""
+    """The same masks with one score per row, on its last valid token."""
     mask = batch[1]
     last = mask.shape[1] - 1 - mask.flip(-1).argmax(-1, keepdim=True)
     scores = torch.randn(6, 1, generator=torch.Generator().manual_seed(6))

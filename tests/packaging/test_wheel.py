@@ -1,4 +1,4 @@
-"""The wheel, built from what git would commit: its contents, and every way to start, outside the checkout."""
+"""The wheel, built from the files that git would commit: its contents, and every way to start, outside the checkout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def files_to_commit() -> list[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Build the wheel from a copy, so that no file that git ignores gets in and the checkout stays clean."""
+    """Build the wheel from a copy, so that it has no ignored files and the checkout stays clean."""
     source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in files_to_commit():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory) -> Path:
-    """A virtual environment with the wheel in it that sees the packages of this one, but not our editable install."""
+    """A virtual environment with the wheel and the packages of this one, without our editable install."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]

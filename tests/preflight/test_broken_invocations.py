@@ -1,4 +1,4 @@
-"""Wrong `reinforcepp train` commands as a user types them: each ends at once, names key and fix, leaves nothing."""
+"""Wrong `reinforcepp train` commands as a user types them: each exits at once, names key and fix, writes nothing."""
 
 from dataclasses import dataclass, field
 

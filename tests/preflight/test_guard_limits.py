@@ -1,4 +1,4 @@
-"""The node `guards`: what Hydra, the reader and the check refuse, and how its deadlines reach the sampler."""
+"""The node `guards`: what Hydra, the reader and the check refuse, and how the sampler receives its deadlines."""
 
 from __future__ import annotations
 

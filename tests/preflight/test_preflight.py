@@ -38,7 +38,7 @@ ROW = {
     "reward_model": {"style": "rule", "ground_truth": "2"},
 }
 
-# overrides, what the one problem starts with, and what it must say besides
+# overrides, the start of the only problem, and another text that it must contain
 BROKEN = [
     # keys
     ("algorithm.gama=0.9", "algorithm.gama: unknown key", "did you mean algorithm.gamma?"),
@@ -252,7 +252,7 @@ SOUND = [
     "trainer.val_only=true trainer.total_training_steps=1000",
     "algorithm.filter_groups.enable=true",
     f"trainer.v1.sampler.custom_sampler.path=mine.py {SAMPLER}=null",
-    # keys that no base file lists, and that are right all the same
+    # valid keys that no base file lists
     f"{ACTOR}.ppo_infer_micro_batch_size_per_gpu=8",
     f"{ROLLOUT}.engine_kwargs.vllm.max_logprobs=1 actor_rollout_ref.model.override_config.tie_word_embeddings=true",
     "ray_kwargs.ray_init.address=auto ray_kwargs.ray_init.runtime_env.env_vars.A=b",
@@ -262,7 +262,7 @@ SOUND = [
 
 
 def problems(config, **where: bool) -> list[str]:
-    """Return errors and warnings alike: what is sound has neither."""
+    """Return errors and warnings: a valid configuration has neither."""
     found = examine(config, **where)
     return [*found.errors, *map(str, found.warnings)]
 

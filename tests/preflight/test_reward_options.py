@@ -1,4 +1,4 @@
-"""`+reward_function=math` declares the options of the math reward, and `reward_errors` says what becomes of errors."""
+"""`+reward_function=math` declares the options of the math reward, and `reward_errors` the handling of errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_our_reward_manager_is_the_default_and_another_is_one_override():
 
 
 def compose_file(folder, workers_key: str):
-    """Compose a file of a user's own."""
+    """Compose a user's file."""
     defaults = "defaults:\n  - reinforcepp_trainer\n  - reward_function: math\n  - _self_\n"
     setting = OmegaConf.to_yaml(OmegaConf.from_dotlist([f"{KWARGS}.{workers_key}=7"]))
     (folder / "mine.yaml").write_text(defaults + setting)

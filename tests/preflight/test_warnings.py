@@ -1,4 +1,4 @@
-"""Taste, estimates and unusual ablations are warnings: shown, kept with the run, silenced by name."""
+"""Estimates and unusual choices are warnings: shown, saved with the run, silenced by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reinforcepp_verl.runs import launch
 RECIPE, DAPO = "+recipe=math_rlvr/arithmetic", "math_rlvr/qwen25_7b_dapo"
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 AS_LOSS = f"algorithm.use_kl_in_reward=false {ACTOR}.use_kl_loss=true"
-# name, overrides, and what the message says
+# name, overrides, and a part of the message
 CASES = [
     ("kl_loss_gradient", f"{AS_LOSS} {ACTOR}.kl_loss_type=low_var_kl", f"set {ACTOR}.kl_loss_type=mse (k2)"),
     ("kl_loss_gradient", f"{AS_LOSS} {ACTOR}.kl_loss_type=kl", f"{ACTOR}.kl_loss_type is kl"),

@@ -1,4 +1,4 @@
-"""Reading a run folder: what is tolerated, what is refused, and in which words."""
+"""Reading a run folder: what is tolerated, what is refused, and with which message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer is the last box that closes, the number after ####, or, if asked, the last number; in linear time."""
+"""The answer is the last box that closes, the number after ####, or, if requested, the last number; in linear time."""
 
 import time
 

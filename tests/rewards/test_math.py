@@ -1,4 +1,4 @@
-"""The reward of a mathematical answer: what is right, what is wrong, what is penalised, and always the same keys."""
+"""The reward of a mathematical answer: what is right, what is wrong, what is penalized, and always the same keys."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def acc(answer, truth):
 
 
 # From the expectations that math-verify publishes: huggingface/Math-Verify@5d148cf tests/test_all.py,
-# test_numina_cases.py, test_open_thoughts.py; the answers are put in a box. Left out: what is not in a box there, and
+# test_numina_cases.py, test_open_thoughts.py; the answers are put in a box. Excluded: answers without a box, and
 # several boxes in one text, of which only the last is an answer here.
 @pytest.mark.parametrize(
     ("truth", "answer", "expected"),
@@ -183,7 +183,7 @@ def test_right_answers(truth, answer):
 
 SCALES = ["million", "billion", "thousand", "dozen", "hundred", "K"]
 SCALES += ["or more", "squared", "half", "and a half", "(mod 7)"]
-# Several of these math-verify 0.9.0 calls equal.
+# math-verify 0.9.0 calls several of these equal.
 NEVER_RIGHT = [
     ("12", "1 2"),
     ("3", "1 2"),

@@ -11,7 +11,7 @@ from reinforcepp_verl.rewards.math import compute_score
 
 LIMIT_S = 0.5
 THREADS = 4
-# What no generated answer can be equal to, as a number and as an expression.
+# A number and an expression that no generated answer equals.
 TRUTHS = ["7919.8125", r"\sqrt{7919}+\frac{x}{7919}"]
 
 TOKENS = [
@@ -158,7 +158,7 @@ def test_hostile_answers_are_wrong_and_cost_no_more_than_their_limit():
         shown = (truth, solution[:200], result)
         assert (result["score"], result["acc"]) == (0.0, 0.0), shown
         assert result["error"] != "crashed", shown
-        # With two workers and four threads a task waits for one other; the rest is for a machine with other work.
+        # With two workers and four threads a task waits for one other; the margin is for a busy machine.
         assert elapsed < 2 * LIMIT_S + 10, shown
     assert seconds < 120  # 11 s on two idle cores
     for truth in TRUTHS:

@@ -1,4 +1,4 @@
-"""A task that hangs, crashes or eats memory costs itself: its time limit, its worker, never the pool."""
+"""A task that hangs, crashes or exhausts memory costs at most its time limit and its worker, never the pool."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ def test_a_hung_task_costs_its_limit_and_the_next_one_works(pool):
 
 
 def test_a_task_that_ignores_interruption_is_killed_too(pool):
-    # One operation in C that never looks for signals.
+    # One operation in C that never checks for signals.
     assert pool.run(pow, 3, 10**9, time_limit_s=0.5) == Outcome(None, "timeout")
     assert pool.run(abs, -3, time_limit_s=5) == Outcome(3, "")
 

@@ -1,4 +1,4 @@
-"""What the last line of the console says of a failed attempt: the cause, the part, and the part's last words."""
+"""The last lines of the console after a failed attempt: the cause, the process, and its last output."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.runs.failure_cause import LINE_LENGTH, failure_cause
 
 WORKER = "reward worker reward_loop_worker_0 (pid 12 on 10.0.0.2) died"
-VERDICT = f"(TaskRunnerV1 pid=7) CRITICAL:guards: {WORKER}: its process is gone; ending the run\n"
-# Ray's words, as an agent loop worker prints them when it has called a reward worker that is dead.
+WATCHDOG_LINE = f"(TaskRunnerV1 pid=7) CRITICAL:guards: {WORKER}: its process is gone; ending the run\n"
+# Ray's message, as an agent loop worker prints it after a call to a dead reward worker.
 DEAD_IN_LOG = """\
 \x1b[36m(RewardLoopWorker pid=12, ip=10.0.0.2)\x1b[0m scored 5 answers
 \x1b[36m(AgentLoopWorkerTQ pid=8)\x1b[0m ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing it.
@@ -44,7 +44,7 @@ The actor is dead because its worker process has died. Worker exit type: SYSTEM_
 
 
 @pytest.fixture
-def told(tmp_path):
+def explain(tmp_path):
     """Return a function that explains a log and a note."""
 
     def explain_both(log, note=None, exit_code=1):
@@ -58,71 +58,71 @@ def told(tmp_path):
 
 
 @pytest.mark.parametrize("note", [None, TRAINER_NOTE, "FailedRolloutError: 3 of 4 groups failed\n"])
-def test_the_message_of_a_guard_comes_first_with_the_last_output_of_the_process(told, note):
+def test_the_message_of_a_guard_comes_first_with_the_last_output_of_the_process(explain, note):
     log = "(RewardLoopWorker pid=12, ip=10.0.0.2) loading\n(RewardLoopWorker pid=12, ip=10.0.0.2) ready  \n"
-    assert told(f"{log}(RewardLoopWorker pid=12, ip=10.0.0.2) \n(Other pid=123) x\n{VERDICT}", note) == (
+    assert explain(f"{log}(RewardLoopWorker pid=12, ip=10.0.0.2) \n(Other pid=123) x\n{WATCHDOG_LINE}", note) == (
         f"{WORKER}: its process is gone\nits log last said: ready"
     )
 
 
-def test_a_process_that_printed_nothing(told):
-    assert told(VERDICT).endswith("died: its process is gone\nits log says nothing")
+def test_a_process_that_printed_nothing(explain):
+    assert explain(WATCHDOG_LINE).endswith("died: its process is gone\nits log says nothing")
 
 
-def test_a_hanging_training_loop_has_no_log_of_its_own(told):
+def test_a_hanging_training_loop_has_no_log_of_its_own(explain):
     trouble = "the training loop hangs: 9 s in f (g.py:1); an FSDP worker may hang"
-    assert told(f"(TaskRunnerV1 pid=7) guards: {trouble}; ending the run\n", TRAINER_NOTE) == trouble
+    assert explain(f"(TaskRunnerV1 pid=7) guards: {trouble}; ending the run\n", TRAINER_NOTE) == trouble
 
 
-def test_a_dead_worker_is_named_from_the_note(told):
-    assert told("(WorkerDict pid=30, ip=10.0.0.3) update 3\n", FSDP_NOTE) == (
+def test_a_dead_worker_is_named_from_the_note(explain):
+    assert explain("(WorkerDict pid=30, ip=10.0.0.3) update 3\n", FSDP_NOTE) == (
         "FSDP worker global_poolWorkerDict_0:1 (pid 30 on 10.0.0.3) died during the run\nits log last said: update 3"
     )
 
 
 @pytest.mark.parametrize("note", ["FailedRolloutError: 3 of 4 groups failed\n", TRAINER_NOTE])
-def test_a_dead_worker_is_named_from_the_log_before_those_that_died_with_it(told, note):
-    assert told(DEAD_IN_LOG, note) == f"{WORKER} during the run\nits log last said: scored 5 answers"
+def test_a_dead_worker_is_named_from_the_log_before_those_that_died_with_it(explain, note):
+    assert explain(DEAD_IN_LOG, note) == f"{WORKER} during the run\nits log last said: scored 5 answers"
 
 
-def test_a_dead_engine_is_named_by_its_server(told):
+def test_a_dead_engine_is_named_by_its_server(explain):
     log = (
         "(SeededAgentLoopWorker pid=8) x.EngineDeadError: y\n"
         "(vLLMHttpServer pid=9, ip=10.0.0.2) ERROR x.EngineDeadError: y\n"
         "(vLLMHttpServer pid=9, ip=10.0.0.2) cleaning up\n"
     )
-    assert told(log, "FailedRolloutError: 3 of 4 groups failed\n") == (
+    assert explain(log, "FailedRolloutError: 3 of 4 groups failed\n") == (
         "vLLM engine (server pid 9 on 10.0.0.2) died during the run\nits log last said: cleaning up"
     )
 
 
-def test_the_trainer_itself(told):
-    assert told("(TaskRunnerV1 pid=7) step 3\n", TRAINER_NOTE) == (
+def test_the_trainer_itself(explain):
+    assert explain("(TaskRunnerV1 pid=7) step 3\n", TRAINER_NOTE) == (
         "trainer (pid 7 on 10.0.0.2) died during the run\nits log last said: step 3"
     )
 
 
-def test_a_stalled_rollout_comes_with_the_last_output_of_the_silent_process(told):
+def test_a_stalled_rollout_comes_with_the_last_output_of_the_silent_process(explain):
     note = (
         "StalledRolloutError: no rollout has finished for 60 s: vLLM engine e (pid 9 on h) has not answered for 55 s\n"
     )
-    assert told("(vLLMHttpServer pid=9) (EngineCore pid=11) INFO: step\n", note) == (
+    assert explain("(vLLMHttpServer pid=9) (EngineCore pid=11) INFO: step\n", note) == (
         f"{note}its log last said: (EngineCore pid=11) INFO: step"
     )
 
 
-def test_an_earlier_error_is_not_taken_for_a_later_one(told):
-    assert told(DEAD_IN_LOG, "GuardError: for 3 steps in a row actor/grad_norm is nan\n").startswith(
+def test_an_earlier_error_is_not_taken_for_a_later_one(explain):
+    assert explain(DEAD_IN_LOG, "GuardError: for 3 steps in a row actor/grad_norm is nan\n").startswith(
         "GuardError: for 3"
     )
 
 
-def test_a_long_line_is_cut(told):
-    assert len(told(f"(RewardLoopWorker pid=12) {'x' * 999}\n{VERDICT}").splitlines()[1]) == LINE_LENGTH
+def test_a_long_line_is_cut(explain):
+    assert len(explain(f"(RewardLoopWorker pid=12) {'x' * 999}\n{WATCHDOG_LINE}").splitlines()[1]) == LINE_LENGTH
 
 
-def test_a_full_disk_is_reported_even_if_nothing_could_be_written(told, monkeypatch, tmp_path):
+def test_a_full_disk_is_reported_even_if_nothing_could_be_written(explain, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4096))
-    assert told("") == f"no space is left on the disk of {tmp_path}: make room, then resume"
-    assert told("", "RuntimeError: file write failed\n").endswith("then resume\nRuntimeError: file write failed")
+    assert explain("") == f"no space is left on the disk of {tmp_path}: make room, then resume"
+    assert explain("", "RuntimeError: file write failed\n").endswith("then resume\nRuntimeError: file write failed")

@@ -1,4 +1,4 @@
-"""What `reinforcepp create` leaves and what `reinforcepp resume` makes of a run's folder, before anything starts."""
+"""The run folder after `reinforcepp create`, and what `reinforcepp resume` does with it before anything starts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(compose, arithmetic, tmp_path, monkeypatch):
 
 
 def attempt(run, *steps, val_at=()):
-    """Leave an attempt from the beginning behind, with these steps recorded."""
+    """Create an attempt that began at step 0, with these steps recorded."""
     made = run.new_attempt()
     made.config.write_text("trainer: {resume_mode: disable}\n")
     records = [{"step": step, "data": {"a": step, **({VAL: 0.5} if step in val_at else {})}} for step in steps]

@@ -1,4 +1,4 @@
-"""Writes the fixtures beside it: a few rows of our own in the files, columns and types that each source has on the hub.
+"""Writes the fixtures in this folder: a few rows of ours with the files, columns and types of each source on the hub.
 
 python tests/samples/make.py
 """
@@ -85,7 +85,7 @@ GSM8K_TRAIN = [
         "A mill grinds 1,250 kg of grain a day. How many kilograms does it grind in 4 days?",
         "It grinds 1250*4=<<1250*4=5000>>5000 kg.\n#### 5,000",
     ),
-    # The same question with other white space.
+    # The same question with different white space.
     gsm8k(TULIPS.replace("A ", "A  ").replace(". ", ".\n"), "48-5=<<48-5=43>>43\n#### 43"),
     gsm8k("Nora owes 7 coins and pays back 3 of them. What is her balance in coins?", "3-7=<<3-7=-4>>-4\n#### -4"),
     JUG,

@@ -1,4 +1,4 @@
-"""The plan of a step and the memory of a GPU, against counts made by hand and by other libraries."""
+"""The plan of a step and the memory of a GPU, against counts by hand and by other libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE_BYTES, OVER
 from reinforcepp_verl.sizing.model_size import KNOWN_MODELS, ModelSize, model_folder, model_size
 from reinforcepp_verl.sizing.step_plan import StepPlan, normalized_over
 
-# One layer of 100 parameters, 50 outside it; everything else is small enough to multiply in one's head.
+# One layer of 100 parameters, 50 outside it; all other numbers are small enough for mental arithmetic.
 TINY = ModelSize(
     parameters=250,
     layer_parameters=100,
@@ -34,7 +34,7 @@ PLAIN = (
 def compose(*overrides: str) -> DictConfig:
     search_path.register()
     with hydra.initialize(version_base="1.3", config_path=None):
-        # The GPUs of a named machine, whatever this one has; what comes later wins.
+        # The GPUs of a named machine, whatever this one has; later overrides win.
         return hydra.compose("reinforcepp_trainer", overrides=["cluster=h100x8", *overrides])
 
 
@@ -96,7 +96,7 @@ def test_state_is_sharded_and_an_update_includes_all_of_it():
         "weights": 250 * 4 // 2,
         "gradients": 250 * 4 // 2,
         "optimizer": 250 * 8 // 2,
-        # bf16 weights of two layers and of what is outside them, gradients of one layer and the outside in fp32.
+        # bf16 weights of two layers and of the rest, fp32 gradients of one layer and the rest.
         "gathered weights": 2 * (50 + 2 * 100) + 4 * (50 + 100),
         # One layer's tensors for 10 tokens, and the inputs of both layers.
         "activations": 2 * 10 * (12 * 8 + 5 * 16) + 2 * 10 * 2 * 8,

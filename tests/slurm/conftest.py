@@ -1,4 +1,4 @@
-"""A throw-away Slurm of two nodes on this machine, without systemd or cgroups; everything it starts is ended."""
+"""A temporary Slurm of two nodes on this machine, without systemd or cgroups; everything it starts is ended."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ class Slurm:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def start_now(self, job: str) -> None:
-        """Have a requeued job start without the two minutes that Slurm lets it wait."""
-        # In the second of the requeue a node would refuse it: its credential was just revoked.
+        """Start a requeued job at once; Slurm would wait two minutes."""
+        # Within a second of the requeue a node would refuse it: its credential was just revoked.
         time.sleep(3)
         self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
@@ -143,7 +143,7 @@ def _start_daemons(folder: Path) -> Slurm:
 
 
 def _end(folder: Path) -> None:
-    """End every process of a Slurm, daemons and what jobs have left: they inherit the path of its configuration."""
+    """End every process of a Slurm, daemons and remaining job processes: they inherit the path of its configuration."""
     conf = str(folder / "slurm.conf")
     for end in (psutil.Process.terminate, psutil.Process.kill):
         found = [process for process in psutil.process_iter() if _variable(process, "SLURM_CONF") == conf]
@@ -157,7 +157,7 @@ def _variable(process: psutil.Process, name: str) -> str | None:
     try:
         return process.environ().get(name)
     except psutil.Error:
-        # Ended meanwhile, or another user's.
+        # It has ended, or belongs to another user.
         return None
 
 

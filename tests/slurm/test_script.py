@@ -16,7 +16,7 @@ import pytest
 
 FILES = Path(__file__).resolve().parents[2] / "recipes" / "slurm"
 STUBS = {
-    # Runs the command once a node, one after the other.
+    # Runs the command once per node, one after the other.
     "srun": """
 echo "$*" >> "$CALLS/srun"
 while [[ $1 == --* ]]; do
@@ -68,7 +68,7 @@ class Job:
         self.driver("exit 0")
 
     def driver(self, script: str) -> None:
-        """Say in bash what `reinforcepp resume RUN` does; $2 is the run."""
+        """Set what `reinforcepp resume RUN` does, in Bash; $2 is the run."""
         (self.folder / "calls" / "driver").write_text(script)
 
     def site(self, lines: str) -> None:

@@ -1,4 +1,4 @@
-"""`reinforcepp slurm`: what is handed to sbatch, what is refused, and what `status` shows, with stubs for Slurm."""
+"""`reinforcepp slurm`: what is passed to sbatch, what is refused, and what `status` shows, with stubs for Slurm."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def no_sites_of_ours(monkeypatch):
 
 @pytest.fixture
 def sbatch(tmp_path: Path, monkeypatch) -> Callable[[], list[dict]]:
-    """Put an sbatch into PATH that takes every job; return a function that lists its calls so far."""
+    """Put an sbatch into PATH that accepts every job; return a function that lists its calls so far."""
     stub, calls = tmp_path / "bin" / "sbatch", tmp_path / "calls"
     stub.parent.mkdir()
     stub.write_text(

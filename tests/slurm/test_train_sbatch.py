@@ -1,4 +1,4 @@
-"""recipes/slurm/train.sbatch on a real Slurm of two nodes: the CPU job, to its end whatever happens on the way."""
+"""recipes/slurm/train.sbatch on a real Slurm of two nodes: the CPU job survives signals, preemption and requeues."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def log_of(job: str, workplace: Path) -> str:
 
 
 def assert_finished(run: Path, steps: int, attempts: int) -> None:
-    """Check that a run did every step once, in so many attempts, each with its logs."""
+    """Check that a run recorded every step exactly once, in this many attempts, each with its logs."""
     summary = summary_of(run)
     assert (summary["status"], summary["steps"], summary["attempts"]) == ("finished", steps, attempts), summary
     assert steps_of(run) == list(range(1, steps + 1))
@@ -124,7 +124,7 @@ def test_usr1_saves_and_requeues_and_the_next_start_resumes(slurm, workplace: Pa
     run = run_of(job, workplace)
     wait_until(lambda: bool(steps_of(run)), START_S, "a first step")
     slurm.call("scancel", "--batch", "--signal=USR1", job)
-    assert_goes_on_to_the_end(slurm, job, run, workplace, steps=12)
+    assert_resumes_to_the_end(slurm, job, run, workplace, steps=12)
 
 
 def test_preemption_saves_and_the_next_start_resumes(slurm, workplace: Path, sbatch: Callable[..., str]):
@@ -134,13 +134,13 @@ def test_preemption_saves_and_the_next_start_resumes(slurm, workplace: Path, sba
     urgent = ("--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
     urgent_job = slurm.call("sbatch", *urgent)
     slurm.wait_for(urgent_job, "COMPLETED", within_s=120)
-    assert_goes_on_to_the_end(slurm, job, run, workplace, steps=12)
+    assert_resumes_to_the_end(slurm, job, run, workplace, steps=12)
 
 
-def assert_goes_on_to_the_end(slurm, job: str, run: Path, workplace: Path, steps: int) -> None:
+def assert_resumes_to_the_end(slurm, job: str, run: Path, workplace: Path, steps: int) -> None:
     wait_until(lambda: slurm.job(job)["Restarts"] == "1", 60, "the requeue")
     done = steps_of(run)
-    assert 0 < len(done) < steps, "it was to be stopped on its way"
+    assert 0 < len(done) < steps, "the signal must stop it before the end"
     assert (run / "checkpoints" / f"global_step_{done[-1]}" / "COMPLETE").exists()
     wait_until(lambda: slurm.job(job)["JobState"] == "PENDING", 60, "the end of the first start")
     slurm.start_now(job)
@@ -149,7 +149,7 @@ def assert_goes_on_to_the_end(slurm, job: str, run: Path, workplace: Path, steps
     assert (fields["JobState"], fields["ExitCode"]) == ("COMPLETED", "0:0"), log
     assert_finished(run, steps=steps, attempts=2)
     assert "exit code 75" in log
-    assert f"continues at step {done[-1]}" in log, "one log holds both starts"
+    assert f"continues at step {done[-1]}" in log, "both starts write to one log"
 
 
 def test_an_array_of_two_seeds_at_once(slurm, workplace: Path, sbatch: Callable[..., str]):

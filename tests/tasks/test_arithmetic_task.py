@@ -107,7 +107,7 @@ def test_measured_accuracy_is_that_of_decoding(tokenizer):
     questions = split_questions(seed=1)[1][:16]
     assert measure(model, tokenizer, questions).greedy == 0.0
     answer_id = tokenizer.convert_tokens_to_ids("1")
-    # A model that says "1", whatever it is asked, never ends a sequence: no answer is right.
+    # A model that always answers "1" never ends a sequence, so no answer is right.
     with torch.no_grad():
         model.lm_head.weight.zero_()
         model.lm_head.weight[answer_id] = 1.0

@@ -1,4 +1,4 @@
-"""The word problems: right answers, formats that the converters read, a tokenizer that knows every text, a folder."""
+"""The word problems: right answers, formats that the converters read, a tokenizer that covers every text, a folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from reinforcepp_verl.tasks.word_templates import FORMATS, problems, row
 
 TINY = WordProblemWarmStart(hidden_size=32, layers=1, careful_steps=2, sloppy_steps=2, batch_size=8)
 FRACTION = r"\$\\frac\{(\d+)\}\{(\d+)\}\$"
-# What each question asks, worked out from its words alone.
+# The answer to each question, computed from its text alone.
 EXPECTED = {
     r"\w+ has (\d+) (\w+) and buys (\d+) more\. How many \2 does \w+ have\?": lambda a, _, b: int(a) + int(b),
     r"(\w+) buys (\d+) \w+ for (\d+) dollars each\. How many dollars does \1 pay\?": lambda _, a, b: int(a) * int(b),

@@ -1,6 +1,6 @@
-"""Each patch of verl for the CPU: what goes wrong without it, and that it cures it.
+"""Each patch of verl for the CPU: what fails without it, and that it fixes this.
 
-A test "without" that fails after an upgrade means that the patch can go.
+If a test named "without" fails after an upgrade, remove the patch.
 """
 
 from __future__ import annotations

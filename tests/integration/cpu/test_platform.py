@@ -1,4 +1,4 @@
-"""The CPU platform does what verl asks of a platform."""
+"""The CPU platform has everything that verl requires of a platform."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_users_choice_overrides_detection(monkeypatch, tmp_path):
 
 def test_variables_that_the_user_exported_are_kept(monkeypatch):
     for name in CPU_ENVIRONMENT:
-        monkeypatch.setenv(name, "before")  # so that monkeypatch puts all of them back
+        monkeypatch.setenv(name, "before")  # so that monkeypatch restores all of them
         monkeypatch.delenv(name)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     set_defaults()

@@ -1,4 +1,4 @@
-"""The CPU wheel of vLLM answers to the name `vllm` where, and only where, it is the only one."""
+"""The CPU wheel of vLLM is also found as `vllm`, but only if no other vLLM is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reinforcepp_verl.integration.cpu import vllm_alias
 
 @pytest.fixture
 def site(tmp_path, monkeypatch) -> Path:
-    """An import path that holds nothing but the distributions a test puts there."""
+    """An import path with only the distributions that a test adds."""
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.setattr(sys, "meta_path", [f for f in sys.meta_path if not isinstance(f, vllm_alias.VllmAlias)])
     return tmp_path

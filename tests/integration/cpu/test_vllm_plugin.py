@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-# A Linear as a Llama has it, loaded as `load_weights` does and then loaded again as verl does after every step.
+# A Linear as in Llama, loaded as `load_weights` does and then loaded again as verl does after every step.
 LOAD_TWICE = """
 import sys, torch
 from vllm.config import VllmConfig, set_current_vllm_config
