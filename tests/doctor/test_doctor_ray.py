@@ -11,7 +11,7 @@ from reinforcepp_verl.doctor.machine_checks import run_checks
 
 @pytest.mark.e2e
 @pytest.mark.long
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_plugin_is_live_here_and_in_a_ray_worker_and_nothing_is_left_behind():
     before = set(Path("/tmp").glob("doctor-*"))
     findings = {finding.name: finding for finding in run_checks(ray=True)}

@@ -97,7 +97,7 @@ def saved(tmp_path_factory):
                 environment = {**os.environ, "OMP_NUM_THREADS": "1"}
                 processes.append(subprocess.Popen(export_checkpoint, env=environment, stdout=log, stderr=log))
         for process in processes:
-            process.wait(timeout=120)
+            process.wait(timeout=300)
     finally:
         for process in processes:
             process.kill()

@@ -188,7 +188,7 @@ with {context}:
 
 def hanging_loop(seconds, context):
     code = HANGING_LOOP.format(seconds=seconds, context=context)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300).stdout
 
 
 def test_a_hanging_training_loop_is_reported_with_its_position():

@@ -42,5 +42,5 @@ def test_every_ray_cluster_gives_its_first_job_the_same_name():
     script = "import ray; ray.init(address='local', include_dashboard=False, num_cpus=1); "
     script += "print('job', ray.get_runtime_context().get_job_id())"
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    jobs = [process.communicate(timeout=120)[0].split("job ")[1].strip() for process in both]
+    jobs = [process.communicate(timeout=300)[0].split("job ")[1].strip() for process in both]
     assert jobs == ["01000000", "01000000"]

@@ -135,7 +135,7 @@ def gradients_of_two_ranks(tmp_path_factory):
             with log.open("w") as output:
                 processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
         for process in processes:
-            process.wait(timeout=120)
+            process.wait(timeout=300)
     finally:
         for process in processes:
             process.kill()

@@ -14,7 +14,7 @@ import pytest
 
 from reinforcepp_verl.integration.cpu import fork_server
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 # The server without the imports, which are not what is tested here, but for one that stands for them.
 SMALL_SERVER = """
