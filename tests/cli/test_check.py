@@ -20,7 +20,12 @@ def fresh_machine(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-@pytest.mark.parametrize("recipe", search_path.recipe_names())
+# tests/config/test_recipes.py checks every recipe, without the command around it.
+QUICK = ("math_rlvr/arithmetic", "math_rlvr/qwen25_15b_math_lora", "math_rlvr/qwen25_7b_dapo_separate_async")
+RECIPES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in search_path.recipe_names()]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_shows_its_plan_and_warns_of_missing_data(reinforcepp, recipe):
     done = reinforcepp("check", f"+recipe={recipe}")
     assert done.exit_code == 0, done.output

@@ -24,6 +24,10 @@ SHOW = ("--cfg", "job")
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").is_file(), reason="not a checkout")
 
 
+# Two tests are enough to show that a checkout on PYTHONPATH is found like an installed package.
+EDITABLE = pytest.mark.parametrize("python", ["editable"], indirect=True)
+
+
 @pytest.fixture(params=["checkout", "editable"])
 def python(request, tmp_path, monkeypatch):
     """Run Python in an empty folder: with the checkout on PYTHONPATH, or with the installed package."""
@@ -55,6 +59,7 @@ def test_recipe_and_plain_overrides(python):
     assert (config.seed, "recipe" in config) == (5, False)
 
 
+@EDITABLE
 def test_a_config_of_the_users_by_name_and_folder(python, tmp_path):
     write_users_config(tmp_path / "mine")
     options = ("--config-dir", "mine", "--config-name", "my_run", RECIPE, "trainer.save_freq=7")
@@ -70,6 +75,7 @@ def test_a_recipe_in_the_users_folder(python, tmp_path):
     assert config.trainer.experiment_name == "my_recipe"
 
 
+@EDITABLE
 def test_multirun_composes(python):
     # Without the data the first job stops with this advice, after its composition.
     done = python(*OUR_COMMAND, "create", "--multirun", RECIPE, "seed=1,2")
@@ -78,7 +84,7 @@ def test_multirun_composes(python):
     assert "reinforcepp prepare arithmetic" in done.stderr
 
 
-@pytest.mark.parametrize("python", ["editable"], indirect=True)
+@EDITABLE
 def test_multirun_runs_every_job(python, arithmetic, monkeypatch):
     monkeypatch.chdir(arithmetic)
     done = python(*OUR_COMMAND, "check", "--yaml", "--multirun", RECIPE, "seed=1,2")
@@ -86,7 +92,7 @@ def test_multirun_runs_every_job(python, arithmetic, monkeypatch):
     assert {"seed: 1", "seed: 2"} <= set(done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("python", ["editable"], indirect=True)
+@EDITABLE
 def test_stock_verl_finds_our_configs_because_it_loads_the_plugin(python):
     config = config_of(python(*STOCK_VERL, "--config-name", "reinforcepp_trainer", RECIPE, *SHOW))
     assert config.data.train_files == "data/arithmetic/train.parquet"
@@ -98,6 +104,7 @@ def test_in_a_checkout_the_recipes_are_a_symlink_beside_the_package():
     assert "math_rlvr/arithmetic" in search_path.recipe_names()
 
 
+@EDITABLE
 def test_our_names_take_precedence_over_the_users_folder(python, tmp_path):
     # Hydra puts --config-dir after the folders of every plugin, so a user's file needs a different name.
     (tmp_path / "mine").mkdir()
