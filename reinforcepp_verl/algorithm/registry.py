@@ -148,7 +148,7 @@ def options_on_scores(estimator: str, options: ReinforceppOptions) -> list[str]:
 
 
 _SCORES = SHAPING_OPTIONS | {"zero_signal"}
-_FAMILY = {
+_OWN_TRAITS = {
     "reinforcepp": Traits(uses_gamma=True, options_read=_SCORES | STATISTICS_OPTIONS),
     "reinforcepp_baseline": Traits(
         needs_group=True,
@@ -159,6 +159,6 @@ _FAMILY = {
     "reinforce_reward_to_go": Traits(uses_gamma=True, options_read=_SCORES | {"baseline"}),
     "raft": Traits(needs_group=True, options_read=frozenset({"zero_signal"})),
 }
-for _name, _traits in _FAMILY.items():
+for _name, _traits in _OWN_TRAITS.items():
     add_estimator(_name, f"reinforcepp_verl.algorithm.estimators:{_name}", _traits)
 add_policy_loss("reinforcepp", "reinforcepp_verl.algorithm.losses:clipped_loss", NoOptions)

@@ -184,7 +184,7 @@ def test_running_statistics_over_mini_batches_equal_those_of_the_whole_batch(est
     "change", [{"statistics": "running"}, {"reward_norm": "running"}, {"baseline": "moving_average"}]
 )
 def test_a_running_statistic_without_state_is_refused(change):
-    with pytest.raises(ValueError, match="need a memory that outlives the batch"):
+    with pytest.raises(ValueError, match="need state that outlives the batch"):
         reinforce(outcomes(0.0, 1.0), replace(OPENRLHF, **change))
 
 
