@@ -43,6 +43,8 @@ MODULES = (
     *("vllm.engine.arg_utils", "vllm.v1.worker.cpu_worker", "vllm.entrypoints.openai.api_server"),
     "vllm.model_executor.models.llama",
 )
+RESTARTED = ("jemalloc_bg_thd",)
+"""Threads whose library starts them again in a fork."""
 SERVER = (sys.executable, "-m", "reinforcepp_verl.integration.cpu.fork_server")
 MOST_FILES = 253
 """The most descriptors that one message can carry."""
@@ -143,8 +145,10 @@ def check_that_forks_are_safe() -> None:
     """Raise RuntimeError if forks would share what they must not, OSError if the system lacks pidfds."""
     if "ray" in sys.modules:
         raise RuntimeError("a module in MODULES imports Ray")
-    if (threads := len(os.listdir("/proc/self/task"))) > 1:
-        raise RuntimeError(f"the imports started {threads - 1} threads, which forks do not have")
+    others = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
+    names = [Path("/proc/self/task", thread, "comm").read_text().strip() for thread in others]
+    if lost := [name for name in names if name not in RESTARTED]:
+        raise RuntimeError(f"the imports started threads, which forks do not have: {', '.join(lost)}")
     os.close(os.pidfd_open(os.getpid()))
 
 

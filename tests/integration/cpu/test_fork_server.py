@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from reinforcepp_verl.integration.cpu import fork_server
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -180,7 +181,9 @@ def test_nothing_is_left_when_the_process_that_started_the_server_is_killed():
 
 
 RAY_IDS = """
-import threading, ray
+import sys, threading
+assert "torch" in sys.modules, "not a fork"
+import ray
 thread = threading.Thread(target=lambda: print(ray.NodeID.from_random().hex()))
 thread.start()
 thread.join()
@@ -189,7 +192,7 @@ print(ray.NodeID.from_random().hex())
 
 
 def test_forks_of_the_real_server_draw_other_ray_ids():
-    with fork_server.started({"VLLM_TARGET_DEVICE": "cpu"}) as stand_in:
+    with fork_server.started(CPU_ENVIRONMENT) as stand_in:
         outputs = [subprocess.run([stand_in, "-c", RAY_IDS], capture_output=True, text=True).stdout for _ in range(2)]
     ids = [line for output in outputs for line in output.split()]
     assert len(ids) == len(set(ids)) == 4
