@@ -1,4 +1,4 @@
-"""A process that ends with the one that started it."""
+"""Ends a process together with its parent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel send SIGTERM to this process when its parent, process `parent`, ends in whatever way."""
+    """Let the kernel send SIGTERM to this process when its parent, process `parent`, ends, even if it is killed."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
-        sys.exit("the process that started this one is gone")
+        sys.exit("the process that started this one has ended")

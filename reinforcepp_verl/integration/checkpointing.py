@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
@@ -290,10 +290,9 @@ class TrackingProxy:
 
 
 def _without_fork_server(config: DictConfig) -> DictConfig:
-    """Copy the configuration without the program that starts this run's processes, which ends with the run."""
+    """Copy the configuration without the program that starts this run's processes, which exists only during the run."""
     config = copy.deepcopy(config)
-    runtime_env = value(config, keys.RUNTIME_ENV) or {}
-    if runtime_env.get("py_executable") == os.environ.get(forked_python.VARIABLE):
-        with open_dict(config):
-            runtime_env.pop("py_executable", None)
+    program = os.environ.get(forked_python.VARIABLE)
+    if program and value(config, keys.PY_EXECUTABLE) == program:
+        OmegaConf.update(config, keys.PY_EXECUTABLE, None)
     return config

@@ -78,10 +78,10 @@ def _train(config: DictConfig) -> None:
 
     from reinforcepp_verl.preflight import registered_names
 
-    # The preflight need not import verl. verl itself swallows an exception in the import of its plugins.
+    # The preflight does not always import verl, and verl hides an exception in the import of its plugins.
     if unknown := registered_names.look_up(config):
         raise ValueError("; ".join(unknown))
-    # The body of verl's own command: device, validation, choice of trainer. Hydra has done its part already.
+    # The body of verl's own command: device, validation, choice of trainer. Hydra has already run.
     retry_slow_ray_start(verl_main.__wrapped__, config)
 
 

@@ -1,6 +1,6 @@
-"""The size of a Llama, Qwen2 or Qwen3 by arithmetic.
+"""The size of a Llama, Qwen2 or Qwen3, computed from its config.json.
 
-transformers counts by building the model, and takes seconds to import.
+Building the model to count its parameters would import transformers, which takes seconds.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ COUNTS = (
     *("vocab_size", "max_position_embeddings"),
 )
 SWITCHES = ("tie_word_embeddings", "attention_bias", "mlp_bias")
-"""All of them off by default."""
+"""False if missing."""
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Numbers of a decoder; parameters are counts, not bytes."""
+    """Dimensions of a decoder; parameters are counts, not bytes."""
 
     parameters: int
     layer_parameters: int
@@ -41,9 +41,9 @@ class ModelSize:
 
 
 def decoder_size(settings: Mapping[str, Any]) -> ModelSize | None:
-    """Size the model that a config.json describes; None where only transformers can tell.
+    """Return the size of the model that a config.json describes; None if only transformers can tell.
 
-    That is another family, a value of a wrong type, a default of transformers' own, or scaled positions.
+    That is the case for other families, values of a wrong type, missing values and scaled positions.
     """
     if not _is_plain(settings):
         return None
@@ -81,7 +81,7 @@ def _is_plain(settings: Mapping[str, Any]) -> bool:
 
 
 def _linears(family: str, settings: Mapping[str, Any], head_dim: int) -> list[tuple[int, int, bool]]:
-    """List a layer's Linears: inputs, outputs, whether there is a bias."""
+    """List the linear layers of a decoder layer: inputs, outputs, whether there is a bias."""
     hidden, intermediate = settings["hidden_size"], settings["intermediate_size"]
     queries, values = (settings[f"num_{name}_heads"] * head_dim for name in ("attention", "key_value"))
     bias = family != "qwen2" and settings.get("attention_bias", False)

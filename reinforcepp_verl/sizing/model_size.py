@@ -59,7 +59,7 @@ def model_size(name: str) -> ModelSize | None:
     """
     folder = model_folder(name)
     settings = KNOWN_MODELS.get(name) if folder is None else _read(folder)
-    if settings is None or "auto_map" in settings:  # a class that is code of the model's own
+    if settings is None or "auto_map" in settings:  # its class is custom code of the model
         return None
     return decoder_size(settings) or _measured(settings, folder)
 
@@ -84,7 +84,7 @@ def _measured(settings: Mapping[str, Any], folder: Path | None) -> ModelSize | N
 
 
 def measure(config: Any) -> ModelSize:
-    """Build the model without allocating it, and count."""
+    """Build the model without allocating its parameters, and count them."""
     import torch
     from transformers import AutoModelForCausalLM
 

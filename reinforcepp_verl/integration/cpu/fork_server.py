@@ -43,8 +43,8 @@ MODULES = (
     *("vllm.engine.arg_utils", "vllm.v1.worker.cpu_worker", "vllm.entrypoints.openai.api_server"),
     "vllm.model_executor.models.llama",
 )
-RESTARTED = ("jemalloc_bg_thd",)
-"""Threads whose library starts them again in a fork."""
+DISPENSABLE_THREADS = ("jemalloc_bg_thd",)
+"""Threads that forks can do without: pyarrow's allocator turns its own off in a fork."""
 SERVER = (sys.executable, "-m", "reinforcepp_verl.integration.cpu.fork_server")
 MOST_FILES = 253
 """The most descriptors that one message can carry."""
@@ -108,20 +108,15 @@ def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Ite
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(address)
             listener.listen(128)
-            subprocess.Popen(
-                [*server, str(listener.fileno()), str(os.getpid())],
-                env={
-                    **os.environ,
-                    **variables,
-                    "OPENBLAS_NUM_THREADS": "1",
-                },  # numpy's threads would not survive a fork
-                pass_fds=[listener.fileno()],
-            )
+            arguments = [*server, str(listener.fileno()), str(os.getpid())]
+            # numpy would start threads when it is imported, which forks do not have.
+            environment = {**os.environ, **variables, "OPENBLAS_NUM_THREADS": "1"}
+            subprocess.Popen(arguments, env=environment, pass_fds=[listener.fileno()])
         yield str(stand_in)
 
 
 def main(listener: socket.socket) -> None:
-    """Import, then fork a process for each connection; returns in the forks, when their work is done."""
+    """Import the modules, then fork a process for each connection; returns only in the forks, after their work."""
     signal.signal(signal.SIGTERM, functools.partial(_end, Path(listener.getsockname()).parent))
     vllm_alias.install()
     for module in MODULES:
@@ -142,18 +137,18 @@ def _end(folder: Path, *_: object) -> None:
 
 
 def check_that_forks_are_safe() -> None:
-    """Raise RuntimeError if forks would share what they must not, OSError if the system lacks pidfds."""
+    """Raise RuntimeError for Ray or a thread, which forks must not inherit, and OSError if the system has no pidfds."""
     if "ray" in sys.modules:
         raise RuntimeError("a module in MODULES imports Ray")
     others = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
     names = [Path("/proc/self/task", thread, "comm").read_text().strip() for thread in others]
-    if lost := [name for name in names if name not in RESTARTED]:
+    if lost := [name for name in names if name not in DISPENSABLE_THREADS]:
         raise RuntimeError(f"the imports started threads, which forks do not have: {', '.join(lost)}")
     os.close(os.pidfd_open(os.getpid()))
 
 
 def serve(listener: socket.socket) -> tuple[Request, list[int]]:
-    """Fork a process for each connection; return, in the forks, what each is to be and its open files."""
+    """Fork a process for each connection; return only in the forks: the request and its open files."""
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
     while True:
@@ -210,7 +205,10 @@ def _forget(selector: selectors.BaseSelector, child: Child) -> None:
 def _close(selector: selectors.BaseSelector, connection: socket.socket) -> None:
     """Close what belongs to the server."""
     for key in list(selector.get_map().values()):
-        os.close(key.fd)
+        if isinstance(key.fileobj, socket.socket):
+            key.fileobj.close()
+        else:
+            os.close(key.fd)
     selector.close()
     connection.close()
 

@@ -1,8 +1,8 @@
-"""Stands in for the Python interpreter: the fork server runs the given script, in a child process as if started here.
+"""Stands in for the Python interpreter: the fork server runs the given script in a fork, as if it were started here.
 
     python -I -S forked_python.py SOCKET [-OPTION ...] SCRIPT | -c CODE | -m MODULE [ARGUMENT ...]
 
-Becomes Python itself if the server has ended. Imports only the standard library, so that it starts quickly.
+Replaced by Python itself if the server has ended. Imports only the standard library, so that it starts quickly.
 """
 
 import json
