@@ -13,7 +13,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 
-from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config import keys, search_path
 
 Tree = dict[str, Any]
 
@@ -28,7 +28,7 @@ def known_keys(model_engine: str | None = None) -> Tree:
 
     A key that is null or empty here may have any value.
     """
-    tree = as_tree(_base(model_engine))
+    tree = as_tree(_base(model_engine or keys.FSDP_ENGINE))
     tree.pop("hydra")
     for group in ("method", "cluster", "preset"):
         for file in sorted((search_path.config_dir() / group).glob("*.yaml")):
@@ -38,19 +38,33 @@ def known_keys(model_engine: str | None = None) -> Tree:
 
 
 @functools.cache
-def _base(model_engine: str | None) -> DictConfig:
-    engine = [f"model_engine={model_engine}"] if model_engine else []
+def _base(model_engine: str) -> DictConfig:
+    engine = [] if model_engine == keys.FSDP_ENGINE else [f"model_engine={model_engine}"]
     return compose_base("+reward_function=math", WITHOUT_MACHINE, *engine)
 
 
+def base_value(key: str) -> Any:
+    """Return the value of a key in the base, without a recipe and without a machine."""
+    return OmegaConf.select(_base(keys.FSDP_ENGINE), key)
+
+
 def base_node(key: str) -> Tree:
-    """Return a node of the base as it is without a recipe and without a machine, its references resolved."""
-    return resolved(_base(None), key)
+    """Return a node of the base as plain dicts, its references resolved."""
+    return resolved(_base(keys.FSDP_ENGINE), key)
 
 
 def resolved(config: DictConfig, key: str) -> Tree:
     """Return a node as plain dicts, its references resolved."""
     return cast(Tree, OmegaConf.to_container(OmegaConf.select(config, key), resolve=True))
+
+
+def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of everything in a tree that is not a node with keys."""
+    for name, content in tree.items():
+        if isinstance(content, dict) and content:
+            yield from leaves(content, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", content
 
 
 def compose_base(*overrides: str) -> DictConfig:

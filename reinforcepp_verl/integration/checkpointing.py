@@ -42,8 +42,6 @@ logger = logging.getLogger(f"verl.{__name__}")
 
 WITHOUT_ATTEMPT = "attempt_0"
 """Name of the staging folder under verl's own command."""
-FSDP_ENGINE = "dp"
-"""verl's name of the FSDP engine, the only one whose shards are checked."""
 STEP_METRIC, VERL_INTERNAL = "training/global_step", "_dapo_filtered_reward_counts"
 
 
@@ -177,7 +175,7 @@ class CheckpointingTrainer(Base):
         """Return the worker groups whose optimizer settings differ from those in the checkpoint."""
         groups = [self.actor_rollout_wg] if self.changed_since_save(keys.ACTOR_OPTIM) else []
         groups += [self.critic_wg] if self.use_critic and self.changed_since_save(keys.CRITIC_OPTIM) else []
-        if groups and self.config.model_engine != FSDP_ENGINE:
+        if groups and self.config.model_engine != keys.FSDP_ENGINE:
             logger.warning("optim was changed, but with %s the saved settings are kept", self.config.model_engine)
             return []
         return groups
@@ -191,7 +189,7 @@ class CheckpointingTrainer(Base):
         started = time.monotonic()
         folder, self._staged = self._staged, None
         workers = compatibility.world_size(self.config)
-        if self.config.model_engine == FSDP_ENGINE:
+        if self.config.model_engine == keys.FSDP_ENGINE:
             for role in ("actor", "critic") if self.use_critic else ("actor",):
                 _check_shards(folder / role, workers)
         if self.attempt is not None and self.attempt.tracker.exists():

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from reinforcepp_verl.common.wording import nearest
 from reinforcepp_verl.config import keys, search_path
 from reinforcepp_verl.config.machines import GROUP as CLUSTER
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.config.schema import Tree, as_tree, dataclass_fields, dotted_keys, known_keys, text_values
+from reinforcepp_verl.config.schema import (
+    Tree,
+    as_tree,
+    base_value,
+    dataclass_fields,
+    dotted_keys,
+    known_keys,
+    text_values,
+)
 
 CONFIG_GROUPS = ("recipe", "method", CLUSTER, "preset", "reward_function")
 # Passed unchanged to a function or library outside this package.
@@ -81,8 +88,7 @@ def _not_a_group(config: DictConfig, group: str) -> str:
 
 
 def _unknown_keys(config: DictConfig) -> Iterator[str]:
-    engine = config.get(keys.MODEL_ENGINE)
-    known = known_keys(None if engine == "dp" else engine)
+    known = known_keys(config.get(keys.MODEL_ENGINE))
     free = list(FREE_NODES)
     if not _own_sampler(config):
         free.append(keys.SAMPLER_KWARGS)
@@ -132,12 +138,7 @@ def _own_node(config: DictConfig) -> list[str]:
 
 
 def _own_sampler(config: DictConfig) -> bool:
-    return bool(value(config, keys.CUSTOM_SAMPLER_PATH) == _sampler_of_the_base())
-
-
-@functools.cache
-def _sampler_of_the_base() -> object:
-    return OmegaConf.select(OmegaConf.create(known_keys()), keys.CUSTOM_SAMPLER_PATH)
+    return bool(value(config, keys.CUSTOM_SAMPLER_PATH) == base_value(keys.CUSTOM_SAMPLER_PATH))
 
 
 def _sampler_options(config: DictConfig) -> list[str]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_number, value
-from reinforcepp_verl.config.schema import Tree, as_tree, known_keys, text_values
-
-VERL_GRAD_CLIP = 1.0
+from reinforcepp_verl.config.schema import as_tree, base_value, known_keys, leaves, text_values
 
 
 @dataclass(frozen=True)
@@ -61,33 +57,21 @@ RANGES = (
 def numbers(config: DictConfig) -> list[str]:
     """Check the numbers of the update, and that the gradient's clip is set where verl reads it."""
     found = [problem for checked in RANGES if (problem := checked.problem(value(config, checked.key)))]
-    given = value(config, keys.GRAD_CLIP)
-    if given not in (None, VERL_GRAD_CLIP):
+    given, default = value(config, keys.GRAD_CLIP), base_value(keys.GRAD_CLIP)
+    if given not in (None, default):
         found.append(
             f"{keys.GRAD_CLIP} is {given!r}: verl does not read it; set {keys.ACTOR_CLIP_GRAD} instead, and "
-            f"{keys.GRAD_CLIP}={VERL_GRAD_CLIP}"
+            f"{keys.GRAD_CLIP}={default}"
         )
     return found
 
 
 def switches(config: DictConfig) -> list[str]:
     """Find text where the base has true or false: every text is true, also `no` and `off` on the command line."""
-    known = _switches(value(config, keys.MODEL_ENGINE))
+    base = known_keys(value(config, keys.MODEL_ENGINE))
+    known = {key: content for key, content in leaves(base) if isinstance(content, bool)}
     return [
         f"{key} is {given!r}: it must be true or false; set {key}={str(known[key]).lower()}"
         for key, _ in text_values(as_tree(config))
         if key in known and isinstance(given := value(config, key), str)
     ]
-
-
-@functools.cache
-def _switches(model_engine: str | None) -> dict[str, bool]:
-    return dict(_booleans(known_keys(model_engine)))
-
-
-def _booleans(tree: Tree, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    for name, content in tree.items():
-        if isinstance(content, dict):
-            yield from _booleans(content, f"{prefix}{name}.")
-        elif isinstance(content, bool):
-            yield f"{prefix}{name}", content

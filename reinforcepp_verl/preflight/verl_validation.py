@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
 from fnmatch import fnmatch
-from typing import Any
 
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig
@@ -19,7 +17,6 @@ from omegaconf import MISSING, DictConfig
 from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.config import keys, schema
 from reinforcepp_verl.config.reading import is_number, value
-from reinforcepp_verl.config.schema import Tree
 from reinforcepp_verl.sizing.layout import needs_reference
 from reinforcepp_verl.sizing.model_size import model_folder
 
@@ -68,12 +65,14 @@ def certainly_valid(config: DictConfig) -> bool:
     if not all(is_number(given := value(config, key)) and given > 0 for key in positive):
         return False
     # verl reads a critic's model with transformers.
-    plain = value(config, keys.MODEL_ENGINE) == "dp" and value(config, keys.CRITIC_ENABLE) is False
+    plain = value(config, keys.MODEL_ENGINE) == keys.FSDP_ENGINE and value(config, keys.CRITIC_ENABLE) is False
     return plain and _actor_is_certainly_valid(config)
 
 
 def _actor_is_certainly_valid(config: DictConfig) -> bool:
-    base, given = (dict(_leaves(tree)) for tree in (schema.base_node(keys.ACTOR), schema.resolved(config, keys.ACTOR)))
+    base, given = (
+        dict(schema.leaves(tree)) for tree in (schema.base_node(keys.ACTOR), schema.resolved(config, keys.ACTOR))
+    )
     for key in base.keys() | given.keys():
         if key in ACCEPTED_VALUES:
             if given.get(key) not in ACCEPTED_VALUES[key]:
@@ -89,14 +88,6 @@ def may_have_any_value(key: str) -> bool:
     """Return True if verl's validation reads neither the value nor the type of a key of the actor."""
     named = any(fnmatch(key, pattern) for pattern in UNCHECKED)
     return named and key not in ACCEPTED_VALUES and not key.endswith("_target_")
-
-
-def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, content in tree.items():
-        if isinstance(content, dict) and content:
-            yield from _leaves(content, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", content
 
 
 def refusals(config: DictConfig) -> list[str]:
