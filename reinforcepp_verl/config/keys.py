@@ -199,8 +199,6 @@ MAX_FAILED_FRACTION = f"{SAMPLER_KWARGS}.max_failed_fraction"
 
 # The rest
 MODEL_ENGINE = "model_engine"
-FSDP_ENGINE = "dp"
-"""Its value for the FSDP engine, the default."""
 RAY_KWARGS = "ray_kwargs"
 RAY_INIT = f"{RAY_KWARGS}.ray_init"
 RAY_ADDRESS = f"{RAY_INIT}.address"

@@ -9,6 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from reinforcepp_verl.config import keys
 
 TRAINER_PREFIX = "reinforcepp_"
+FSDP_ENGINE = "dp"
+"""verl's name of the FSDP engine, the default `model_engine`."""
 
 
 def value(config: DictConfig, key: str) -> Any:

@@ -13,7 +13,8 @@ from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 
-from reinforcepp_verl.config import keys, search_path
+from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config.reading import FSDP_ENGINE
 
 Tree = dict[str, Any]
 
@@ -28,7 +29,7 @@ def known_keys(model_engine: str | None = None) -> Tree:
 
     A key that is null or empty here may have any value.
     """
-    tree = as_tree(_base(model_engine or keys.FSDP_ENGINE))
+    tree = as_tree(_base(model_engine or FSDP_ENGINE))
     tree.pop("hydra")
     for group in ("method", "cluster", "preset"):
         for file in sorted((search_path.config_dir() / group).glob("*.yaml")):
@@ -39,18 +40,18 @@ def known_keys(model_engine: str | None = None) -> Tree:
 
 @functools.cache
 def _base(model_engine: str) -> DictConfig:
-    engine = [] if model_engine == keys.FSDP_ENGINE else [f"model_engine={model_engine}"]
+    engine = [] if model_engine == FSDP_ENGINE else [f"model_engine={model_engine}"]
     return compose_base("+reward_function=math", WITHOUT_MACHINE, *engine)
 
 
 def base_value(key: str) -> Any:
     """Return the value of a key in the base, without a recipe and without a machine."""
-    return OmegaConf.select(_base(keys.FSDP_ENGINE), key)
+    return OmegaConf.select(_base(FSDP_ENGINE), key)
 
 
 def base_node(key: str) -> Tree:
     """Return a node of the base as plain dicts, its references resolved."""
-    return resolved(_base(keys.FSDP_ENGINE), key)
+    return resolved(_base(FSDP_ENGINE), key)
 
 
 def resolved(config: DictConfig, key: str) -> Tree:

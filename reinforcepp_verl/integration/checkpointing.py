@@ -25,7 +25,7 @@ from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.config.reading import FSDP_ENGINE, value
 from reinforcepp_verl.guards.finite_weights import check_finite_weights
 from reinforcepp_verl.integration import optimizer_settings
 from reinforcepp_verl.integration.cpu import forked_python
@@ -175,7 +175,7 @@ class CheckpointingTrainer(Base):
         """Return the worker groups whose optimizer settings differ from those in the checkpoint."""
         groups = [self.actor_rollout_wg] if self.changed_since_save(keys.ACTOR_OPTIM) else []
         groups += [self.critic_wg] if self.use_critic and self.changed_since_save(keys.CRITIC_OPTIM) else []
-        if groups and self.config.model_engine != keys.FSDP_ENGINE:
+        if groups and self.config.model_engine != FSDP_ENGINE:
             logger.warning("optim was changed, but with %s the saved settings are kept", self.config.model_engine)
             return []
         return groups
@@ -189,7 +189,7 @@ class CheckpointingTrainer(Base):
         started = time.monotonic()
         folder, self._staged = self._staged, None
         workers = compatibility.world_size(self.config)
-        if self.config.model_engine == keys.FSDP_ENGINE:
+        if self.config.model_engine == FSDP_ENGINE:
             for role in ("actor", "critic") if self.use_critic else ("actor",):
                 _check_shards(folder / role, workers)
         if self.attempt is not None and self.attempt.tracker.exists():

@@ -16,7 +16,7 @@ from omegaconf import MISSING, DictConfig
 
 from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.config import keys, schema
-from reinforcepp_verl.config.reading import is_number, value
+from reinforcepp_verl.config.reading import FSDP_ENGINE, is_number, value
 from reinforcepp_verl.sizing.layout import needs_reference
 from reinforcepp_verl.sizing.model_size import model_folder
 
@@ -65,7 +65,7 @@ def certainly_valid(config: DictConfig) -> bool:
     if not all(is_number(given := value(config, key)) and given > 0 for key in positive):
         return False
     # verl reads a critic's model with transformers.
-    plain = value(config, keys.MODEL_ENGINE) == keys.FSDP_ENGINE and value(config, keys.CRITIC_ENABLE) is False
+    plain = value(config, keys.MODEL_ENGINE) == FSDP_ENGINE and value(config, keys.CRITIC_ENABLE) is False
     return plain and _actor_is_certainly_valid(config)
 
 
