@@ -24,10 +24,12 @@ $(BIN)/pip:
 	pythons=$$(sh requirements/pythons.sh $(PYTHON)) && set -- $$pythons && "$$1" -m venv $(VENV)
 
 # torch is installed first and with its dependencies: without a CPU build pip installs the CUDA build, which runs on a
-# CPU but needs its CUDA libraries. The rest is a complete list, hence --no-deps.
+# CPU but needs its CUDA libraries. The rest is a complete list, hence --no-deps; uv installs it in seconds, pip in
+# minutes, but uv does not read pip's configuration (mirrors, proxies): where uv finds no index, pip takes over.
 $(INSTALLED): requirements/cpu.txt setup.py | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --no-compile torch==2.13.0
-	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r requirements/cpu.txt
+	$(BIN)/python -m pip install --quiet --no-compile uv torch==2.13.0
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps -r requirements/cpu.txt || \
+		$(BIN)/python -m pip install --no-compile --no-deps -r requirements/cpu.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -43,7 +45,7 @@ test-all: lint types test-without-ray test-slurm ## also every method, every fau
 
 # Two workers: most of a run is sequential imports, so two runs hardly slow each other down.
 test-without-ray: $(INSTALLED) ## the tests that start no Ray
-	$(BIN)/python -m pytest -m "not e2e and not slurm and not long" -n 2
+	$(BIN)/python -m pytest -m "not e2e and not slurm and not long" -n 2 --dist loadfile
 
 test-pythons: ## the tests that start no Ray, on each Python found, in .venv-3.X
 	@pythons=$$(sh requirements/pythons.sh $(PYTHON)) || exit; failed=0; \
@@ -84,7 +86,6 @@ benchmark: $(INSTALLED) ## ours against verl: the estimators, the math verifier,
 	$(BIN)/python benchmarks/step_time.py
 
 lock: $(INSTALLED) ## refresh requirements/cpu.txt, one list for all Pythons, from cpu.in
-	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile requirements/cpu.in --python $(BIN)/python --universal --python-version 3.10 \
 		--override requirements/cpu-overrides.txt --excludes requirements/cpu-excludes.txt \
 		--no-emit-package torch --no-header --upgrade --output-file requirements/cpu.txt

@@ -39,13 +39,13 @@ from reinforcepp_verl.algorithm.options import PRESETS, ReinforceppOptions
 
 SHAPES, QUICK_SHAPES = [(256, 8192), (1024, 8192), (64, 65536)], [(16, 256)]
 SETTINGS = [("reinforcepp", 1.0), ("reinforcepp", 0.99), ("reinforcepp_baseline", 1.0)]
-GROUP_SIZE, HOLE = 8, 32
+GROUP_SIZE, GAP = 8, 32
 TOLERANCE = 5e-4  # verl and the loop add up to 65536 rewards in fp32
 COLUMNS = ["estimator", "shape", "gamma", "mask", "ours", "verl", "loop", "copy", "verl/ours", "memory"]
 HEADER = """\
 Milliseconds, best of {rounds}; {threads} threads, fp32 rewards, int64 masks, groups of 8; ours with preset openrlhf.
 reinforcepp: dense rewards, a score on the last valid token and a KL on every token. reinforcepp_baseline: an outcome
-score on the last valid token, its normal use; it has no gamma. Masks: uniform, all tokens valid; holes, rows of random
+score on the last valid token, its normal use; it has no gamma. Masks: uniform, all tokens valid; gaps, rows of random
 length of which a quarter is tool output. memory: growth of peak RSS over the rewards'; ours / verl / loop / copy."""
 
 
@@ -67,9 +67,9 @@ def inputs_of(case: Case) -> Inputs:
     """Create the batch of a case."""
     generator = torch.Generator().manual_seed(1)
     mask = torch.ones(case.rows, case.tokens, dtype=torch.int64)
-    if case.mask == "holes":
+    if case.mask == "gaps":
         position, length = torch.arange(case.tokens), torch.randint(1, case.tokens, (case.rows, 1), generator=generator)
-        mask *= (position // HOLE % 4 != 1) & (position <= length)
+        mask *= (position // GAP % 4 != 1) & (position <= length)
     last_valid = (mask * torch.arange(case.tokens)).argmax(-1, keepdim=True)
     rewards = torch.zeros(case.rows, case.tokens)
     if case.estimator == "reinforcepp":
@@ -179,7 +179,7 @@ def main(
 ) -> None:
     """Compare the advantage estimators in time and memory."""
     table, records = Table(*COLUMNS, box=box.SIMPLE_HEAD, collapse_padding=True), []
-    lines = list(itertools.product(SETTINGS, QUICK_SHAPES if quick else SHAPES, ("uniform", "holes")))
+    lines = list(itertools.product(SETTINGS, QUICK_SHAPES if quick else SHAPES, ("uniform", "gaps")))
     for (estimator, gamma), shape, mask in track(lines, console=Console(stderr=True), auto_refresh=False):
         case = Case(estimator, *shape, gamma, mask)
         times = in_new_process(seconds, case, threads, rounds)

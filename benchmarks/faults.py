@@ -49,11 +49,11 @@ DISK_MIB = 256
 
 @dataclass(frozen=True)
 class Fault:
-    """`strike` and `cure` get the run folder; a killed process needs no cure."""
+    """`inject` and `remove` get the run folder; a killed process leaves nothing to remove."""
 
     name: str
-    strike: Callable[[Path], object]
-    cure: Callable[[Path], object] = lambda run: None
+    inject: Callable[[Path], object]
+    remove: Callable[[Path], object] = lambda run: None
     save_every: int = 2
     step_deadline: str = "null"
     needs_own_disk: bool = False
@@ -65,17 +65,17 @@ class Fault:
 
 
 def send(number: signal.Signals, title: str) -> Callable[[Path], None]:
-    """Return a strike that sends the signal to the first process of the run with `title` in its command line."""
+    """Return a function that sends the signal to the first process of the run with `title` in its command line."""
 
-    def strike(run: Path) -> None:
+    def inject(run: Path) -> None:
         found = [process for process in processes.find_all(str(run)) if title in " ".join(process.cmdline())]
         found[0].send_signal(number)
 
-    return strike
+    return inject
 
 
 def poison(what: str) -> Callable[[Path], None]:
-    """Return a strike that makes `what` NaN in the next step."""
+    """Return a function that makes `what` NaN in the next step."""
     return lambda run: (run / "POISON").write_text(what)
 
 
@@ -88,12 +88,12 @@ def fill_disk(run: Path) -> None:
     """Leave space for half a checkpoint on the file system of the run."""
     sizes = [sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in checkpoints(run)]
     free = os.statvfs(run).f_bavail * os.statvfs(run).f_frsize
-    (run / "filler").write_bytes(bytes(free - max(sizes) // 2))
+    (run / "ballast").write_bytes(bytes(free - max(sizes) // 2))
 
 
 def empty_disk(run: Path) -> None:
     """Remove the file that fills the disk."""
-    (run / "filler").unlink()
+    (run / "ballast").unlink()
 
 
 KILLED = {
@@ -147,23 +147,23 @@ def recorded(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.is_file() else []
 
 
-def suffer(fault: Fault, process: subprocess.Popen[str], runs_dir: Path) -> str:
+def run_with(fault: Fault, process: subprocess.Popen[str], runs_dir: Path) -> str:
     """Inject the fault when the attempt has done its steps; return its row of the table."""
     deadline, latest = time.monotonic() + START_DEADLINE_S, runs_dir / "latest"
     before = len(recorded(latest))
     while len(recorded(latest)) < before + STEPS_A_FAULT:
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise RuntimeError(f"{fault.name}: the attempt does no steps:\n{process.communicate()[0][-3000:]}")
+            raise RuntimeError(f"{fault.name}: the attempt completes no steps:\n{process.communicate()[0][-3000:]}")
         time.sleep(0.05)
     run = latest.resolve()
     saved = newest(run)
-    fault.strike(run)
-    struck = time.monotonic()
+    fault.inject(run)
+    injected = time.monotonic()
     output, _ = process.communicate(timeout=END_DEADLINE_S)
-    seconds = time.monotonic() - struck
+    seconds = time.monotonic() - injected
     row = f"| {fault.name} | {what_happened(output)} | {seconds:.0f} | {process.returncode} | {saved} → {newest(run)} |"
-    fault.cure(run)
+    fault.remove(run)
     return row
 
 
@@ -207,7 +207,7 @@ def main(names: Annotated[list[str] | None, typer.Argument(help="Faults; all if 
     with place(any(fault.needs_own_disk for fault in faults)) as runs_dir:
         given = ["train", *RECIPE, f"runs_dir={runs_dir}", f"trainer.total_training_steps={steps}"]
         for fault in faults:
-            typer.echo(suffer(fault, start([*given, *fault.overrides]), runs_dir))
+            typer.echo(run_with(fault, start([*given, *fault.overrides]), runs_dir))
             given = ["resume", str((runs_dir / "latest").resolve())]
         last = start(given)
         output, _ = last.communicate(timeout=END_DEADLINE_S)

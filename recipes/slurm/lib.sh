@@ -209,7 +209,7 @@ follow() {
             say "the step or its save takes too long; requeued without a new checkpoint (--signal=B:USR1@... in SBATCH_ARGS)"
             exit 75
         fi
-        sleep 1 &
+        sleep 0.2 &
         wait $! || true # a signal ends the wait
     done
     wait "$1"
@@ -253,12 +253,11 @@ finish() {
 
 # Never with `ray stop`, which would also end the Ray of other jobs on the same node.
 end_steps() {
-    local seconds
+    local deadline=$((SECONDS + 30))
     [[ ! $FOLLOWED ]] || kill "$FOLLOWED" 2>/dev/null
     echo "$1" >"$ATTEMPT/ray_stop"
-    for ((seconds = 0; seconds < 30; seconds++)); do
-        kill -0 "${RAY_STEPS[@]}" 2>/dev/null || break
-        sleep 1
+    while ((SECONDS < deadline)) && kill -0 "${RAY_STEPS[@]}" 2>/dev/null; do
+        sleep 0.2
     done
     kill "${RAY_STEPS[@]}" 2>/dev/null
     (step --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" -- \

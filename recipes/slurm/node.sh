@@ -60,7 +60,7 @@ start_ray() { # attempt cpus gpus first_port address [options of `ray start`]
         mv "$attempt/ray_address.new" "$attempt/ray_address"
     fi
     while [[ ! -e $attempt/ray_stop ]] && kill -0 "$ray" 2>/dev/null; do
-        sleep 1
+        sleep 0.2
     done
     [[ -e $attempt/ray_stop ]] || die "Ray ended by itself"
     kill "$ray"

@@ -11,9 +11,10 @@ from typing import Any, cast
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
-from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf, open_dict
 
-from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config import keys, search_path
+from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.reading import FSDP_ENGINE
 
 Tree = dict[str, Any]
@@ -25,12 +26,14 @@ WITHOUT_MACHINE = "~cluster"
 
 @functools.cache
 def known_keys(model_engine: str | None = None) -> Tree:
-    """Compose the base with our reward's options and add the keys of hydra_configs/{method,cluster,preset}; unresolved.
+    """Return the keys of the base, of our reward's options, and of hydra_configs/{method,cluster,preset}; unresolved.
 
     A key that is null or empty here may have any value.
     """
-    tree = as_tree(_base(model_engine or FSDP_ENGINE))
-    tree.pop("hydra")
+    tree = as_tree(base(model_engine or FSDP_ENGINE))
+    reward_options = OmegaConf.create()
+    OmegaConf.update(reward_options, keys.REWARD_KWARGS, OmegaConf.structured(MathRewardOptions))
+    _add_keys(tree, as_tree(reward_options))
     for group in ("method", "cluster", "preset"):
         for file in sorted((search_path.config_dir() / group).glob("*.yaml")):
             overlay = as_tree(OmegaConf.load(file))
@@ -39,19 +42,20 @@ def known_keys(model_engine: str | None = None) -> Tree:
 
 
 @functools.cache
-def _base(model_engine: str) -> DictConfig:
+def base(model_engine: str) -> DictConfig:
+    """Compose the base without a recipe and without a machine; not to be changed."""
     engine = [] if model_engine == FSDP_ENGINE else [f"model_engine={model_engine}"]
-    return compose_base("+reward_function=math", WITHOUT_MACHINE, *engine)
+    return compose_base(WITHOUT_MACHINE, *engine)
 
 
 def base_value(key: str) -> Any:
     """Return the value of a key in the base, without a recipe and without a machine."""
-    return OmegaConf.select(_base(FSDP_ENGINE), key)
+    return OmegaConf.select(base(FSDP_ENGINE), key)
 
 
 def base_node(key: str) -> Tree:
     """Return a node of the base as plain dicts, its references resolved."""
-    return resolved(_base(FSDP_ENGINE), key)
+    return resolved(base(FSDP_ENGINE), key)
 
 
 def resolved(config: DictConfig, key: str) -> Tree:
@@ -76,7 +80,10 @@ def compose_base(*overrides: str) -> DictConfig:
     """
     search_path.register()
     loader = ConfigLoaderImpl(create_config_search_path(None))
-    return loader.load_configuration(BASE, list(overrides), RunMode.RUN, from_shell=False)
+    config = loader.load_configuration(BASE, list(overrides), RunMode.RUN, from_shell=False)
+    with open_dict(config):
+        del config["hydra"]
+    return config
 
 
 def as_tree(config: Container) -> Tree:

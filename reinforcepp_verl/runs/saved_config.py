@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from hydra import compose, initialize
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.config import search_path
-from reinforcepp_verl.config.schema import BASE, WITHOUT_MACHINE, Tree, as_tree
+from reinforcepp_verl.config import schema
+from reinforcepp_verl.config.schema import Tree, as_tree
 
 
 def load(run: RunFolder) -> DictConfig:
@@ -38,18 +37,16 @@ def with_references(saved: DictConfig) -> DictConfig:
     config.yaml has resolved values only: without references, overriding data.max_response_length would not reach the
     rollout.
     """
-    search_path.register()
-    with initialize(config_path=None, version_base="1.3"):
-        base = compose(BASE, overrides=[WITHOUT_MACHINE, f"model_engine={saved.model_engine}"])
-    references = list(_references(as_tree(base)))
-    OmegaConf.set_struct(base, False)
-    base.merge_with(saved)
+    config = schema.base(saved.model_engine).copy()
+    references = list(_references(as_tree(config)))
+    OmegaConf.set_struct(config, False)
+    config.merge_with(saved)
     for key, reference in references:
-        value = OmegaConf.select(base, key)
-        OmegaConf.update(base, key, reference)
-        if OmegaConf.select(base, key) != value:
-            OmegaConf.update(base, key, value)
-    return base
+        value = OmegaConf.select(config, key)
+        OmegaConf.update(config, key, reference)
+        if OmegaConf.select(config, key) != value:
+            OmegaConf.update(config, key, value)
+    return config
 
 
 def apply(override: str, config: DictConfig, fixed: Collection[str], *, command: str, option: str = "") -> None:

@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "advantages.py"
 CASES = [
     (estimator, gamma, mask)
     for estimator, gamma in (("reinforcepp", 1.0), ("reinforcepp", 0.99), ("reinforcepp_baseline", 1.0))
-    for mask in ("uniform", "holes")
+    for mask in ("uniform", "gaps")
 ]
 CONTESTANTS = ["ours", "verl", "loop", "copy"]
 

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import os
 
-import hydra
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from reinforcepp_verl.common import hardware
 from reinforcepp_verl.config import machines, search_path
+from reinforcepp_verl.config.schema import compose_base as compose
 from reinforcepp_verl.preflight import examine
 from reinforcepp_verl.preflight import machine as preflight_machine
 
 RECIPE = "+recipe=math_rlvr/arithmetic"
 NAMED = {path.stem for path in (search_path.config_dir() / "cluster").glob("*.yaml")} - {"auto"}
-
-
-def compose(*overrides: str) -> DictConfig:
-    """Compose as `reinforcepp train` does, without a cache because the machine changes."""
-    search_path.register()
-    with hydra.initialize(version_base="1.3", config_path=None):
-        return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
 
 
 @pytest.fixture

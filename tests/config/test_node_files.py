@@ -6,22 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hydra
 import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config.schema import compose_base as compose
 
 ROOT = Path(__file__).parents[2]
 FOLDER = search_path.config_dir() / "reinforcepp"
-
-
-def compose(*overrides: str):
-    search_path.register()
-    with hydra.initialize(version_base="1.3", config_path=None):
-        return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
 
 
 @pytest.mark.skipif(not (ROOT / "tools").is_dir(), reason="not a checkout")

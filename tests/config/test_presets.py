@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hydra
 import pytest
 from omegaconf import OmegaConf
 from verl.utils.config import omega_conf_to_dataclass
@@ -10,6 +9,7 @@ from verl.utils.config import omega_conf_to_dataclass
 from reinforcepp_verl.algorithm.options import PRESETS
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.nodes import read_options
+from reinforcepp_verl.config.schema import compose_base as compose
 from reinforcepp_verl.preflight import examine
 
 FOLDER = search_path.config_dir() / "preset"
@@ -25,13 +25,6 @@ def problems(config, **where: bool) -> list[str]:
     """Return errors and warnings: a valid configuration has neither."""
     found = examine(config, **where)
     return [*found.errors, *map(str, found.warnings)]
-
-
-def compose(*overrides: str):
-    """Compose as `reinforcepp train` does."""
-    search_path.register()
-    with hydra.initialize(version_base="1.3", config_path=None):
-        return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
 
 
 @pytest.fixture(autouse=True)

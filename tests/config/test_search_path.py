@@ -84,6 +84,7 @@ def test_multirun_composes(python):
     assert "reinforcepp prepare arithmetic" in done.stderr
 
 
+@pytest.mark.long
 @EDITABLE
 def test_multirun_runs_every_job(python, arithmetic, monkeypatch):
     monkeypatch.chdir(arithmetic)
@@ -92,6 +93,7 @@ def test_multirun_runs_every_job(python, arithmetic, monkeypatch):
     assert {"seed: 1", "seed: 2"} <= set(done.stdout.splitlines())
 
 
+@pytest.mark.long
 @EDITABLE
 def test_stock_verl_finds_our_configs_because_it_loads_the_plugin(python):
     config = config_of(python(*STOCK_VERL, "--config-name", "reinforcepp_trainer", RECIPE, *SHOW))
@@ -104,6 +106,7 @@ def test_in_a_checkout_the_recipes_are_a_symlink_beside_the_package():
     assert "math_rlvr/arithmetic" in search_path.recipe_names()
 
 
+@pytest.mark.long
 @EDITABLE
 def test_our_names_take_precedence_over_the_users_folder(python, tmp_path):
     # Hydra puts --config-dir after the folders of every plugin, so a user's file needs a different name.

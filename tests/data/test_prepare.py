@@ -273,6 +273,7 @@ def test_files_of_another_tool_are_no_evaluation(tmp_path):
     assert "was not written by `reinforcepp prepare`" in refused("gsm8k", "--against", "test.parquet")
 
 
+@pytest.mark.long
 def test_without_a_network_one_line_says_what_to_do():
     command = [Path(sys.executable).with_name("reinforcepp"), "prepare", "gsm8k"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(Path.cwd() / "home")}

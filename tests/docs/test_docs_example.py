@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -191,14 +193,31 @@ def test_step_scores_of_a_colocated_reward_model_reach_the_batch(sketches, monke
     assert scores.tolist() == [[0.5, 0.0, 0.5]] * 2
 
 
+@contextmanager
+def restored_registries():
+    """Start without the examples' entries, and restore the registries at the end."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
+
+    registries = (ESTIMATORS, LOSSES, ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY)
+    before = [dict(registry) for registry in registries]
+    for registry in registries:
+        for name in ("group_returns", "spo"):
+            registry.pop(name, None)
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)
+
+
 @pytest.mark.parametrize("name", ["estimator", "loss"])
-def test_an_example_prints_the_output_in_its_guide(name):
-    command = [sys.executable, str(EXAMPLES / f"my_{name}.py")]
-    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
-    guide = (DOCS / f"write_your_own_{name}.md").read_text(encoding="utf-8")
-    assert finished.stdout.strip() and finished.stdout in guide
+def test_an_example_prints_the_output_in_its_guide(name, capsys):
+    with restored_registries():
+        runpy.run_path(str(EXAMPLES / f"my_{name}.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert printed.strip() and printed in (DOCS / f"write_your_own_{name}.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", ["verl", "reinforcepp_verl.plugin"])
 def test_verl_finds_the_examples_by_its_environment_variable(monkeypatch, first):
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
@@ -213,20 +232,15 @@ def test_verl_finds_the_examples_by_its_environment_variable(monkeypatch, first)
 
 @pytest.fixture(scope="module")
 def examples():
-    """Import the examples, which registers them; both registries are restored after the test."""
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
-
-    path, registries = sys.path.copy(), (ESTIMATORS, LOSSES, ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY)
-    before = [dict(registry) for registry in registries]
+    """Import the examples, which registers them."""
+    path = sys.path.copy()
     sys.path.insert(0, str(EXAMPLES))
-    import my_estimator
-    import my_loss
+    with restored_registries():
+        import my_estimator
+        import my_loss
 
-    yield SimpleNamespace(group_returns=my_estimator.group_returns, spo=my_loss.spo, SpoOptions=my_loss.SpoOptions)
+        yield SimpleNamespace(group_returns=my_estimator.group_returns, spo=my_loss.spo, SpoOptions=my_loss.SpoOptions)
     sys.path[:] = path
-    for registry, entries in zip(registries, before, strict=True):
-        registry.clear()
-        registry.update(entries)
 
 
 @pytest.fixture

@@ -52,23 +52,23 @@ def newest_checkpoint(run: Path) -> int:
 
 
 @pytest.fixture
-def suffer(start, workplace) -> Iterator[Callable[..., str]]:
+def run_with_fault(start, workplace) -> Iterator[Callable[..., str]]:
     """Return a function that starts a command, injects a fault after two steps, and returns the command's output."""
 
-    def until_it_ends(strike: Callable[[Path], object], *arguments: str, steps_before: int = 0) -> str:
+    def run_until_it_ends(inject: Callable[[Path], object], *arguments: str, steps_before: int = 0) -> str:
         process = start(COMMAND, *arguments, PYTHONPATH=str(POISON.parent))
         deadline = time.monotonic() + START_DEADLINE_S
         while len(recorded(newest_run(workplace))) < steps_before + 2:
             assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=60)[0]
             time.sleep(0.1)
-        strike(newest_run(workplace))
+        inject(newest_run(workplace))
         output, _ = process.communicate(timeout=END_DEADLINE_S)
         assert process.returncode == 1, output
         assert "Traceback" not in output
         assert not processes.find_all(str(newest_run(workplace)))
         return output
 
-    yield until_it_ends
+    yield run_until_it_ends
     processes.terminate_all(str(newest_run(workplace)))
 
 
@@ -77,8 +77,8 @@ def stop_the_engine(run: Path) -> None:
     engine.send_signal(signal.SIGSTOP)
 
 
-def test_nan_gradients_and_a_hanging_engine_end_the_run_with_the_cause_and_lose_nothing(suffer, workplace):
-    output = suffer(lambda run: (run / "POISON").write_text("gradients"), "train", *OPTIONS)
+def test_nan_gradients_and_a_hanging_engine_end_the_run_with_the_cause_and_lose_nothing(run_with_fault, workplace):
+    output = run_with_fault(lambda run: (run / "POISON").write_text("gradients"), "train", *OPTIONS)
     run = newest_run(workplace)
     steps = recorded(run)
     assert "for 2 steps in a row actor/grad_norm is nan" in output and "guards.max_skipped_updates=2" in output
@@ -88,7 +88,7 @@ def test_nan_gradients_and_a_hanging_engine_end_the_run_with_the_cause_and_lose_
 
     (run / "POISON").unlink()
     # The fix that the messages name.
-    output = suffer(stop_the_engine, "resume", str(run), f"{LEARNING_RATE}=1e-5", steps_before=len(steps))
+    output = run_with_fault(stop_the_engine, "resume", str(run), f"{LEARNING_RATE}=1e-5", steps_before=len(steps))
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["actor/lr"] == 1e-5
     assert "vLLM engine vllm_server_0_0 (pid " in output and "its log last said: " in output
     assert newest_checkpoint(run) == recorded(run)[-1]

@@ -116,6 +116,7 @@ def test_a_stopped_data_plane_is_distinguished_from_a_responsive_one(dog, start)
     assert "hangs: no answer for" in problem and "guards.hang_deadline_s" in problem
 
 
+@pytest.mark.long
 def test_work_is_not_a_hang(dog, start):
     """A blocked event loop, and more calls than an actor handles concurrently."""
     blocked, loaded = start("agent_loop_worker_0_ab"), start("reward_loop_worker_0")
@@ -196,6 +197,7 @@ def test_a_hanging_training_loop_is_reported_with_its_position():
     assert "the training loop hangs: 0 s in update_actor (utils.py:1) (guards.step_deadline_s)" in output
 
 
+@pytest.mark.long
 def test_waiting_for_rollouts_is_not_a_hang():
     assert hanging_loop(3, "dog.waiting_for_rollouts()").strip().endswith("None")
 

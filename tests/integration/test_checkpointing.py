@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import trainer_base
@@ -14,7 +13,6 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, create
-from reinforcepp_verl.config import search_path
 from reinforcepp_verl.guards import GuardError
 from reinforcepp_verl.integration import optimizer_settings
 from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
@@ -122,13 +120,12 @@ class Loop(CheckpointingTrainer, Quick, PPOTrainerSync):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(compose, tmp_path, monkeypatch):
     """Return a run folder and a function that creates its next attempt: a trainer that is ready to fit."""
     monkeypatch.setattr(trainer_base.tq, "kv_clear", lambda **_: None)
     rows = tmp_path / "train.parquet"
     rows.write_bytes(b"rows")
     folder = create(tmp_path / "runs", "run")
-    search_path.register()
 
     def attempt(loop=Loop, start=None, **trainer):
         trainer = {"total_training_steps": 6, "save_freq": 2, "test_freq": 3, "val_before_train": False} | trainer
@@ -141,8 +138,7 @@ def run(tmp_path, monkeypatch):
             overrides += ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={start}"]
         else:
             overrides += ["trainer.resume_mode=disable"]
-        with initialize_config_dir(config_dir=str(search_path.config_dir()), version_base=None):
-            config = compose("reinforcepp_trainer", overrides=overrides)
+        config = compose(*overrides)
         trainer_base.OmegaConf.save(config, made.config, resolve=True)
         monkeypatch.setenv(ATTEMPT_VARIABLE, str(made.path))
         monkeypatch.setenv("VERL_FILE_LOGGER_PATH", str(made.tracker))

@@ -40,13 +40,18 @@ def test_vllm_entry_point_is_a_function_because_vllm_calls_it():
 
 @pytest.mark.parametrize(
     "code",
-    ["import verl", "import reinforcepp_verl.plugin", "import reinforcepp_verl.integration.replay_buffer"],
-    ids=["verl first", "plugin first", "sampler first"],
+    [
+        "import reinforcepp_verl.plugin",
+        pytest.param("import verl", marks=pytest.mark.long),
+        pytest.param("import reinforcepp_verl.integration.replay_buffer", marks=pytest.mark.long),
+    ],
+    ids=["plugin first", "verl first", "sampler first"],
 )
 def test_it_is_registered_whatever_is_imported_first(code):
     assert registered_after(code) == "True True"
 
 
+@pytest.mark.long
 def test_it_can_be_named_and_left_out():
     assert registered_after("import verl", VERL_USE_EXTERNAL_PLUGINS="none") == "False False"
     assert registered_after("import verl", VERL_USE_EXTERNAL_PLUGINS="other, Reinforcepp") == "True True"

@@ -26,7 +26,7 @@ TOKENIZER = build_tokenizer()
 EOS = TOKENIZER.eos_token_id
 MAX_TOKENS = 4
 # verl fills with id 0, which is "!" to the tokenizers of many models and would vanish in ours.
-FILLER = TOKENIZER.encode("0", add_special_tokens=False)[0]
+PADDING = TOKENIZER.encode("0", add_special_tokens=False)[0]
 
 
 def ids(text: str) -> list[int]:
@@ -60,12 +60,12 @@ def session(*answers: list[int], **fields) -> DataProto:
         (torch.tensor([1] * (row + 1)), torch.tensor(answer, dtype=torch.long)) for row, answer in enumerate(answers)
     ]
 
-    def pad(values, filler=0):
-        return torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=filler)
+    def pad(values, value=0):
+        return torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=value)
 
     tensors = {
         "prompts": pad([prompt for prompt, _ in rows]),
-        "responses": pad([answer for _, answer in rows], FILLER),
+        "responses": pad([answer for _, answer in rows], PADDING),
         "attention_mask": pad([torch.ones(len(prompt) + len(answer), dtype=torch.long) for prompt, answer in rows]),
     }
     known = {"data_source": "sums", "reward_model": {"ground_truth": "95"}, "extra_info": {"index": 7}, **fields}

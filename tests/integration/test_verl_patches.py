@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 
+import pytest
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
@@ -37,6 +38,7 @@ def test_verl_still_names_the_socket_by_rays_job_number_alone():
     assert 'f"ipc:///tmp/rl-colocate-zmq-{job_id}-replica-{self.replica_rank}-rank-{local_rank}.sock"' in source
 
 
+@pytest.mark.long
 def test_every_ray_cluster_gives_its_first_job_the_same_name():
     """Two runs on one machine, each with its own Ray."""
     script = "import ray; ray.init(address='local', include_dashboard=False, num_cpus=1); "

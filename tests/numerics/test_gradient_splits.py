@@ -37,7 +37,7 @@ ROWS_PER_MICRO_BATCH = 2
 
 
 def mini_batch():
-    """Return a softmax policy on features, and a mini-batch of sampled answers with holes, padded."""
+    """Return a softmax policy on features, and a mini-batch of sampled answers with gaps, padded."""
     generator = torch.Generator().manual_seed(11)
     policy = nn.Linear(FEATURES, VOCABULARY, dtype=torch.float64)
     with torch.no_grad():

@@ -92,7 +92,7 @@ def test_gradient_by_the_logits_is_the_closed_form(mode, loss_scale_factor, dual
 
 @pytest.fixture
 def policies():
-    """Log-probabilities of sampled answers under the policy and the reference, masks with holes."""
+    """Log-probabilities of sampled answers under the policy and the reference, masks with gaps."""
     generator = torch.Generator().manual_seed(3)
     log_prob, ref_log_prob = -torch.rand(2, ROWS, LENGTH, generator=generator, dtype=torch.float64)
     mask = torch.rand(ROWS, LENGTH, generator=generator) > 0.3

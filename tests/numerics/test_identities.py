@@ -61,7 +61,7 @@ def test_a_group_of_equal_scores_stays_at_zero_when_samples_weigh_the_same():
 def test_the_standard_deviation_depends_on_the_rows_own_reward(own_noise):
     # Paper, App. A, theorem 1: E[D^2 | e_i] = (N-1)^2/N^2 s^2 + (N-1)/N^2 e_i^2, so that dividing by D is biased for
     # every finite population; within 1/N for the batch, far off for a group of four.
-    trials, sigma = 3000, 1.0
+    trials, sigma = 500, 1.0
     generator = torch.Generator().manual_seed(0)
     for size in (4, 64):
         noise = sigma * torch.randn(trials, size, generator=generator, dtype=torch.float64)

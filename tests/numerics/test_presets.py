@@ -71,14 +71,14 @@ def openrlhf(estimator, rewards, kl, action_mask, *, samples_per_prompt, kl_coef
 
 
 @st.composite
-def batches(draw, holes=True, magnitude=30.0):
+def batches(draw, gaps=True, magnitude=30.0):
     """Groups of equal size: a score per answer, a KL per token, and a mask with at least one valid token per row."""
     samples, prompts, length = draw(st.integers(2, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 9))
     rows = samples * prompts
     number = st.floats(-magnitude, magnitude, allow_subnormal=False)
     scores = draw(st.lists(number, min_size=rows, max_size=rows))
     kl = draw(st.lists(st.lists(st.floats(-2, 2), min_size=length, max_size=length), min_size=rows, max_size=rows))
-    if holes:
+    if gaps:
         row = st.lists(st.integers(0, 1), min_size=length, max_size=length).filter(any)
     else:
         row = st.integers(1, length).map(lambda valid: [1] * valid + [0] * (length - valid))
@@ -111,7 +111,7 @@ def test_openrlhf_preset_equals_openrlhf_at_gamma_1_with_masked_tokens_in_betwee
 
 
 @property_test
-@given(batches(holes=False), st.sampled_from([0.0, 0.1]), st.sampled_from([0.0, 0.5, 0.99]))
+@given(batches(gaps=False), st.sampled_from([0.0, 0.1]), st.sampled_from([0.0, 0.5, 0.99]))
 def test_openrlhf_preset_equals_openrlhf_at_any_gamma_without_masked_tokens_in_between(batch, kl_coef, gamma):
     scores, kl, mask, samples = batch
     expected = openrlhf("reinforce", scores, kl, mask, samples_per_prompt=samples, kl_coef=kl_coef, gamma=gamma)

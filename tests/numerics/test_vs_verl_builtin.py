@@ -30,7 +30,7 @@ MODES = ["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean",
 
 @pytest.fixture
 def batch():
-    """Rewards at every token, holes in the middle, a last valid token at the end of three rows and padding in three."""
+    """Rewards at every token, gaps in the middle, a last valid token at the end of three rows and padding in three."""
     generator = torch.Generator().manual_seed(5)
     mask = (torch.rand(6, 40, generator=generator) > 0.3).long()
     mask[:, 0] = mask[:3, -1] = 1

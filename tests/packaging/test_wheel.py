@@ -119,6 +119,7 @@ def test_what_runs_is_the_wheel(run, environment):
     assert Path(done.stdout.splitlines()[-1]).is_relative_to(environment)
 
 
+@pytest.mark.long
 def test_recipe_with_plain_overrides(run):
     config = config_of(run("reinforcepp", "train", RECIPE, "+method=rloo", "seed=5", *SHOW))
     assert config.data.train_files == "data/arithmetic/train.parquet"
@@ -126,6 +127,7 @@ def test_recipe_with_plain_overrides(run):
     assert "recipe" not in config
 
 
+@pytest.mark.long
 def test_config_dir_and_config_name(run, tmp_path):
     write_users_config(tmp_path / "mine")
     options = ("--config-dir", "mine", "--config-name", "my_run", RECIPE, *SHOW)
@@ -140,12 +142,14 @@ def test_check_names_the_missing_data_and_how_to_make_it(run):
     assert "reinforcepp prepare arithmetic" in done.stderr
 
 
+@pytest.mark.long
 def test_multirun(run):
     done = run("reinforcepp", "create", "--multirun", RECIPE, "seed=1,2")
     assert done.returncode != 0
     assert "reinforcepp prepare arithmetic" in done.stderr
 
 
+@pytest.mark.long
 def test_stock_verl_finds_our_configs(run):
     module = ("-m", "verl.trainer.main_ppo")
     config = config_of(run("python", *module, "--config-name", "reinforcepp_trainer", RECIPE, *SHOW))

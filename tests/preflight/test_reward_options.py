@@ -14,6 +14,7 @@ from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
+from reinforcepp_verl.config.schema import compose_base as compose
 from reinforcepp_verl.integration.reward_manager import ReinforceppRewardManager
 from reinforcepp_verl.preflight import reward_function, unknown_keys
 from reinforcepp_verl.preflight.composition import explain
@@ -21,13 +22,6 @@ from reinforcepp_verl.preflight.composition import explain
 ARITHMETIC, MATH = "+recipe=math_rlvr/arithmetic", "+reward_function=math"
 NODE = "reward.custom_reward_function"
 KWARGS = f"{NODE}.reward_kwargs"
-
-
-def compose(*overrides: str):
-    """Compose as `reinforcepp train` does."""
-    search_path.register()
-    with hydra.initialize(version_base="1.3", config_path=None):
-        return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
 
 
 def test_the_math_reward_is_one_override_and_its_options_need_no_plus():

@@ -1,7 +1,5 @@
 """The answer is the last box that closes, the number after ####, or, if requested, the last number; in linear time."""
 
-import time
-
 import pytest
 
 from reinforcepp_verl.rewards.extraction import extract_answer
@@ -100,10 +98,8 @@ def test_only_the_end_is_searched():
 @pytest.mark.parametrize(
     "piece", ["{", "}", "\\boxed{", "\\", "#", "1", "1,", "1 ", "a", "\\boxed{}", "####1", "-$", " ", "1/", "{}", "1e"]
 )
-@pytest.mark.parametrize("searched_chars", [16_000, 10**7])
-def test_ten_megabytes_take_linear_time(piece, searched_chars):
-    size = 10**7 if searched_chars == 16_000 else 10**6
-    text = piece * (size // len(piece))
-    start = time.thread_time()
-    extract_answer(text, last_number=True, searched_chars=searched_chars)
-    assert time.thread_time() - start < 5
+@pytest.mark.parametrize("searched_chars", [16_000, 10**6])
+@pytest.mark.timeout(60)
+def test_the_time_is_linear_in_the_length(piece, searched_chars):
+    """Quadratic time would take hours for a million characters."""
+    extract_answer(piece * (10**6 // len(piece)), last_number=True, searched_chars=searched_chars)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hydra
+import functools
+
 import pytest
-from omegaconf import DictConfig
 
 from reinforcepp_verl.common.hardware import GIB
-from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import gpu_memory
 from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE_BYTES, OVERHEAD_BYTES, estimate
 from reinforcepp_verl.sizing.model_size import KNOWN_MODELS, ModelSize, model_folder, model_size
@@ -31,11 +30,10 @@ PLAIN = (
 )
 
 
-def compose(*overrides: str) -> DictConfig:
-    search_path.register()
-    with hydra.initialize(version_base="1.3", config_path=None):
-        # The GPUs of a named machine, whatever this one has; later overrides win.
-        return hydra.compose("reinforcepp_trainer", overrides=["cluster=h100x8", *overrides])
+@pytest.fixture
+def compose(compose):
+    """Compose for the GPUs of a named machine, whatever this one has."""
+    return functools.partial(compose, "cluster=h100x8")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +88,7 @@ def test_a_model_that_is_not_a_plain_decoder_has_no_size(tmp_path, config):
     assert model_size(str(tmp_path)) is None
 
 
-def test_state_is_sharded_and_an_update_includes_all_of_it():
+def test_state_is_sharded_and_an_update_includes_all_of_it(compose):
     update, rollout = estimate(compose(*PLAIN), TINY, 8.0).phases
     assert update.parts == {
         "weights": 250 * 4 // 2,
@@ -111,7 +109,7 @@ def test_state_is_sharded_and_an_update_includes_all_of_it():
     }
 
 
-def test_key_value_cache_is_the_memory_left_to_the_engine():
+def test_key_value_cache_is_the_memory_left_to_the_engine(compose):
     # 2 layers, keys and values, 2 heads of 2 numbers in bf16.
     per_token = 2 * 2 * 2 * 2 * 2
     found = estimate(compose(*PLAIN), TINY, 8.0)
@@ -120,7 +118,7 @@ def test_key_value_cache_is_the_memory_left_to_the_engine():
     assert halved.kv_tokens == (4 * GIB - 250 - ENGINE_WORKSPACE_BYTES) // (per_token // 2)
 
 
-def test_offloading_frees_the_rollout_and_streaming_both():
+def test_offloading_frees_the_rollout_and_streaming_both(compose):
     fsdp = "actor_rollout_ref.actor.fsdp_config"
     offloaded = estimate(compose(*PLAIN, f"{fsdp}.param_offload=true", f"{fsdp}.optimizer_offload=true"), TINY, 8.0)
     assert "training state" not in offloaded.phases[1].parts
@@ -132,7 +130,7 @@ def test_offloading_frees_the_rollout_and_streaming_both():
     assert unread.phases[0].parts["weights"] == 500
 
 
-def test_memory_that_stays_on_the_gpu_counts():
+def test_memory_that_stays_on_the_gpu_counts(compose):
     fsdp, rollout = "actor_rollout_ref.actor.fsdp_config", "actor_rollout_ref.rollout"
     awake = estimate(compose(*PLAIN, f"{rollout}.free_cache_engine=false"), TINY, 8.0)
     assert awake.phases[0].parts["vLLM"] == 4 * GIB
@@ -142,7 +140,7 @@ def test_memory_that_stays_on_the_gpu_counts():
     assert kept.phases[0].parts["gathered weights"] == 2 * 250 + 4 * (50 + 100)
 
 
-def test_pipeline_stages_divide_the_layers_and_replicas_do_not():
+def test_pipeline_stages_divide_the_layers_and_replicas_do_not(compose):
     rollout = "actor_rollout_ref.rollout"
     staged = estimate(compose(*PLAIN, f"{rollout}.pipeline_model_parallel_size=2"), TINY, 8.0)
     assert staged.kv_tokens == (4 * GIB - 250 - ENGINE_WORKSPACE_BYTES) // 16
@@ -150,13 +148,13 @@ def test_pipeline_stages_divide_the_layers_and_replicas_do_not():
     assert replicated.kv_tokens == (4 * GIB - 500 - ENGINE_WORKSPACE_BYTES) // 32
 
 
-def test_only_adapters_are_trained():
+def test_only_adapters_are_trained(compose):
     update, _ = estimate(compose(*PLAIN, "actor_rollout_ref.model.lora_rank=4"), TINY, 8.0).phases
     assert update.parts["weights"] == (250 * 4 + 40 * 4) // 2
     assert (update.parts["gradients"], update.parts["optimizer"]) == (40 * 4 // 2, 40 * 8 // 2)
 
 
-def test_fused_kernels_keep_no_logits_and_no_checkpointing_keeps_every_layer():
+def test_fused_kernels_keep_no_logits_and_no_checkpointing_keeps_every_layer(compose):
     model = "actor_rollout_ref.model"
     overrides = (f"{model}.use_fused_kernels=true", f"{model}.enable_gradient_checkpointing=false")
     update, _ = estimate(compose(*PLAIN, *overrides), TINY, 8.0).phases
@@ -164,7 +162,7 @@ def test_fused_kernels_keep_no_logits_and_no_checkpointing_keeps_every_layer():
     assert update.parts["activations"] == 2 * 2 * 10 * (12 * 8 + 5 * 16)
 
 
-def test_micro_batches_by_rows_hold_whole_sequences():
+def test_micro_batches_by_rows_hold_whole_sequences(compose):
     rows = [
         "actor_rollout_ref.actor.use_dynamic_bsz=false",
         "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=3",
@@ -176,20 +174,20 @@ def test_micro_batches_by_rows_hold_whole_sequences():
     assert update.parts["activations"] == 2 * (3 * 10) * (12 * 8 + 5 * 16) + 2 * (3 * 10) * 2 * 8
 
 
-def test_the_advice_makes_it_fit():
+def test_the_advice_makes_it_fit(compose):
     config = compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=h100")
     (warning,) = gpu_memory.check(config)
     change = warning.message.rpartition("; set ")[2].split()
     assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=h100", *change)) == []
 
 
-def test_there_is_no_estimate_on_the_cpu_or_without_a_size():
+def test_there_is_no_estimate_on_the_cpu_or_without_a_size(compose):
     assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", "cluster=cpu")) == []
     unknown = "actor_rollout_ref.model.path=nobody/nothing"
     assert gpu_memory.check(compose("+recipe=math_rlvr/qwen25_7b_dapo", unknown)) == []
 
 
-def test_plan_of_a_step_computed_by_hand():
+def test_plan_of_a_step_computed_by_hand(compose):
     config = compose("+recipe=math_rlvr/r1_distill_15b_prorl")
     plan = StepPlan.from_config(config)
     assert (plan.prompts, plan.answers, plan.generated_tokens) == (512, 512 * 16, 512 * 16 * 8192)
@@ -199,7 +197,7 @@ def test_plan_of_a_step_computed_by_hand():
     assert normalized_over(config) == 8192
 
 
-def test_plan_of_bypass_and_of_separate_training():
+def test_plan_of_bypass_and_of_separate_training(compose):
     bypass = StepPlan.from_config(compose("+recipe=math_rlvr/qwen25_7b_dapo_bypass"))
     assert "log-probabilities" not in bypass.forwards
     separate = compose("+recipe=math_rlvr/qwen25_7b_dapo_separate_async")

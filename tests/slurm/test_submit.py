@@ -9,13 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import hydra
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import secrets
 from reinforcepp_verl.slurm import job, job_status, site
 from reinforcepp_verl.slurm.queue import QueuedJob
@@ -28,12 +26,6 @@ FOUR_NODES = ("+recipe=math_rlvr/qwen25_7b_dapo_4nodes", "cluster=h100x8_4nodes"
 CPU = ("+recipe=math_rlvr/arithmetic",)
 SEPARATE = ("+recipe=math_rlvr/qwen25_7b_dapo_separate_async", "cluster=h100x8")
 SHELL_FILES = sorted(ROOT.glob("recipes/slurm/*"))
-
-
-def compose(*overrides: str) -> DictConfig:
-    search_path.register()
-    with hydra.initialize(version_base="1.3", config_path=None):
-        return hydra.compose("reinforcepp_trainer", overrides=list(overrides))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +50,7 @@ def sbatch(tmp_path: Path, monkeypatch) -> Callable[[], list[dict]]:
     return lambda: [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
 
 
-def test_the_job_of_four_nodes_with_eight_gpus(tmp_path, monkeypatch, capsys):
+def test_the_job_of_four_nodes_with_eight_gpus(compose, tmp_path, monkeypatch, capsys):
     """The reviewed text: docs/slurm.md goes through it point by point."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "site.env").write_text((ROOT / "recipes/slurm/site.env.example").read_text())
@@ -81,11 +73,11 @@ def test_the_job_of_four_nodes_with_eight_gpus(tmp_path, monkeypatch, capsys):
         (SEPARATE, 2, Resources(nodes=2, device="cuda", gpus=4, cpus=None)),
     ],
 )
-def test_nodes_and_gpus_come_from_the_configuration(overrides, nodes, expected):
+def test_nodes_and_gpus_come_from_the_configuration(compose, overrides, nodes, expected):
     assert required_resources(compose(*overrides), nodes) == expected
 
 
-def test_node_counts_other_than_the_configurations_are_refused():
+def test_node_counts_other_than_the_configurations_are_refused(compose):
     with pytest.raises(ValueError, match=r"^--nodes=2: trainer.nnodes is 4; use --nodes=4, or set trainer.nnodes=2$"):
         required_resources(compose(*FOUR_NODES), 2)
     with pytest.raises(ValueError, match=r"^--nodes=3: it must divide the 8 GPUs"):
@@ -103,7 +95,7 @@ def test_invalid_seeds(array):
         job.parse_seeds(array)
 
 
-def test_submit_creates_the_run_and_passes_its_path_to_the_job(sbatch, tmp_path, capsys):
+def test_submit_creates_the_run_and_passes_its_path_to_the_job(compose, sbatch, tmp_path, capsys):
     submit(compose(*CPU, "seed=5"), Request())
     [run] = [path for path in (tmp_path / "runs").iterdir() if not path.is_symlink()]
     (checked, _), (arguments, environment) = sbatch()
@@ -115,7 +107,7 @@ def test_submit_creates_the_run_and_passes_its_path_to_the_job(sbatch, tmp_path,
     assert capsys.readouterr().out == f"job 4711: {run}\n"
 
 
-def test_an_array_has_a_run_for_each_seed(sbatch, tmp_path):
+def test_an_array_has_a_run_for_each_seed(compose, sbatch, tmp_path):
     submit(compose(*CPU), Request(array="3,5%1"))
     arguments, environment = sbatch()[-1]
     assert {"--array=3,5%1", f"--output={tmp_path}/runs/slurm-%A_%a.log"} <= set(arguments)
@@ -126,7 +118,7 @@ def test_an_array_has_a_run_for_each_seed(sbatch, tmp_path):
         assert (run / "slurm" / "job_id").read_text() == f"4711_{seed}\n"
 
 
-def test_secrets_are_not_passed_on(sbatch, monkeypatch, capsys):
+def test_secrets_are_not_passed_on(compose, sbatch, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789")
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789")
     submit(compose(*CPU), Request())
@@ -149,21 +141,21 @@ def test_secret_variables(name, value, secret):
     assert secrets.is_secret_variable(name, value) is secret
 
 
-def test_a_job_that_slurm_refuses_leaves_no_run(sbatch, tmp_path):
+def test_a_job_that_slurm_refuses_leaves_no_run(compose, sbatch, tmp_path):
     (tmp_path / "site.env").write_text("SBATCH_ARGS=(--partition=none)")
     with pytest.raises(ValueError, match="^sbatch refused the job: would start sbatch: error: invalid partition$"):
         submit(compose(*CPU), Request())
     assert not (tmp_path / "runs").exists()
 
 
-def test_test_only_queries_slurm_and_creates_nothing(sbatch, tmp_path, capsys):
+def test_test_only_queries_slurm_and_creates_nothing(compose, sbatch, tmp_path, capsys):
     submit(compose(*CPU), Request(test_only=True))
     assert capsys.readouterr().out == "would start\n"
     assert len(sbatch()) == 1
     assert not (tmp_path / "runs").exists()
 
 
-def test_without_sbatch(tmp_path, monkeypatch):
+def test_without_sbatch(compose, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="^sbatch is not on PATH: submit from a login node"):
         submit(compose(*CPU), Request())

@@ -191,6 +191,7 @@ print(ray.NodeID.from_random().hex())
 """
 
 
+@pytest.mark.long
 def test_forks_of_the_real_server_draw_other_ray_ids():
     with fork_server.started(CPU_ENVIRONMENT) as stand_in:
         outputs = [subprocess.run([stand_in, "-c", RAY_IDS], capture_output=True, text=True).stdout for _ in range(2)]
