@@ -38,7 +38,7 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 	$(BIN)/reinforcepp train +recipe=$(RECIPE) $(ARGS)
 
 test: lint types test-without-ray ## everything that CI runs
-	$(BIN)/python -m pytest -m "e2e and not long" -n 2 --dist load --durations=10
+	$(BIN)/python -m pytest tests/e2e -m "not long" -n 2 --dist load --durations=10
 
 test-all: lint types test-without-ray test-slurm ## also every method, every fault, and training under Slurm
 	$(BIN)/python -m pytest -m "e2e or long" -n 2 --dist loadfile --durations=20

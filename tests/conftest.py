@@ -10,6 +10,7 @@ from pathlib import Path
 
 import omegaconf.base
 import pytest
+from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from typer.testing import CliRunner, Result
@@ -110,6 +111,8 @@ def reinforcepp(monkeypatch) -> Callable[..., Result]:
         root, level = logging.getLogger(), logging.getLogger().level
         handlers = root.handlers[:]
         monkeypatch.setattr(sys, "argv", sys.argv)
+        # Hydra composes once more just to read hydra.mode; None stands for what the command line says.
+        monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
         try:
             return CliRunner().invoke(app, list(arguments))
         finally:

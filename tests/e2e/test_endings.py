@@ -12,7 +12,7 @@ import pytest
 
 from reinforcepp_verl.runs import processes
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 def wait_until(condition, timeout_s: float, what: str):
@@ -37,7 +37,6 @@ def command():
     return Path(sys.executable).with_name("reinforcepp")
 
 
-@pytest.mark.long
 def test_ctrl_c_during_the_start_ends_the_run_and_everything_it_started(start, command, workplace):
     before = newest_run(workplace)
     process = start_training(start, command)

@@ -38,14 +38,11 @@ def test_vllm_entry_point_is_a_function_because_vllm_calls_it():
     assert callable(entry_point.load())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "code",
-    [
-        "import reinforcepp_verl.plugin",
-        pytest.param("import verl", marks=pytest.mark.long),
-        pytest.param("import reinforcepp_verl.integration.replay_buffer", marks=pytest.mark.long),
-    ],
-    ids=["plugin first", "verl first", "sampler first"],
+    ["import verl", "import reinforcepp_verl.plugin", "import reinforcepp_verl.integration.replay_buffer"],
+    ids=["verl first", "plugin first", "sampler first"],
 )
 def test_it_is_registered_whatever_is_imported_first(code):
     assert registered_after(code) == "True True"

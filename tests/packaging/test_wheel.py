@@ -113,7 +113,7 @@ def test_entry_points(wheel):
 
 
 def test_what_runs_is_the_wheel(run, environment):
-    code = "import reinforcepp_verl, verl; print(reinforcepp_verl.__file__)"
+    code = "import reinforcepp_verl; print(reinforcepp_verl.__file__)"
     done = run("python", "-c", code)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.splitlines()[-1]).is_relative_to(environment)

@@ -148,7 +148,11 @@ def test_the_node_of_the_loss_knows_verls_keys_and_no_others(compose):
     [
         # It knows them before it checks the algorithm.
         ("my_estimator,my_loss", f"{ROLLOUT}.n is 1: group_returns compares "),
-        ("my_estimator,no_module", "VERL_USE_EXTERNAL_MODULES=my_estimator,no_module: the import fails with Module"),
+        pytest.param(
+            "my_estimator,no_module",
+            "VERL_USE_EXTERNAL_MODULES=my_estimator,no_module: the import fails with Module",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_the_command_imports_the_users_modules(arithmetic, modules, says):

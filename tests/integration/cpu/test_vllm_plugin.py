@@ -13,6 +13,7 @@ from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
     pytest.mark.skipif(not cpu_platform_wanted(), reason="this machine has an accelerator"),
     pytest.mark.timeout(180),
@@ -53,7 +54,6 @@ def load_twice(plugin: str, tmp_path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.long
 def test_without_the_plugin_a_second_load_fails(tmp_path):
     done = load_twice("without", tmp_path)
     assert "loaded 0" in done.stdout, done.stderr
@@ -76,9 +76,7 @@ print("executor:", engine.create_engine_config().parallel_config.distributed_exe
 """
 
 
-@pytest.mark.parametrize(
-    ("variables", "executor"), [pytest.param({}, "mp", marks=pytest.mark.long), (CPU_ENVIRONMENT, "uni")]
-)
+@pytest.mark.parametrize(("variables", "executor"), [({}, "mp"), (CPU_ENVIRONMENT, "uni")])
 def test_the_model_runs_in_the_process_of_the_engine(arithmetic, variables, executor):
     clean = {name: value for name, value in os.environ.items() if name not in CPU_ENVIRONMENT}
     environment = {**clean, "VLLM_TARGET_DEVICE": "cpu", **variables}
