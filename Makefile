@@ -37,15 +37,16 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 	$(BIN)/reinforcepp prepare arithmetic
 	$(BIN)/reinforcepp train +recipe=$(RECIPE) $(ARGS)
 
-test: lint types test-without-ray ## everything that CI runs
-	$(BIN)/python -m pytest tests/e2e -m "not long" -n 2 --dist load --durations=10
+# Three workers for two cores: many tests wait, for Ray or for a process that they watch. In the order of the folders,
+# because the fewest tests, those in e2e, take the longest.
+test: lint types ## everything that CI runs
+	$(BIN)/python -m pytest -m "not slurm and not long" -n 3 --dist loadfile --no-loadscope-reorder --durations=10
 
-test-all: lint types test-without-ray test-slurm ## also every method, every fault, and training under Slurm
-	$(BIN)/python -m pytest -m "e2e or long" -n 2 --dist loadfile --durations=20
+test-all: test test-slurm ## also every method, every fault, and training under Slurm
+	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --durations=20
 
-# Two workers: most of a run is sequential imports, so two runs hardly slow each other down.
 test-without-ray: $(INSTALLED) ## the tests that start no Ray
-	$(BIN)/python -m pytest -m "not e2e and not slurm and not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not e2e and not slurm and not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-pythons: ## the tests that start no Ray, on each Python found, in .venv-3.X
 	@pythons=$$(sh requirements/pythons.sh $(PYTHON)) || exit; failed=0; \

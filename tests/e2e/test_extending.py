@@ -1,4 +1,4 @@
-"""A user's own estimator and loss through our command, killed and resumed; and ours in a user's own verl script."""
+"""A user's own estimator and loss through our command, killed and resumed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from omegaconf import OmegaConf
 
 from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.integration.cpu import fork_server, forked_python
-from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
+from reinforcepp_verl.runs import processes
 
 pytestmark = pytest.mark.e2e
 
@@ -24,8 +23,6 @@ RECIPE = "+recipe=math_rlvr/arithmetic"
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
-STEPS = 3
-SHORT = [f"trainer.total_training_steps={STEPS}", "trainer.val_before_train=false", "trainer.test_freq=-1"]
 # The same answer always gets the same score: a resumed run repeats steps.
 SOMETIMES_NAN = """
 import zlib
@@ -33,20 +30,6 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_)
     score = float(solution_str.strip() == ground_truth.strip())
     return float("nan") if zlib.crc32((solution_str + ground_truth).encode()) % 10 == 0 else score
 """
-# A user's script without this package: verl's configuration, trainer, replay buffer and reward manager.
-VERL_SCRIPT = [
-    *(sys.executable, "-m", "verl.trainer.main_ppo"),
-    "data.train_files=data/arithmetic/train.parquet",
-    "data.val_files=data/arithmetic/val.parquet",
-    *("data.train_batch_size=24", "data.max_prompt_length=16", "data.max_response_length=8"),
-    *("actor_rollout_ref.model.path=data/arithmetic/model", "actor_rollout_ref.actor.optim.lr=3e-4"),
-    *("actor_rollout_ref.actor.ppo_mini_batch_size=12", "actor_rollout_ref.actor.use_dynamic_bsz=true"),
-    *("actor_rollout_ref.rollout.name=vllm", "actor_rollout_ref.rollout.tensor_model_parallel_size=1"),
-    *("actor_rollout_ref.rollout.n=4", "actor_rollout_ref.rollout.max_model_len=64"),
-    "reward.custom_reward_function.path=pkg://reinforcepp_verl.rewards.arithmetic",
-    *("algorithm.use_kl_in_reward=true", "critic.enable=false", "trainer.logger=[console,file]"),
-]
-THE_LINES_OF_THE_README = ["algorithm.adv_estimator=reinforcepp", f"{POLICY_LOSS}.loss_mode=reinforcepp"]
 
 
 def window(checkpoint: Path) -> list:
@@ -88,6 +71,9 @@ def test_the_examples_of_the_docs_train_and_survive_a_kill_in_a_save(start, work
     assert process.returncode == 0, output
     records = kill_loop.read(run)
     assert list(records) == [1, 2, 3, 4]
+    assert "finished: 4 steps" in output and "WorkerDict" not in output
+    assert json.loads(run.summary.read_text())["status"] == "finished"
+    assert not processes.find_all(str(run.path))
     assert kill_loop.differences({3: before[3]}, {3: records[3]}) == []
     assert window(run.checkpoints / "global_step_4")[:2] == seen and len(seen) == 2
     for record in records.values():
@@ -99,23 +85,3 @@ def test_the_examples_of_the_docs_train_and_survive_a_kill_in_a_save(start, work
     forwarded = OmegaConf.load(run.attempts()[-1].config).ray_kwargs.ray_init.runtime_env.env_vars
     assert forwarded.VERL_USE_EXTERNAL_MODULES == "my_estimator,my_loss"
     assert forwarded.PYTHONPATH == environment["PYTHONPATH"]
-
-
-def test_two_lines_turn_a_verl_script_into_reinforcepp(start, tmp_path):
-    metrics = tmp_path / "metrics.jsonl"
-    with fork_server.started(CPU_ENVIRONMENT) as stand_in:  # Ray's workers then need not import torch and vLLM
-        process = start(
-            *(*VERL_SCRIPT, "+cluster=cpu", f"trainer.default_local_dir={tmp_path}", *SHORT),
-            *(*THE_LINES_OF_THE_README, f"+ray_kwargs.ray_init.runtime_env.py_executable={stand_in}"),
-            **{forked_python.VARIABLE: stand_in, "VERL_FILE_LOGGER_PATH": str(metrics)},
-        )
-        output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output[-5000:]
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
-    assert [record["step"] for record in records] == list(range(1, STEPS + 1))
-    for record in (record["data"] for record in records):
-        # The KL was in the reward, the advantages are normalized over the batch, and the loss is ours.
-        assert "actor/reward_kl_penalty" in record
-        assert record["critic/advantages/mean"] == pytest.approx(0, abs=1e-4)
-        assert record["critic/advantages/max"] > record["critic/advantages/min"]
-        assert "actor/zero_weight_tokens" in record and record["actor/grad_norm"] > 0

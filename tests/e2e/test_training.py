@@ -13,7 +13,7 @@ from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import processes
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -72,7 +72,6 @@ def test_one_worker_learns_in_true_fp32(train, rollouts, one_worker_records):
     assert not processes.find_all(str(run))
 
 
-@pytest.mark.long
 def test_a_run_stopped_and_then_killed_in_a_save_has_the_metrics_of_an_uninterrupted_one(
     start, workplace, one_worker_records, kill_loop
 ):
@@ -104,7 +103,6 @@ def test_a_run_stopped_and_then_killed_in_a_save_has_the_metrics_of_an_uninterru
     assert loop.differences(alone, loop.read(run)) == []
 
 
-@pytest.mark.long
 def test_two_workers_compute_the_same_loss_and_gradient(train, rollouts, one_worker_records):
     run, _ = train(
         COMPARABLE_LOSS,
