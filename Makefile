@@ -37,8 +37,8 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 	$(BIN)/reinforcepp prepare arithmetic
 	$(BIN)/reinforcepp train +recipe=$(RECIPE) $(ARGS)
 
-# Three workers for two cores: many tests wait, for Ray or for a process that they watch. In the order of the folders,
-# because the fewest tests, those in e2e, take the longest.
+# Three workers for two cores: many tests wait, for Ray or for a process that they watch. Not reordered by
+# the number of tests in a file: those in e2e are few and take the longest.
 test: lint types ## everything that CI runs
 	$(BIN)/python -m pytest -m "not slurm and not long" -n 3 --dist loadfile --no-loadscope-reorder --durations=10
 

@@ -1,6 +1,7 @@
 """Composing configurations as `reinforcepp train` does, and a small copy of the arithmetic task for them."""
 
 import functools
+import hashlib
 import logging
 import os
 import pickle
@@ -43,34 +44,48 @@ OmegaConf.load = staticmethod(_load_once)
 omegaconf.base.parse = functools.cache(omegaconf.base.parse)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest tests first, so that no worker of pytest-xdist is left with them alone."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+
+
 @functools.cache
-def _compose_groups(groups: tuple[str, ...]) -> bytes:
-    # Copying by pickle is many times faster than OmegaConf's own copy.
-    return pickle.dumps(schema.compose_base(*groups))
+def _compose_groups(shared: Path, groups: tuple[str, ...]) -> bytes:
+    """Return the pickled composition: copying by pickle is many times faster than OmegaConf's own copy."""
+    file = shared / f"{hashlib.sha256(' '.join(groups).encode()).hexdigest()}.pickle"
+    if not file.exists():
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(pickle.dumps(schema.compose_base(*groups)))
+        temporary.replace(file)
+    return file.read_bytes()
 
 
-def _compose(*overrides: str) -> DictConfig:
+@pytest.fixture(scope="session")
+def compose(tmp_path_factory, worker_id) -> Callable[..., DictConfig]:
     """Compose by overrides in Hydra's syntax; keys may be new, as they may be in a user's YAML file."""
-    groups = tuple(override for override in overrides if override.startswith(GROUPS))
-    config = pickle.loads(_compose_groups(groups))
-    values = [override for override in overrides if override not in groups]
-    for override in OverridesParser.create().parse_overrides(values):
-        OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=True)
-    return config
+    root = tmp_path_factory.getbasetemp()
+    # pytest-xdist's workers share what they composed.
+    shared = (root if worker_id == "master" else root.parent) / "compositions"
+    shared.mkdir(exist_ok=True)
+
+    def composed(*overrides: str) -> DictConfig:
+        groups = tuple(override for override in overrides if override.startswith(GROUPS))
+        config = pickle.loads(_compose_groups(shared, groups))
+        values = [override for override in overrides if override not in groups]
+        for override in OverridesParser.create().parse_overrides(values):
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=True)
+        return config
+
+    return composed
 
 
 @pytest.fixture(scope="session")
-def compose() -> Callable[..., DictConfig]:
-    return _compose
-
-
-@pytest.fixture(scope="session")
-def recipe_as_meant() -> Callable[..., DictConfig]:
+def recipe_as_meant(compose) -> Callable[..., DictConfig]:
     """Compose a recipe for the machine that it is meant for."""
 
     def composed(name: str, *overrides: str) -> DictConfig:
         file = search_path.config_dir() / "recipe" / f"{name}.yaml"
-        return _compose(f"+recipe={name}", f"cluster={OmegaConf.load(file).hardware.meant_for}", *overrides)
+        return compose(f"+recipe={name}", f"cluster={OmegaConf.load(file).hardware.meant_for}", *overrides)
 
     return composed
 

@@ -12,7 +12,7 @@ from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = pytest.mark.e2e
 
-STEPS = 10
+STEPS = 6
 VAL_ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
 # A user's script without this package: verl's configuration, trainer, replay buffer and reward manager.
