@@ -1,4 +1,4 @@
-"""A user's own estimator and loss through our command, killed and resumed."""
+"""A user's own estimator and loss through our command; killed and resumed."""
 
 from __future__ import annotations
 
@@ -37,20 +37,55 @@ def window(checkpoint: Path) -> list:
     return json.loads((checkpoint / store.STATE_FILE).read_text())["memory"]["window"]
 
 
-def test_the_examples_of_the_docs_train_and_survive_a_kill_in_a_save(start, workplace, tmp_path, kill_loop):
-    reward = tmp_path / "sometimes_nan.py"
-    reward.write_text(SOMETIMES_NAN)
-    environment = {
+@pytest.fixture
+def environment() -> dict[str, str]:
+    return {
         "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{ROOT / 'benchmarks'}",
         "VERL_USE_EXTERNAL_MODULES": "my_estimator,my_loss",
     }
-    create = [
-        *(COMMAND, "create", RECIPE, f"runs_dir={tmp_path}", "trainer.val_before_train=false", "trainer.test_freq=-1"),
-        *("trainer.total_training_steps=4", "trainer.save_freq=2", "algorithm.adv_estimator=group_returns"),
+
+
+@pytest.fixture
+def overrides(tmp_path: Path) -> list[str]:
+    reward = tmp_path / "sometimes_nan.py"
+    reward.write_text(SOMETIMES_NAN)
+    return [
+        *(RECIPE, f"runs_dir={tmp_path}", "trainer.val_before_train=false", "trainer.test_freq=-1"),
+        *("algorithm.adv_estimator=group_returns", "algorithm.reinforcepp.nonfinite=drop"),
         *(f"{POLICY_LOSS}.loss_mode=spo", f"{POLICY_LOSS}.options.epsilon=0.3", "guards.max_kl=10"),
-        *("algorithm.reinforcepp.nonfinite=drop", "algorithm.reinforcepp.statistics=running"),
-        f"reward.custom_reward_function.path={reward}",
+        *("algorithm.reinforcepp.statistics=running", f"reward.custom_reward_function.path={reward}"),
     ]
+
+
+def assert_both_were_used(records: dict[int, dict]) -> None:
+    for record in records.values():
+        assert record["group_returns/largest_baseline"] > 0
+        assert record["actor/spo/epsilon"] == pytest.approx(0.3)
+        assert record["actor/spo/penalty"] > 0 and record["actor/grad_norm"] > 0
+        assert all(math.isfinite(value) for value in record.values()), record
+    assert sum(record["reinforcepp/dropped_rows/sum"] for record in records.values()) > 0
+
+
+def test_the_examples_of_the_docs_train(start, tmp_path, kill_loop, environment, overrides):
+    process = start(COMMAND, "train", *overrides, "trainer.total_training_steps=3", **environment)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    assert "finished: 3 steps" in output and "WorkerDict" not in output
+    run = RunFolder((tmp_path / "latest").resolve())
+    records = kill_loop.read(run)
+    assert list(records) == [1, 2, 3]
+    assert_both_were_used(records)
+    assert json.loads(run.summary.read_text())["status"] == "finished"
+    assert {"train.log", "curves.png"} <= {path.name for path in run.path.iterdir()}
+    assert not processes.find_all(str(run.path))
+    forwarded = OmegaConf.load(run.attempts()[-1].config).ray_kwargs.ray_init.runtime_env.env_vars
+    assert forwarded.VERL_USE_EXTERNAL_MODULES == "my_estimator,my_loss"
+    assert forwarded.PYTHONPATH == environment["PYTHONPATH"]
+
+
+@pytest.mark.long
+def test_the_examples_of_the_docs_survive_a_kill_in_a_save(start, workplace, kill_loop, environment, overrides):
+    create = [COMMAND, "create", *overrides, "trainer.total_training_steps=4", "trainer.save_freq=2"]
     created = subprocess.run(
         create, cwd=workplace, env={**os.environ, **environment}, check=True, stdout=subprocess.PIPE, text=True
     )
@@ -71,17 +106,6 @@ def test_the_examples_of_the_docs_train_and_survive_a_kill_in_a_save(start, work
     assert process.returncode == 0, output
     records = kill_loop.read(run)
     assert list(records) == [1, 2, 3, 4]
-    assert "finished: 4 steps" in output and "WorkerDict" not in output
-    assert json.loads(run.summary.read_text())["status"] == "finished"
-    assert not processes.find_all(str(run.path))
     assert kill_loop.differences({3: before[3]}, {3: records[3]}) == []
     assert window(run.checkpoints / "global_step_4")[:2] == seen and len(seen) == 2
-    for record in records.values():
-        assert record["group_returns/largest_baseline"] > 0
-        assert record["actor/spo/epsilon"] == pytest.approx(0.3)
-        assert record["actor/spo/penalty"] > 0 and record["actor/grad_norm"] > 0
-        assert all(math.isfinite(value) for value in record.values()), record
-    assert sum(record["reinforcepp/dropped_rows/sum"] for record in records.values()) > 0
-    forwarded = OmegaConf.load(run.attempts()[-1].config).ray_kwargs.ray_init.runtime_env.env_vars
-    assert forwarded.VERL_USE_EXTERNAL_MODULES == "my_estimator,my_loss"
-    assert forwarded.PYTHONPATH == environment["PYTHONPATH"]
+    assert_both_were_used(records)
