@@ -24,8 +24,8 @@ $(BIN)/pip:
 	pythons=$$(sh requirements/pythons.sh $(PYTHON)) && set -- $$pythons && "$$1" -m venv $(VENV)
 
 # torch is installed first and with its dependencies: without a CPU build pip installs the CUDA build, which runs on a
-# CPU but needs its CUDA libraries. The rest is a complete list, hence --no-deps; uv installs it in seconds, pip in
-# minutes, but uv does not read pip's configuration (mirrors, proxies): where uv finds no index, pip takes over.
+# CPU but needs its CUDA libraries. The rest is a complete list, hence --no-deps. uv installs it several times faster
+# than pip but does not read pip's configuration (mirrors, proxies); if it finds no index, pip installs the list.
 $(INSTALLED): requirements/cpu.txt setup.py | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --no-compile uv torch==2.13.0
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps -r requirements/cpu.txt || \
@@ -37,16 +37,18 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 	$(BIN)/reinforcepp prepare arithmetic
 	$(BIN)/reinforcepp train +recipe=$(RECIPE) $(ARGS)
 
-# Three workers for two cores: many tests wait, for Ray or for a process that they watch. Not reordered by
-# the number of tests in a file: those in e2e are few and take the longest.
+# Three workers for two cores, because many tests wait for a process. Files stay in their order: by default those with
+# the fewest tests would run last, and these are the longest.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+
 test: lint types ## everything that CI runs
-	$(BIN)/python -m pytest -m "not slurm and not long" -n 3 --dist loadfile --no-loadscope-reorder --durations=10
+	$(BIN)/python -m pytest -m "not slurm and not long" $(PARALLEL) --durations=10
 
 test-all: test test-slurm ## also every method, every fault, and training under Slurm
 	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --durations=20
 
 test-without-ray: $(INSTALLED) ## the tests that start no Ray
-	$(BIN)/python -m pytest -m "not e2e and not slurm and not long" -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not e2e and not slurm and not long" $(PARALLEL)
 
 test-pythons: ## the tests that start no Ray, on each Python found, in .venv-3.X
 	@pythons=$$(sh requirements/pythons.sh $(PYTHON)) || exit; failed=0; \

@@ -45,7 +45,7 @@ omegaconf.base.parse = functools.cache(omegaconf.base.parse)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest tests first, so that no worker of pytest-xdist is left with them alone."""
+    """Start the longest tests first, so that the other workers of pytest-xdist do not wait for them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
 
 
@@ -126,7 +126,7 @@ def reinforcepp(monkeypatch) -> Callable[..., Result]:
         root, level = logging.getLogger(), logging.getLogger().level
         handlers = root.handlers[:]
         monkeypatch.setattr(sys, "argv", sys.argv)
-        # Hydra composes once more just to read hydra.mode; None stands for what the command line says.
+        # Hydra would compose once more just to read hydra.mode. With None it goes by the command line.
         monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
         try:
             return CliRunner().invoke(app, list(arguments))

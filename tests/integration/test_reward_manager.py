@@ -60,8 +60,8 @@ def session(*answers: list[int], **fields) -> DataProto:
         (torch.tensor([1] * (row + 1)), torch.tensor(answer, dtype=torch.long)) for row, answer in enumerate(answers)
     ]
 
-    def pad(values, value=0):
-        return torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=value)
+    def pad(values, padding=0):
+        return torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=padding)
 
     tensors = {
         "prompts": pad([prompt for prompt, _ in rows]),

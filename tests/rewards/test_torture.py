@@ -151,16 +151,13 @@ def test_hostile_answers_are_wrong_and_cost_no_more_than_their_limit(every):
     assert len(hostile) >= 500 // every
     cases = [(rf"so \boxed{{{answer}}}.", TRUTHS[number % 2]) for number, answer in enumerate(hostile)]
     cases += [(solution, TRUTHS[0]) for text in huge() for solution in (text, rf"\boxed{{{text}}}", f"#### {text}")]
-    start = time.perf_counter()
     with ThreadPoolExecutor(THREADS) as threads:
         results = list(threads.map(timed_score, *zip(*cases, strict=True)))
-    seconds = time.perf_counter() - start
     for (solution, truth), (result, elapsed) in zip(cases, results, strict=True):
         shown = (truth, solution[:200], result)
         assert (result["score"], result["acc"]) == (0.0, 0.0), shown
         assert result["error"] != "crashed", shown
         # With two workers and four threads a task waits for one other; the margin is for a busy machine.
         assert elapsed < 2 * LIMIT_S + 10, shown
-    assert seconds < 120  # 11 s on two idle cores
     for truth in TRUTHS:
         assert timed_score(rf"\boxed{{{truth}+0}}", truth, limit_s=20)[0]["acc"] == 1.0
