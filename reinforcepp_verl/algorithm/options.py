@@ -20,7 +20,7 @@ CHOICES = {
 
 @dataclass
 class ReinforceppOptions:
-    """The node `algorithm.reinforcepp`. The defaults are the preset `openrlhf`, the implementation of the author."""
+    """The node `algorithm.reinforcepp`. The defaults are the preset `openrlhf`."""
 
     population: str = "token"
     """Population whose mean and variance normalize the advantages: `token`, every valid token has the same weight
@@ -33,8 +33,8 @@ class ReinforceppOptions:
     """Lower bound of the variance before dividing by its root (OpenRLHF `var.clamp(min=1e-8)`; verl adds 1e-8)."""
 
     statistics: str = "batch"
-    """`batch`: mean and variance of the current batch. `running`: of the last `statistics_window` calls together, for
-    the asynchronous trainers, in which verl calls the estimator once per mini-batch."""
+    """`batch`: mean and variance of the current batch. `running`: of the last `statistics_window` calls together; for
+    `separate_async`, where verl calls the estimator once per mini-batch, and for `colocate_async`, to pool steps."""
 
     statistics_window: int = 4
     """Number of calls that `statistics: running` pools; if equal to `parameter_sync_step`, the population is verl's

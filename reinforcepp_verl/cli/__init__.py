@@ -18,6 +18,7 @@ from reinforcepp_verl.cli.slurm import slurm
 from reinforcepp_verl.cli.train import TRAIN_HELP, check, train
 
 HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
+HYDRA_USAGE = "[OPTIONS] [OVERRIDES]..."
 
 app = typer.Typer(
     help="REINFORCE++ on verl: prepare data, check a configuration, train, resume, evaluate, export, plot.",
@@ -29,9 +30,9 @@ app = typer.Typer(
 app.command()(doctor)
 app.command()(prepare)
 app.command()(recipes)
-app.command(context_settings=HYDRA_ARGUMENTS)(check)
-app.command(context_settings=HYDRA_ARGUMENTS, help=TRAIN_HELP)(train)
-app.command(context_settings=HYDRA_ARGUMENTS)(create)
+app.command(context_settings=HYDRA_ARGUMENTS, options_metavar=HYDRA_USAGE)(check)
+app.command(context_settings=HYDRA_ARGUMENTS, options_metavar=HYDRA_USAGE, help=TRAIN_HELP)(train)
+app.command(context_settings=HYDRA_ARGUMENTS, options_metavar=HYDRA_USAGE)(create)
 app.command()(resume)
 app.command()(plot)
 app.command("eval")(evaluate)

@@ -60,8 +60,8 @@ def evaluate(
 
     Checkpoint:  reinforcepp eval runs/latest/checkpoints/global_step_100
 
-    Otherwise:   the same with --set data.val_files=data/aime24/test.parquet --set KEY=VALUE, where KEY is for example
-    actor_rollout_ref.rollout.val_kwargs.n (answers a question) or actor_rollout_ref.rollout.val_kwargs.temperature
+    Other data:  the same with --set data.val_files=data/aime24/test.parquet --set KEY=VALUE, where KEY is for example
+    actor_rollout_ref.rollout.val_kwargs.n (answers per question) or actor_rollout_ref.rollout.val_kwargs.temperature
 
     Compare:     reinforcepp eval base.jsonl trained.jsonl --k 1,8 --json results.json
     """

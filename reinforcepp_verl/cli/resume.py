@@ -31,7 +31,7 @@ def resume(
     """Resume a run and train it to the end; start it if nothing is saved yet.
 
     Resumes from the newest complete checkpoint in the run folder: weights, optimizer, data position, random number
-    generators, running statistics, KL coefficient. An interrupted save is ignored. Nothing else than the folder is
+    generators, running statistics, KL coefficient. An interrupted save is ignored. Only the run folder is
     needed, and metrics.jsonl has every step exactly once. key=value changes the configuration from here on; ray_kwargs
     apply to this attempt only.
 

@@ -21,7 +21,10 @@ slurm = typer.Typer(no_args_is_help=True, help="Train on a Slurm cluster: submit
 SWEEPS = {"--multirun", "-m"}
 
 
-@slurm.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@slurm.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    options_metavar="[OPTIONS] [OVERRIDES]...",
+)
 def submit(
     context: typer.Context,
     nodes: Annotated[
@@ -66,7 +69,7 @@ def submit(
             raise ValueError(f"{given[0]}: --array {array} sets the seed; remove one of them")
 
     def checked(config: DictConfig) -> None:
-        warnings = exit_on_errors(config, other_machine=True)
+        warnings = exit_on_errors(config, other_machine=True, files_may_be_missing=dry_run)
         note_missing_model(config)
         # Imported here so that a configuration is refused without waiting for it.
         from reinforcepp_verl.slurm.submit_job import Request, submit

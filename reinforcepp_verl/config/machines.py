@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted, gpu_count, gpu_memories_gib
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.reading import trainer_mode, value
 
 GROUP, AUTO = "cluster", "auto"
 
@@ -56,9 +57,19 @@ def names() -> list[str]:
     return GlobalHydra.instance().config_loader().get_group_options(GROUP)
 
 
+def gpu_pools(config: DictConfig) -> list[int]:
+    """Return the number of GPUs of the trainer, and of each group of engines that does not share them."""
+    owners = ["trainer"]
+    if trainer_mode(config) == "separate_async":
+        owners.append(keys.ROLLOUT)
+    if value(config, keys.REWARD_MODEL_ENABLE) and value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL):
+        owners.append(keys.REWARD_MODEL)
+    return [(value(config, f"{o}.nnodes") or 0) * (value(config, f"{o}.n_gpus_per_node") or 0) for o in owners]
+
+
 def gpus(config: DictConfig) -> int:
-    """Return the number of GPUs of a configuration's trainer."""
-    return config.trainer.nnodes * config.trainer.n_gpus_per_node
+    """Return the number of GPUs of a configuration."""
+    return sum(gpu_pools(config))
 
 
 def memory_gib(config: DictConfig) -> float | None:

@@ -27,7 +27,7 @@ EXTRAS = {
     "cpu": {DISTRIBUTION: ["cpu"], "verl": ["verl-core"]},
     "gpu": {DISTRIBUTION: ["gpu"], "verl": ["verl-core", "vllm", "fsdp"]},
 }
-INSTALL = "run `make install`, or on a GPU machine `pip install -e .[gpu]`"
+INSTALL = "run `make install`; for a GPU machine see docs/install.md"
 DISK_FIX = "free 5 GiB in /tmp: Ray writes its logs and spills objects there"
 SHARED_MEMORY_FIX = "weights pass through it: remount it larger, or start the container with --shm-size=2g"
 INSTALL_SELF = "run `pip install --no-deps --no-build-isolation -e .` in the checkout"
@@ -137,11 +137,11 @@ def check_plugin_policy(policy: str) -> Finding:
 
 
 def check_registration(name: str, report: dict[str, Any], kind: str) -> Finding:
-    """Evaluate the report of `probes.registration`."""
+    """Evaluate the report of `subprocess_probes.print_registration`."""
     if "error" in report:
         return _unanswered(name, report["error"], INSTALL_SELF)
     if not (report["advantage"] and report["loss"]):
-        return Finding(name, "fail", "verl does not know reinforcepp", f"see the lines above; often: {INSTALL_SELF}")
+        return Finding(name, "fail", "verl does not know reinforcepp", INSTALL_SELF)
     if kind == "cpu" and report["platform"] != "cpu":
         return Finding(name, "fail", f"verl's platform is {report['platform']}", "export VERL_PLATFORM=cpu")
     return Finding(name, "ok", f"registered, platform {report['platform']}")

@@ -41,7 +41,7 @@ def _entry_point() -> list[str]:
         return []
     return [
         f"{ENTRY_POINT_GROUP}: no installed package provides {PLUGIN_NAME} = {PLUGIN_MODULE}, so verl would not "
-        "load the plugin; install it with `pip install reinforcepp-verl` or, in a checkout, `pip install -e .`"
+        "load the plugin; install it with `pip install --no-deps .` in a clone of its repository"
     ]
 
 

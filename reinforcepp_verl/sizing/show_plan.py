@@ -21,11 +21,10 @@ def show_plan(config: DictConfig, console: Console) -> None:
     console.print(_step(config, StepPlan.from_config(config)))
     if value(config, keys.DEVICE) == "cpu":
         return
-    estimate, name = gpu.estimate_for(config), value(config, keys.MODEL_PATH)
+    estimate = gpu.estimate_for(config)
     if estimate is None:
         console.print(
-            f"memory: not estimated, because the size of {name}{did_you_mean(name, KNOWN_MODELS)} or of the GPU is "
-            f"unknown; download the model, and set the machine with cluster= or {keys.GPU_MEMORY_GIB}",
+            f"memory: not estimated, because {_unknown(config)}",
             markup=False,
             soft_wrap=True,
         )
@@ -44,15 +43,27 @@ def _step(config: DictConfig, plan: StepPlan) -> Table:
     table.add_row("answers", f"{plan.prompts:,} prompts x {plan.answers_per_prompt} = {plan.answers:,}")
     table.add_row("tokens to generate", f"at most {plan.generated_tokens:,} ({plan.longest_answer:,} per answer)")
     table.add_row("longest sequence", f"{plan.longest_sequence:,} tokens")
-    table.add_row(
-        "vLLM engines", f"{plan.engines}, each on {plan.gpus_per_engine} GPU{'s' * (plan.gpus_per_engine > 1)}"
-    )
+    table.add_row("vLLM engines", _engines(config, plan))
     table.add_row("advantages normalized over", f"{normalized_over(config):,} answers")
     table.add_row("optimizer updates", f"{plan.updates} of {plan.answers_per_update:,} answers")
     forwards = ", ".join(f"{name} {count}" for name, count in plan.forwards.items())
     table.add_row("forward passes per answer", f"{sum(plan.forwards.values())} ({forwards})")
     table.add_row("backward passes per answer", str(plan.backwards))
     return table
+
+
+def _engines(config: DictConfig, plan: StepPlan) -> str:
+    if value(config, keys.DEVICE) == "cpu":
+        return str(plan.engines)
+    each = "each " * (plan.engines > 1)
+    return f"{plan.engines}, {each}on {plan.gpus_per_engine} GPU{'s' * (plan.gpus_per_engine > 1)}"
+
+
+def _unknown(config: DictConfig) -> str:
+    if machines.memory_gib(config) is None:
+        return f"the size of the GPU is unknown; set cluster= or {keys.GPU_MEMORY_GIB}"
+    name = value(config, keys.MODEL_PATH)
+    return f"the size of {name}{did_you_mean(name, KNOWN_MODELS)} is unknown; download the model"
 
 
 def _memory(estimate: MemoryEstimate) -> Table:

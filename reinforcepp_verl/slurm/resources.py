@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.config import keys
-from reinforcepp_verl.config.reading import trainer_mode, value
+from reinforcepp_verl.config import keys, machines
+from reinforcepp_verl.config.reading import value
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def required_resources(config: DictConfig, nodes: int | None = None) -> Resource
         ValueError: the run does not fit this number of nodes
     """
     wanted, device = value(config, keys.NNODES), value(config, keys.DEVICE)
-    pools = [wanted * value(config, keys.N_GPUS_PER_NODE), *_further_pools(config)]
+    pools = machines.gpu_pools(config)
     nodes = wanted if nodes is None else nodes
     if len(pools) == 1 and nodes != wanted:
         raise ValueError(
@@ -36,11 +36,3 @@ def required_resources(config: DictConfig, nodes: int | None = None) -> Resource
     if sum(pools) % nodes:
         raise ValueError(f"--nodes={nodes}: it must divide the {sum(pools)} GPUs of trainer, rollout and reward model")
     return Resources(nodes, device, sum(pools) // nodes, value(config, keys.RAY_NUM_CPUS))
-
-
-def _further_pools(config: DictConfig) -> list[int]:
-    """Return the GPUs of engines that do not share those of the trainer."""
-    owners = [keys.ROLLOUT] if trainer_mode(config) == "separate_async" else []
-    if value(config, keys.REWARD_MODEL_ENABLE) and value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL):
-        owners.append(keys.REWARD_MODEL)
-    return [value(config, f"{owner}.nnodes") * value(config, f"{owner}.n_gpus_per_node") for owner in owners]

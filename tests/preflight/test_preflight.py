@@ -397,7 +397,7 @@ def test_a_switch_in_the_workers_environment(compose):
 def test_a_plugin_that_is_not_installed(compose, monkeypatch):
     monkeypatch.setattr("reinforcepp_verl.preflight.plugin_installed.entry_points", lambda **_: ())
     [problem] = problems(compose(RECIPE))
-    assert "verl.plugins: no installed package provides reinforcepp" in problem and "pip install -e ." in problem
+    assert "verl.plugins: no installed package provides reinforcepp" in problem and "pip install --no-deps ." in problem
 
 
 @pytest.mark.parametrize(("command", "fragment"), [("/no/python", "it does not start"), ("echo", "is not installed")])

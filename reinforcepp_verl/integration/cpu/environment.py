@@ -27,6 +27,8 @@ CPU_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Workers started in advance lack the environment of the run, so that none is ever used.
     "RAY_prestart_worker_first_driver": "0",
+    # Ray gives its workers a low priority (15): beside other work on the machine, a run would nearly stop.
+    "RAY_worker_niceness": "0",
 }
 
 
