@@ -243,6 +243,8 @@ finish() {
     set +e
     end_steps "$code"
     rm -f "$ATTEMPT/ray_token"
+    # The loop of follow may have written it again after the launcher removed it.
+    [[ ! $STOPPING ]] || rm -f "$RUN/STOP"
     say "exit code $code, newest checkpoint at step $(newest_step)"
     if to_be_requeued "$code"; then
         # Not SLURM_JOB_ID, which for one task would be the whole array.

@@ -114,8 +114,20 @@ def add_policy_loss(name: str, function: Callable[..., LossTerms] | str, options
 def _add(registry: dict[str, Any], kind: str, entry: Registered, taken_by_verl: tuple[str, ...]) -> None:
     if entry.name in taken_by_verl:
         raise ValueError(f"{kind} {entry.name!r}: the name is used by verl itself; choose another name")
-    if registry.setdefault(entry.name, entry) != entry:
-        raise ValueError(f"{kind} {entry.name!r}: the name is taken by {registry[entry.name].source}; choose another")
+    present = registry.setdefault(entry.name, entry)
+    if present != entry and not _one_is_main(present.source, entry.source):
+        raise ValueError(f"{kind} {entry.name!r}: the name is taken by {_described(present.source)}; choose another")
+
+
+def _one_is_main(*sources: Callable[..., Any] | str) -> bool:
+    """Return True for one function of a file that was imported and is also run as a script."""
+    modules = {getattr(source, "__module__", None) for source in sources}
+    return "__main__" in modules and len({_described(source) for source in sources}) == 1
+
+
+def _described(source: Callable[..., Any] | str) -> str:
+    code = getattr(source, "__code__", None)
+    return f"{source.__qualname__} in {code.co_filename}" if code is not None else str(source)  # type: ignore[union-attr]
 
 
 def traits_of(estimator: str) -> Traits | None:

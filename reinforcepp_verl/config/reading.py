@@ -23,6 +23,11 @@ def trainer_mode(config: DictConfig) -> str:
     return str(value(config, keys.TRAINER_MODE)).removeprefix(TRAINER_PREFIX)
 
 
+def world_size(config: DictConfig) -> int:
+    """Return the number of FSDP workers of a valid configuration."""
+    return int(value(config, keys.NNODES) * value(config, keys.N_GPUS_PER_NODE))
+
+
 def is_count(candidate: Any) -> TypeGuard[int]:
     """Return True for an integer of at least 1."""
     return isinstance(candidate, int) and not isinstance(candidate, bool) and candidate >= 1

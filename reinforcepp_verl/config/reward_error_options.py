@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from reinforcepp_verl.config import keys
 
+REWARD_MANAGER = "reinforcepp"
+"""The reward manager that reads these options."""
+
 
 @dataclass
 class RewardErrorOptions:

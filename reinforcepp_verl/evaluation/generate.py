@@ -16,6 +16,7 @@ from yaml import YAMLError
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.common.run_folder import create
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.reading import world_size
 from reinforcepp_verl.preflight import examine
 from reinforcepp_verl.preflight.findings import PreflightWarning, show_warnings
 from reinforcepp_verl.runs import launch, saved_config
@@ -83,7 +84,7 @@ def _fixed(checkpoint: Checkpoint, saved: DictConfig) -> dict[str, Any]:
 
 
 def _other_workers(config: DictConfig, checkpoint: Checkpoint) -> list[str]:
-    workers = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    workers = world_size(config)
     if workers == checkpoint.world_size:
         return []
     return [

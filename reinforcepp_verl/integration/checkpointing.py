@@ -25,7 +25,7 @@ from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.config.reading import FSDP_ENGINE, value
+from reinforcepp_verl.config.reading import FSDP_ENGINE, value, world_size
 from reinforcepp_verl.guards.finite_weights import check_finite_weights
 from reinforcepp_verl.integration import optimizer_settings
 from reinforcepp_verl.integration.cpu import forked_python
@@ -188,7 +188,7 @@ class CheckpointingTrainer(Base):
         assert self._staged is not None
         started = time.monotonic()
         folder, self._staged = self._staged, None
-        workers = compatibility.world_size(self.config)
+        workers = world_size(self.config)
         if self.config.model_engine == FSDP_ENGINE:
             for role in ("actor", "critic") if self.use_critic else ("actor",):
                 _check_shards(folder / role, workers)

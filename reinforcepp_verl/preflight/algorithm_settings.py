@@ -22,6 +22,7 @@ from reinforcepp_verl.config.preflight_options import (
 )
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, is_number, value
 from reinforcepp_verl.preflight.findings import Check, Found, PreflightWarning
+from reinforcepp_verl.preflight.reward_function import MATH_REWARD
 
 VERL_TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 # Inputs that verl's v1 trainer never fetches, without which these of its estimators fail at the first step.
@@ -208,7 +209,7 @@ def _filter_groups(config: DictConfig) -> list[str]:
             f"{keys.FILTER_GROUPS_ENABLE} is true: a reward model on the same GPUs scores only after the groups are "
             f"filtered; set {keys.FILTER_GROUPS_ENABLE}=false or {keys.REWARD_MODEL_ENABLE_RESOURCE_POOL}=true"
         ]
-    by_math = value(config, keys.REWARD_FUNCTION_PATH) == "pkg://reinforcepp_verl.rewards.math"
+    by_math = value(config, keys.REWARD_FUNCTION_PATH) == MATH_REWARD
     if metric and by_math and metric not in MATH_METRICS:
         return [
             f"{keys.FILTER_GROUPS_METRIC} is {metric}: the math reward does not return it; set "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.config.reading import trainer_mode, value
+from reinforcepp_verl.config.reading import trainer_mode, value, world_size
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ParallelLayout:
     @classmethod
     def from_config(cls, config: DictConfig) -> ParallelLayout:
         """Read the layout of a configuration with valid counts."""
-        gpus = value(config, keys.NNODES) * value(config, keys.N_GPUS_PER_NODE)
+        gpus = world_size(config)
         fsdp_size = value(config, keys.FSDP_SIZE)
         tensor_parallel = value(config, keys.TENSOR_MODEL_PARALLEL_SIZE)
         engine = tensor_parallel

@@ -23,7 +23,7 @@ from reinforcepp_verl.tasks import warm_start
 from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, reproducible
 from reinforcepp_verl.tasks.word_templates import Problem, Working
 
-MAX_PROMPT_TOKENS, MAX_ANSWER_TOKENS = 64, 32
+MAX_ANSWER_TOKENS = 32
 SPECIAL_TOKENS = {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "unk_token": "<|unk|>"}
 TURN = "<|im_start|>"
 # ChatML, as in Qwen.

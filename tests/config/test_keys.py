@@ -50,6 +50,27 @@ def test_no_key_is_spelled_out_elsewhere() -> None:
     assert not found, "name them in config/keys.py: " + ", ".join(found)
 
 
+def test_no_value_is_read_by_another_name() -> None:
+    """`config.trainer.nnodes` is a key too: it must be one of those that test_every_key_exists looks up."""
+    known = set(dotted_keys(known_keys()))
+    nodes = {key.rpartition(".")[0] for key in known}
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line}: {key}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for line, key in _attributes(ast.parse(path.read_text(encoding="utf-8")))
+        if key in known - nodes and key not in NAMED.values()
+    ]
+    assert not found, "name them in config/keys.py: " + ", ".join(found)
+
+
+def _attributes(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield what is read from a variable `config` or `self.config`, such as trainer.nnodes."""
+    whole = re.compile(r"(?:self\.)?config\.([\w.]+)")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (match := whole.fullmatch(ast.unparse(node))):
+            yield node.lineno, match[1]
+
+
 def _texts(node: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield the string literals of a module with their lines, including those in f-strings, without its docstrings."""
     for child in ast.iter_child_nodes(node):

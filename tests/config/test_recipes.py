@@ -86,10 +86,12 @@ def test_recipe_has_no_problems_on_the_cpu_either(compose, in_prepared, recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_header_has_every_field_and_names_its_own_commands(recipe):
+def test_header_has_every_field_and_names_its_own_commands(compose, recipe):
     about, header = recipe_list.read_header(ROOT / "recipes" / f"{recipe}.yaml")
     assert about and set(header) == set(recipe_list.FIELDS)
-    assert header["Train"] == f"reinforcepp train +recipe={recipe}"
+    machine = compose(f"+recipe={recipe}").hardware.meant_for
+    several_nodes = compose(f"+recipe={recipe}", f"cluster={machine}").trainer.nnodes > 1
+    assert header["Train"] == f"reinforcepp {'slurm submit' if several_nodes else 'train'} +recipe={recipe}"
     for command in header["Prepare"].splitlines():
         assert re.fullmatch(rf"reinforcepp prepare ({'|'.join(PREPARED_FOLDERS)})( --against data/\w+)?", command), (
             command

@@ -38,13 +38,26 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return folder
 
 
-@pytest.fixture
-def start(workplace: Path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Return a function that starts a command in the workplace; its remaining processes are ended after the test."""
-    started: list[subprocess.Popen] = []
+class Command(subprocess.Popen):
+    """A command that a test has started."""
 
-    def start_command(*command: str | Path, **environment: str) -> subprocess.Popen:
-        process = subprocess.Popen(
+    def output(self, exit_code: int = 0) -> str:
+        """Wait for the end, which must have this exit code, and return what was printed."""
+        try:
+            output, _ = self.communicate(timeout=900)
+        except subprocess.TimeoutExpired as error:
+            pytest.fail(f"no end after {error.timeout} s: {(error.output or b'').decode()}")
+        assert self.returncode == exit_code, output
+        return output
+
+
+@pytest.fixture
+def start(workplace: Path) -> Iterator[Callable[..., Command]]:
+    """Return a function that starts a command in the workplace; its remaining processes are ended after the test."""
+    started: list[Command] = []
+
+    def start_command(*command: str | Path, **environment: str) -> Command:
+        process = Command(
             [str(part) for part in command],
             cwd=workplace,
             env={**os.environ, processes.RUN_VARIABLE: f"test-{os.getpid()}", **environment},
@@ -65,13 +78,12 @@ def start(workplace: Path) -> Iterator[Callable[..., subprocess.Popen]]:
 
 
 @pytest.fixture
-def train(start: Callable[..., subprocess.Popen], workplace: Path) -> Callable[..., tuple[Path, str]]:
+def train(start: Callable[..., Command], workplace: Path) -> Callable[..., tuple[Path, str]]:
     """Return a function that runs `reinforcepp train` to its successful end: (run folder, console output)."""
 
     def train_to_the_end(*overrides: str) -> tuple[Path, str]:
         process = start(COMMAND, "train", RECIPE, *overrides)
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, output
+        output = process.output()
         return (workplace / "runs" / "latest").resolve(), output
 
     return train_to_the_end

@@ -68,8 +68,7 @@ def assert_both_were_used(records: dict[int, dict]) -> None:
 
 def test_the_examples_of_the_docs_train(start, tmp_path, kill_loop, environment, overrides):
     process = start(COMMAND, "train", *overrides, "trainer.total_training_steps=3", **environment)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
+    output = process.output()
     assert "finished: 3 steps" in output and "WorkerDict" not in output
     run = RunFolder((tmp_path / "latest").resolve())
     records = kill_loop.read(run)
@@ -102,8 +101,7 @@ def test_the_examples_of_the_docs_survive_a_kill_in_a_save(start, workplace, kil
     assert list(before) == [1, 2, 3]
 
     process = start(COMMAND, "resume", run.path, **environment)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
+    process.output()
     records = kill_loop.read(run)
     assert list(records) == [1, 2, 3, 4]
     assert kill_loop.differences({3: before[3]}, {3: records[3]}) == []

@@ -83,8 +83,7 @@ def test_a_run_stopped_and_then_killed_in_a_save_has_the_metrics_of_an_uninterru
     process = start(COMMAND, "resume", folder)
     loop.wait_until(lambda: loop.read(run), process)
     run.stop.touch()
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 75, output
+    process.output(exit_code=75)
     assert json.loads(run.summary.read_text())["status"] == "stopped" and not run.stop.exists()
     stopped_at = max(loop.read(run))
     assert stopped_at < 4 and store.newest_checkpoint(run.checkpoints)[0].manifest.step == stopped_at
@@ -96,8 +95,7 @@ def test_a_run_stopped_and_then_killed_in_a_save_has_the_metrics_of_an_uninterru
     assert (found.manifest.step, ignored) == (stopped_at, [])
 
     process = start(COMMAND, "resume", folder)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    process.output()
     assert json.loads(run.summary.read_text())["attempts"] == 3
     alone = {record["step"]: record for record in one_worker_records if 1 <= record["step"] <= 6}
     assert loop.differences(alone, loop.read(run)) == []

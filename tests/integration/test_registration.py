@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import runpy
 import sys
 
 import pytest
@@ -118,11 +119,25 @@ def test_an_estimator_from_outside_stands_beside_ours():
     assert get_adv_estimator_fn("mine") is estimator_for_verl("mine")
     assert ESTIMATORS["mine"].function is estimator
     plugin.register_estimator("mine", estimator, traits=Traits(needs_group=True))
-    with pytest.raises(ValueError, match="estimator 'mine': the name is taken by <function estimator"):
+    with pytest.raises(ValueError, match="estimator 'mine': the name is taken by estimator in .*test_registration.py"):
         plugin.register_estimator("mine", lambda batch, options: None)
     for taken in ("reinforcepp", "grpo"):
         with pytest.raises(ValueError, match=f"estimator '{taken}': .*choose another"):
             plugin.register_estimator(taken, estimator)
+
+
+@pytest.mark.usefixtures("forget")
+def test_a_module_that_is_imported_and_run_as_a_script_registers_once(tmp_path, monkeypatch):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from reinforcepp_verl.plugin import register_estimator\n"
+        "def estimator(batch, options): raise NotImplementedError\n"
+        "register_estimator('mine', estimator)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("mine")
+    runpy.run_path(str(script), run_name="__main__")
+    assert ESTIMATORS["mine"].function.__module__ == "mine"
 
 
 @pytest.mark.usefixtures("forget")

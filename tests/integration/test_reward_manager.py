@@ -19,7 +19,8 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.v1 import trainer_base
 
-from reinforcepp_verl.integration.reward_manager import MANAGER_NAME, ReinforceppRewardManager
+from reinforcepp_verl.config.reward_error_options import REWARD_MANAGER
+from reinforcepp_verl.integration.reward_manager import ReinforceppRewardManager
 from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
 TOKENIZER = build_tokenizer()
@@ -44,7 +45,7 @@ def worker(compute_score, **algorithm) -> RewardLoopWorker:
             "algorithm": algorithm,
         }
     )
-    made.reward_manager = get_reward_manager_cls(MANAGER_NAME)(
+    made.reward_manager = get_reward_manager_cls(REWARD_MANAGER)(
         config=made.config,
         tokenizer=TOKENIZER,
         compute_score=compute_score,
@@ -97,7 +98,7 @@ def received_by(data: DataProto) -> dict:
 
 
 def test_verl_finds_it_by_its_name():
-    assert get_reward_manager_cls(MANAGER_NAME) is ReinforceppRewardManager
+    assert get_reward_manager_cls(REWARD_MANAGER) is ReinforceppRewardManager
 
 
 def test_the_function_is_called_as_by_verl_plus_the_length():

@@ -23,7 +23,6 @@ from reinforcepp_verl.tasks import word_model, word_problems
 from reinforcepp_verl.tasks.warm_start import build_model
 from reinforcepp_verl.tasks.word_model import (
     MAX_ANSWER_TOKENS,
-    MAX_PROMPT_TOKENS,
     WordProblemWarmStart,
     answer_text,
     build_tokenizer,
@@ -32,6 +31,7 @@ from reinforcepp_verl.tasks.word_model import (
 from reinforcepp_verl.tasks.word_problems import TEMPLATE, prepare
 from reinforcepp_verl.tasks.word_templates import FORMATS, problems, row
 
+MAX_PROMPT_TOKENS = 64  # of the recipe
 TINY = WordProblemWarmStart(hidden_size=32, layers=1, careful_steps=2, sloppy_steps=2, batch_size=8)
 FRACTION = r"\$\\frac\{(\d+)\}\{(\d+)\}\$"
 # The answer to each question, computed from its text alone.

@@ -23,6 +23,8 @@ CPU_ENVIRONMENT = {
     "TORCHDYNAMO_DISABLE": "1",
     # TransferQueue requests 8 threads on every put and get, and warns each time if there are fewer cores.
     "TQ_NUM_THREADS": "1",
+    # Attempts at a connection, one per second: with its default of 3, a busy machine fails the run.
+    "TQ_STORAGE_HANDSHAKE_MAX_RETRIES": "25",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Workers started in advance lack the environment of the run, so that none is ever used.

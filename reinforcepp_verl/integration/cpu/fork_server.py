@@ -24,6 +24,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ class Request:
     environment: dict[str, str]
     directory: str
     group: int
+    priority: int
+    file_mask: int
+    blocked_signals: list[int]
     file_limits: list[int]
     files: list[int]
 
@@ -93,10 +97,13 @@ class Child:
 def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Iterator[str | None]:
     """Start the server with these environment variables; yield the path of the program to run instead of Python.
 
-    None if programs in /tmp must not be run. The server ends with this process.
+    None if programs in /tmp cannot be written or run. The server ends with this process.
     """
     # Ray keeps its sockets there too; the path of a socket must be short, and Ray does not quote the program's.
-    with TemporaryDirectory(prefix="reinforcepp-", dir="/tmp") as folder:
+    with _folder_in_tmp() as folder:
+        if folder is None:
+            yield None
+            return
         address, stand_in = f"{folder}/socket", Path(folder, "python")
         command = shlex.join([sys.executable, "-I", "-S", forked_python.__file__, address])
         stand_in.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
@@ -115,9 +122,23 @@ def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Ite
         yield str(stand_in)
 
 
+@contextlib.contextmanager
+def _folder_in_tmp() -> Iterator[str | None]:
+    try:
+        folder = TemporaryDirectory(prefix="reinforcepp-", dir="/tmp")
+    except OSError:  # full or read-only
+        yield None
+        return
+    with folder as path:
+        yield path
+
+
 def main(listener: socket.socket) -> None:
     """Import the modules, then fork a process for each connection; returns only in the forks, after their work."""
     signal.signal(signal.SIGTERM, functools.partial(_end, Path(listener.getsockname()).parent))
+    # The server has two open files for each fork; a fork gets the limits of its request.
+    hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     vllm_alias.install()
     for module in MODULES:
         importlib.import_module(module)
@@ -140,11 +161,22 @@ def check_that_forks_are_safe() -> None:
     """Raise RuntimeError for Ray or a thread, which forks must not inherit, and OSError if the system has no pidfds."""
     if "ray" in sys.modules:
         raise RuntimeError("a module in MODULES imports Ray")
-    others = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
-    names = [Path("/proc/self/task", thread, "comm").read_text().strip() for thread in others]
-    if lost := [name for name in names if name not in DISPENSABLE_THREADS]:
+    for _ in range(20):
+        if not (lost := _threads()):
+            break
+        time.sleep(0.05)  # It may be about to end.
+    else:
         raise RuntimeError(f"the imports started threads, which forks do not have: {', '.join(lost)}")
     os.close(os.pidfd_open(os.getpid()))
+
+
+def _threads() -> list[str]:
+    """Return the names of the other threads that a fork would need."""
+    names = []
+    for thread in set(os.listdir("/proc/self/task")) - {str(os.getpid())}:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It has ended.
+            names.append(Path("/proc/self/task", thread, "comm").read_text().strip())
+    return [name for name in names if name not in DISPENSABLE_THREADS]
 
 
 def serve(listener: socket.socket) -> tuple[Request, list[int]]:
@@ -159,14 +191,17 @@ def serve(listener: socket.socket) -> tuple[Request, list[int]]:
                 connection, _ = listener.accept()
                 received = _receive(connection)
                 if received is None:
+                    connection.close()
                     continue
-                request, files = received
-                pid = os.fork()
+                pid = _fork()
                 if pid == 0:
                     _close(selector, connection)
-                    return request, files
-                for number in files:
+                    return received
+                for number in received[1]:
                     os.close(number)
+                if pid is None:
+                    connection.close()  # Its stand-in then starts Python itself.
+                    continue
                 with contextlib.suppress(OSError):  # The process that asked was killed.
                     connection.sendall(forked_python.FORKED)
                 child = Child(pid, os.pidfd_open(pid), connection)
@@ -190,8 +225,22 @@ def _receive(connection: socket.socket) -> tuple[Request, list[int]] | None:
         return Request(**json.loads(content)), files
     for number in files:
         os.close(number)
-    connection.close()
     return None
+
+
+def _fork() -> int | None:
+    """Fork; None if the system has no memory or number for another process.
+
+    The fork does not get signals until `take_over` has replaced the server's handlers.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    try:
+        pid = os.fork()
+    except OSError:
+        pid = None
+    if pid != 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
 
 
 def _forget(selector: selectors.BaseSelector, child: Child) -> None:
@@ -217,7 +266,7 @@ def take_over(request: Request, files: Sequence[int]) -> None:
     """Give this process what a child of the one that asked would inherit."""
     soft, hard = request.file_limits
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    free = max(*files, *request.files) + 1
+    free = max(2, *files, *request.files) + 1
     moved = [fcntl.fcntl(number, fcntl.F_DUPFD, free) for number in files]
     for number in files:
         os.close(number)
@@ -230,6 +279,9 @@ def take_over(request: Request, files: Sequence[int]) -> None:
     for received in FORWARDED:
         signal.signal(received, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request.blocked_signals)
+    os.setpriority(os.PRIO_PROCESS, 0, request.priority)
+    os.umask(request.file_mask)
     os.environ.clear()
     os.environ.update(request.environment)
     os.chdir(request.directory)

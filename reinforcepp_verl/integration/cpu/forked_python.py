@@ -22,15 +22,20 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, sign
 
 def open_files() -> list[int]:
     """List the file descriptors that a child would inherit."""
-    found = [int(name) for name in os.listdir("/proc/self/fd")]
-    return [number for number in found if number < 3 or _is_inheritable(number)]
+    return [number for number in map(int, os.listdir("/proc/self/fd")) if _is_inherited(number)]
 
 
-def _is_inheritable(number: int) -> bool:
+def _is_inherited(number: int) -> bool:
     try:
         return os.get_inheritable(number)
     except OSError:  # the descriptor of the listing itself
         return False
+
+
+def _file_mask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def request_fork(path: str, arguments: list[str]) -> socket.socket | None:
@@ -41,6 +46,9 @@ def request_fork(path: str, arguments: list[str]) -> socket.socket | None:
         "environment": dict(os.environ),
         "directory": os.getcwd(),
         "group": os.getpgrp(),
+        "priority": os.getpriority(os.PRIO_PROCESS, 0),
+        "file_mask": _file_mask(),
+        "blocked_signals": list(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "file_limits": resource.getrlimit(resource.RLIMIT_NOFILE),
         "files": files,
     }

@@ -165,6 +165,37 @@ def test_file_limits_are_those_of_the_request(python):
     assert [output.stdout for output in outputs] == ["64\n", "1000\n"]
 
 
+def test_priority_file_mask_and_blocked_signals_are_those_of_the_request(python):
+    code = (
+        "import os, signal; mask = os.umask(0); "
+        "print(os.getpriority(os.PRIO_PROCESS, 0), oct(mask), signal.SIGUSR2 in signal.pthread_sigmask(0, ()))"
+    )
+
+    def prepare() -> None:
+        os.nice(3)
+        os.umask(0o027)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+
+    done = subprocess.run([python, "-c", code], preexec_fn=prepare, capture_output=True, text=True)
+    assert done.stdout == f"{os.getpriority(os.PRIO_PROCESS, 0) + 3} 0o27 True\n", done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_standard_stream_does_not_change_the_exit_code(python, closed):
+    done = subprocess.run(["sh", "-c", f"exec {python} -c 'import sys; sys.exit(7)' {closed}"], capture_output=True)
+    assert done.returncode == 7
+
+
+def test_a_signal_during_the_start_does_not_reach_the_server(python):
+    """The fork has the server's handlers for a moment; that of SIGTERM removes the server's folder."""
+    for delay_ms in range(0, 100, 2):
+        process = subprocess.Popen([python, "-c", "import time; time.sleep(60)"])
+        time.sleep(delay_ms / 1000)
+        process.terminate()
+        assert process.wait() == -signal.SIGTERM
+    assert python.exists()
+
+
 KILLED = """
 import os, signal, subprocess, sys
 from reinforcepp_verl.integration.cpu import fork_server
