@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-all test-without-ray test-pythons test-slurm check doctor lint hooks format types
-.PHONY: benchmark nodes lock build clean
+.PHONY: pytest benchmark nodes lock build clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -41,7 +41,10 @@ train: $(INSTALLED) ## prepare the arithmetic task and train on it
 # the fewest tests would run last, and these are the longest.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
-test: lint types ## everything that CI runs
+test: lint ## everything that CI runs
+	@$(MAKE) --no-print-directory --jobs=2 types pytest
+
+pytest: $(INSTALLED) ## the tests that CI runs, without lint and types
 	$(BIN)/python -m pytest -m "not slurm and not long" $(PARALLEL) --durations=10
 
 test-all: test test-slurm ## also every method, every fault, and training under Slurm

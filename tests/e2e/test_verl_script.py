@@ -20,7 +20,12 @@ VERL_SCRIPT = [
     *(sys.executable, "-m", "verl.trainer.main_ppo"),
     "data.train_files=data/arithmetic/train.parquet",
     "data.val_files=data/arithmetic/val.parquet",
-    *("data.train_batch_size=24", "data.max_prompt_length=16", "data.max_response_length=8"),
+    *(
+        "data.val_max_samples=256",
+        "data.train_batch_size=24",
+        "data.max_prompt_length=16",
+        "data.max_response_length=8",
+    ),
     *("actor_rollout_ref.model.path=data/arithmetic/model", "actor_rollout_ref.actor.optim.lr=3e-4"),
     *("actor_rollout_ref.actor.ppo_mini_batch_size=12", "actor_rollout_ref.actor.use_dynamic_bsz=true"),
     *("actor_rollout_ref.rollout.name=vllm", "actor_rollout_ref.rollout.tensor_model_parallel_size=1"),
