@@ -212,6 +212,12 @@ def test_a_wrong_override_is_refused_and_not_kept(run, override, words):
     assert words in str(refused.value) and run.config.read_text() == before
 
 
+def test_an_override_may_have_the_plus_of_hydra(run):
+    attempt(run, *range(16), val_at=(0, 15))
+    checkpoint(run, 15)
+    assert prepare(run, ["+trainer.total_training_steps=70"]).config.trainer.total_training_steps == 70
+
+
 def test_errors_of_the_command_are_one_line(run, tmp_path):
     runner = CliRunner()
     done = runner.invoke(app, ["resume", str(tmp_path / "nope")])

@@ -7,6 +7,7 @@ import functools
 import pytest
 
 from reinforcepp_verl.common.hardware import GIB
+from reinforcepp_verl.config import machines
 from reinforcepp_verl.preflight import gpu_memory
 from reinforcepp_verl.sizing.memory_estimate import ENGINE_WORKSPACE_BYTES, OVERHEAD_BYTES, estimate
 from reinforcepp_verl.sizing.model_size import KNOWN_MODELS, ModelSize, model_folder, model_size
@@ -202,4 +203,5 @@ def test_plan_of_bypass_and_of_separate_training(compose):
     assert "log-probabilities" not in bypass.forwards
     separate = compose("+recipe=math_rlvr/qwen25_7b_dapo_separate_async")
     assert StepPlan.from_config(separate).engines == 8
+    assert machines.described(separate).startswith("8 GPUs")
     assert normalized_over(separate) == 32 * 8
