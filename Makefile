@@ -47,7 +47,7 @@ test: lint ## everything that CI runs
 pytest: $(INSTALLED) ## the tests that CI runs, without lint and types
 	$(BIN)/python -m pytest -m "not slurm and not long" $(PARALLEL) --durations=10
 
-test-all: test test-slurm ## also every method, every fault, and training under Slurm
+test-all: test test-slurm ## also a verl script, every method, every fault, and training under Slurm
 	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --durations=20
 
 test-without-ray: $(INSTALLED) ## the tests that start no Ray

@@ -10,7 +10,7 @@ import pytest
 from reinforcepp_verl.integration.cpu import fork_server, forked_python
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 STEPS = 6
 VAL_ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
