@@ -55,7 +55,7 @@ def apply(override: str, config: DictConfig, fixed: Collection[str], *, command:
     Raises:
         ValueError: it has another form, names a node instead of a value, or a key in `fixed`
     """
-    override = override.lstrip("+")  # Here a new key needs no + as on Hydra's command line.
+    override = override.lstrip("+")  # Unlike on Hydra's command line, a new key needs no +.
     key, equals, _ = override.partition("=")
     if not equals or not key:
         raise ValueError(f"{option}{override}: write key=value, as for reinforcepp train")

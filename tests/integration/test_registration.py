@@ -127,16 +127,15 @@ def test_an_estimator_from_outside_stands_beside_ours():
 
 
 @pytest.mark.usefixtures("forget")
-def test_a_module_that_is_imported_and_run_as_a_script_registers_once(tmp_path, monkeypatch):
+def test_a_module_that_is_imported_and_run_as_a_script_registers_once(tmp_path):
     script = tmp_path / "mine.py"
     script.write_text(
         "from reinforcepp_verl.plugin import register_estimator\n"
         "def estimator(batch, options): raise NotImplementedError\n"
         "register_estimator('mine', estimator)\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.import_module("mine")
-    runpy.run_path(str(script), run_name="__main__")
+    for name in ("mine", "__main__"):
+        runpy.run_path(str(script), run_name=name)
     assert ESTIMATORS["mine"].function.__module__ == "mine"
 
 
