@@ -32,6 +32,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import setproctitle
 
 from reinforcepp_verl.common.parent_process import end_with_parent
 from reinforcepp_verl.integration.cpu import forked_python, vllm_alias
@@ -143,6 +144,8 @@ def main(listener: socket.socket) -> None:
     for module in MODULES:
         importlib.import_module(module)
     check_that_forks_are_safe()
+    # Finds the memory of the title, which it could not in a fork with another environment; vLLM names its engine by it.
+    setproctitle.getproctitle()
     # The collector would write to every object, and so copy the memory that forks share.
     gc.collect()
     gc.freeze()

@@ -59,6 +59,15 @@ def test_a_script_gets_arguments_environment_and_directory(python, tmp_path):
     assert (done.stdout, done.stderr, done.returncode) == (expected, "wrong\n", 7)
 
 
+def test_a_fork_can_change_its_title(python):
+    """vLLM names its engine, which logs, `ps` and benchmarks/faults.py find by this name."""
+    code = (
+        "import setproctitle; setproctitle.setproctitle('VLLM::EngineCore'); print(open('/proc/self/cmdline').read())"
+    )
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, env={"MINE": "1"})
+    assert done.stdout.startswith("VLLM::EngineCore"), done.stderr
+
+
 def test_an_exception_is_printed_and_ends_the_process(python):
     done = subprocess.run([python, "-c", "raise ValueError('why')"], capture_output=True, text=True)
     assert done.returncode == 1
