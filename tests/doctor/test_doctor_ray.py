@@ -12,7 +12,7 @@ from reinforcepp_verl.doctor.machine_checks import run_checks
 
 @pytest.mark.e2e
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_plugin_is_live_here_and_in_a_ray_worker_and_nothing_is_left_behind(monkeypatch):
     # The limit is for people, who wait for an answer; this test may run beside others.
     monkeypatch.setattr(subprocess_probes, "PROBE_SECONDS", 250)
