@@ -13,6 +13,7 @@ from pathlib import Path
 
 import omegaconf.base
 import pytest
+import torch
 import yaml
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,6 +30,8 @@ os.environ["VERL_PLATFORM"] = "cpu"
 
 # Each full collection walks all objects of torch and verl: an eighth of the time of tests that read configurations.
 gc.set_threshold(100_000, 20, 100)
+# pytest-xdist's workers share the cores: torch's threads would mostly wait for each other.
+torch.set_num_threads(1)
 
 _load = OmegaConf.load
 

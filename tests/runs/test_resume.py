@@ -46,12 +46,11 @@ def attempt(run, *steps, val_at=()):
 def checkpoint(run, step, metrics=None, is_last=False):
     folder = store.begin_save(run.checkpoints, "attempt_1") / store.folder_name(step)
     folder.mkdir()
-    config = OmegaConf.load(run.config)
-    OmegaConf.save(config, folder / store.CONFIG_FILE)
+    shutil.copy(run.config, folder / store.CONFIG_FILE)
     (folder / store.STATE_FILE).write_text(json.dumps({store.IS_LAST_STEP: is_last}))
     if metrics is not None:
         (folder / store.METRICS_FILE).write_text(json.dumps({"step": step, "data": metrics}))
-    files, data = manifest.describe_files(folder), compatibility.data_digests(config)
+    files, data = manifest.describe_files(folder), compatibility.data_digests(OmegaConf.load(run.config))
     return store.commit_save(folder, run.checkpoints, Manifest(step, 1, 1, data, {}, files))
 
 
