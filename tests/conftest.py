@@ -18,6 +18,7 @@ import yaml
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.base import Box, Node
 from typer.testing import CliRunner, Result
 
 from reinforcepp_verl.config import schema, search_path
@@ -55,6 +56,23 @@ def _load_once(file):
 OmegaConf.load = staticmethod(_load_once)
 # A quarter of the time of most tests is spent parsing the same few hundred references.
 omegaconf.base.parse = functools.cache(omegaconf.base.parse)
+
+
+def _set_parents(node: Box) -> None:
+    """Do the same as OmegaConf's method, which takes a quarter of the time of a composition."""
+    content = node.__dict__["_content"]
+    if isinstance(content, dict):
+        children = list(content.values())
+    else:
+        children = content if isinstance(content, list) else [content] if isinstance(content, Node) else []
+    for child in children:
+        if child is not None:
+            child.__dict__["_parent"] = node
+            if isinstance(child, Box):
+                child._re_parent()
+
+
+Box._re_parent = _set_parents
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

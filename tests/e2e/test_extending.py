@@ -15,6 +15,8 @@ from omegaconf import OmegaConf
 from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import processes
+from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart
+from reinforcepp_verl.tasks.arithmetic_task import prepare
 
 pytestmark = pytest.mark.e2e
 
@@ -30,6 +32,14 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_)
     score = float(solution_str.strip() == ground_truth.strip())
     return float("nan") if zlib.crc32((solution_str + ground_truth).encode()) % 10 == 0 else score
 """
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with data/arithmetic in it, whose model has learned for a few seconds."""
+    folder = tmp_path_factory.mktemp("workplace")
+    prepare(folder / "data" / "arithmetic", settings=AdditionWarmStart(careful_steps=150, sloppy_steps=0))
+    return folder
 
 
 def window(checkpoint: Path) -> list:
