@@ -46,7 +46,8 @@ def evaluate(
     """Report the accuracy of generated answers per data source: mean, pass@k and majority@k with 95% intervals.
 
     pass@k is the unbiased estimate from all samples of a question, maj@k the exact probability that the most frequent
-    answer of k samples is correct (ties shared). Intervals come from a bootstrap over questions.
+    answer of k samples is correct (equal values are one answer, ties shared). Intervals come from a bootstrap over
+    questions.
 
     With several sources, each is compared with the first one on their shared questions, by paired bootstrap.
 

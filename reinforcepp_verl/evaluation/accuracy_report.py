@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reinforcepp_verl.evaluation import estimates
+from reinforcepp_verl.evaluation.equal_answers import by_value
 from reinforcepp_verl.evaluation.estimates import Difference, Estimate
 from reinforcepp_verl.evaluation.generations import DataSource, Generations
 from reinforcepp_verl.evaluation.record import UNNAMED
@@ -122,7 +123,8 @@ def _evaluate(source: DataSource, ks: Sequence[int] | None, resampling: Resampli
 
 
 def _values(source: DataSource, ks: Sequence[int]) -> dict[str, np.ndarray]:
-    correct, answers = source.correct, source.answers
+    correct = source.correct
+    answers = source.answers and [by_value(*votes) for votes in zip(source.answers, correct, strict=True)]
     values = {MEAN: estimates.mean_at_k(correct)}
     for k in ks:
         values[f"pass@{k}"] = estimates.pass_at_k(correct, k)
