@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 from reinforcepp_verl.config import schema, search_path
 
-GROUPS = ("+recipe=", "+method=", "cluster=", "+preset=")
+GROUPS = ("+recipe=", "+method=", "cluster=", "+preset=", "+reward_function=")
 
 
 # Before any fixture composes: every machine runs the tests on the CPU.

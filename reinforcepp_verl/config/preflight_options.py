@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config import keys
 
+ANSWER_FORMAT = "answer_format"
 KL_LOSS_GRADIENT = "kl_loss_gradient"
 KL_TWICE = "kl_twice"
 KL_IN_BASELINE_REWARD = "kl_in_baseline_reward"
@@ -15,7 +16,8 @@ MISSING_FILES = "missing_files"
 OTHER_MACHINE = "other_machine"
 VERL_TRAINER = "verl_trainer"
 WARNINGS = (
-    *(KL_LOSS_GRADIENT, KL_TWICE, KL_IN_BASELINE_REWARD, MEMORY_ESTIMATE, MISSING_FILES, OTHER_MACHINE, VERL_TRAINER),
+    *(ANSWER_FORMAT, KL_LOSS_GRADIENT, KL_TWICE, KL_IN_BASELINE_REWARD, MEMORY_ESTIMATE, MISSING_FILES, OTHER_MACHINE),
+    VERL_TRAINER,
 )
 
 
@@ -24,10 +26,11 @@ class PreflightOptions:
     """The node `preflight`: the checks before a run starts."""
 
     allow: list[str] = field(default_factory=list)
-    """Warnings to silence: `kl_loss_gradient` (k1 or k3 as the KL loss), `kl_twice` (KL in the reward and as a loss),
-    `kl_in_baseline_reward` (KL in the reward of `reinforcepp_baseline`), `memory_estimate` (the estimate exceeds the
-    GPU's memory), `missing_files` (`check` only: data or model are not on this machine), `other_machine` (smaller than
-    `hardware.meant_for`), `verl_trainer` (verl's own trainer)."""
+    """Warnings to silence: `answer_format` (no prompt says how to mark the answer), `kl_loss_gradient` (k1 or k3 as
+    the KL loss), `kl_twice` (KL in the reward and as a loss), `kl_in_baseline_reward` (KL in the reward of
+    `reinforcepp_baseline`), `memory_estimate` (the estimate exceeds the GPU's memory), `missing_files` (`check` only:
+    data or model are not on this machine), `other_machine` (smaller than `hardware.meant_for`), `verl_trainer` (verl's
+    own trainer)."""
 
     def __post_init__(self) -> None:
         for name in self.allow:

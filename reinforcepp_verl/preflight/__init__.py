@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from reinforcepp_verl.config.preflight_options import MISSING_FILES
 from reinforcepp_verl.preflight import (
     algorithm_settings,
+    answer_format,
     batch_sizes,
     data_files,
     engines,
@@ -48,7 +49,7 @@ STAGES: tuple[tuple[Check, ...], ...] = (
         *(machine.accelerator, plugin_installed.check, data_files.check, model_files.check, reward_function.check),
         guard_limits.check,
     ),
-    (engines.check,),
+    (engines.check, answer_format.check),
     (start_checkpoint.check,),
     (sequence_lengths.check,),
     (gpu_memory.check,),

@@ -74,7 +74,7 @@ def _content(config: DictConfig, file: str, table: Table) -> list[str]:
     ]
     if missing:
         return missing
-    return _prompts(file, prompt_key, table.head) + (_ground_truth(file, table) if _scored_by_function(config) else [])
+    return _prompts(file, prompt_key, table.head) + (_ground_truth(file, table) if scored_by_function(config) else [])
 
 
 def _prompts(file: str, column: str, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -92,7 +92,7 @@ def _is_message(message: Any) -> bool:
     return isinstance(message, dict) and message.get("role") is not None and message.get("content") is not None
 
 
-def _scored_by_function(config: DictConfig) -> bool:
+def scored_by_function(config: DictConfig) -> bool:
     """Return True if the reward is a function of answer and ground truth."""
     built_in = value(config, keys.REWARD_MANAGER_SOURCE) == "register"
     return built_in and not value(config, keys.REWARD_MODEL_ENABLE)

@@ -102,12 +102,12 @@ def test_a_smaller_machine_than_the_one_meant(monkeypatch, gib, arguments, says)
 
 
 def test_every_name_is_documented_and_tried():
-    tried = {*(case[0] for case in CASES), "memory_estimate", "missing_files", "other_machine"}
+    tried = {*(case[0] for case in CASES), "answer_format", "memory_estimate", "missing_files", "other_machine"}
     assert tried == set(WARNINGS)
     node = search_path.config_dir() / "reinforcepp" / "preflight.yaml"
     for page in (node, Path(__file__).parents[2] / "docs" / "operations.md"):
         assert not [name for name in WARNINGS if f"`{name}`" not in page.read_text(encoding="utf-8")], page
-    with pytest.raises(ValueError, match=r"preflight.allow has nope: no such warning; known names: kl_loss_gradient, "):
+    with pytest.raises(ValueError, match=r"preflight.allow has nope: no such warning; known names: answer_format, "):
         PreflightOptions(["nope"])
 
 

@@ -1,0 +1,86 @@
+r"""The form in which the prompts ask for an answer, and those that the reward reads: `\boxed{}`, `####`, `Answer:`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.preflight_options import ANSWER_FORMAT
+from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.preflight.data_files import scored_by_function
+from reinforcepp_verl.preflight.data_table import UnreadableTableError, read
+from reinforcepp_verl.preflight.findings import Found, PreflightWarning
+from reinforcepp_verl.preflight.reward_function import MATH_REWARD
+from reinforcepp_verl.sizing.model_size import model_folder
+
+MARKS = {r"\boxed": "boxed", "####": "hashes", "Answer:": "answer_line"}
+"""What a prompt says to ask for each form, and the template of `reinforcepp prepare` that says it."""
+# verl/utils/reward_score/__init__.py; math_dapo reads "Answer:" and otherwise a box.
+READ_BY_VERL = {
+    "openai/gsm8k": ("####",),
+    **dict.fromkeys(("lighteval/MATH", "DigitalLearningGmbH/MATH-lighteval", "HuggingFaceH4/MATH-500"), (r"\boxed",)),
+    **dict.fromkeys(("math_dapo", "math", "math_dapo_reasoning", "aime"), ("Answer:", r"\boxed")),
+}
+TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
+
+
+def check(config: DictConfig) -> Found:
+    """Compare the first prompt of each file with what its reward reads."""
+    if value(config, keys.CUSTOM_CLS_PATH) or not scored_by_function(config):
+        return []
+    return [found for key in (keys.TRAIN_FILES, keys.VAL_FILES) for found in _files(config, key)]
+
+
+def _files(config: DictConfig, key: str) -> Iterator[str | PreflightWarning]:
+    given = value(config, key)
+    for file in list(given) if OmegaConf.is_list(given) else [given]:
+        try:
+            rows = read(Path(file)).head
+        except (FileNotFoundError, UnreadableTableError):  # data_files reports them
+            continue
+        if rows and (read_marks := _read_marks(config, rows[0])):
+            yield from _compare(config, f"{key}: {file}", rows[0], read_marks)
+
+
+def _compare(
+    config: DictConfig, file: str, row: dict[str, Any], read_marks: tuple[str, ...]
+) -> Iterator[str | PreflightWarning]:
+    asked = [mark for mark in MARKS if mark in _prompt(config, row)]
+    if set(asked) & set(read_marks):
+        return
+    templates = " or ".join(f"--template {MARKS[mark]}" for mark in read_marks)
+    reads = f"the reward reads {' or '.join(read_marks)}"
+    if asked:
+        yield (
+            f"{file}: its first prompt asks for the answer after {asked[0]}, but {reads}: every answer would be wrong; "
+            f"prepare it with {templates}, or use +reward_function=math, which reads all forms"
+        )
+    else:
+        message = f"{file}: its first prompt names no form for the answer, and {reads}; prepare it with {templates}"
+        yield PreflightWarning(ANSWER_FORMAT, message)
+
+
+def _prompt(config: DictConfig, row: dict[str, Any]) -> str:
+    """Return the texts that the model reads: the messages, and the chat template, which may add a system message."""
+    messages = row[value(config, keys.PROMPT_KEY)]
+    folder = model_folder(value(config, keys.TOKENIZER_PATH) or value(config, keys.MODEL_PATH))
+    files = [folder / name for name in TEMPLATE_FILES] if folder else []
+    templates = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+    texts = [str(message["content"]) for message in messages]
+    # In JSON a backslash is doubled.
+    return "\n".join((*texts, *(template.replace("\\\\", "\\") for template in templates)))
+
+
+def _read_marks(config: DictConfig, row: dict[str, Any]) -> tuple[str, ...]:
+    """Return the forms that the reward of a row reads, () if they are not known or it reads any text."""
+    path = value(config, keys.REWARD_FUNCTION_PATH)
+    if path == MATH_REWARD:
+        return () if value(config, f"{keys.REWARD_KWARGS}.last_number") else tuple(MARKS)
+    if path:
+        return ()
+    source = str(row[value(config, keys.REWARD_FN_KEY)])
+    return READ_BY_VERL.get("aime" if source.startswith("aime") else source, ())
