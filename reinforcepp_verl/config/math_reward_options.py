@@ -19,10 +19,13 @@ class MathRewardOptions:
     """`zero_one`: a wrong answer scores 0. `plus_minus_one`: it scores -1 (DAPO, verl's `math_dapo`)."""
 
     format_reward: float = 0.0
-    r"""Added to the score of right and wrong answers that are in `\boxed{}` or after `####`."""
+    r"""Added to the score of right and wrong answers that are in `\boxed{}`, after `####` or `Answer:`."""
 
     last_number: bool = False
     """Use the last number of a text that marks no answer."""
+
+    skip_thinking: bool = True
+    """Search only what follows the last `</think>`; nothing if a `<think>` does not end."""
 
     searched_chars: int = 16_000
     """Number of characters at the end of a text that are searched for its answer."""
@@ -42,7 +45,7 @@ class MathRewardOptions:
     from 0 to 1 it multiplies the score, below 0 it replaces it; null for none."""
 
     time_limit_s: float = 5.0
-    """Seconds for one comparison, after which its process is killed and the answer scored as wrong."""
+    """Seconds of CPU time for one comparison, after which its process is killed and the answer scored as wrong."""
 
     memory_limit_mb: int = 1024
     """Address space of one worker process."""

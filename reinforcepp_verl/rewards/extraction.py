@@ -1,4 +1,4 @@
-r"""Extracts the answer of a solution: the last `\boxed{}`, the number after `####` or, optionally, the last number."""
+r"""Extracts the answer of a solution: the last `\boxed{}`, a line "Answer: ...", the number after `####`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 
 # JSON may have doubled the backslash of a box. `\{` and the like are text, not braces.
 _BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(r"\\{1,2}(?:boxed|fbox) +([^\s{}$\\]+|\\[a-zA-Z]+\{[^{}]*\}(?:\{[^{}]*\})?)")
+_THINKING_STARTS, _THINKING_ENDS = "<think>", "</think>"
+_ANSWER_LINE = re.compile(
+    r"^[^\w\n]{0,8}(?:the )?(?:final )?answer[*_ ]*(?: is)? ?[:：][*_ ]*(?P<answer>\S[^\n]*)",
+    re.IGNORECASE | re.MULTILINE,
+)
+# Around the answer in Minerva's format, which many evaluations prompt for.
+_MINERVA = "final answer is", "I hope it is correct"
+# Between boxes of one list: "and", "or" or a comma, with at most a few words before it or a name behind it.
+_BETWEEN = re.compile(
+    r"(?:(?:[^\W\d]+|\(\w\))[ ]){0,3}(?:,? ?(?:and|or)|[,;]|)"
+    r"(?: ?\(?[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-z]\))?\)? ?=)?",
+    re.IGNORECASE,
+)
+_WITHOUT_WORDS = re.compile(
+    r"\\(?:text[a-z]*|mbox|mathrm)\s*\{([^{}]*)\}|\\(?:q?quad|[,;:! \[\]()])|\\\\|\$|&|~|\s+", re.DOTALL
+)
+_LONGEST_GAP = 80
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w.)])[-+−])?\s?\$?"
     r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?:/\d+)?|(?<!\d)\.\d+)"
@@ -29,50 +47,111 @@ class Answer(NamedTuple):
 
     text: str
     form: str
-    """`boxed`, `hashes`, `number` or `none`."""
+    """`boxed`, `hashes`, `line`, `number` or `none`."""
 
     @property
     def formatted(self) -> bool:
         """True if the text marks it as its answer."""
-        return self.form in ("boxed", "hashes")
+        return self.form in ("boxed", "hashes", "line")
 
 
 def extract_answer(
-    solution: str, last_number: bool = False, searched_chars: int = MathRewardOptions.searched_chars
+    solution: str,
+    last_number: bool = False,
+    searched_chars: int = MathRewardOptions.searched_chars,
+    skip_thinking: bool = MathRewardOptions.skip_thinking,
 ) -> Answer:
     r"""Find the answer in the last `searched_chars` characters, in linear time.
 
-    The last `\boxed{` that is closed counts; of nested boxes, the outermost.
+    The last `\boxed{` that is closed counts, together with those that it continues as a list (`\boxed{1} and
+    \boxed{2}`); of nested boxes, the outermost. With `skip_thinking`, only what follows `</think>` is searched.
     """
-    tail = solution[-searched_chars:]
-    if (boxed := _last_box(tail)) is not None:
+    tail = (after_thinking(solution) if skip_thinking else solution)[-searched_chars:]
+    if minerva := _between_minerva(tail):
+        return Answer(minerva, "line")
+    if (boxed := _last_boxes(tail)) is not None:
         return Answer(boxed, "boxed")
+    if bare := list(_BARE_BOX.finditer(tail)):
+        return Answer(bare[-1][1].rstrip(".,;"), "boxed")
     _, hashes, after = tail.rpartition(_HASHES)
     if hashes and (number := _NUMBER.search(after := _GROUPED.sub(_joined, after))):
         return Answer("", "none") if _in_expression(after, number) else Answer(_plain(number), "hashes")
+    if lines := list(_ANSWER_LINE.finditer(tail)):
+        return Answer(lines[-1]["answer"].strip().strip("*").strip(), "line")
     if last_number and (numbers := list(_NUMBER.finditer(tail))):
         return Answer(_plain(numbers[-1]), "number")
     return Answer("", "none")
 
 
-def _last_box(text: str) -> str | None:
-    """Return the content of the box that closes last."""
+def after_thinking(solution: str) -> str:
+    """Return what follows the thinking: nothing if it does not end, all if there is none."""
+    _, ended, after = solution.rpartition(_THINKING_ENDS)
+    if ended:
+        return after
+    return solution.partition(_THINKING_STARTS)[0]
+
+
+def _between_minerva(text: str) -> str:
+    """Return X of the last `The final answer is X. I hope it is correct.`, "" if there is none."""
+    before, ended, _ = text.rpartition(_MINERVA[1])
+    _, started, answer = before.rpartition(_MINERVA[0])
+    return answer.lstrip(": ").rstrip(" .") if ended and started and "\n" not in answer else ""
+
+
+class _Box(NamedTuple):
+    """Positions of the command, the content and the closing brace of a box."""
+
+    command: int
+    start: int
+    end: int
+
+
+def _last_boxes(text: str) -> str | None:
+    """Return the content of the box that closes last, or of the boxes of one list, joined by commas."""
+    boxes = _closed_boxes(text)
+    items: list[str] = []
+    following: _Box | None = None
+    for index in range(len(boxes) - 1, -1, -1):
+        box = boxes[index]
+        if following is not None and box.command > following.command:
+            continue
+        if following is not None and not _continues(text[box.end + 1 : following.command]):
+            break
+        following = box
+        inner = _innermost(text, boxes, index)
+        items.append(text[inner.start : inner.end].strip())
+    return ", ".join(reversed(items)) if items else None
+
+
+def _closed_boxes(text: str) -> list[_Box]:
     open_braces: list[re.Match[str]] = []
-    boxes: list[tuple[int, int, int]] = []  # positions of command, content and closing brace
+    boxes: list[_Box] = []
     for token in _BRACE.finditer(text):
         if token.group().endswith("{") and token.group() != r"\{":
             open_braces.append(token)
         elif token.group() == "}" and open_braces:
             opened = open_braces.pop()
             if opened.group() != "{":
-                boxes.append((opened.start(), opened.end(), token.start()))
-    if not boxes:
-        return None
-    _, start, end = boxes.pop()
-    # `\boxed{\boxed{5}}` is 5, but `\boxed{\boxed{5} or \boxed{6}}` stays as it is.
-    while boxes and boxes[-1][0] >= start and not (text[start : boxes[-1][0]] + text[boxes[-1][2] + 1 : end]).strip():
-        _, start, end = boxes.pop()
-    return text[start:end].strip()
+                boxes.append(_Box(opened.start(), opened.end(), token.start()))
+    return boxes
+
+
+def _continues(gap: str) -> bool:
+    """Return True if the text between two boxes makes them items of one list."""
+    if len(gap) > _LONGEST_GAP:
+        return False
+    words = _WITHOUT_WORDS.sub(lambda found: f" {found[1] or ''} ", gap)
+    return bool(_BETWEEN.fullmatch(" ".join(words.split())))
+
+
+def _innermost(text: str, boxes: list[_Box], index: int) -> _Box:
+    r"""Return the box inside boxes around nothing else: `\boxed{\boxed{5}}` is 5, `\boxed{\boxed{5} or 6}` stays."""
+    outer = boxes[index]
+    while index and (box := boxes[index - 1]).command >= outer.start:
+        if (text[outer.start : box.command] + text[box.end + 1 : outer.end]).strip():
+            break
+        outer, index = box, index - 1
+    return outer
 
 
 def _in_expression(text: str, number: re.Match[str]) -> bool:

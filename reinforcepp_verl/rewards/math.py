@@ -17,6 +17,8 @@ from reinforcepp_verl.rewards.extraction import extract_answer
 from reinforcepp_verl.rewards.failures import NO_GROUND_TRUTH
 from reinforcepp_verl.rewards.worker_pool import shared_pool
 
+PRELOADED = ("reinforcepp_verl.rewards.verifier", "reinforcepp_verl.rewards.warm_parser")
+"""Imported once, by the process that the workers are forked from."""
 PRED_CHARS = 300
 """Number of characters of an answer kept in the rollout dumps."""
 
@@ -42,7 +44,7 @@ def compute_score(
         ValueError: an option is invalid, or needs a key that `extra_info` lacks
     """
     chosen = MathRewardOptions.from_mapping(options)
-    answer = extract_answer(solution_str, chosen.last_number, chosen.searched_chars)
+    answer = extract_answer(solution_str, chosen.last_number, chosen.searched_chars, chosen.skip_thinking)
     formatted = answer.formatted and bool(verifier.normal_form(answer.text[: chosen.max_answer_chars]))
     result = verify_any(answer.text, _truths(ground_truth), chosen)
     wrong, right = SCALES[chosen.score_scale]
@@ -80,13 +82,13 @@ def verify_answer(answer: str, ground_truth: str, options: MathRewardOptions) ->
     for text, whose in ((answer, "answer"), (stated, "ground truth")):
         if len(text) > options.max_answer_chars:
             return verifier.VerifyResult(False, f"{whose} too large: length")
-    truth, given = verifier.normal_form(stated), verifier.normal_form(answer)
-    decided = verifier.compare_plain(truth, given)
+    truth, given = verifier.normal_forms(stated, answer)
+    decided = verifier.decide(truth, given)
     if decided is None:
         decided = verifier.reject_unsafe(truth, given, options.max_answer_chars, options.max_exponent)
     if decided is not None:
         return decided
-    pool = shared_pool(options.workers, options.memory_limit_mb, (verifier.__name__, "math_verify"))
+    pool = shared_pool(options.workers, options.memory_limit_mb, PRELOADED)
     outcome = pool.run(verifier.compare, truth, given, time_limit_s=options.time_limit_s)
     return verifier.VerifyResult(False, outcome.failure) if outcome.failure else outcome.value
 

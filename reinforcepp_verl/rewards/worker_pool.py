@@ -24,6 +24,8 @@ ATTEMPTS = 3
 """Attempts per task when the pool breaks, because the task that broke it cannot be identified."""
 START_ALLOWANCE_S = 60.0
 """Time in addition to the longest possible wait in the queue, after which the pool is considered dead."""
+WAITING_FACTOR = 20
+"""A task may take this many times its CPU time: on a busy machine it mostly waits for a core."""
 
 
 class Outcome(NamedTuple):
@@ -62,6 +64,15 @@ class _Popen(popen_forkserver.Popen):
 
 
 class _Process(context.ForkServerProcess):
+    def start(self) -> None:
+        """Start also in a daemonic process, as the workers of a `multiprocessing.Pool` are: these end with it."""
+        parent = multiprocessing.current_process()
+        daemonic, parent._config["daemon"] = parent.daemon, False  # type: ignore[attr-defined]
+        try:
+            super().start()
+        finally:
+            parent._config["daemon"] = daemonic  # type: ignore[attr-defined]
+
     @staticmethod
     def _Popen(process_obj: Any) -> _Popen:
         return _Popen(process_obj)
@@ -82,6 +93,16 @@ def _limit_worker(memory_limit_mb: int) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
+def _within_cpu_time(seconds: float, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; the system ends this process when it has used so much CPU time, whatever it does."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        return function(*args)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
 def _die_with_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
@@ -100,7 +121,8 @@ class WorkerPool:
         self._waiting = 0
 
     def run(self, function: Callable[..., Any], *args: Any, time_limit_s: float) -> Outcome:
-        """Call an importable function in a worker and wait for it. The time limit starts when a worker takes it."""
+        """Call an importable function in a worker and wait for it. The limit is on the CPU time that it uses."""
+        wall_limit_s = WAITING_FACTOR * time_limit_s
         with self._lock:
             self._waiting += 1
             before = self._waiting // self.workers + 1
@@ -108,10 +130,11 @@ class WorkerPool:
             for _ in range(ATTEMPTS):
                 pool = self._running()
                 try:
-                    future = pool.schedule(function, args=args, timeout=time_limit_s)
-                    return Outcome(future.result(before * (time_limit_s + 1) + START_ALLOWANCE_S))
-                except ProcessExpired:
-                    return Outcome(None, "crashed")
+                    limited = (time_limit_s, function, *args)
+                    future = pool.schedule(_within_cpu_time, args=limited, timeout=wall_limit_s)
+                    return Outcome(future.result(before * (wall_limit_s + 1) + START_ALLOWANCE_S))
+                except ProcessExpired as expired:
+                    return Outcome(None, "timeout" if expired.exitcode == -signal.SIGPROF else "crashed")
                 except MemoryError:
                     return Outcome(None, "memory")
                 except TimeoutError:
@@ -161,6 +184,13 @@ def _stop(pool: ProcessPool) -> None:
     pool.stop()
     pool.join()
 
+
+def _forget_parents_server() -> None:
+    """Let a forked process start its own fork server, because it cannot wait for its parent's."""
+    forkserver._forkserver.__init__()  # type: ignore[attr-defined,misc]
+
+
+os.register_at_fork(after_in_child=_forget_parents_server)
 
 _shared: dict[tuple[int, int, int], WorkerPool] = {}
 _shared_lock = threading.Lock()

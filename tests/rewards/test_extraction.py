@@ -25,6 +25,18 @@ from reinforcepp_verl.rewards.extraction import extract_answer
         (r"\boxed{}", ""),
         ("\\boxed{\n8\n}", "8"),
         (r"\boxed{3} #### 4", "3"),
+        (r"\boxed 5", "5"),
+        (r"so $\boxed 5$.", "5"),
+        (r"\boxed \frac{1}{2}.", r"\frac{1}{2}"),
+        (r"\boxed{1}, \boxed{2} and \boxed{3}", "1, 2, 3"),
+        (r"$\boxed{1}$ or $\boxed{2}$", "1, 2"),
+        (r"$x=\boxed{1}$ and $x=\boxed{2}$", "1, 2"),
+        (r"\boxed{k = 45} \quad \text{and} \quad \boxed{n = 2}", "k = 45, n = 2"),
+        (r"\boxed{1} papers and \boxed{2} bins", "1, 2"),
+        (r"first \boxed{1}. Then \boxed{2} and \boxed{3}", "2, 3"),
+        (r"\boxed{1}. So \boxed{2}", "2"),
+        (r"\boxed{1}, so the answer is \boxed{2}", "2"),
+        (r"<think>\boxed{1}</think> \boxed{2}", "2"),
     ],
 )
 def test_boxes(text, answer):
@@ -68,6 +80,23 @@ def test_hashes(text, answer):
 
 
 @pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Final Answer: The final answer is $28 \\%$. I hope it is correct.", "$28 \\%$"),
+        (r"\boxed{200} so The final answer is $10,455$. I hope it is correct. Bye \boxed{3}", "$10,455$"),
+        ("The final answer is: 7. I hope it is correct", "7"),
+        ("The final answer is 1. I hope it is correct. The final answer is 2. I hope it is correct.", "2"),
+    ],
+)
+def test_minervas_format(text, answer):
+    assert extract_answer(text) == (answer, "line")
+
+
+def test_minervas_format_is_one_line():
+    assert extract_answer("The final answer is\n7\nI hope it is correct") == ("", "none")
+
+
+@pytest.mark.parametrize(
     "after",
     [
         *("10^3", "3*4", "3 * 4", "2x", "5!", "1 1/2", "1_000", "3:45", "3+4", "x-7", "(3, 4)", "2π", "x2"),
@@ -85,9 +114,42 @@ def test_the_last_number_counts_only_if_asked_for(text, answer):
     assert (found.text, found.form, found.formatted) == (answer, "number", False)
 
 
-@pytest.mark.parametrize("text", ["", "no number", "####", "#### none", r"\boxed{5", r"\boxed 5", "boxed{5}"])
+@pytest.mark.parametrize("text", ["", "no number", "####", "#### none", r"\boxed{5", "boxed{5}", r"\boxed"])
 def test_nothing_to_find(text):
     assert extract_answer(text) == ("", "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Answer: 5", "5"),
+        ("so it is.\nAnswer: $\\frac{1}{2}$\n", "$\\frac{1}{2}$"),
+        ("**Answer:** 5", "5"),
+        ("**Final Answer**: **5**", "5"),
+        ("The final answer is: 5", "5"),
+        ("Answer: 4\nAnswer: 5", "5"),
+        ("答案\nAnswer：5", "5"),
+        ("ANSWER: (C)", "(C)"),
+    ],
+)
+def test_answer_lines(text, answer):
+    found = extract_answer(text)
+    assert (found.text, found.form, found.formatted) == (answer, "line", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        (r"<think>\boxed{1}</think> 2", r"\boxed{1}", ""),
+        (r"<think> a \boxed{1}", r"\boxed{1}", ""),
+        (r"\boxed{1}</think> \boxed{2}", r"\boxed{2}", r"\boxed{2}"),
+        (r"\boxed{1}</think> 2", r"\boxed{1}", ""),
+        (r"\boxed{1}", r"\boxed{1}", r"\boxed{1}"),
+    ],
+)
+def test_thinking_is_skipped_unless_it_counts(text, thinking, answer):
+    assert extract_answer(text) == extract_answer(answer)
+    assert extract_answer(text, skip_thinking=False) == extract_answer(thinking)
 
 
 def test_only_the_end_is_searched():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
+from reinforcepp_verl.rewards.expressions import VerifyResult, compare_expressions
 from reinforcepp_verl.rewards.math import compute_score
-from reinforcepp_verl.rewards.verifier import VerifyResult, compare
 
 SOURCE = "math"
 
@@ -283,7 +283,7 @@ def test_reports_why_an_answer_was_not_compared(solution, error):
 
 
 def test_an_exception_of_math_verify_makes_the_answer_wrong():
-    assert compare("5", r"5 \mod 7") == VerifyResult(False, "not parsed")
+    assert compare_expressions("5", r"5 \mod 7") == VerifyResult(False, "not parsed")
 
 
 @pytest.mark.parametrize("answer", [r"2^{2^{10}}", "x^{n^2+100}", r"2^5 \cdot 3^4 \cdot 5^3", "10^{100}", "20!", "5!!"])

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from reinforcepp_verl.rewards.math import compute_score
+from reinforcepp_verl.rewards.worker_pool import WAITING_FACTOR
 
 LIMIT_S = 0.5
 THREADS = 4
@@ -157,7 +158,7 @@ def test_hostile_answers_are_wrong_and_cost_no_more_than_their_limit(every):
         shown = (truth, solution[:200], result)
         assert (result["score"], result["acc"]) == (0.0, 0.0), shown
         assert result["error"] != "crashed", shown
-        # With two workers and four threads a task waits for one other; the margin is for a busy machine.
-        assert elapsed < 2 * LIMIT_S + 10, shown
+        # With two workers and four threads a task waits for one other; on a busy machine also for the cores.
+        assert elapsed < 2 * WAITING_FACTOR * LIMIT_S, shown
     for truth in TRUTHS:
         assert timed_score(rf"\boxed{{{truth}+0}}", truth, limit_s=20)[0]["acc"] == 1.0

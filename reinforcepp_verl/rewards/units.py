@@ -1,0 +1,134 @@
+r"""Compares the units and other words of two answers: `5\text{ cm}` is not `5\text{ m}`, `5 million` is not 5.
+
+math-verify drops units and words.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SCRIPTS = "\u0400-\u04ff\u0590-\u06ff\u0900-\u0dff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_CURRENCIES = {
+    **{r"\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "₽": "ruble", "₩": "won"},
+    **{r"\euro": "euro", r"\pounds": "pound", r"\yen": "yen"},
+}
+_ALIASES = {
+    **dict.fromkeys(("dollar", "usd", "us dollar", "buck"), "dollar"),
+    **dict.fromkeys(("euro", "eur"), "euro"),
+    **dict.fromkeys(("pound", "gbp", "lb"), "pound"),
+    **dict.fromkeys(("yen", "jpy", "円"), "yen"),
+    **dict.fromkeys(("degree", "deg"), "degree"),
+    **dict.fromkeys(("m", "meter", "metre", "м"), "m"),
+    **dict.fromkeys(("cm", "centimeter", "centimetre", "см"), "cm"),
+    **dict.fromkeys(("mm", "millimeter", "millimetre", "мм"), "mm"),
+    **dict.fromkeys(("km", "kilometer", "kilometre", "км"), "km"),
+    **dict.fromkeys(("g", "gram", "gramme", "г"), "g"),
+    **dict.fromkeys(("kg", "kilogram", "кг"), "kg"),
+    **dict.fromkeys(("s", "sec", "second"), "s"),
+    **dict.fromkeys(("min", "minute"), "min"),
+    **dict.fromkeys(("h", "hr", "hour"), "h"),
+    **dict.fromkeys(("l", "liter", "litre"), "l"),
+    **dict.fromkeys(("ml", "milliliter", "millilitre"), "ml"),
+    **dict.fromkeys(("in", "inch", "inche"), "in"),
+    **dict.fromkeys(("ft", "foot", "feet"), "ft"),
+    **dict.fromkeys(("yd", "yard"), "yd"),
+    **dict.fromkeys(("mi", "mile"), "mi"),
+    **dict.fromkeys(("mph",), "mi/h"),
+}
+# Known without a space before them, where two letters could otherwise be a product; and with one.
+_ATTACHED = "cm|mm|km|kg|mg|ml|mL|ft|mi|mph|kmh|min|hr|sec|lb|oz|Hz|kHz|MHz|kW|kJ|Pa|kPa"
+_APART = rf"{_ATTACHED}|m|s|g|h|L|l|N|J|W|V|K|in|yd|deg"
+
+_VALUE = r"(?:\d+(?:\.\d*)?|\.\d+|\\frac\{\d+\}\{\d+\})"
+_START = r"(?:(?<=^)|(?<=[,;(=])|(?<=[,;(=] ))"
+_END = r"(?= *(?:$|[,;)}\]]|\\}))"
+_POWER = r"(?:\^ *\{?-?\d\}?)?"
+_CURRENCY = "|".join(re.escape(symbol) for symbol in _CURRENCIES)
+_CURRENCY_BEFORE = re.compile(rf"{_START}(-?) ?(?:US)?({_CURRENCY}) ?(-?[\d.,]*\d\.?|\\frac\{{\d+\}}\{{\d+\}})")
+_CURRENCY_AFTER = re.compile(rf"(?<=[\d}}]) ?({_CURRENCY}){_END}")
+_DEGREES = re.compile(
+    rf"{_START}(-? ?{_VALUE}) ?(?:\^ ?\{{?\\circ *\}}?|\\degree)"
+    rf" ?(?:\\(?:text|mathrm) ?\{{ *)?([CF](?![a-zA-Z]))?\}}?{_END}"
+)
+_BARE = re.compile(rf"{_START}(-? ?{_VALUE})(?: ({_APART})|({_ATTACHED}))(?![a-zA-Z/])( ?{_POWER}){_END}")
+_WORD = re.compile(rf"{_START}(-? ?{_VALUE}) ((?!percent|pct)[A-Za-z]{{3,}}){_END}")
+_OTHER_SCRIPT = re.compile(rf"(?<=[\d}}]) ?([{_SCRIPTS}]+)")
+
+_TEXT = re.compile(r"\\(?:text[a-z]*|mbox|mathrm)\s*\{([^{}]*)\}|\\[pb]?(mod)(?![a-z])")
+_LETTER = re.compile(r"[^\W\d_]")
+_CONSTANTS = (r"\mathrm{e}", r"\mathrm{i}", r"\mathrm{d}")
+_MARK = "\x01"
+_FUNCTION = r"(?!(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|and|or|in|cup)\b)"
+# Two letters without a space before them are as likely a product.
+_BARE_WORD = rf"(?<=\d) {_FUNCTION}(?=[A-Za-z]{{2}})|(?<=[)}}]){_FUNCTION}(?=[a-z]{{3}})"
+_TAIL = re.compile(rf"\D*\d[^{_MARK}]*?(?:{_MARK}|{_BARE_WORD})")
+# `6 and 8` are two answers, `12 dollars and 50 cents` is one.
+_AND_ANOTHER = rf"{_MARK}?\b(?:and|or)\b *(?=[-+\d\\({{\[.]|[a-zA-Z] *=)"
+_PIECES = re.compile(rf"[,;]|(?<![A-Za-z]{{2}})(?<![A-Za-z]{{2}} ) ?{_AND_ANOTHER}")
+_EXPONENT = re.compile(r"\^\{?-?\d\}?")
+_PLURAL = re.compile(r"(?<=[a-z]{2})(?:es|s|e)\b")
+_AREA = re.compile(r"\b(sq(?:uare)?|cu(?:bic)?)\.? *([a-z]+)")
+QUALIFIER = re.compile(
+    r"\b(?:hundred|thousand|million|billion|trillion|dozen|k|half|halves|thirds|tenths|hundredths|mod|modulo|squared"
+    r"|cubed|factorial|more|less|fewer|greater|least|most|not|plus|minus)s?\b",
+    re.IGNORECASE,
+)
+_UNIT_AT_END = re.compile(rf"\\(?:text[a-z]*|mbox|mathrm)\s*\{{[^{{}}]*\}} ?{_POWER}$")
+_LETTER_UNIT = re.compile(rf"^(-?{_VALUE})([msghLlNJWVK])$")
+
+
+def mark_units(text: str) -> str:
+    r"""Write units of plain numbers as text behind them: `10 cm^2`, `€12` and `45^\circ` become `12\text{euro}` etc."""
+    text = _CURRENCY_BEFORE.sub(lambda found: rf"{found[1]}{found[3]}\text{{{_CURRENCIES[found[2]]}}}", text)
+    text = _CURRENCY_AFTER.sub(lambda found: rf"\text{{{_CURRENCIES[found[1]]}}}", text)
+    text = _DEGREES.sub(lambda found: rf"{found[1]}\text{{degree{' ' + found[2] if found[2] else ''}}}", text)
+    text = _BARE.sub(lambda found: rf"{found[1]}\text{{{found[2] or found[3]}}}{found[4].strip()}", text)
+    text = _WORD.sub(r"\1\\text{\2}", text)
+    return _OTHER_SCRIPT.sub(r"\\text{\1}", text)
+
+
+def with_marked_letter(text: str, other: str) -> str:
+    r"""Mark the letter of `5m` as a unit if the other answer has one: otherwise it is as likely a product."""
+    return _LETTER_UNIT.sub(r"\1\\text{\2}", text) if _UNIT_AT_END.search(other) else text
+
+
+def without_unit(text: str) -> str:
+    """Remove the words at the end of an answer, and their exponent."""
+    return _UNIT_AT_END.sub("", text).strip()
+
+
+def words_differ(truth: str, answer: str) -> bool:
+    """Return True if the words after the numbers make two normal forms different.
+
+    Words on both sides must be equal up to case, periods, the plural and the abbreviations of units. Words on only one
+    side are treated as a unit that the other side omits, unless they scale or qualify the number or lead to another.
+    """
+    expected, given = _tails(truth, answer), _tails(answer, truth)
+    if expected and given:
+        return {_essence(tail) for tail in expected} != {_essence(tail) for tail in given}
+    if any(tails and "%" in other for tails, other in ((expected, answer), (given, truth))):
+        return True
+    return any(QUALIFIER.search(tail) or re.search(r"\d", _EXPONENT.sub("", tail)) for tail in expected + given)
+
+
+def _tails(text: str, other: str) -> list[str]:
+    """Return the text from the first word after a number on, for each part of a list of answers."""
+    if r"\circ" in other:  # 60^\circ\text{N} is in degrees, too
+        text = text.replace(r"\text{degree}", "")
+    marked = _TEXT.sub(_unwrapped, text)
+    found = ((_TAIL.match(piece), piece) for piece in _PIECES.split(marked))
+    return [piece[match.end() :].replace(_MARK, " ") for match, piece in found if match]
+
+
+def _unwrapped(command: re.Match[str]) -> str:
+    """Unwrap words from their LaTeX command, with a mark before them."""
+    words = command[1] if command[2] is None else command[2]
+    return words if command[0] in _CONSTANTS or not _LETTER.search(words) else f"{_MARK}{words} "
+
+
+def _essence(tail: str) -> str:
+    """Return a tail without plural endings, case and punctuation, and with abbreviated units."""
+    lowered = _AREA.sub(lambda area: f"{area[2]}^{2 if area[1].startswith('sq') else 3}", tail.lower())
+    singular = re.sub(r"\bper\b", "/", _PLURAL.sub("", lowered))
+    abbreviated = re.sub(r"[^\W\d_]+", lambda word: _ALIASES.get(word[0], word[0]), singular)
+    return re.sub(r"[^\w/-]", "", abbreviated)
