@@ -120,7 +120,8 @@ def _last_boxes(text: str) -> str | None:
         following = box
         inner = _innermost(text, boxes, index)
         items.append(text[inner.start : inner.end].strip())
-    return ", ".join(reversed(items)) if items else None
+    # A box that is repeated is one answer.
+    return ", ".join(dict.fromkeys(reversed(items))) if items else None
 
 
 def _closed_boxes(text: str) -> list[_Box]:

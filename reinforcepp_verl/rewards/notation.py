@@ -54,6 +54,7 @@ _WHOLE_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|textnormal
 _GROUPED = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:,\d{3})+|(?: \d{3})+)(?![\d,])")
 _BRACKET = re.compile(r"[(\[]|\\\{")
 _PERCENT = re.compile(r"(?<=[\d}]) ?(?:\\text\{ *)?(?:%|\b(?:percent(?:age)?|pct)\b) *\}?", re.IGNORECASE)
+_PLUS = re.compile(r"(?:^|(?<=[(\[,{=])) *\+(?= *(?:\d|\\infty))")
 _CHOICE = re.compile(r"(?:\\text[a-z]*\s*\{)?\s*(?:\(([A-Za-z])\)|([A-Z])[.)])\s*\}?")
 
 
@@ -77,6 +78,7 @@ def normal_form(answer: str, *, grouped: bool = True) -> str:
             return rf"\text{{{words}}}"
         text = words
     text = _unbraced(text.rstrip(".").strip())
+    text = _PLUS.sub("", text)
     if choice := _CHOICE.fullmatch(text):
         return choice[1] or choice[2]
     if grouped and not _BRACKET.search(text):

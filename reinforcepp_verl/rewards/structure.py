@@ -3,31 +3,25 @@ r"""Compares answers item by item: tuples in order, sets and lists in any order,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from itertools import pairwise
 from typing import NamedTuple
 
-Leaf = Callable[[str, str], bool | None]
-"""Compares two single values; None if it cannot decide."""
+from reinforcepp_verl.rewards.equations import (
+    CLOSING,
+    OPENING,
+    RELATION,
+    Leaf,
+    all_of,
+    compare_values,
+    is_name,
+    sides,
+    value_of,
+)
 
 _AND_COMMAND = re.compile(r"\\(?:text[a-z]*|mbox|mathrm) ?\{ *,? *(?:and|or) *\}")
 _AND = re.compile(r"(?:and|or)(?![a-z])")
 _MEMBER = re.compile(r"(?P<label>[^,=<>]*?)\\in(?![a-z])")
-_EQUALS = re.compile(r"(?<![<>!:\\=])=(?!=)")
-_APPROX = re.compile(r"\\(?:approx|thickapprox|simeq|doteq)(?![a-z])")
-_RELATION = re.compile(r"[<>≠]|\\(?:leq?|geq?|neq?|lt|gt|equiv|ll|gg|mid|leqslant|geqslant)(?![a-z])|!=")
-_FUNCTIONS = r"(?!\\?(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|arc[a-z]*|lim|max|min|gcd|det|frac|sum|int)(?![a-z]))"
-_NAME = r"(?:" + _FUNCTIONS + r"\\?[a-zA-Z]+(?:_\{?\w+\}?|')*|\\(?:text|mathrm)\{[^{}]*\})"
-_LABEL = re.compile(
-    rf"{_NAME}(?: ?\([^()=]*(?:\([^()=]*\)[^()=]*)*\))?|\({_NAME}(?:, *{_NAME})*\)"
-    rf"|\|[A-Z]{{2}}\||\\(?:angle|triangle|overline|vec|hat|bar|m ?\\angle) ?\{{?[A-Za-z]+\}}?"
-    r"|\\frac\{[A-Z]{2}\}\{[A-Z]{2}\}|[A-Z]\w*(?:_\{\w+\})?:[A-Z]\w*(?:_\{\w+\})?"
-)
-_PRODUCT = re.compile(r"[a-z]{2}")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-z]) ?")
-_NUMERIC = re.compile(r"[\d\s.+*/^(){}-]|\\(?:frac|cdot|times|sqrt|pi)(?![a-z])")
 _SIMPLE = re.compile(r"[-+]?[\d.]+|[A-Za-z]|\\text\{[^{}]*\}")
-_OPENING, _CLOSING = "([{", ")]}"
 _DEPTH = 4
 
 
@@ -44,7 +38,7 @@ def compare(truth: str, answer: str, leaf: Leaf, depth: int = 0) -> bool | None:
         return True
     expected, given = parse(truth), parse(answer)
     if expected.kind == given.kind == "single":
-        return _compare_singles(expected.items[0], given.items[0], leaf)
+        return compare_values(expected.items[0], given.items[0], leaf)
     if depth == _DEPTH:
         return leaf(truth, answer)
     if "single" in (expected.kind, given.kind) or len(expected.items) != len(given.items):
@@ -58,7 +52,7 @@ def compare(truth: str, answer: str, leaf: Leaf, depth: int = 0) -> bool | None:
     if kinds <= {"list", "set"}:
         return _compare_unordered(expected.items, given.items, compare_items)
     if len(kinds) == 1 or ("list" in kinds and kinds & {"()", "[]"}):
-        return _all(compare_items(first, second) for first, second in zip(expected.items, given.items, strict=True))
+        return all_of(compare_items(first, second) for first, second in zip(expected.items, given.items, strict=True))
     return False
 
 
@@ -76,55 +70,14 @@ def parse(text: str) -> Parsed:
     return Parsed("single" if len(expanded) == 1 else "list", expanded)
 
 
-def value_of(text: str) -> tuple[str, str]:
-    """Split `x = 5`, `f(x) = 5` or `x = 2 + 3 = 5` into the name, "" if there is none, and the value stated for it."""
-    sides = _sides(_APPROX.split(text)[0])
-    label = sides[0].strip()
-    if len(sides) > 1 and label not in sides[1:] and _LABEL.fullmatch(label) and not _is_product(label):
-        return label, sides[-1].strip()
-    if len(sides) == 1 and _APPROX.search(text) and _LABEL.fullmatch(sides[0].strip()):
-        return sides[0].strip(), _APPROX.split(text)[1].strip()
-    return "", text
-
-
-def _is_product(label: str) -> bool:
-    """Return True for two letters: xy = 5 states a product."""
-    return bool(_PRODUCT.fullmatch(label))
-
-
 def _stated(text: str) -> str:
     r"""Remove `x \in` and the name of a whole list, `x = 1, 2` or `(x, y) = (1, 2)`."""
-    if (member := _MEMBER.match(text)) and _LABEL.fullmatch(member["label"].strip()):
+    if (member := _MEMBER.match(text)) and is_name(member["label"].strip()):
         text = text[member.end() :].strip()
-    sides = _sides(text)
-    if len(sides) == 2 and _LABEL.fullmatch(sides[0].strip()) and (len(_split(sides[1])) > 1 or _brackets(sides[1])[0]):
-        return sides[1].strip()
+    parts = sides(text)
+    if len(parts) == 2 and is_name(parts[0].strip()) and (len(_split(parts[1])) > 1 or _brackets(parts[1])[0]):
+        return parts[1].strip()
     return text
-
-
-def _compare_singles(truth: str, answer: str, leaf: Leaf) -> bool | None:
-    """Compare values of which either may be stated by an equation."""
-    (expected_label, expected), (given_label, given) = value_of(truth), value_of(answer)
-    states = [len(_sides(text)) > 1 for text in (expected, given)]
-    if states == [False, False]:
-        if (expected_label or given_label) and (_RELATION.search(expected) or _RELATION.search(given)):
-            return leaf(truth, answer)
-        return leaf(expected, given)
-    if all(states):
-        return leaf(truth, answer)
-    equation, other = (expected, given) if states[0] else (given, expected)
-    if expected_label or given_label:
-        return leaf(truth, answer)
-    return _compare_with_chain(equation, other, leaf, equation_is_truth=states[0])
-
-
-def _compare_with_chain(equation: str, value: str, leaf: Leaf, *, equation_is_truth: bool) -> bool | None:
-    """Compare a value with a chain such as 2 + 3 = 5, which states 5; equations in unknowns state no value."""
-    sides = [side.strip() for side in _sides(equation)]
-    if not all(side and not _NUMERIC.sub("", side) for side in sides) or len(set(sides)) < len(sides):
-        return False
-    ordered = (sides[-1], value) if equation_is_truth else (value, sides[-1])
-    return _all([leaf(*ordered), *(leaf(first, second) for first, second in pairwise(sides))])
 
 
 def _compare_unlike(truth: str, answer: str, expected: Parsed, given: Parsed, leaf: Leaf) -> bool | None:
@@ -133,13 +86,13 @@ def _compare_unlike(truth: str, answer: str, expected: Parsed, given: Parsed, le
     for parsed, text in ((expected, truth), (given, answer)):
         if parsed.kind == "single" and (_SIMPLE.fullmatch(parsed.items[0]) or not _may_be_several(text)):
             return False
-    if "single" in (expected.kind, given.kind) or any(len(_sides(text)) > 1 for text in whole):
+    if "single" in (expected.kind, given.kind) or any(len(sides(text)) > 1 for text in whole):
         return leaf(*whole)
     return False
 
 
 def _may_be_several(text: str) -> bool:
-    return bool(_RELATION.search(text) or re.search(r"\\(?:cup|cap|setminus|in|begin|mid|mathbb|infty)|=|\|", text))
+    return bool(RELATION.search(text) or re.search(r"\\(?:cup|cap|setminus|in|begin|mid|mathbb|infty)|=|\|", text))
 
 
 def _without_labels(expected: Parsed, given: Parsed) -> tuple[Parsed, Parsed]:
@@ -180,35 +133,15 @@ def _with_label(first: str, second: str, compare_items: Leaf) -> bool | None:
     return compare_items(first, second)
 
 
-def _all(verdicts: Iterable[bool | None]) -> bool | None:
-    found = set()
-    for verdict in verdicts:
-        if verdict is False:
-            return False
-        found.add(verdict)
-    return None if None in found else True
-
-
 def _split(text: str) -> list[str]:
     """Split at commas and conjunctions outside brackets."""
     parts, start, depth = [], 0, 0
     for index, character in enumerate(text):
-        depth += (character in _OPENING) - (character in _CLOSING)
+        depth += (character in OPENING) - (character in CLOSING)
         if depth == 0 and index >= start and (end := _separator_end(text, index)):
             parts.append(text[start:index])
             start = end
     return [part for item in (*parts, text[start:]) if (part := item.strip())]
-
-
-def _sides(text: str) -> list[str]:
-    """Split at equality signs outside brackets."""
-    sides, start, depth = [], 0, 0
-    for index, character in enumerate(text):
-        depth += (character in _OPENING) - (character in _CLOSING)
-        if depth == 0 and character == "=" and _EQUALS.match(text, index):
-            sides.append(text[start:index])
-            start = index + 1
-    return [*sides, text[start:]]
 
 
 def _separator_end(text: str, index: int) -> int:
@@ -230,7 +163,7 @@ def _brackets(text: str) -> tuple[str, str]:
         return "", text
     depth = 0
     for index, character in enumerate(text):
-        depth += (character in _OPENING) - (character in _CLOSING)
+        depth += (character in OPENING) - (character in CLOSING)
         if depth == 0:
             return (text[0] + text[-1], text[1:-1]) if index == len(text) - 1 else ("", text)
     return "", text

@@ -67,7 +67,8 @@ _AND_ANOTHER = rf"{_MARK}?\b(?:and|or)\b *(?=[-+\d\\({{\[.]|[a-zA-Z] *=)"
 _PIECES = re.compile(rf"[,;]|(?<![A-Za-z]{{2}})(?<![A-Za-z]{{2}} ) ?{_AND_ANOTHER}")
 _EXPONENT = re.compile(r"\^\{?-?\d\}?")
 _PLURAL = re.compile(r"(?<=[a-z]{2})(?:es|s|e)\b")
-_AREA = re.compile(r"\b(sq(?:uare)?|cu(?:bic)?)\.? *([a-z]+)")
+_AREA = re.compile(r"\b(square|cubic|(?:sq|cu)\b)\.? *([a-z]+)")
+_SINGULAR_ALIASES = {_PLURAL.sub("", name): unit for name, unit in _ALIASES.items()}
 QUALIFIER = re.compile(
     r"\b(?:hundred|thousand|million|billion|trillion|dozen|k|half|halves|thirds|tenths|hundredths|mod|modulo|squared"
     r"|cubed|factorial|more|less|fewer|greater|least|most|not|plus|minus)s?\b",
@@ -130,5 +131,5 @@ def _essence(tail: str) -> str:
     """Return a tail without plural endings, case and punctuation, and with abbreviated units."""
     lowered = _AREA.sub(lambda area: f"{area[2]}^{2 if area[1].startswith('sq') else 3}", tail.lower())
     singular = re.sub(r"\bper\b", "/", _PLURAL.sub("", lowered))
-    abbreviated = re.sub(r"[^\W\d_]+", lambda word: _ALIASES.get(word[0], word[0]), singular)
+    abbreviated = re.sub(r"[^\W\d_]+", lambda word: _SINGULAR_ALIASES.get(word[0], word[0]), singular)
     return re.sub(r"[^\w/-]", "", abbreviated)

@@ -29,6 +29,10 @@ _CHOICE_WITH_TEXT = re.compile(
 )
 _TEXT_COMMAND = re.compile(r"\\text\{([^{}]*)\}")
 _APART = re.compile(r"\d\s+\d")
+_MULTIPLE = re.compile(r"[-+]?\d+(?:\.\d+)?[A-Za-z]{2,}")
+_PRIME = re.compile(r"[A-Za-z]\)?('+)")
+_SYMBOL = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+_CHOICE = re.compile(r"[A-Ea-e]")
 _ENDLESS = re.compile(r"(?<![\d.])\d+\\[lc]?dots")
 _BASE = re.compile(r"\d_\{?(\w+)")
 
@@ -76,7 +80,7 @@ def compare_plain(truth: str, answer: str) -> bool | None:
         return False
     (expected, truth_percent), (given, answer_percent) = (_number(without_unit(text)) for text in (truth, answer))
     if expected is None or given is None:
-        return None
+        return False if _is_multiple(truth, answer) or _is_multiple(answer, truth) else None
     if truth_percent == answer_percent:
         return _close(expected, given) if "." in truth + answer else expected == given
     # Data sets write percentages with and without the sign: 28% occurs as 28 as often as 0.28.
@@ -113,13 +117,23 @@ def reject_unsafe(truth: str, answer: str, max_chars: int, max_exponent: int) ->
 def _unlike(truth: str, answer: str) -> bool:
     """Return True for differences that math-verify does not see.
 
-    It adds separate numbers (1 2 is 3), drops bases (10_2 is 10) and dots (5 dots is 5).
+    It adds separate numbers (1 2 is 3), drops bases (10_2 is 10), dots (5 dots is 5) and primes, and ignores case.
     """
+    if _PRIME.findall(truth) != _PRIME.findall(answer) or _differ_in_case(truth, answer):
+        return True
     if _APART.search(answer) and not _APART.search(truth):
         return True
     if sorted(_BASE.findall(answer)) != sorted(_BASE.findall(truth)) or words_differ(truth, answer):
         return True
     return bool(_ENDLESS.search(answer)) != bool(_ENDLESS.search(truth))
+
+
+def _differ_in_case(truth: str, answer: str) -> bool:
+    """Return True for X and x, but not for the choices C and c."""
+    if _CHOICE.fullmatch(truth) and _CHOICE.fullmatch(answer):
+        return False
+    expected, given = (set(_SYMBOL.findall(_TEXT_COMMAND.sub("", text))) for text in (truth, answer))
+    return expected != given and {s.lower() for s in expected} == {s.lower() for s in given}
 
 
 def ground_truth_answer(truth: str) -> str:
@@ -144,6 +158,11 @@ def _squeezed(text: str) -> str:
     return re.sub(r" ?([A-Za-z]+) ?", r"\1", _TEXT_COMMAND.sub(r"\1", text))
 
 
+def _is_multiple(text: str, other: str) -> bool:
+    """Return True for 5ab and 5: math-verify drops the letters as if they were a unit."""
+    return bool(_MULTIPLE.fullmatch(text)) and _number(other)[0] is not None
+
+
 def _letter(text: str) -> bool:
     return len(text) == 1 and text.isupper()
 
@@ -162,8 +181,8 @@ def _number(text: str) -> tuple[Fraction | None, bool]:
 
 
 def _close(expected: Fraction, given: Fraction) -> bool:
-    """Compare integers exactly and others rounded to 6 decimals, as math-verify does, and also to 6 digits."""
-    if expected.denominator == given.denominator == 1:
+    """Compare rounded to 6 decimals, as math-verify does, and also to 6 digits; but 1.0000001 is not the integer 1."""
+    if expected.denominator == 1 or expected.denominator == given.denominator:
         return expected == given
     apart = abs(expected - given)
     return apart <= Fraction(1, 10**6) and apart <= abs(expected) * Fraction(5, 10**6)
