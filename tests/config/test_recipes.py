@@ -33,7 +33,7 @@ def problems(config, **where: bool) -> list[str]:
 def write_rows(file: Path, count: int) -> None:
     row = {
         "data_source": "made/up",
-        "prompt": [{"role": "user", "content": "How many?"}],
+        "prompt": [{"role": "user", "content": r"How many? Answer in \boxed{}."}],
         "ability": "math",
         "reward_model": {"style": "rule", "ground_truth": "1"},
         "extra_info": {"split": "train", "index": 0},

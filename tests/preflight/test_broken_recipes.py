@@ -349,7 +349,8 @@ def test_secrets_are_distinguished_from_ordinary_settings(name, found):
 def test_a_critic_that_is_not_downloaded_needs_no_network(recipe_as_meant, prepared, monkeypatch):
     monkeypatch.chdir(prepared)
     monkeypatch.setattr(AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("the hub is asked"))
-    sizes = [f"{ROLLOUT}.gpu_memory_utilization=0.4"]
+    # The stand-ins for the recipe's data are bare questions.
+    sizes = [f"{ROLLOUT}.gpu_memory_utilization=0.4", "preflight.allow=[answer_format]"]
     sizes += [f"critic.{key}={value}" for key, value in (("ppo_mini_batch_size", 64), ("use_dynamic_bsz", "true"))]
     assert examine(recipe_as_meant(RECIPE, "+method=ppo", *sizes), other_machine=True) == Findings()
 
