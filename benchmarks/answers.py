@@ -29,7 +29,6 @@ from verl.utils.reward_score import math_dapo, math_reward, prime_math
 
 from reinforcepp_verl.rewards.math import compute_score
 
-COLUMNS = ("gold", "pred", "expected")
 EXPECTED = ("expected", "result")
 OTHER_RULES = ("strict", "allow_set_relation_comp", "config")
 FORMULA = re.compile(r"\$\$.+?\$\$|\$[^$\n]+\$|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)

@@ -123,8 +123,9 @@ def _evaluate(source: DataSource, ks: Sequence[int] | None, resampling: Resampli
 
 
 def _values(source: DataSource, ks: Sequence[int]) -> dict[str, np.ndarray]:
-    correct = source.correct
-    answers = source.answers and [by_value(*votes) for votes in zip(source.answers, correct, strict=True)]
+    correct, answers = source.correct, source.answers
+    if answers is not None:
+        answers = [by_value(given, right) for given, right in zip(answers, correct, strict=True)]
     values = {MEAN: estimates.mean_at_k(correct)}
     for k in ks:
         values[f"pass@{k}"] = estimates.pass_at_k(correct, k)

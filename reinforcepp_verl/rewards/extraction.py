@@ -1,4 +1,4 @@
-r"""Extracts the answer of a solution: the last `\boxed{}`, a line "Answer: ...", the number after `####`."""
+r"""Extracts the answer of a solution: from a box, after `####` or `Answer:`, or from Minerva's sentence."""
 
 from __future__ import annotations
 

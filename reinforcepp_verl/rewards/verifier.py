@@ -43,10 +43,10 @@ def normal_forms(truth: str, answer: str) -> tuple[str, str]:
     Where one side shows by blanks that it is a list, 100,200 is one too; where one is 2.5, 2,5 is that number.
     """
     truth, answer = _with_point(truth, answer), _with_point(answer, truth)
-    lists = lists_by_blanks(truth), lists_by_blanks(answer)
-    one_sided = lists[0] != lists[1]
-    return normal_form(truth, grouped=not (one_sided and lists[1])), normal_form(
-        answer, grouped=not (one_sided and lists[0])
+    expected_is_list, given_is_list = lists_by_blanks(truth), lists_by_blanks(answer)
+    return (
+        normal_form(truth, grouped=expected_is_list or not given_is_list),
+        normal_form(answer, grouped=given_is_list or not expected_is_list),
     )
 
 
@@ -71,16 +71,16 @@ def compare_plain(truth: str, answer: str) -> bool | None:
         return True
     if (decided := _compare_words(truth, answer)) is not None:
         return decided
-    if _letter(truth) and (chosen := _CHOICE_WITH_TEXT.fullmatch(answer)):
-        return (chosen[1] or chosen[2]) == truth
-    if _letter(answer) and (chosen := _CHOICE_WITH_TEXT.fullmatch(truth)):
-        return (chosen[1] or chosen[2]) == answer
+    for letter, text in ((truth, answer), (answer, truth)):
+        if _letter(letter) and (chosen := _CHOICE_WITH_TEXT.fullmatch(text)):
+            return letter in chosen.groups()
     truth, answer = with_marked_letter(truth, answer), with_marked_letter(answer, truth)
     if _unlike(truth, answer):
         return False
     (expected, truth_percent), (given, answer_percent) = (_number(without_unit(text)) for text in (truth, answer))
     if expected is None or given is None:
-        return False if _is_multiple(truth, answer) or _is_multiple(answer, truth) else None
+        apart = _is_multiple(truth, answer) or _is_multiple(answer, truth) or _differ_in_case(truth, answer)
+        return False if apart else None
     if truth_percent == answer_percent:
         return _close(expected, given) if "." in truth + answer else expected == given
     # Data sets write percentages with and without the sign: 28% occurs as 28 as often as 0.28.
@@ -117,9 +117,9 @@ def reject_unsafe(truth: str, answer: str, max_chars: int, max_exponent: int) ->
 def _unlike(truth: str, answer: str) -> bool:
     """Return True for differences that math-verify does not see.
 
-    It adds separate numbers (1 2 is 3), drops bases (10_2 is 10), dots (5 dots is 5) and primes, and ignores case.
+    It adds separate numbers (1 2 is 3), and drops bases (10_2 is 10), dots (5 dots is 5) and primes.
     """
-    if _PRIME.findall(truth) != _PRIME.findall(answer) or _differ_in_case(truth, answer):
+    if _PRIME.findall(truth) != _PRIME.findall(answer):
         return True
     if _APART.search(answer) and not _APART.search(truth):
         return True
@@ -129,7 +129,7 @@ def _unlike(truth: str, answer: str) -> bool:
 
 
 def _differ_in_case(truth: str, answer: str) -> bool:
-    """Return True for X and x, but not for the choices C and c."""
+    """Return True for X and x, which math-verify takes for one variable, but not for the choices C and c."""
     if _CHOICE.fullmatch(truth) and _CHOICE.fullmatch(answer):
         return False
     expected, given = (set(_SYMBOL.findall(_TEXT_COMMAND.sub("", text))) for text in (truth, answer))

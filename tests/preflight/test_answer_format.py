@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from verl.utils.reward_score import default_compute_score
 
 from reinforcepp_verl.data.prompt_templates import TEMPLATES
 from reinforcepp_verl.preflight import answer_format
@@ -61,6 +62,15 @@ def test_verls_scorers_read_one_form(found, template, data_source, fits):
     assert (errors == []) == fits
     for error in errors:
         assert isinstance(error, str) and "every answer would be wrong" in error and "--template" in error
+
+
+@pytest.mark.parametrize("data_source", answer_format.READ_BY_VERL)
+@pytest.mark.parametrize("mark", answer_format.MARKS)
+def test_the_table_says_what_verls_scorers_read(data_source, mark):
+    answer = r"\boxed{2}" if mark == r"\boxed" else f"{mark} 2"
+    found = default_compute_score(data_source, answer, "2")
+    right = (found["score"] if isinstance(found, dict) else found) > 0
+    assert right == (mark in answer_format.READ_BY_VERL[data_source])
 
 
 def test_another_reward_function_may_read_anything(found):
