@@ -18,26 +18,48 @@ class Task(str, Enum):
     math = "math"
     math500 = "math500"
     dapo_math_17k = "dapo_math_17k"
+    dapo_math_17k_processed = "dapo_math_17k_processed"
     deepscaler = "deepscaler"
+    big_math = "big_math"
+    open_r1_math = "open_r1_math"
+    numina_math = "numina_math"
+    numina_math_cot = "numina_math_cot"
+    orz_math = "orz_math"
     aime24 = "aime24"
     aime25 = "aime25"
     preferences = "preferences"
+    hh_rlhf = "hh_rlhf"
+    ultrafeedback = "ultrafeedback"
+    custom = "custom"
 
 
 def prepare(
     task: Annotated[Task, typer.Argument(show_default=False, help="What to prepare.")],
     out: Annotated[
         Optional[Path],  # noqa: UP045  (typer reads the annotation at run time)
-        typer.Option("--out", "-o", show_default="data/TASK", help="Folder to write."),
+        typer.Option("--out", "-o", show_default="data/TASK, for custom data/NAME", help="Folder to write."),
     ] = None,
     source: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
             "--source",
-            metavar="PATH|ID[@REVISION]",
+            metavar="PATH|ID[:SUBSET][@REVISION]",
             show_default="the task's id on the Hugging Face hub",
-            help="Source of the rows: a .parquet, .json or .jsonl file, a folder of them, or an id on the hub.",
+            help="Source of the rows: a .parquet, .json, .jsonl or .csv file, which may be compressed, a folder of "
+            "them, or an id on the hub.",
         ),
+    ] = None,
+    question: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="COLUMN", show_default="question", help="For custom: its column, or a path as in a.b.0."),
+    ] = None,
+    answer: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="COLUMN", show_default="answer", help="For custom; a list means several right answers."),
+    ] = None,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(show_default="custom", help="For custom: the data_source of the rows, and the folder data/NAME."),
     ] = None,
     template: Annotated[
         Optional[str],  # noqa: UP045
@@ -45,6 +67,14 @@ def prepare(
             show_default="hashes for gsm8k, else boxed",
             help="Prompt: boxed, boxed_system, hashes, answer_line, bare, or a .yaml file with `user` and `system`.",
         ),
+    ] = None,
+    system: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="TEXT", show_default="none", help="For custom: a system message before each question."),
+    ] = None,
+    val_size: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(show_default="none", help="For custom: number or share of rows to split off as test.parquet."),
     ] = None,
     tokenizer: Annotated[
         Optional[Path],  # noqa: UP045
@@ -62,11 +92,14 @@ def prepare(
     ] = False,
     max_unusable: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(show_default="0.01", help="Largest allowed share of rows without question or answer."),
+        typer.Option(
+            show_default="0.01, for both numina_math 0.5",
+            help="Largest allowed share of rows without question or answer.",
+        ),
     ] = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(show_default="1", help="For arithmetic and word_problems: same seed, same bytes."),
+        typer.Option(show_default="1", help="For arithmetic, word_problems and --val-size: same seed, same bytes."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Prepare again even if the data exists already.")] = False,
 ) -> None:
@@ -78,8 +111,11 @@ def prepare(
     **word_problems**: one-line problems in the formats of GSM8K and MATH, converted the same way, and a Llama model
     trained similarly. Under two minutes, no downloads.
 
-    **gsm8k, math**: a training and a test split. **dapo_math_17k, deepscaler**: training questions. **math500, aime24,
-    aime25**: evaluation questions. **preferences**: pairs of chats for a Bradley-Terry reward model.
+    **custom**: questions of your own, from the columns that you name.
+
+    **gsm8k, math, numina_math_cot**: a training and a test split. **dapo_math_17k, dapo_math_17k_processed, deepscaler,
+    big_math, open_r1_math, numina_math, orz_math**: training questions. **math500, aime24, aime25**: evaluation
+    questions. **preferences, hh_rlhf, ultrafeedback**: pairs of chats for a Bradley-Terry reward model.
 
     Duplicates, and training questions that are also in an evaluation set, are counted and removed. The same input gives
     the same bytes.
@@ -91,27 +127,43 @@ def prepare(
     Without a network:  reinforcepp prepare math500 --source downloads/MATH-500
 
     Then:  reinforcepp prepare deepscaler --against data/math500
+
+    Your own:  reinforcepp prepare custom --source mine.jsonl --question text --answer result --val-size 0.1 --name mine
     """
-    options = {
-        "source": source,
-        "template": template,
-        "tokenizer": tokenizer,
-        "against": against or None,
-        "keep_overlap": keep_overlap or None,
-        "max_unusable": max_unusable,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
-    out = out or Path("data") / task.value
+    own = _given(question=question, answer=answer, name=name, system=system, val_size=val_size)
+    options = _given(
+        source=source,
+        template=template,
+        tokenizer=tokenizer,
+        against=against or None,
+        keep_overlap=keep_overlap or None,
+        max_unusable=max_unusable,
+    )
+    seeded = _given(seed=seed)
     try:
         if task in (Task.arithmetic, Task.word_problems):
-            _refuse(task, list(given))
-            _prepare_toy(task, out, 1 if seed is None else seed, force)
+            _refuse(task, [*options, *own])
+            _prepare_toy(task, out or _folder(task.value), 1 if seed is None else seed, force)
+        elif task is Task.custom:
+            if val_size is None and seeded:
+                raise ValueError("custom uses --seed only with --val-size; remove it, or add --val-size")
+            columns = {option: own.pop(option) for option in ("question", "answer", "name") if option in own}
+            folder = out or _folder(columns.get("name", task.value))
+            _prepare_source(task, folder, force, {**options, **own, **seeded, "columns": columns})
         else:
-            _refuse(task, ["seed"] if seed is not None else [])
-            _prepare_source(task, out, force, given)
+            _refuse(task, [*own, *seeded])
+            _prepare_source(task, out or _folder(task.value), force, options)
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _folder(name: str) -> Path:
+    return Path("data") / name
 
 
 def _refuse(task: Task, names: list[str]) -> None:

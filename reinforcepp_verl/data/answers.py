@@ -24,6 +24,13 @@ def plain(answer: str) -> str:
     return answer.strip()
 
 
+def stated(answer: str) -> str:
+    """Return the answer unless it is one of NuminaMath's words for a question without one."""
+    if answer.strip() in ("proof", "notfound"):
+        raise UnusableRowError(f"the answer is {answer.strip()!r}")
+    return plain(answer)
+
+
 def after_hashes(solution: str) -> str:
     """Return the text after the last `####`, without commas between digits: GSM8K's convention."""
     _, hashes, answer = solution.rpartition("####")

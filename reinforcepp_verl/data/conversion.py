@@ -1,8 +1,7 @@
-"""Converts a source's rows to verl's schema, and reports a source that does not have the expected format."""
+"""Converts a source's rows to verl's schema, and counts those that cannot be used."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from typing import Any
 
-from reinforcepp_verl.common.wording import did_you_mean
+from reinforcepp_verl.data import columns
 from reinforcepp_verl.data.loading import Split
 from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Message, Row, UnusableRowError
@@ -32,7 +31,7 @@ class Conversion:
         """Yield the converted rows; `extra_info.index` is the row number in the source."""
         for index, raw in enumerate(split.rows()):
             if index == 0:
-                check_columns(self.source, split.origin, raw)
+                self.source = self.source.fitted(split.origin, raw)
             self.read += 1
             try:
                 yield self._convert(self.source, index, raw)
@@ -52,7 +51,7 @@ class Conversion:
         allow = f", or allow more with --max-unusable {math.ceil(1000 * share) / 1000}" if share < 1 else ""
         raise ValueError(
             f"{self.source.name}: {count} of {self.read} rows of {split.origin} are unusable ({reasons}), more than "
-            f"the limit of {limit:.1%}. The first is row {index}: {_short(raw)}. Correct the source{allow}"
+            f"the limit of {limit:.1%}. The first is row {index}: {columns.short(raw)}. Correct the source{allow}"
         )
 
     @singledispatchmethod
@@ -62,20 +61,22 @@ class Conversion:
     @_convert.register
     def _(self, source: Questions, index: int, raw: dict[str, Any]) -> Row:
         head, tail = source.wrapping
-        question = _text(raw, source.question).strip().removeprefix(head.strip()).removesuffix(tail.strip()).strip()
-        truth = source.extract(_text(raw, source.answer))
+        question = (
+            columns.text(raw, source.question).strip().removeprefix(head.strip()).removesuffix(tail.strip()).strip()
+        )
+        truth = _truth(raw, source)
         if not question or not truth:
             raise UnusableRowError(f"empty {'answer' if question else 'question'}")
         return self._row(index, self.template.chat(question), question, {"style": "rule", "ground_truth": truth})
 
     @_convert.register
     def _(self, source: Pairs, index: int, raw: dict[str, Any]) -> Row:
-        sides = [_chat(raw, column, "assistant") for column in (source.chosen, source.rejected)]
+        sides = [_side(raw, column, source) for column in (source.chosen, source.rejected)]
         prompt, rejected_prompt = (side[:-1] for side in sides)
         if prompt != rejected_prompt:
             raise UnusableRowError("chosen and rejected answer different prompts")
         if not prompt:
-            prompt = _chat(raw, source.prompt, "user")
+            prompt = _chat(columns.value(raw, source.prompt), source.prompt, "user")
         chosen, rejected = (side[-1:] for side in sides)
         if chosen == rejected:
             raise UnusableRowError("chosen and rejected are the same")
@@ -85,7 +86,7 @@ class Conversion:
         row = self._row(index, prompt, question, {"style": "model", "ground_truth": ""})
         return row | {"chosen": chosen, "rejected": rejected}
 
-    def _row(self, index: int, prompt: list[Message], question: str, reward_model: dict[str, str]) -> Row:
+    def _row(self, index: int, prompt: list[Message], question: str, reward_model: dict[str, Any]) -> Row:
         return {
             "data_source": self.source.data_source,
             "prompt": prompt,
@@ -95,53 +96,29 @@ class Conversion:
         }
 
 
-def check_columns(source: Source, origin: str, raw: dict[str, Any]) -> None:
-    """Refuse a source whose first row lacks a required column."""
-    needed = [path.partition(".")[0] for path in source.needed]
-    for column in needed:
-        if column not in raw:
-            raise ValueError(
-                f"{source.name}: {origin} has no column {column}{did_you_mean(column, raw)}; {source.name} needs "
-                f"{' and '.join(needed)}, and the source has {', '.join(raw)}. Rename the column, or give another "
-                f"--source. Its first row: {_short(raw)}"
-            )
+def _truth(raw: dict[str, Any], source: Questions) -> str | list[str]:
+    """Return the right answer, or the list of them that the source has."""
+    found = columns.value(raw, source.answer)
+    if not isinstance(found, list):
+        return source.extract(columns.as_text(found, source.answer))
+    truths = [source.extract(columns.as_text(answer, source.answer)) for answer in found]
+    return truths if all(truths) else []
 
 
-def _value(raw: Any, path: str) -> Any:
-    """Return the value at a dotted path."""
-    at = raw
-    for number, key in enumerate(path.split(".")):
-        place = ".".join(path.split(".")[:number]) or "the row"
-        if isinstance(at, dict) and key in at:
-            at = at[key]
-        elif isinstance(at, list) and key.isdecimal() and int(key) < len(at):
-            at = at[int(key)]
-        else:
-            raise UnusableRowError(f"{place} has no {key}")
-    return at
+def _side(raw: dict[str, Any], column: str, source: Pairs) -> list[Message]:
+    """Return one response of a pair, with its prompt if the column has it."""
+    found = columns.value(raw, column)
+    return _chat(source.parse(found) if source.parse and isinstance(found, str) else found, column, "assistant")
 
 
-def _text(raw: dict[str, Any], path: str) -> str:
-    """Return the text at a dotted path; a number is returned as text."""
-    found = _value(raw, path)
-    if isinstance(found, bool) or not isinstance(found, str | int | float):
-        raise UnusableRowError(f"empty {path}" if found is None else f"{path} is not text")
-    return str(found)
-
-
-def _chat(raw: dict[str, Any], column: str, role: str) -> list[Message]:
+def _chat(found: Any, column: str, role: str) -> list[Message]:
     """Return the chat in a column; plain text becomes a single message of `role`."""
-    found = _value(raw, column)
     messages = [{"role": role, "content": found}] if isinstance(found, str) else found
     if not isinstance(messages, list) or not messages:
         raise UnusableRowError(f"{column} is not a chat")
-    chat = [{"role": _text(message, "role"), "content": _text(message, "content")} for message in messages]
+    chat = [
+        {"role": columns.text(message, "role"), "content": columns.text(message, "content")} for message in messages
+    ]
     if not all(message["content"].strip() for message in chat):
         raise UnusableRowError(f"empty message in {column}")
     return chat
-
-
-def _short(raw: dict[str, Any]) -> str:
-    """Return the row as one line, short enough for a message."""
-    text = json.dumps(raw, ensure_ascii=False, default=str)
-    return text if len(text) <= 300 else text[:300] + "…"

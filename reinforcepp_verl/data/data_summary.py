@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from reinforcepp_verl.common.plot_style import METADATA, PALETTE, STYLE
 from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.data import answers
-from reinforcepp_verl.data.rows import Row
+from reinforcepp_verl.data.rows import Row, truths
 from reinforcepp_verl.data.sources import TRAIN
 
 PREFERENCES = ("chosen is longer", "rejected is longer", "same length")
@@ -47,9 +47,9 @@ def profile(rows: Sequence[Row], length_of: LengthFunction) -> Profile:
 
 
 def _kind(row: Row) -> str:
-    """Return the kind of the correct answer; for a pair, which one is longer: a reward model may learn only that."""
+    """Return the kind of the first right answer; for a pair, which is longer: a reward model may learn only that."""
     if "chosen" not in row:
-        return answers.kind(row["reward_model"]["ground_truth"])
+        return answers.kind(truths(row)[0])
     difference = len(row["chosen"][0]["content"]) - len(row["rejected"][0]["content"])
     return PREFERENCES[2 if difference == 0 else int(difference < 0)]
 
@@ -95,8 +95,11 @@ def table(manifest: Mapping[str, Any], out: Path) -> Table:
         "duplicates": lambda split, n: _fate(n["duplicates"], dropped=split == TRAIN),
         "  with a different answer": lambda _, n: f"{n['disagreeing']:,}",
         "also in an evaluation set": lambda _, n: _fate(n["overlap"], dropped=not n["overlap_kept"]),
+        "split off as test": lambda _, n: f"{n['split_off']:,}",
         "rows written": lambda _, n: f"{n['rows']:,}",
     }
+    if not any("split_off" in numbers for numbers in splits.values()):
+        del lines["split off as test"]
     for name, line in lines.items():
         shown.add_row(name, *(line(split, numbers) for split, numbers in splits.items()))
     shown.add_section()

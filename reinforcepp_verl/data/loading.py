@@ -14,9 +14,9 @@ import datasets
 from huggingface_hub.utils import logging as hub_logging
 
 from reinforcepp_verl.common.wording import first_line
-from reinforcepp_verl.data.sources import TEST, TRAIN, Source
+from reinforcepp_verl.data import file_formats
+from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN, Source
 
-FILE_FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 CHUNK_BYTES = 2**20
 
 
@@ -32,9 +32,7 @@ class Split:
         """Yield the rows, in the order of the source; a file that cannot be read is a ValueError."""
         try:
             for file in self.files:
-                # Streamed, because otherwise `datasets` would copy local files into its cache.
-                reader = FILE_FORMATS[file.suffix]
-                yield from datasets.load_dataset(reader, data_files=str(file), split="train", streaming=True)
+                yield from file_formats.rows(file)
         except Exception as error:  # pyarrow and datasets raise many kinds
             raise ValueError(f"{file} cannot be read ({first_line(error)}); write it again") from error
         yield from self.table
@@ -48,8 +46,8 @@ def load(source: Source, origin: str | None) -> dict[str, Split]:
     if path.exists():
         return _from_files(source, path)
     if (
-        re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", origin)
-        and path.suffix not in FILE_FORMATS
+        re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", origin)
+        and file_formats.format_of(path) is None
         and origin[0] not in "./"
     ):
         return _from_hub(source, origin)
@@ -75,15 +73,16 @@ def checksum(file: Path) -> str:
 
 
 def _from_hub(source: Source, hub: str) -> dict[str, Split]:
-    """Download a data set, or take it from the cache of `datasets`; a revision follows `@`."""
-    name, _, revision = hub.partition("@")
-    subset = source.subset if name == source.hub else None
+    """Download a data set, or take it from the cache of `datasets`; a subset follows `:` and a revision `@`."""
+    place, _, revision = hub.partition("@")
+    name, _, asked = place.partition(":")
+    subset = asked or (source.subset if name == source.hub else None)
     verbosity = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()  # otherwise it warns about each retry
     try:
         tables: Mapping[str, Any] = datasets.load_dataset(name, subset, revision=revision or None)
     except Exception as error:  # no network, no such data set, a gated one, no such subset
-        also = "" if name == source.hub else " is not a local file or folder, and"
+        also = "" if source.name in SOURCES and name == source.hub else " is not a local file or folder, and"
         raise ValueError(
             f"{source.name}: {name}{also} cannot be loaded from the hub ({first_line(error)}); without a network, "
             f"download it elsewhere (hf download --repo-type dataset {name} --local-dir DIR), copy it here and add "
@@ -102,9 +101,7 @@ def _from_hub(source: Source, hub: str) -> dict[str, Split]:
 def _from_files(source: Source, path: Path) -> dict[str, Split]:
     files = _files(source, path)
     if not files:
-        raise ValueError(
-            f"--source: {path} has no file that ends in {', '.join(FILE_FORMATS)}; give a folder that does"
-        )
+        raise ValueError(f"--source: {path} has no file that ends in {file_formats.ENDINGS}; give a folder that does")
     taken = {split: _named(files, names) for split, names in source.splits.items()}
     if not any(taken.values()) and (len(source.splits) == 1 or len(files) == 1):
         taken = {next(iter(source.splits)): files}  # no file name contradicts it
@@ -115,9 +112,9 @@ def _from_files(source: Source, path: Path) -> dict[str, Split]:
 def _files(source: Source, path: Path) -> list[Path]:
     """Return the data files, sorted by name; in a folder with the hub's layout, those of the source's subset."""
     if path.is_file():
-        return [path] if path.suffix in FILE_FORMATS else []
+        return [path] if file_formats.format_of(path) else []
     root = next((path / name for name in (source.subset, "data") if name and (path / name).is_dir()), path)
-    found = (file for file in root.rglob("*") if file.suffix in FILE_FORMATS and file.is_file())
+    found = (file for file in root.rglob("*") if file_formats.format_of(file) and file.is_file())
     visible = (file for file in found if not any(part.startswith(".") for part in file.relative_to(root).parts))
     return sorted(visible)
 
@@ -126,7 +123,7 @@ def _named(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
     """Return the files of the first split name that matches any: `train`, `my-train`, `train-00000-of-00002`."""
     for name in names:
         pattern = re.compile(rf"(?:.*[-_.])?{re.escape(name)}(?:-\d+-of-\d+)?(?:-[0-9a-f]{{16}})?")
-        if named := [file for file in files if pattern.fullmatch(file.stem)]:
+        if named := [file for file in files if pattern.fullmatch(file_formats.stem(file))]:
             return named
     return []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reinforcepp_verl.data.rows import Row
+from reinforcepp_verl.data.rows import Row, truths
 
 
 def normalize(text: str) -> str:
@@ -55,7 +55,7 @@ class RowFilter:
     def _count_duplicate(self, row: Row) -> bool:
         pair = [row[column] for column in ("chosen", "rejected") if column in row]
         key = question_key(row) + (_digest(json.dumps(pair)) if pair else b"")  # a prompt may have several pairs
-        truth = _digest(normalize(row["reward_model"]["ground_truth"]))
+        truth = _digest(json.dumps([normalize(truth) for truth in truths(row)]))
         if key not in self._truths:
             self._truths[key] = truth
             return True

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from reinforcepp_verl.common.replaced_folder import replace_folder
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.data import data_summary, loading, overlap, prompt_templates
+from reinforcepp_verl.data import data_summary, held_out, loading, overlap, prompt_templates
 from reinforcepp_verl.data.conversion import Conversion
+from reinforcepp_verl.data.custom_source import TASK as CUSTOM
+from reinforcepp_verl.data.custom_source import CustomQuestions, custom_source
 from reinforcepp_verl.data.loading import Split
 from reinforcepp_verl.data.overlap import RowFilter
 from reinforcepp_verl.data.prepared_folder import PICTURE_FILE, PRODUCT, existing_manifest, write_manifest
 from reinforcepp_verl.data.prompt_templates import Template
-from reinforcepp_verl.data.rows import Row
+from reinforcepp_verl.data.rows import Row, to_table, with_uniform_truths
 from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN, Questions, Source
 
 VERSION = 1
-MAX_UNUSABLE = 0.01
+SEED = 1
+Collected = tuple[list[Row], dict[str, Any]]
+NOTHING_READ: dict[str, Any] = {
+    "read": 0,
+    "unusable": {},
+    "duplicates": 0,
+    "disagreeing": 0,
+    "overlap": 0,
+    "overlap_kept": False,
+    "first_overlap": None,
+}
 # Explicit, because the bytes depend on them and pyarrow's defaults may change.
 WRITER: dict[str, Any] = {
     "version": "2.6",
@@ -49,6 +60,8 @@ class Request:
     keep_overlap: bool
     max_unusable: float
     tokenizer: Path | None
+    val_size: float | None
+    seed: int
 
     @property
     def unit(self) -> str:
@@ -61,6 +74,7 @@ class Request:
             "product": PRODUCT,
             "version": VERSION,
             "task": self.source.name,
+            **self._own(),
             "source": loading.identify(self.source, self.origin),
             "template": asdict(self.template),
             "against": [loading.checksum(overlap.test_file(path)) for path in self.against],
@@ -69,28 +83,52 @@ class Request:
             "unit": self.unit,
         }
 
+    def _own(self) -> dict[str, Any]:
+        """Return the options of a user's own source."""
+        if not isinstance(self.source, CustomQuestions):
+            return {}
+        columns = {"name": self.source.data_source, "question": self.source.question, "answer": self.source.answer}
+        return columns | {"val_size": self.val_size, "seed": self.seed}
+
 
 def request(
     task: str,
     *,
     source: str | None = None,
+    columns: Mapping[str, str] | None = None,
     template: str | None = None,
+    system: str | None = None,
     against: Sequence[Path] = (),
     keep_overlap: bool = False,
-    max_unusable: float = MAX_UNUSABLE,
+    max_unusable: float | None = None,
     tokenizer: Path | None = None,
+    val_size: float | None = None,
+    seed: int = SEED,
 ) -> Request:
-    """Check that the options are compatible and return the request."""
-    entry = SOURCES[task]
-    if not 0 <= max_unusable <= 1:
-        raise ValueError(f"--max-unusable is {max_unusable}: it must be between 0 and 1")
+    """Check that the options are compatible and return the request; `columns` are those of `custom_source`."""
+    entry = custom_source(source, **(columns or {})) if task == CUSTOM else SOURCES[task]
+    limit = entry.max_unusable if max_unusable is None else max_unusable
+    if not 0 <= limit <= 1:
+        raise ValueError(f"--max-unusable is {limit}: it must be between 0 and 1")
     if (against or keep_overlap) and TRAIN not in entry.splits:
         raise ValueError(f"{task} is an evaluation set without training rows: remove --against and --keep-overlap")
-    default = entry.template if isinstance(entry, Questions) else prompt_templates.BARE
-    if template is not None and not isinstance(entry, Questions):
-        raise ValueError(f"--template: {task} holds whole chats, which need no template; remove it")
-    filled = prompt_templates.find(template or default)
-    return Request(entry, source, filled, tuple(against), keep_overlap, max_unusable, tokenizer)
+    if val_size is not None:
+        held_out.check_size(val_size)
+    filled = _template(entry, template, system)
+    return Request(entry, source, filled, tuple(against), keep_overlap, limit, tokenizer, val_size, seed)
+
+
+def _template(source: Source, name: str | None, system: str | None) -> Template:
+    """Return the template of that name, or the source's own, with the system message."""
+    default = source.template if isinstance(source, Questions) else prompt_templates.BARE
+    if name is not None and not isinstance(source, Questions):
+        raise ValueError(f"--template: {source.name} holds whole chats, which need no template; remove it")
+    template = prompt_templates.find(name or default)
+    if system is None:
+        return template
+    if template.system is not None:
+        raise ValueError(f"--system: the template {template.name} has a system message already; remove one of them")
+    return replace(template, system=system)
 
 
 def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, Any]:
@@ -141,13 +179,8 @@ def _make(
 ) -> dict[str, Any]:
     """Write everything into the new folder, the manifest last."""
     splits, profiles = {}, {}
-    for name, split in loading.load(request.source, request.origin).items():
-        training = name == TRAIN
-        row_filter = RowFilter(asked if training else frozenset(), request.keep_overlap, drop_duplicates=training)
-        rows, counts = _collect(name, split, request, row_filter)
-        asked |= row_filter.questions if name == TEST else frozenset()
-        table = pa.Table.from_pylist(rows, schema=request.source.schema)
-        pq.write_table(table, folder / f"{name}.parquet", **WRITER)
+    for name, (rows, counts) in _collect_all(request, asked).items():
+        pq.write_table(to_table(rows, request.source.schema), folder / f"{name}.parquet", **WRITER)
         profiles[name] = data_summary.profile(rows, length_of)
         splits[name] = counts | profiles[name].numbers()
     order = [name for name in (TRAIN, TEST) if name in splits]
@@ -160,10 +193,34 @@ def _make(
     return manifest
 
 
-def _collect(name: str, split: Split, request: Request, row_filter: RowFilter) -> tuple[list[Row], dict[str, Any]]:
+def _collect_all(request: Request, asked: frozenset[bytes]) -> dict[str, Collected]:
+    """Return the rows and counts of every split; those of a test split that is split off come from the training set."""
+    found = loading.load(request.source, request.origin)
+    if request.val_size is not None and TEST in found:
+        raise ValueError(
+            f"--val-size: {request.origin} has a validation split, {found[TEST].origin}; remove --val-size"
+        )
+    collected = {}
+    for name, split in found.items():
+        training = name == TRAIN
+        row_filter = RowFilter(asked if training else frozenset(), request.keep_overlap, drop_duplicates=training)
+        collected[name] = _collect(name, split, request, row_filter)
+        asked |= row_filter.questions if name == TEST else frozenset()
+    if request.val_size is None:
+        return collected
+    rows, counts = collected[TRAIN]
+    remaining, moved = held_out.split_off(rows, request.val_size, request.seed)
+    number = {"split_off": len(moved)}
+    return {
+        TRAIN: (remaining, counts | number | {"rows": len(remaining)}),
+        TEST: (moved, NOTHING_READ | number | {"rows": len(moved)}),
+    }
+
+
+def _collect(name: str, split: Split, request: Request, row_filter: RowFilter) -> Collected:
     """Return the rows of a split to write, and the counts of all others."""
     conversion = Conversion(request.source, name, request.template)
-    rows = list(row_filter.rows(conversion.rows(split)))
+    rows = with_uniform_truths(list(row_filter.rows(conversion.rows(split))))
     conversion.check(split, request.max_unusable)
     if not rows:
         raise ValueError(

@@ -1,7 +1,11 @@
-"""Schema of prepared rows: verl's columns, the same for every source, so that files can be mixed."""
+"""Schema of prepared rows: verl's columns, the same for every source, so that files can be mixed.
+
+Only a source with several right answers to a question differs: its ground truths are lists.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +25,27 @@ QUESTIONS = pa.schema(
 )
 # Pairs keep verl's columns, so that their prompts can also be used for training with a reward model.
 PAIRS = pa.schema([*QUESTIONS, ("chosen", CHAT), ("rejected", CHAT)])
+
+
+def with_uniform_truths(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with a list of right answers in each if any has one."""
+    if not any(isinstance(row["reward_model"]["ground_truth"], list) for row in rows):
+        return list(rows)
+    return [row | {"reward_model": row["reward_model"] | {"ground_truth": truths(row)}} for row in rows]
+
+
+def truths(row: Row) -> list[str]:
+    """Return the right answers of a row."""
+    truth = row["reward_model"]["ground_truth"]
+    return truth if isinstance(truth, list) else [truth]
+
+
+def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Return the rows as a table; their right answers are texts, or all are lists."""
+    if rows and isinstance(rows[0]["reward_model"]["ground_truth"], list):
+        several = pa.struct([("style", pa.string()), ("ground_truth", pa.list_(pa.string()))])
+        schema = schema.set(schema.get_field_index("reward_model"), pa.field("reward_model", several))
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 class UnusableRowError(ValueError):

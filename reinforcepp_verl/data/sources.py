@@ -1,17 +1,21 @@
 """The table of sources that can be prepared: their hub ids and column names.
 
 A column is a dotted path, `reward_model.ground_truth` or `prompt.0.content`. A split lists the candidate splits of the
-source; the first one that exists is used. The formats are those of the hub in 2025.
+source; the first one that exists is used. The formats are those of the hub in 2025. `max_unusable` is larger where
+questions without an answer are part of the source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
-from reinforcepp_verl.data import answers, rows
+from reinforcepp_verl.common.wording import did_you_mean
+from reinforcepp_verl.data import answers, rows, transcripts
+from reinforcepp_verl.data.columns import short
 
 TRAIN, TEST = "train", "test"
 # Text before and after each question in DAPO-Math-17k.
@@ -20,6 +24,8 @@ DAPO_HEAD = (
     "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
 )
 DAPO_TAIL = '\n\nRemember to put your answer on its own line after "Answer:".'
+# Besides problem and answer.
+AIME_LAYOUTS = (("Problem", "Answer"), ("question", "answer"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +40,36 @@ class Source:
     data_source: str
     ability: str
     schema: pa.Schema
+    max_unusable: float = 0.01
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """The columns that every row must have."""
+    def layouts(self) -> tuple[tuple[str, ...], ...]:
+        """The columns that every row must have; one of several choices."""
         raise NotImplementedError
+
+    def fitted(self, origin: str, raw: dict[str, Any]) -> Source:
+        """Return the source with the column names of its first row; refuse a row that has none of the layouts."""
+        columns = [[path.partition(".")[0] for path in layout] for layout in self.layouts]
+        missing = [[column for column in needed if column not in raw] for needed in columns]
+        if [] in missing:
+            return self._with_layout(self.layouts[missing.index([])])
+        first = min(missing, key=len)[0]
+        needs = ", or ".join(" and ".join(needed) for needed in columns)
+        raise ValueError(
+            f"{self.name}: {origin} has no column {first}{did_you_mean(first, raw)}; {self.name} needs {needs}, and "
+            f"the source has {', '.join(raw)}. Rename the column, or give another --source. Its first row: {short(raw)}"
+        )
+
+    def _with_layout(self, layout: tuple[str, ...]) -> Source:
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Questions(Source):
-    """Questions with one correct answer each. `wrapping` is removed from both ends of a question."""
+    """Questions with a right answer each, or several. `wrapping` is removed from both ends of a question.
+
+    `also` are further pairs of names that the columns `question` and `answer` may have.
+    """
 
     ability: str = "math"
     schema: pa.Schema = rows.QUESTIONS
@@ -52,27 +78,36 @@ class Questions(Source):
     answer: str = "answer"
     extract: Callable[[str], str] = answers.plain
     template: str = "boxed"
+    also: tuple[tuple[str, str], ...] = ()
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """The columns that every row must have."""
-        return self.question, self.answer
+    def layouts(self) -> tuple[tuple[str, ...], ...]:
+        """The columns that every row must have; one of several choices."""
+        return (self.question, self.answer), *self.also
+
+    def _with_layout(self, layout: tuple[str, ...]) -> Questions:
+        question, answer = layout
+        return replace(self, question=question, answer=answer)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Source):
-    """Pairs of responses, one of them preferred: whole chats, or answers to the `prompt` column."""
+    """Pairs of responses, one of them preferred: whole chats, or answers to the `prompt` column.
+
+    `parse` reads a whole chat that is one text.
+    """
 
     ability: str = "preference"
     schema: pa.Schema = rows.PAIRS
     prompt: str = "prompt"
     chosen: str = "chosen"
     rejected: str = "rejected"
+    parse: Callable[[str], list[rows.Message]] | None = None
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """The columns that every row must have."""
-        return self.chosen, self.rejected
+    def layouts(self) -> tuple[tuple[str, ...], ...]:
+        """The columns that every row must have; one of several choices."""
+        return ((self.chosen, self.rejected),)
 
 
 _TABLE: tuple[Source, ...] = (
@@ -114,11 +149,66 @@ _TABLE: tuple[Source, ...] = (
         answer="reward_model.ground_truth",
     ),
     Questions(
+        name="dapo_math_17k_processed",
+        about="the same questions once each, without the instructions",
+        hub="open-r1/DAPO-Math-17k-Processed",
+        subset="all",
+        splits={TRAIN: ("train",)},
+        data_source="math_dapo",
+        question="prompt",
+        wrapping=(DAPO_HEAD, DAPO_TAIL),
+        answer="solution",
+    ),
+    Questions(
         name="deepscaler",
         about="40,000 questions of AIME, AMC, Omni-MATH and STILL",
         hub="agentica-org/DeepScaleR-Preview-Dataset",
         splits={TRAIN: ("train",)},
         data_source="agentica-org/DeepScaleR-Preview-Dataset",
+    ),
+    Questions(
+        name="big_math",
+        about="250,000 questions with closed-form answers; access must be requested on the hub",
+        hub="SynthLabsAI/Big-Math-RL-Verified",
+        splits={TRAIN: ("train",)},
+        data_source="SynthLabsAI/Big-Math-RL-Verified",
+    ),
+    Questions(
+        name="open_r1_math",
+        about="94,000 questions of NuminaMath 1.5 that DeepSeek-R1 has solved",
+        hub="open-r1/OpenR1-Math-220k",
+        subset="default",
+        splits={TRAIN: ("train",)},
+        data_source="open-r1/OpenR1-Math-220k",
+        extract=answers.stated,
+    ),
+    Questions(
+        name="numina_math",
+        about="900,000 competition questions (1.5); proofs and questions without an answer are left out",
+        hub="AI-MO/NuminaMath-1.5",
+        splits={TRAIN: ("train",)},
+        data_source="AI-MO/NuminaMath-1.5",
+        extract=answers.stated,
+        max_unusable=0.5,
+    ),
+    Questions(
+        name="numina_math_cot",
+        about="860,000 competition questions (1.0) with worked solutions; those without a box are left out",
+        hub="AI-MO/NuminaMath-CoT",
+        splits={TRAIN: ("train",), TEST: ("test",)},
+        data_source="AI-MO/NuminaMath-CoT",
+        answer="solution",
+        extract=answers.last_boxed,
+        max_unusable=0.5,
+    ),
+    Questions(
+        name="orz_math",
+        about="57,000 questions of Open-Reasoner-Zero; a row is a list of two messages",
+        hub="Open-Reasoner-Zero/orz_math_57k_collection",
+        splits={TRAIN: ("train",)},
+        data_source="Open-Reasoner-Zero/orz_math_57k_collection",
+        question="0.value",
+        answer="1.ground_truth.value",
     ),
     Questions(
         name="aime24",
@@ -127,6 +217,7 @@ _TABLE: tuple[Source, ...] = (
         splits={TEST: ("train",)},
         data_source="aime24",
         extract=answers.integer,
+        also=AIME_LAYOUTS,
     ),
     Questions(
         name="aime25",
@@ -135,6 +226,7 @@ _TABLE: tuple[Source, ...] = (
         splits={TEST: ("test",)},
         data_source="aime25",
         extract=answers.integer,
+        also=AIME_LAYOUTS,
     ),
     Pairs(
         name="preferences",
@@ -142,6 +234,21 @@ _TABLE: tuple[Source, ...] = (
         hub="hendrydong/preference_700K",
         splits={TRAIN: ("train_prefs", "train"), TEST: ("test_prefs", "test")},
         data_source="hendrydong/preference_700K",
+    ),
+    Pairs(
+        name="hh_rlhf",
+        about="Anthropic's pairs of dialogues about being helpful and harmless",
+        hub="Anthropic/hh-rlhf",
+        splits={TRAIN: ("train",), TEST: ("test",)},
+        data_source="Anthropic/hh-rlhf",
+        parse=transcripts.messages,
+    ),
+    Pairs(
+        name="ultrafeedback",
+        about="60,000 pairs of responses that GPT-4 has rated, binarized",
+        hub="HuggingFaceH4/ultrafeedback_binarized",
+        splits={TRAIN: ("train_prefs", "train"), TEST: ("test_prefs", "test")},
+        data_source="HuggingFaceH4/ultrafeedback_binarized",
     ),
 )
 SOURCES: Mapping[str, Source] = {source.name: source for source in _TABLE}

@@ -101,7 +101,7 @@ def scored_by_function(config: DictConfig) -> bool:
 def _ground_truth(file: str, table: Table) -> list[str]:
     for number, row in enumerate(table.head):
         reward_model = row.get("reward_model")
-        if not isinstance(reward_model, dict) or reward_model.get("ground_truth") is None:
+        if not isinstance(reward_model, dict) or reward_model.get("ground_truth") in (None, []):
             return [f"{file}, row {number} has no reward_model.ground_truth, which the reward function needs; add it"]
     return []
 

@@ -19,7 +19,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.data.loading import checksum
 from reinforcepp_verl.data.prepared_folder import CONTENTS
-from reinforcepp_verl.data.sources import SOURCES
+from reinforcepp_verl.data.sources import SOURCES, Pairs
 from reinforcepp_verl.preflight import data_files as preflight
 from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
@@ -29,10 +29,18 @@ ROWS = {
     "math": {"train": 4, "test": 2},
     "math500": {"test": 2},
     "dapo_math_17k": {"train": 3},
+    "dapo_math_17k_processed": {"train": 2},
     "deepscaler": {"train": 3},
+    "big_math": {"train": 3},
+    "open_r1_math": {"train": 3},
+    "numina_math": {"train": 3},
+    "numina_math_cot": {"train": 3, "test": 1},
+    "orz_math": {"train": 3},
     "aime24": {"test": 2},
     "aime25": {"test": 2},
     "preferences": {"train": 3},
+    "hh_rlhf": {"train": 2, "test": 2},
+    "ultrafeedback": {"train": 1, "test": 1},
 }
 
 
@@ -87,7 +95,7 @@ def test_verl_loads_the_output_of_every_source(name, tmp_path):
         assert len(dataset) == count
         row = dataset[0]
         assert row["raw_prompt"][-1]["role"] == "user" and row["data_source"] == SOURCES[name].data_source
-        assert row["reward_model"]["style"] == ("model" if name == "preferences" else "rule")
+        assert row["reward_model"]["style"] == ("model" if isinstance(SOURCES[name], Pairs) else "rule")
         assert (row["index"], row["extra_info"]["split"]) == (0, split)
 
 
@@ -244,7 +252,7 @@ def test_train_split_of_nothing_but_evaluation_questions_is_refused(tmp_path):
             ("gsm8k", "--source", "nowhere"),
             "--source: no such file or folder: nowhere; correct it, or give a hub id",
         ),
-        (("gsm8k", "--source", "."), "has no file that ends in .parquet, .json, .jsonl"),
+        (("gsm8k", "--source", "."), "has no file that ends in .parquet, .json, .jsonl, .csv (also with .gz, "),
         (("gsm8k", "--template", "boxd"), "--template: no such template: boxd (did you mean boxed?)"),
         (("gsm8k", "--tokenizer", "nowhere"), "--tokenizer: no such folder: nowhere; give the folder of the model"),
         (("gsm8k", "--tokenizer", "."), "--tokenizer: . has no tokenizer ("),
