@@ -43,6 +43,7 @@ def custom_source(
         hub=origin,
         splits={TRAIN: ("train",), TEST: ("test", "validation", "val", "dev")},
         data_source=name,
+        ability=TASK,
         question=question,
         answer=answer,
     )

@@ -154,7 +154,7 @@ def test_all_formats_give_the_same_rows_in_order(tmp_path, suffix):
     ("files", "origin", "message"),
     [
         ([], "nowhere/train.jsonl", "--source: no such file or folder: .*nowhere/train.jsonl; correct it, or"),
-        (["notes.txt"], "", "--source: .* has no file that ends in .parquet, .json, .jsonl, .csv .*; give a folder that"),
+        (["notes.txt"], "", "--source: .* has no file that ends in .parquet, .json, .jsonl, .csv .*; give a"),
         (["notes.txt"], "notes.txt", "--source: .*notes.txt has no file that ends in"),
         (["dev.jsonl", "extra.jsonl"], "", "gsm8k: .* has no split train, only dev.jsonl, extra.jsonl; rename"),
         (["test.jsonl"], "", "gsm8k: .* has no split train, only test.jsonl"),
