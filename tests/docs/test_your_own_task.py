@@ -14,6 +14,7 @@ from reinforcepp_verl.data.sources import SOURCES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your_own_task.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"^# (\S+\.(?:py|yaml))$", re.MULTILINE)
 MODEL = "reinforcepp prepare arithmetic\n"  # a test has a smaller one
 TRAIN = "reinforcepp train"  # tests/e2e/test_your_own_task.py
 
@@ -46,7 +47,7 @@ def test_the_page_prepares_its_data_and_its_recipe_passes_the_checks(arithmetic,
     shown = []
     for language, text in BLOCKS:
         if language != "bash":
-            file = Path(text.partition("\n")[0].removeprefix("# "))
+            file = Path(FILE.search(text)[1])
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
         elif text != MODEL and TRAIN not in text:

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your_own_task.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"^# (\S+\.(?:py|yaml))$", re.MULTILINE)
 
 
 def test_the_page_trains_on_its_own_data_with_its_own_reward(start, workplace):
@@ -23,7 +24,7 @@ def test_the_page_trains_on_its_own_data_with_its_own_reward(start, workplace):
         if language == "bash":
             outputs.append(start("bash", "-ec", text, PATH=path).output())
         else:
-            file = workplace / text.partition("\n")[0].removeprefix("# ")
+            file = workplace / FILE.search(text)[1]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
     assert "finished: 15 steps" in outputs[-1]
