@@ -11,13 +11,14 @@ ANSWER_FORMAT = "answer_format"
 KL_LOSS_GRADIENT = "kl_loss_gradient"
 KL_TWICE = "kl_twice"
 KL_IN_BASELINE_REWARD = "kl_in_baseline_reward"
+LONG_PROMPTS = "long_prompts"
 MEMORY_ESTIMATE = "memory_estimate"
 MISSING_FILES = "missing_files"
 OTHER_MACHINE = "other_machine"
 VERL_TRAINER = "verl_trainer"
 WARNINGS = (
-    *(ANSWER_FORMAT, KL_LOSS_GRADIENT, KL_TWICE, KL_IN_BASELINE_REWARD, MEMORY_ESTIMATE, MISSING_FILES, OTHER_MACHINE),
-    VERL_TRAINER,
+    *(ANSWER_FORMAT, KL_LOSS_GRADIENT, KL_TWICE, KL_IN_BASELINE_REWARD, LONG_PROMPTS, MEMORY_ESTIMATE, MISSING_FILES),
+    *(OTHER_MACHINE, VERL_TRAINER),
 )
 
 
@@ -28,9 +29,9 @@ class PreflightOptions:
     allow: list[str] = field(default_factory=list)
     """Warnings to silence: `answer_format` (no prompt says how to mark the answer), `kl_loss_gradient` (k1 or k3 as
     the KL loss), `kl_twice` (KL in the reward and as a loss), `kl_in_baseline_reward` (KL in the reward of
-    `reinforcepp_baseline`), `memory_estimate` (the estimate exceeds the GPU's memory), `missing_files` (`check` only:
-    data or model are not on this machine), `other_machine` (smaller than `hardware.meant_for`), `verl_trainer` (verl's
-    own trainer)."""
+    `reinforcepp_baseline`), `long_prompts` (prompts that are left out or lose their beginning), `memory_estimate` (the
+    estimate exceeds the GPU's memory), `missing_files` (`check` only: data or model are not on this machine),
+    `other_machine` (smaller than `hardware.meant_for`), `verl_trainer` (verl's own trainer)."""
 
     def __post_init__(self) -> None:
         for name in self.allow:

@@ -21,6 +21,7 @@ from reinforcepp_verl.preflight import (
     machine,
     model_files,
     plugin_installed,
+    prompt_lengths,
     references,
     registered_names,
     reward_function,
@@ -36,8 +37,8 @@ from reinforcepp_verl.preflight import (
 from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarning, silenced
 
 # A stage runs only if those before it found no error: a misspelled key leaves a default in place, and complaints about
-# that default would only hide the cause. Three checks import verl or transformers, which takes seconds, but only if
-# nothing else can answer: the names, the sequence lengths and verl's own validation.
+# that default would only hide the cause. Four checks import verl or transformers, which takes seconds, but only if
+# nothing else can answer: the names, the sequence lengths, the prompt lengths and verl's own validation.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check, warning_names.check, machine.meant_for),
@@ -53,6 +54,7 @@ STAGES: tuple[tuple[Check, ...], ...] = (
     (start_checkpoint.check,),
     (sequence_lengths.check,),
     (gpu_memory.check,),
+    (prompt_lengths.check,),
     (verl_validation.check,),
 )
 OF_THIS_MACHINE: tuple[Check, ...] = (machine.at_hand, machine.accelerator)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.preflight_options import ANSWER_FORMAT
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.preflight.data_files import scored_by_function
+from reinforcepp_verl.preflight.data_files import files_of, scored_by_function
 from reinforcepp_verl.preflight.data_table import UnreadableTableError, read
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 from reinforcepp_verl.preflight.reward_function import MATH_REWARD
@@ -36,14 +36,14 @@ def check(config: DictConfig) -> Found:
 
 
 def _files(config: DictConfig, key: str) -> Iterator[str | PreflightWarning]:
-    given = value(config, key)
-    for file in list(given) if OmegaConf.is_list(given) else [given]:
+    columns = value(config, keys.PROMPT_KEY), value(config, keys.REWARD_FN_KEY)
+    for file in files_of(config, key):
         try:
-            rows = read(Path(file)).head
+            row = read(Path(file)).first_row(columns)
         except (FileNotFoundError, UnreadableTableError):  # data_files reports them
             continue
-        if rows and (read_marks := _read_marks(config, rows[0])):
-            yield from _compare(config, f"{key}: {file}", rows[0], read_marks)
+        if read_marks := _read_marks(config, row):
+            yield from _compare(config, f"{key}: {file}", row, read_marks)
 
 
 def _compare(

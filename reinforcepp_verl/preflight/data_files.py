@@ -14,7 +14,9 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.preflight_options import MISSING_FILES
 from reinforcepp_verl.config.reading import is_count, value
 from reinforcepp_verl.data.sources import SOURCES
+from reinforcepp_verl.preflight.data_rows import Needed, faults
 from reinforcepp_verl.preflight.data_table import Table, UnreadableTableError, read
+from reinforcepp_verl.preflight.data_types import disagreements
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 
 PREPARED_FOLDERS = ("arithmetic", "word_problems", *SOURCES)
@@ -24,33 +26,40 @@ def check(config: DictConfig) -> Found:
     """Check the files of both splits, then whether the training rows suffice for one batch and all steps."""
     train_problems, train_rows = _split(config, keys.TRAIN_FILES)
     val_problems, _ = _split(config, keys.VAL_FILES)
-    return train_problems + val_problems + ([] if train_problems else _enough_rows(config, train_rows))
+    return train_problems + val_problems + ([] if train_problems else enough_rows(config, train_rows))
+
+
+def files_of(config: DictConfig, key: str) -> list[Any]:
+    """Return the files of a split, as they are given."""
+    given = value(config, key)
+    return list(given) if OmegaConf.is_list(given) else [given]
 
 
 def _split(config: DictConfig, key: str) -> tuple[list[str | PreflightWarning], int | None]:
     """Return the problems of a split's files and its number of rows, None if a file is not on this machine."""
-    given = value(config, key)
-    files = list(given) if OmegaConf.is_list(given) else [given]
+    files = files_of(config, key)
     if not files or not all(isinstance(file, str) and file for file in files):
-        return [f"{key} is {given}: set it to a .parquet, .json or .jsonl file, or a list of them"], None
+        return [f"{key} is {value(config, key)}: set it to a .parquet, .json or .jsonl file, or a list of them"], None
     if any("://" in file for file in files):
         return [], None
     problems: list[str | PreflightWarning] = []
+    tables: list[Table] = []
     rows = 0
     for file in files:
         if file.startswith("~"):
             problems.append(f"{key}: verl does not expand the ~ of {file}; write {os.path.expanduser(file)}")
             continue
         try:
-            table = read(Path(file))
+            tables.append(read(Path(file)))
+            found, count = _content(config, f"{key}: {file}", tables[-1])
         except FileNotFoundError:
             problems.append(PreflightWarning(MISSING_FILES, f"{key}: no such file: {file}; {_how_to_make(file, key)}"))
         except UnreadableTableError as error:
             problems.append(f"{key}: {file} {error}; write it again, or set {key} to another file")
         else:
-            problems += _content(config, f"{key}: {file}", table)
-            rows += table.rows
-    return problems, rows
+            problems += found
+            rows += count
+    return problems or [f"{key}: {problem}" for problem in disagreements(tables)], rows
 
 
 def _how_to_make(file: str, key: str) -> str:
@@ -59,37 +68,26 @@ def _how_to_make(file: str, key: str) -> str:
     return f"create it, or set {key} to an existing file"
 
 
-def _content(config: DictConfig, file: str, table: Table) -> list[str]:
-    if table.rows == 0:
-        return [f"{file} has no rows; write it again"]
+def _content(config: DictConfig, file: str, table: Table) -> tuple[list[str], int]:
+    """Return the problems of a file and its number of rows."""
+    columns = list(table.types)
     if value(config, keys.CUSTOM_CLS_PATH):
-        return []
-    prompt_key, source_key = value(config, keys.PROMPT_KEY), value(config, keys.REWARD_FN_KEY)
-    settings = {keys.PROMPT_KEY: prompt_key, keys.REWARD_FN_KEY: source_key}
-    missing = [
-        f"{file} has no column {column}{did_you_mean(column, table.columns)}; "
-        f"add it, or set {setting} to one of {', '.join(table.columns)}"
+        return [], sum(len(batch) for batch in table.batches(columns[:1]))
+    if missing := _missing_columns(config, file, columns):
+        return missing, 0
+    needed = Needed(value(config, keys.PROMPT_KEY), value(config, keys.REWARD_FN_KEY), scored_by_function(config))
+    found, rows = faults(table, needed)
+    return [f"{file}{fault}" for fault in found], rows
+
+
+def _missing_columns(config: DictConfig, file: str, columns: Sequence[str]) -> list[str]:
+    settings = {key: value(config, key) for key in (keys.PROMPT_KEY, keys.REWARD_FN_KEY)}
+    return [
+        f"{file} has no column {column}{did_you_mean(column, columns)}; "
+        f"add it, or set {setting} to one of {', '.join(columns)}"
         for setting, column in settings.items()
-        if column not in table.columns
+        if column not in columns
     ]
-    if missing:
-        return missing
-    return _prompts(file, prompt_key, table.head) + (_ground_truth(file, table) if scored_by_function(config) else [])
-
-
-def _prompts(file: str, column: str, rows: Sequence[dict[str, Any]]) -> list[str]:
-    for number, row in enumerate(rows):
-        messages = row[column]
-        if not (isinstance(messages, list) and messages and all(_is_message(message) for message in messages)):
-            return [
-                f"{file}, row {number}: {keys.PROMPT_KEY}={column} is {str(messages)[:60]!r}; "
-                "it must be a list of {role, content}"
-            ]
-    return []
-
-
-def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("role") is not None and message.get("content") is not None
 
 
 def scored_by_function(config: DictConfig) -> bool:
@@ -98,15 +96,7 @@ def scored_by_function(config: DictConfig) -> bool:
     return built_in and not value(config, keys.REWARD_MODEL_ENABLE)
 
 
-def _ground_truth(file: str, table: Table) -> list[str]:
-    for number, row in enumerate(table.head):
-        reward_model = row.get("reward_model")
-        if not isinstance(reward_model, dict) or reward_model.get("ground_truth") in (None, []):
-            return [f"{file}, row {number} has no reward_model.ground_truth, which the reward function needs; add it"]
-    return []
-
-
-def _enough_rows(config: DictConfig, rows: int | None) -> list[str]:
+def enough_rows(config: DictConfig, rows: int | None) -> list[str]:
     batch, limit = value(config, keys.TRAIN_BATCH_SIZE), value(config, keys.TRAIN_MAX_SAMPLES)
     if rows is None or not is_count(batch):
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -127,7 +128,8 @@ def _run(attempt: Attempt, config: DictConfig, records: dict[int, Record], conso
     headline(config, attempt, console)
     summary.write(attempt.run.summary)
     metrics = MetricsFile(attempt.run.metrics, records)
-    screen = RunConsole(console, config.trainer.total_training_steps, start_step(config))
+    cut_at = math.inf if config.data.filter_overlong_prompts else config.data.max_prompt_length
+    screen = RunConsole(console, config.trainer.total_training_steps, start_step(config), cut_at)
     return _set_outcome(attempts.follow(attempt, config, screen, summary, metrics), attempt, config, summary)
 
 

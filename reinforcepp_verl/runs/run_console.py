@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from reinforcepp_verl.common.run_folder import Attempt, RunFolder
 from reinforcepp_verl.common.terminal import say
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.report.history import load_history
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs.run_summary import Summary
@@ -37,6 +39,9 @@ METRIC_COLUMNS = (
     ("grad", 7, ".3f", ("actor/grad_norm",)),
     ("seconds", 8, ".2f", ("timing_s/step",)),
 )
+
+
+LONGEST_PROMPT = "prompt_length/max"
 
 
 class TimeLeftColumn(ProgressColumn):
@@ -58,17 +63,28 @@ def header() -> str:
 def row(record: dict[str, Any]) -> str:
     """Return one step's record as a line; a missing value is a dash."""
     cells = []
-    for _heading, width, spec, keys in METRIC_COLUMNS:
-        names = [key for key in keys if key in record] if keys else [validation_key(record)]
+    for _heading, width, spec, candidates in METRIC_COLUMNS:
+        names = [key for key in candidates if key in record] if candidates else [validation_key(record)]
         value = record.get(names[0]) if names and names[0] else None
         cells.append(f"{'-':>{width}}" if value is None else f"{value:>{width}{spec}}")
     return "".join(cells)
 
 
+def cut_prompts(length: float) -> str:
+    """Return the warning about prompts of `length` tokens, all that verl keeps."""
+    return (
+        f"prompts have {length} tokens, the limit {keys.MAX_PROMPT_LENGTH}: longer ones lose their beginning; "
+        f"`reinforcepp check` counts them, {keys.FILTER_OVERLONG_PROMPTS}=true leaves them out"
+    )
+
+
 class RunConsole:
     """Context manager around the progress bar; rows are printed above it."""
 
-    def __init__(self, console: Console, total_steps: int | None, start_step: int = 0) -> None:
+    def __init__(
+        self, console: Console, total_steps: int | None, start_step: int = 0, cut_at: float = math.inf
+    ) -> None:
+        """`cut_at`: the number of tokens to which verl cuts prompts, infinite if it leaves out longer ones."""
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -88,6 +104,7 @@ class RunConsole:
             startup_s=0.0,
         )
         self._rows = 0
+        self._cut_at = cut_at
 
     def show(self, record: dict[str, Any]) -> None:
         """Print the row of one step and move the bar."""
@@ -98,6 +115,10 @@ class RunConsole:
         self._rows += 1
         self._console.print(row(record), highlight=False, soft_wrap=True)
         self._progress.update(self._task, completed=record["step"])
+        # Not prompt_length/clip_ratio: verl compares with the longest prompt of the step, so it is never 0.
+        if record.get(LONGEST_PROMPT, 0) >= self._cut_at:
+            say(self._console, f"warning: {cut_prompts(self._cut_at)}", style="yellow")
+            self._cut_at = math.inf
 
     def __enter__(self) -> RunConsole:
         self._progress.start()

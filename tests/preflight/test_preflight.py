@@ -448,10 +448,10 @@ def test_a_column_that_is_missing_is_reported_for_each_file(compose):
         ([ROW] * 3, "has only 3 rows, which is not enough for one step; set data.train_batch_size to 3 or less"),
         (
             [{**ROW, "prompt": "1+1="}] * 64,
-            "row 0: data.prompt_key=prompt is '1+1='; it must be a list of {role, co",
+            "row 0: data.prompt_key=prompt is '1+1=' (64 such rows); it must be a list of {role, co",
         ),
         ([{**ROW, "prompt": [{"role": "user"}]}] * 64, "it must be a list of {role, content}"),
-        ([{**ROW, "reward_model": {"style": "rule"}}] * 64, "row 0 has no reward_model.ground_truth"),
+        ([{**ROW, "reward_model": {"style": "rule"}}] * 64, "row 0: reward_model.ground_truth is null (64 such rows)"),
         ([{"prompt": ROW["prompt"]}] * 64, "has no column data_source"),
     ],
 )
@@ -468,7 +468,7 @@ def test_wrong_content(compose, tmp_path, suffix, rows, fragment):
     [
         ("a.parquet", b"PAR1 not a table", "is not a readable parquet file"),
         ("a.jsonl", b"{not json}\n", "is not a readable JSON file"),
-        ("a.json", b"[1, 2]", "does not have one JSON object per row"),
+        ("a.json", b"[1, 2]", "is not a readable JSON file (row 0 is 1, not an object)"),
         ("a.csv", b"a,b\n", "is not a file that ends in .parquet, .json, .jsonl"),
     ],
 )
