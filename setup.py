@@ -34,6 +34,8 @@ setup(
         "numpy",
         "pyarrow",
         "datasets",
+        # Renders chat templates without transformers, whose import takes seconds, to bound the length of prompts.
+        "jinja2",
         "rich",
         "typer",
         "matplotlib",
