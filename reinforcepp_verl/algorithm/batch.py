@@ -18,6 +18,10 @@ class NonFiniteRewardError(ValueError):
     """A score or a KL penalty on a valid token is NaN or infinite, and `nonfinite` is `raise`."""
 
 
+class ScorePlacementError(ValueError):
+    """A score is on a token that cannot carry it, or that `score_mask` does not mark."""
+
+
 @dataclass(frozen=True)
 class RewardBatch:
     """The inputs of an estimator, which it does not modify."""
@@ -32,6 +36,9 @@ class RewardBatch:
     """(B,) integers, equal for answers to the same prompt; None: each row is its own group."""
     session_index: Tensor | None = None
     """(B,) integers, equal for rows of one agent session; None: each row is its own session."""
+    score_mask: Tensor | None = None
+    """(B, T), nonzero on the tokens that carry a score, 0 included. A row without such a token has an outcome score,
+    which its last valid token carries; None: all rows do."""
 
 
 @dataclass
@@ -42,6 +49,8 @@ class PreparedBatch:
     options: ReinforceppOptions
     memory: Memory
     mask: Tensor
+    """(B, T) bool"""
+    score_mask: Tensor | None
     """(B, T) bool"""
     group_index: Tensor
     rows: RowSummary
@@ -61,7 +70,7 @@ class PreparedBatch:
         """Return True for the rows (B,) that `zero_signal: pin` excludes.
 
         `group_index` defines the groups and `bounds` (each (B,)) the range of a row's scores; None: its smallest and
-        largest step score, which is what matters once a group mean is subtracted.
+        largest score, which is what matters once a group mean is subtracted.
         """
         if self.options.zero_signal == "keep":
             return torch.zeros_like(self.usable)
@@ -83,6 +92,7 @@ def prepare(
 
     Raises:
         NonFiniteRewardError: see `nonfinite`
+        ScorePlacementError: a score has no place, or a group mean of step scores has no `score_mask`
         ValueError: an option needs a memory, but there is none; or `reward_scale` makes a score infinite
     """
     if memory is None and options.needs_memory:
@@ -92,15 +102,17 @@ def prepare(
         )
     memory = memory if memory is not None else Memory()
     scores, mask = batch.token_level_scores, batch.response_mask.bool()
-    rows = samples.summarize(scores, mask, kl_penalty=batch.kl_penalty)
+    score_mask = batch.score_mask.bool() if batch.score_mask is not None else None
+    rows = samples.summarize(scores, mask, score_mask, kl_penalty=batch.kl_penalty)
     _check_finite(rows, options)
+    _check_placement(rows, marks_matter=group_mean or score_mask is not None)
     weight = samples.session_weights(batch.session_index, rows.usable)
     shaping = score_shaping(rows, options, weight=weight, memory=memory, center=not group_mean)
     if clip and _clip_binds(rows, shaping, options):
         shaping.clip = clip_from_options(options, rows)
     shaped = rows
     if not shaping.is_identity:
-        shaped = samples.summarize(scores, mask, kl_penalty=batch.kl_penalty, shape=shaping)
+        shaped = samples.summarize(scores, mask, score_mask, kl_penalty=batch.kl_penalty, shape=shaping)
     if (rows.finite & ~shaped.finite).any():
         raise ValueError(
             f"{OPTIONS_NODE}.reward_scale is {options.reward_scale}: it makes a finite score infinite; lower it"
@@ -108,7 +120,7 @@ def prepare(
     group_index = batch.group_index
     if group_index is None:
         group_index = torch.arange(len(scores), device=scores.device)
-    return PreparedBatch(batch, options, memory, mask, group_index, rows, shaped, shaping, weight)
+    return PreparedBatch(batch, options, memory, mask, score_mask, group_index, rows, shaped, shaping, weight)
 
 
 def _check_finite(rows: RowSummary, options: ReinforceppOptions) -> None:
@@ -117,6 +129,19 @@ def _check_finite(rows: RowSummary, options: ReinforceppOptions) -> None:
         raise NonFiniteRewardError(
             f"{len(bad)} of {len(rows.finite)} rows have a NaN or infinite score or log-probability, the first of them "
             f"row {bad[0]}: look at the reward function, or drop such rows with {OPTIONS_NODE}.nonfinite=drop"
+        )
+
+
+def _check_placement(rows: RowSummary, *, marks_matter: bool) -> None:
+    if (bad := (rows.unplaced_score & rows.usable).nonzero()).numel():
+        raise ScorePlacementError(
+            f"row {bad[0].item()} has a score before its first valid token, one of {len(bad)} such rows: no token of "
+            "the policy earned it; put it on a later token"
+        )
+    if marks_matter and (bad := (rows.unmarked_score & rows.usable).nonzero()).numel():
+        raise ScorePlacementError(
+            f"row {bad[0].item()} has a score that score_mask does not mark, one of {len(bad)} such rows: mark every "
+            "token that carries a score; without marks only the last valid token does (docs/rewards.md)"
         )
 
 

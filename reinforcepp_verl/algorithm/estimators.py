@@ -34,9 +34,9 @@ def reinforcepp(
 def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
     """Compute REINFORCE++-baseline: score minus the group's mean, normalized over the batch (Eq. 6 and 7).
 
-    A group with fewer than two usable sessions gets 0 and is excluded from the statistics. With process rewards each
-    step score is centered by the mean of the group's step scores, and a token gets the sum of the centered scores from
-    it to the end; with a KL penalty in the reward, minus the penalties from it to the end.
+    A group with fewer than two usable sessions gets 0 and is excluded from the statistics. With process rewards
+    (`score_mask`) each step score is centered by the mean of the group's step scores, and a token gets the sum of the
+    centered scores from it to the end; with a KL penalty in the reward, minus the penalties from it to the end.
     """
     clip_after = options.reward_clip_at == "after_baseline"
     prepared = prepare(batch, options, memory, clip=not clip_after, group_mean=True)
@@ -44,7 +44,7 @@ def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, mem
     mean_score = samples.group_baseline(rows.total, rows.scored_tokens, group_index, weight=weight)
     excluded = prepared.zero_signal_rows(group_index) | samples.rows_without_group_peers(group_index, weight=weight)
     clip = clip_from_options(options, rows) if clip_after else prepared.shaping.clip
-    if rows.outcome_only and batch.kl_penalty is None:
+    if rows.outcome.all() and batch.kl_penalty is None:
         score = torch.where(prepared.usable & ~excluded, rows.total - mean_score, 0.0)
         returns = Returns.from_rows(clip(score) if clip_after and clip is not None else score)
     else:
@@ -99,9 +99,9 @@ def raft(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | No
 def _zero_signal_batch(prepared: PreparedBatch) -> torch.Tensor:
     """Return the rows (B,) that `zero_signal: pin` excludes if the batch is one group: all or none.
 
-    Step scores carry signal even if their totals are equal, because they are on different tokens.
+    Scores before the last token carry signal even if their totals are equal, because they are on different tokens.
     """
-    score, outcome = prepared.shaped.total, prepared.shaped.scored_tokens <= 1
+    score, outcome = prepared.shaped.total, ~prepared.shaped.early_score
     low, high = torch.where(outcome, score, -torch.inf), torch.where(outcome, score, torch.inf)
     return prepared.zero_signal_rows(torch.zeros_like(prepared.group_index), (low, high))
 

@@ -37,6 +37,7 @@ def batch_metrics(
         "advantage/std": normalized.variance(unbiased=False) ** 0.5,
         "zero_signal_groups": zero_signal.item(),
         "clipped_rewards": clipped.item(),
+        "moved_scores/sum": rows.moved_scores[rows.usable].sum().item(),
         "dropped_rows/sum": float((~rows.finite).sum()),
         "effective_samples": effective.item(),
     }

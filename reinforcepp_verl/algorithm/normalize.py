@@ -11,12 +11,11 @@ from reinforcepp_verl.algorithm import samples
 from reinforcepp_verl.algorithm.batch import PreparedBatch
 from reinforcepp_verl.algorithm.metrics import batch_metrics
 from reinforcepp_verl.algorithm.moments import Moments
+from reinforcepp_verl.algorithm.placement import place_scores
 from reinforcepp_verl.algorithm.returns import (
     as_float,
     at_least_fp32,
     discounted_returns,
-    last_valid_position,
-    rewards_on_valid_tokens,
     row_blocks,
 )
 from reinforcepp_verl.algorithm.shaping import Shaping
@@ -52,14 +51,16 @@ class Estimate(NamedTuple):
 def rewards_to_go(prepared: PreparedBatch, *shapings: Shaping, gamma: float) -> Returns:
     """Sum shaped scores minus KL penalties from each token to the end (Eq. 4)."""
     scores, mask, kl_penalty = prepared.batch.token_level_scores, prepared.mask, prepared.batch.kl_penalty
+    score_mask = prepared.score_mask
     shapings = tuple(shaping for shaping in shapings if not shaping.is_identity)
     returns = torch.empty_like(scores, dtype=at_least_fp32(scores.dtype))
     mean, squared_deviations = torch.zeros_like(prepared.rows.total), torch.zeros_like(prepared.rows.total)
     for block in row_blocks(scores):
         valid = as_float(mask[block], returns.dtype)
-        rewards = rewards_on_valid_tokens(scores[block], mask[block])
+        placed = place_scores(scores[block], mask[block], score_mask[block] if score_mask is not None else None)
         for shaping in shapings:
-            rewards = shaping(rewards, last_valid_position(valid).unsqueeze(-1), block)
+            placed = shaping(placed, block)
+        rewards = placed.scores
         if kl_penalty is not None:
             rewards = rewards - torch.where(mask[block], kl_penalty[block], 0.0)
         finite = prepared.rows.finite[block].unsqueeze(-1)

@@ -1,8 +1,4 @@
-"""Places rewards on the tokens they belong to, and computes their discounted sums (paper, Eq. 4).
-
-A mask marks the *valid* tokens, those sampled by the policy: bool, or any number that is nonzero on them. Masked
-values, even NaN, never affect a result, except a score after the last valid token, which belongs to that token.
-"""
+"""Computes discounted sums of rewards over valid tokens, those sampled by the policy (paper, Eq. 4)."""
 
 from __future__ import annotations
 
@@ -35,27 +31,6 @@ def row_blocks(tensor: Tensor) -> Iterator[slice]:
     size = max(1, BLOCK_ELEMENTS // max(1, length))
     for start in range(0, max(1, rows), size):
         yield slice(start, min(start + size, rows))
-
-
-def rewards_on_valid_tokens(rewards: Tensor, mask: Tensor) -> Tensor:
-    """Zero the masked rewards, after moving those after a row's last valid token onto that token.
-
-    verl puts the score on the last position of the response even if that position is masked (a rejected token, a
-    trailing observation). Rewards on masked tokens between valid ones and rows without a valid token are dropped.
-    """
-    rewards = rewards.to(at_least_fp32(rewards.dtype))
-    valid = mask.bool()
-    kept = rewards * as_float(valid, rewards.dtype)
-    masked = (rewards - kept).abs_().sum()
-    # The common case, and several times faster: only zeros are masked.
-    return kept if masked == 0 else _move_trailing_rewards(rewards, valid)
-
-
-def _move_trailing_rewards(rewards: Tensor, valid: Tensor) -> Tensor:
-    valid_from_here = valid.long().flip(-1).cumsum(-1).flip(-1)
-    moved = torch.where(valid_from_here == 0, rewards, 0.0).sum(-1, keepdim=True)
-    last_valid = valid & (valid_from_here == 1)
-    return torch.where(valid, rewards, 0.0) + torch.where(last_valid, moved, 0.0)
 
 
 def last_valid_position(valid: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reinforcepp_verl.algorithm.returns import as_float, last_valid_position, rewards_on_valid_tokens, row_blocks
+from reinforcepp_verl.algorithm.placement import PlacedScores, place_scores
+from reinforcepp_verl.algorithm.returns import row_blocks
 
 
 @dataclass
@@ -24,13 +25,23 @@ class RowSummary:
     total: Tensor
     """Sum of the scores on valid tokens; 0 for a row that is not usable."""
     scored_tokens: Tensor
-    """Number of tokens with a score, always including the last valid token, where verl puts the outcome."""
+    """Number of valid tokens that carry a score."""
+    outcome: Tensor
+    """True for rows in which only the last valid token carries a score."""
+    early_score: Tensor
+    """True for rows with a score other than 0 before the last valid token."""
+    unmarked_score: Tensor
+    """True for rows with a score other than 0 on a token that carries none."""
+    moved_scores: Tensor
+    """Number of scores on masked tokens, each moved to the last valid token before it."""
+    unplaced_score: Tensor
+    """True for rows with a score before their first valid token."""
     max_abs_score: Tensor
     """Largest absolute score."""
     min_score: Tensor
-    """Smallest score among the steps."""
+    """Smallest score on the tokens that carry one."""
     max_score: Tensor
-    """Largest score among the steps."""
+    """Largest of these."""
     kl_penalty: Tensor
     """Sum of the KL penalties on valid tokens; 0 for a row that is not usable."""
     finite: Tensor
@@ -41,48 +52,66 @@ class RowSummary:
         """True for rows that are finite and have a valid token; all others are ignored."""
         return self.finite & (self.tokens > 0)
 
-    @property
-    def outcome_only(self) -> bool:
-        """True if no row has a score before its last valid token."""
-        return bool((self.scored_tokens <= 1).all())
-
 
 def summarize(
     scores: Tensor,
     mask: Tensor,
+    score_mask: Tensor | None = None,
     *,
     kl_penalty: Tensor | None = None,
-    shape: Callable[[Tensor, Tensor, slice], Tensor] | None = None,
+    shape: Callable[[PlacedScores, slice], PlacedScores] | None = None,
 ) -> RowSummary:
-    """Read the batch once, block by block; `mask` is bool; `shape` (see shaping.py) is applied to a block's scores."""
+    """Read the batch once, block by block; both masks are bool; `shape` (see shaping.py) is applied to each block."""
     parts = []
     for block in row_blocks(scores):
-        kept = rewards_on_valid_tokens(scores[block], mask[block])
-        valid = as_float(mask[block], kept.dtype)
-        last = last_valid_position(valid).unsqueeze(-1)
+        placed = place_scores(scores[block], mask[block], score_mask[block] if score_mask is not None else None)
         if shape is not None:
-            kept = shape(kept, last, block)
+            placed = shape(placed, block)
+        kept = placed.scores
         # Not sum(dtype=torch.float64), which copies the whole block first.
-        tokens, total = valid.sum(-1).double(), kept.sum(-1).double()
+        total = kept.sum(-1).double()
         size = kept.abs()
         peak = size.amax(-1)
-        scored = size.sign_()  # 1 where there is a score
-        earlier = scored.sum(-1) - scored.gather(-1, last).squeeze(-1)
-        low, high = (total, total) if not earlier.any() else _step_bounds(kept, last)
+        early = size.scatter_(-1, placed.last, 0.0).amax(-1) != 0
+        marked = _read_marks(placed, total, early)
         penalty = torch.zeros_like(total)
         if kl_penalty is not None:
             penalty = torch.where(mask[block], kl_penalty[block].to(kept.dtype), 0.0).sum(-1).double()
         finite = total.isfinite() & penalty.isfinite()
         total, penalty = (torch.where(finite, value, 0.0) for value in (total, penalty))
-        parts.append((tokens, total, (earlier + 1).double(), peak, low, high, penalty, finite))
-    return RowSummary(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        columns = {
+            "tokens": mask[block].sum(-1).double(),
+            "total": total,
+            "early_score": early,
+            "moved_scores": placed.moved,
+            "unplaced_score": placed.unplaced,
+            "max_abs_score": peak,
+            "kl_penalty": penalty,
+            "finite": finite,
+        }
+        parts.append(columns | marked)
+    return RowSummary(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
-def _step_bounds(scores: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    carries_score = (scores != 0).scatter(-1, last, True)
-    low = torch.where(carries_score, scores, torch.inf).amin(-1)
-    high = torch.where(carries_score, scores, -torch.inf).amax(-1)
-    return low.double(), high.double()
+def _read_marks(placed: PlacedScores, total: Tensor, early: Tensor) -> dict[str, Tensor]:
+    """Return the columns of a summary that depend on the tokens that carry a score."""
+    scores, marks = placed.scores, placed.score_mask
+    if marks is None:
+        outcome = torch.ones_like(early)
+        steps, unmarked, low, high = outcome.double(), early, total, total
+    else:
+        steps = marks.sum(-1).double()
+        outcome = (steps <= 1) & marks.gather(-1, placed.last).squeeze(-1)
+        unmarked = ((scores != 0) & ~marks).any(-1)
+        low = torch.where(marks, scores, torch.inf).amin(-1).double()
+        high = torch.where(marks, scores, -torch.inf).amax(-1).double()
+    return {
+        "scored_tokens": steps,
+        "outcome": outcome,
+        "unmarked_score": unmarked,
+        "min_score": low,
+        "max_score": high,
+    }
 
 
 def session_weights(session_index: Tensor | None, usable: Tensor) -> Tensor:

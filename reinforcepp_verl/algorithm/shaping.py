@@ -9,6 +9,7 @@ from torch import Tensor
 
 from reinforcepp_verl.algorithm.moments import Memory, Moments
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.placement import PlacedScores
 from reinforcepp_verl.algorithm.samples import RowSummary
 
 
@@ -37,7 +38,7 @@ class Shaping:
     shift: float = 0.0
     """Added to the last valid token, that is, once per answer, regardless of the number of step scores."""
     step_shift: Tensor | None = None
-    """(B,), added to each token with a score."""
+    """(B,), added to each token that carries a score."""
     clip: Clip | None = None
 
     @property
@@ -45,15 +46,19 @@ class Shaping:
         """True if it changes nothing."""
         return self.scale == 1.0 and self.shift == 0.0 and self.step_shift is None and self.clip is None
 
-    def __call__(self, scores: Tensor, last: Tensor, block: slice) -> Tensor:
-        """Shape the scores (b, T) of the rows `block`, zero on masked tokens; `last` (b, 1) is the last valid token."""
-        shaped = scores * self.scale
-        shaped.scatter_add_(-1, last, torch.full_like(last, self.shift, dtype=shaped.dtype))
+    def __call__(self, placed: PlacedScores, block: slice) -> PlacedScores:
+        """Shape the scores of the rows `block`."""
+        shaped = placed.scores * self.scale
+        shaped.scatter_add_(-1, placed.last, torch.full_like(placed.last, self.shift, dtype=shaped.dtype))
         if self.step_shift is not None:
-            carries_score = (scores != 0).scatter(-1, last, True)
             shift = self.step_shift[block].unsqueeze(-1).to(shaped.dtype)
-            shaped = torch.where(carries_score, shaped + shift, shaped)
-        return self.clip(shaped, block) if self.clip is not None else shaped
+            if placed.score_mask is None:
+                shaped.scatter_add_(-1, placed.last, shift)
+            else:
+                shaped = torch.where(placed.score_mask, shaped + shift, shaped)
+        if self.clip is not None:
+            shaped = self.clip(shaped, block)
+        return placed._replace(scores=shaped)
 
 
 def score_shaping(

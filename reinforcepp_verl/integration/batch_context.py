@@ -28,6 +28,10 @@ class BatchContext:
     session_index: Tensor
     """(B,), equal for rows of one agent session."""
     memory: Memory
+    score_mask: Tensor | None = None
+    """(B, T), nonzero on the tokens that carry a score; None: the last valid token of each row does."""
+    sampled: Tensor | None = None
+    """(B, T), the response mask before rollout correction; None: it rejects nothing."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Filled by the estimator."""
 
@@ -59,17 +63,18 @@ def session_index(row_keys: Sequence[str]) -> Tensor:
 def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
     """Return True for the rows (B,) with a NaN or infinite score or log-probability where it matters.
 
-    That is on a valid token, and for a score also after the last one.
+    That is on a valid token, and for a score also after the last one and on a token that `score_mask` marks.
 
     Raises:
         NonFiniteRewardError: the policy itself gives such a log-probability; its update would be NaN too
     """
     valid = rows["response_mask"].bool()
     trailing = valid.flip(-1).cumsum(-1).flip(-1) == 0
+    marked = rows["score_mask"].bool() if "score_mask" in rows else torch.zeros_like(valid)
     bad = torch.zeros(len(valid), dtype=torch.bool)
     for name, values in rows.items():
-        if name != "response_mask":
-            counts = valid | trailing if name == "rm_scores" else valid
+        if name not in ("response_mask", "score_mask"):
+            counts = valid | trailing | marked if name == "rm_scores" else valid
             found = (~values.isfinite() & counts).any(-1) & valid.any(-1)
             if name == "old_log_probs" and found.any():
                 raise NonFiniteRewardError(

@@ -99,7 +99,19 @@ def _reward_batch(
     if context is None:
         return RewardBatch(rewards, mask, group_index=group_index)
     kl_penalty = context.scores - rewards if kl_in_reward else None
-    return RewardBatch(context.scores, mask, kl_penalty, group_index, context.session_index)
+    scores, score_mask = _without_rejected_start(context, mask)
+    return RewardBatch(scores, mask, kl_penalty, group_index, context.session_index, score_mask)
+
+
+def _without_rejected_start(context: BatchContext, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Drop the scores of tokens that rollout correction rejected with all tokens before: no token left earned them."""
+    scores, score_mask = context.scores, context.score_mask
+    if context.sampled is None or torch.equal(mask.bool(), context.sampled.bool()):
+        return scores, score_mask
+    dropped = (mask.bool().cumsum(-1) == 0) & (context.sampled.bool().cumsum(-1) > 0)
+    if score_mask is not None:
+        score_mask = score_mask.bool() & ~dropped
+    return scores.masked_fill(dropped, 0.0), score_mask
 
 
 def _refuse_what_needs_scores(

@@ -20,7 +20,7 @@ from reinforcepp_verl import integration
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.sampler_options import SamplerOptions
 from reinforcepp_verl.guards.watchdog import Watchdog
-from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, reward_infos
+from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, read_extra_fields, reward_infos
 
 TRAINING_PACKAGES = (ppo, integration)
 """Packages with the code of the training loop."""
@@ -105,7 +105,8 @@ class MonitoredReplayBuffer(_StallDeadline):
 
     def _count_filtered(self, partition_id: str, uids: set[str], monitor: RewardErrorMonitor) -> None:
         tags = {key: tag for key, tag in self.partitions[partition_id].items() if key.split("_")[0] in uids}
-        rows = reward_infos(KVBatchMeta(partition_id=partition_id, keys=list(tags), tags=list(tags.values())))
+        batch = KVBatchMeta(partition_id=partition_id, keys=list(tags), tags=list(tags.values()))
+        rows = reward_infos(batch, read_extra_fields(batch))
         self._filtered_groups += len(uids)
         self._filtered_rows += tuple(rows)
         if self._filtered_groups >= (self.train_batch_size or 1):

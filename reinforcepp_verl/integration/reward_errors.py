@@ -65,10 +65,15 @@ def _remedy(error: str) -> str:
     return f"the reward function exceeded a limit: see its options ({keys.REWARD_KWARGS})"
 
 
-def reward_infos(batch: KVBatchMeta) -> list[dict[str, Any]]:
-    """Return the reward manager's flags per answer: without padding rows, and with one answer per session."""
+def read_extra_fields(batch: KVBatchMeta) -> list[dict[str, Any]]:
+    """Return verl's extra fields of each row, which hold what the reward manager returned."""
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-    rows = zip(batch.keys, batch.tags, data.pop("extra_fields").tolist(), strict=True)
+    return data.pop("extra_fields").tolist()
+
+
+def reward_infos(batch: KVBatchMeta, extra_fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the reward manager's flags per answer: without padding rows, and with one answer per session."""
+    rows = zip(batch.keys, batch.tags, extra_fields, strict=True)
     sessions = {key.rsplit("_", 1)[0]: fields for key, tag, fields in rows if not tag.get("is_padding")}
     return [fields["reward_extra_info"] for fields in sessions.values() if "reward_extra_info" in fields]
 

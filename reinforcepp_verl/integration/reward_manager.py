@@ -19,6 +19,7 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_reward_errors
+from reinforcepp_verl.config.reading import TRAINER_PREFIX, value
 from reinforcepp_verl.config.reward_error_options import REWARD_MANAGER
 from reinforcepp_verl.rewards.failures import SafeRewardFunction
 
@@ -30,13 +31,18 @@ class ReinforceppRewardManager(NaiveRewardManager):
     def __init__(
         self, config: DictConfig, tokenizer: PreTrainedTokenizerBase, compute_score: Callable[..., Any], **kwargs: Any
     ) -> None:
-        tolerant = SafeRewardFunction(compute_score, read_reward_errors(config).score, _group_filter_keys(config))
+        tolerant = SafeRewardFunction(
+            compute_score,
+            read_reward_errors(config).score,
+            _group_filter_keys(config),
+            token_scores_refused=_why_no_token_scores(config),
+        )
         super().__init__(config, tokenizer, tolerant.wrapped(), **kwargs)
         self.end_token = tokenizer.eos_token_id
         self.max_tokens = config.actor_rollout_ref.rollout.response_length
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """Score the last row of a session, with `response_tokens` and `truncated` in the function's `extra_info`."""
+        """Score the last row of a session, with facts about its tokens in the function's `extra_info`."""
         last = data[-1:]
         length = int(last.non_tensor_batch["response_len"][0])
         # Without the padding of the session's rows, which verl would decode as part of the answer.
@@ -45,7 +51,8 @@ class ReinforceppRewardManager(NaiveRewardManager):
         [extra_info] = last.non_tensor_batch.get("extra_info", [{}])
         # All allowed tokens are used, and the last one is not the stop token.
         truncated = length >= self.max_tokens and int(answer[0, -1]) != self.end_token
-        extra_info = {**extra_info, "response_tokens": length, "truncated": truncated}
+        facts = {"response_ids": answer[0].tolist(), "response_tokens": length, "truncated": truncated}
+        extra_info = {**extra_info, **facts}
         last.non_tensor_batch["extra_info"] = np.array([extra_info], dtype=object)
         result = await super().run_single(last)
         # Without it, verl's validation dumps would not name the source of a question.
@@ -59,3 +66,13 @@ def _group_filter_keys(config: DictConfig) -> list[str]:
         return []
     metric = config.algorithm.filter_groups.metric
     return [] if metric == "reward" else [metric]
+
+
+def _why_no_token_scores(config: DictConfig) -> str | None:
+    mode = str(value(config, keys.TRAINER_MODE))
+    if mode.startswith(TRAINER_PREFIX):
+        return None
+    return (
+        f"{keys.TRAINER_MODE} is {mode}, and verl's own trainers cannot place them; use `reinforcepp train` or "
+        f"{keys.TRAINER_MODE}={TRAINER_PREFIX}{mode}"
+    )

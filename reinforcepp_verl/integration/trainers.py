@@ -29,14 +29,21 @@ from reinforcepp_verl.guards.metric_guards import MetricGuards
 from reinforcepp_verl.integration import batch_context
 from reinforcepp_verl.integration.batch_context import PaddingAwareKL, non_finite_rows, response_metrics
 from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
-from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, reward_infos, validation_reward_infos
+from reinforcepp_verl.integration.reward_errors import (
+    RewardErrorMonitor,
+    read_extra_fields,
+    reward_infos,
+    validation_reward_infos,
+)
+from reinforcepp_verl.integration.token_scores import SCORE_MASK, write_token_scores
+from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 KL_PENALTY_METRIC = "actor/reward_kl_penalty"
-ROW_FIELDS = ("response_mask", "rm_scores", "old_log_probs", "ref_log_prob", "rollout_log_probs")
+ROW_FIELDS = ("response_mask", "rm_scores", "old_log_probs", "ref_log_prob", "rollout_log_probs", SCORE_MASK)
 
 
 class ReinforceppTrainer(CheckpointingTrainer):
@@ -88,10 +95,14 @@ class ReinforceppTrainer(CheckpointingTrainer):
         self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, *rest: Any, **kwargs: Any
     ) -> dict[str, float]:
         self.validation_error_monitor.update(validation_reward_infos(reward_extra_infos_dict))
-        return super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *rest, **kwargs)
+        # verl averages every column that is not text.
+        columns = {name: column for name, column in reward_extra_infos_dict.items() if name != TOKEN_SCORES_KEY}
+        return super()._val_metrics_update(data_sources, sample_uids, columns, *rest, **kwargs)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        metrics.update(self.error_monitor.update(reward_infos(batch)))
+        extra_fields = read_extra_fields(batch)
+        metrics.update(self.error_monitor.update(reward_infos(batch, extra_fields)))
+        write_token_scores(batch, extra_fields)
         if not self.estimator_is_registered:
             return super()._compute_advantage(batch, metrics)
         nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(ROW_FIELDS))
@@ -100,7 +111,13 @@ class ReinforceppTrainer(CheckpointingTrainer):
         real_rows = int(rows["response_mask"].bool().any(-1).sum())
         if self.config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward.real_rows = real_rows
-        context = batch_context.BatchContext(rows["rm_scores"], batch_context.session_index(batch.keys), self.memory)
+        context = batch_context.BatchContext(
+            rows["rm_scores"],
+            batch_context.session_index(batch.keys),
+            self.memory,
+            score_mask=rows.get(SCORE_MASK),
+            sampled=rows["response_mask"],
+        )
         with batch_context.use_context(context):
             batch = super()._compute_advantage(batch, metrics)
         metrics.update(context.metrics | response_metrics(rows))

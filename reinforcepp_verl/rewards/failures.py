@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any
 
+from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY, checked_token_scores
+
 logger = logging.getLogger(__name__)
 
 ERROR_KEY, TIMEOUT_KEY, NO_ANSWER_KEY = "reward_error", "reward_timeout", "reward_no_answer"
@@ -44,12 +46,20 @@ class SafeRewardFunction:
 
     Such a row has the keys that the function has returned so far in this process, and `always`: 0 for numbers, "" for
     text, None for the rest. For verl a missing key is None, but the key that it filters groups by must be in every row.
+    `token_scores_refused` is the reason why the run cannot use scores of tokens.
     """
 
-    def __init__(self, function: Callable[..., Any], error_score: float, always: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        error_score: float,
+        always: Iterable[str] = (),
+        token_scores_refused: str | None = None,
+    ) -> None:
         self._function = function
         self._error_score = error_score
         self._empty: dict[str, Any] = dict.fromkeys(always, 0.0)
+        self._token_scores_refused = token_scores_refused
         self._failures = itertools.count()
 
     def wrapped(self) -> Callable[..., Any]:
@@ -58,28 +68,39 @@ class SafeRewardFunction:
 
         async def score_async(**given: Any) -> dict[str, Any]:
             try:
-                return self._row(await function(**given))
+                return self._row(await function(**given), given)
             except _USER_ERRORS as error:
                 return self._failed_row(error, given)
 
         def score(**given: Any) -> dict[str, Any]:
             try:
-                return self._row(function(**given))
+                return self._row(function(**given), given)
             except _USER_ERRORS as error:
                 return self._failed_row(error, given)
 
         return score_async if inspect.iscoroutinefunction(function) else score
 
-    def _row(self, result: Any) -> dict[str, Any]:
+    def _row(self, result: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """Complete a returned row; a bare number is the score and, as in verl, `acc`."""
         row = dict(result) if isinstance(result, Mapping) else {"score": result, "acc": result}
-        if "score" not in row:
+        if row.get(TOKEN_SCORES_KEY) is not None:
+            self._check_token_scores(row, given)
+        elif "score" not in row:
             raise TypeError(f"the reward function returned a dict without score, only with {', '.join(map(str, row))}")
         row["score"] = _number(row["score"])
         reported = row.get("error")
         row |= error_flags(reported) if isinstance(reported, str) else {ERROR_KEY: 0.0, TIMEOUT_KEY: 0.0}
         self._empty = self._empty | {key: _empty(value) for key, value in row.items()}
         return row
+
+    def _check_token_scores(self, row: dict[str, Any], given: Mapping[str, Any]) -> None:
+        """Check the scores of tokens; their sum is the score of the answer."""
+        if self._token_scores_refused is not None:
+            raise ValueError(f"the reward function returned {TOKEN_SCORES_KEY}: {self._token_scores_refused}")
+        if "score" in row:
+            raise ValueError(f"the reward function returned score and {TOKEN_SCORES_KEY}: return one of them")
+        pairs = checked_token_scores(row[TOKEN_SCORES_KEY], given["extra_info"]["response_tokens"])
+        row |= {TOKEN_SCORES_KEY: pairs, "score": sum(score for _, score in pairs)}
 
     def _failed_row(self, error: BaseException, given: Mapping[str, Any]) -> dict[str, Any]:
         if next(self._failures) < TRACEBACKS_SHOWN:

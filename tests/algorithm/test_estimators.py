@@ -114,17 +114,6 @@ def test_a_session_has_weight_one_however_many_rows_it_has():
     assert not reinforcepp_baseline(alone, OPENRLHF).advantages.any()
 
 
-def test_process_rewards_are_centered_per_step():
-    # Steps of the first answer score 1 and 0 (the last token always counts), of the second 2: the mean is 1.
-    scores = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0]])
-    batch = RewardBatch(scores, torch.ones(2, 4), group_index=GROUP_OF_ALL[:2])
-    check(reinforcepp_baseline(batch, OPENRLHF).returns, [[-1, -1, -1, -1], [1, 1, 1, 1]])
-    scores[0, 3] = 3.0  # scores 1, 3 and 2: the mean is 2
-    check(reinforcepp_baseline(batch, OPENRLHF).returns, [[0, 0, 1, 1], [0, 0, 0, 0]])
-    # Without a group mean the score still to come is the return.
-    check(reinforcepp(batch, OPENRLHF).returns, [[4, 4, 3, 3], [2, 2, 2, 2]])
-
-
 @pytest.mark.parametrize(("at", "expected"), [("after_baseline", [1.0, -1.0]), ("before_baseline", [0.5, -0.5])])
 def test_clip_before_or_after_the_group_mean(at, expected):
     options = replace(OPENRLHF, reward_clip=[-1.0, 1.0], reward_clip_at=at)
@@ -241,15 +230,17 @@ def test_a_non_finite_value_in_masked_tokens_or_a_rejected_row_is_harmless(estim
     mask = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]])
     kl = torch.tensor([[0.1, bad, 0.2], [bad, bad, bad], [0.0, 0.0, 0.1], [0.0, 0.0, 0.0]])
     groups = GROUP_OF_ALL[:4]
-    clean = RewardBatch(scores.nan_to_num(0, 0, 0), mask, kl.nan_to_num(0, 0, 0), groups)
-    check(estimator(RewardBatch(scores, mask, kl, groups), OPENRLHF).advantages, estimator(clean, OPENRLHF).advantages)
+    clean = RewardBatch(scores.nan_to_num(0, 0, 0), mask, kl.nan_to_num(0, 0, 0), groups, score_mask=mask)
+    given = replace(clean, token_level_scores=scores, kl_penalty=kl)
+    check(estimator(given, OPENRLHF).advantages, estimator(clean, OPENRLHF).advantages)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("estimator", ALL)
 def test_statistics_use_at_least_fp32_and_inputs_stay_unchanged(estimator, dtype):
     scores = torch.tensor([[0.25, 0.0, 3.0], [0.0, 1.5, 0.5]], dtype=dtype)
-    batch = RewardBatch(scores, torch.tensor([[1, 1, 0], [1, 0, 1]]), 0 * scores, GROUP_OF_ALL[:2])
+    mask, marks = torch.tensor([[1, 1, 0], [1, 0, 1]]), torch.ones(2, 3)
+    batch = RewardBatch(scores, mask, 0 * scores, GROUP_OF_ALL[:2], score_mask=marks)
     before = [x.clone() for x in (scores, batch.response_mask, batch.kl_penalty)]
     estimate = estimator(batch, OPENRLHF)
     exact = estimator(replace(batch, token_level_scores=scores.double()), OPENRLHF)
@@ -269,7 +260,8 @@ def test_a_z_score_is_invariant_to_affine_changes_of_outcomes(estimator):
 
 def steps(*rows):
     scores = torch.tensor(rows)
-    return RewardBatch(scores, torch.ones_like(scores), group_index=GROUP_OF_ALL[: len(scores)])
+    everywhere = torch.ones_like(scores)
+    return RewardBatch(scores, everywhere, group_index=GROUP_OF_ALL[: len(scores)], score_mask=everywhere)
 
 
 def test_a_z_score_of_step_scores_only_scales_before_a_group_mean():
@@ -294,6 +286,7 @@ def test_pinning_uses_the_scores_that_the_estimator_uses():
         torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]),
         torch.tensor([[1, 1, 1], [1, 1, 1], [0, 1, 1], [1, 1, 1]]),
         group_index=torch.tensor([0, 0, 1, 1]),
+        score_mask=torch.tensor([[1, 0, 1], [0, 1, 1], [0, 0, 1], [0, 0, 1]]),
     )
     assert not reinforcepp_baseline(equal_steps, pin).advantages[:2].any()
     equal_totals = steps([1.0, 0.0, 0.0], [0.0, 0.0, 1.0])

@@ -147,7 +147,9 @@ def test_step_scores_of_an_agent_loop_reach_the_estimator(sketches, monkeypatch)
 
     rows = written["fields"]
     torch.testing.assert_close(rows["rm_scores"], torch.tensor([[0, 0, 0, 0.1, 0, 0, -0.1, 1.0]]))
-    context = batch_context.BatchContext(rows["rm_scores"], batch_context.session_index(written["keys"]), memory=None)
+    assert rows["score_mask"].tolist() == [[0, 0, 0, 1, 0, 0, 1, 1]]
+    sessions = batch_context.session_index(written["keys"])
+    context = batch_context.BatchContext(rows["rm_scores"], sessions, memory=None, score_mask=rows["score_mask"])
     config = OmegaConf.create({"gamma": 1.0})
     with batch_context.use_context(context):
         _, returns = estimator_for_verl("reinforcepp")(
@@ -259,10 +261,10 @@ def test_the_example_loss_starts_as_a_policy_gradient_and_turns_at_epsilon(examp
 
 
 GENERATOR = torch.Generator().manual_seed(0)
-SCORES = torch.randn(6, 5, generator=GENERATOR)
 MASK = torch.tensor(
     [[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [1, 1, 0, 0, 1], [1, 0, 0, 0, 0], [0, 1, 1, 1, 0], [1, 1, 1, 0, 0]]
 )
+SCORES = torch.randn(6, 5, generator=GENERATOR) * MASK
 GROUPS = torch.tensor([0, 1, 0, 1, 2, 2])
 
 

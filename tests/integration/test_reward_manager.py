@@ -34,7 +34,7 @@ def ids(text: str) -> list[int]:
     return TOKENIZER.encode(text, add_special_tokens=False)
 
 
-def worker(compute_score, **algorithm) -> RewardLoopWorker:
+def worker(compute_score, mode="reinforcepp_sync", **algorithm) -> RewardLoopWorker:
     """verl's worker with our manager, in its state after the start."""
     made = RewardLoopWorker.__new__(RewardLoopWorker)
     made.config = OmegaConf.create(
@@ -43,6 +43,7 @@ def worker(compute_score, **algorithm) -> RewardLoopWorker:
             "reward_errors": {"score": -0.5},
             "actor_rollout_ref": {"rollout": {"response_length": MAX_TOKENS}},
             "algorithm": algorithm,
+            "trainer": {"v1": {"trainer_mode": mode}},
         }
     )
     made.reward_manager = get_reward_manager_cls(REWARD_MANAGER)(
@@ -107,6 +108,7 @@ def test_the_function_is_called_as_by_verl_plus_the_length():
     assert (given["data_source"], given["solution_str"], given["ground_truth"]) == ("sums", "95", "95")
     assert given["extra_info"] == {
         "index": 7,
+        "response_ids": [*ids("95"), EOS],
         "response_tokens": 3,
         "truncated": False,
         "num_turns": 2,
@@ -219,6 +221,55 @@ def test_an_exception_that_threads_cannot_raise_is_an_error_like_any_other():
         raise StopIteration
 
     assert scored(worker(compute_score), session(ids("95")))[1]["error"] == "error: StopIteration:"
+
+
+@pytest.mark.parametrize("pairs", [[[0, 0], [2, 1.0]], ((0, 0.0), (2, np.float32(1.0)))])
+def test_scores_of_tokens_are_kept_and_summed(pairs):
+    score, row = scored(worker(lambda **_: {"token_scores": pairs, "acc": 1.0}), session([*ids("95"), EOS]))
+    assert (score, row["score"], row["reward_error"]) == (1.0, 1.0, 0.0)
+    assert row["token_scores"] == [(0, 0.0), (2, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ({"token_scores": [[0, 1.0]], "score": 1.0}, "ValueError: the reward function returned score and token_scores"),
+        (
+            {"token_scores": [[3, 1.0]]},
+            "ValueError: token_scores has a score for token 3: the answer has tokens",
+        ),
+        ({"token_scores": [[-1, 1.0]]}, "ValueError: token_scores has a score for token -1"),
+        (
+            {"token_scores": [[0, 1.0], [0, 2.0]]},
+            "ValueError: token_scores has two scores for token 0: return",
+        ),
+        (
+            {"token_scores": [[0, math.nan]]},
+            "ValueError: token_scores has the score nan for token 0: it must be",
+        ),
+        ({"token_scores": []}, "ValueError: token_scores is empty: return a score for at least one token"),
+        ({"token_scores": [1.0, 0.0]}, "TypeError: token_scores has the entry 1.0: each must be [token, score]"),
+        ({"token_scores": [["0", 1.0]]}, "TypeError: token_scores has the entry ['0', 1.0]: each must be an integer"),
+        ({"token_scores": 1.0}, "TypeError: token_scores is 1.0: return a list of [token, score]"),
+    ],
+)
+def test_scores_of_tokens_that_cannot_be_placed_are_errors(result, message):
+    score, row = scored(worker(lambda **_: result), session([*ids("95"), EOS]))
+    assert (score, row["reward_error"]) == (-0.5, 1.0)
+    assert row["error"].startswith(f"error: {message}")
+
+
+def test_an_answer_that_fails_has_no_scores_of_tokens():
+    results = iter([{"token_scores": [[0, 1.0]]}, {}])
+    made = worker(lambda **_: next(results))
+    scored(made, session(ids("95")))
+    assert scored(made, session(ids("95")))[1]["token_scores"] is None
+
+
+def test_scores_of_tokens_are_refused_under_verls_own_trainers():
+    _, row = scored(worker(lambda **_: {"token_scores": [[0, 1.0]]}, mode="sync"), session(ids("95")))
+    assert "token_scores: trainer.v1.trainer_mode is sync, and verl's own trainers cannot place them" in row["error"]
+    assert row["error"].endswith("trainer.v1.trainer_mode=reinforcepp_sync")
 
 
 def test_many_answers_are_scored_at_once_in_one_worker():

@@ -12,12 +12,12 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.core_algos import AdaptiveKLController
 from verl.trainer.ppo.v1 import trainer_base
 
-from reinforcepp_verl.algorithm.batch import RewardBatch
+from reinforcepp_verl.algorithm.batch import RewardBatch, ScorePlacementError
 from reinforcepp_verl.algorithm.estimators import reinforcepp
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
-from reinforcepp_verl.integration import reward_errors, trainers
+from reinforcepp_verl.integration import reward_errors, token_scores, trainers
 from reinforcepp_verl.integration.batch_context import PaddingAwareKL
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, RewardFailureError
 
@@ -34,19 +34,28 @@ MASKS = [[1, 1, 1], [1, 1], [1, 1], [1, 0, 1], [0]]
 OBJECTS = {"uid": UIDS, "extra_fields": [{"reward_extra_info": report} for report in REPORTS]}
 BETA, GAP = 0.1, 0.5
 OPTIONS = {"population": "sample"}
+REJECTION = {
+    "rollout_is": None,
+    "rollout_is_threshold": 2.0,
+    "rollout_rs": "token_k1",
+    "rollout_rs_threshold": "0.5_2.0",
+    "bypass_mode": False,
+    "loss_type": "ppo_clip",
+    "rollout_is_batch_normalize": False,
+}
 
 
 class Queue:
     """A TransferQueue of ragged rows."""
 
     def __init__(self, fields):
-        self.fields = fields
+        self.fields, self.objects = fields, OBJECTS
 
     def kv_batch_get(self, keys, partition_id, select_fields):
         assert keys == KEYS
         names = [name for name in select_fields if name in self.fields]
-        found = {name: nested(self.fields[name]) for name in names if name not in OBJECTS}
-        found |= {name: NonTensorStack(*OBJECTS[name]) for name in names if name in OBJECTS}
+        found = {name: nested(self.fields[name]) for name in names if name not in self.objects}
+        found |= {name: NonTensorStack(*self.objects[name]) for name in names if name in self.objects}
         return TensorDict(found, batch_size=len(KEYS))
 
     def kv_batch_put(self, keys, partition_id, fields):
@@ -76,7 +85,7 @@ def queue(monkeypatch):
             "rollout_log_probs": ragged(-1.0),
         }
     )
-    for module in (trainer_base, trainers, reward_errors):
+    for module in (trainer_base, trainers, reward_errors, token_scores):
         monkeypatch.setattr(module, "tq", made)
     return made
 
@@ -126,6 +135,66 @@ def test_scores_without_kl_sessions_and_groups_reach_the_estimator(queue):
     assert metrics["reinforcepp/kl"] == pytest.approx(GAP)
 
 
+def with_token_scores(queue, **pairs):
+    """Let the reward manager report scores of tokens for the rows named by their keys."""
+    reports = [{"reward_extra_info": {**FINE, "token_scores": pairs.get(key)}} for key in KEYS]
+    queue.objects = OBJECTS | {"extra_fields": reports}
+
+
+def test_scores_of_tokens_reach_the_queue_and_the_estimator(queue):
+    reported = {"a_1_0": [(0, 0.0), (1, 1.0)], "b_0_0": [(1, 2.0)], "padf_0_0": [(3, 1.0)]}
+    queue.fields["rm_scores"][:2] = [torch.zeros(3), torch.zeros(2)]
+    with_token_scores(queue, **reported)
+    _, metrics = compute(queue, adv_estimator="reinforcepp_baseline", use_kl_in_reward=False)
+    assert [row.tolist() for row in queue.fields["rm_scores"][2:]] == [[0.0, 1.0], [0.0, 2.0, 0.0], [0.0]]
+    assert [row.tolist() for row in queue.fields["score_mask"]] == [
+        [False] * 3,
+        [False] * 2,
+        [True, True],
+        [False, True, False],
+        [False],
+    ]
+    # An outcome of 0 of the first session, and 0, 1 of the second: the mean of three scores is 1/3.
+    for row, expected in enumerate(([-1 / 3] * 3, [-1 / 3] * 2, [1 / 3, 2 / 3])):
+        torch.testing.assert_close(queue.fields["returns"][row], torch.tensor(expected))
+    assert metrics["reinforcepp/moved_scores/sum"] == 1, "the 2 of prompt b is on the output of a tool"
+
+
+def test_scores_of_tokens_of_a_session_with_several_rows_are_refused(queue):
+    with_token_scores(queue, a_0_0=[(0, 1.0)], a_0_1=[(0, 1.0)])
+    with pytest.raises(ValueError, match="session a_0 has several rows.*return score"):
+        compute(queue)
+
+
+def test_scores_of_tokens_and_marks_of_an_agent_loop_are_refused(queue):
+    queue.fields["score_mask"] = [torch.tensor(mask) for mask in MASKS]
+    with_token_scores(queue, b_0_0=[(0, 1.0)])
+    with pytest.raises(ValueError, match="answer b_0_0 has token_scores .* and score_mask of the agent loop"):
+        compute(queue)
+
+
+def test_the_score_of_a_rejected_start_is_dropped_and_any_other_start_refused(queue):
+    with_token_scores(queue, b_0_0=[(0, 1.0), (2, 2.0)])
+    queue.fields["rollout_log_probs"][3] = torch.tensor([-9.0, -1.0, -1.0])
+    _, metrics = compute(queue, rollout_correction=REJECTION, use_kl_in_reward=False)
+    assert [row.tolist() for row in queue.fields["response_mask"]][3] == [0, 0, 1]
+    assert queue.fields["returns"][3].tolist() == [0.0, 0.0, 2.0]
+    assert metrics["reinforcepp/moved_scores/sum"] == 0
+    queue.fields["response_mask"][3] = torch.tensor([0, 1, 1])
+    del queue.fields["score_mask"]
+    with pytest.raises(ScorePlacementError, match="row 3 has a score before its first valid token"):
+        compute(queue, use_kl_in_reward=False)
+
+
+def test_a_validation_does_not_average_the_scores_of_tokens(queue):
+    ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
+    ours.validation_error_monitor = RewardErrorMonitor(RewardErrorOptions())
+    columns = {"reward": [1.0, 0.0], "token_scores": [[(0, 1.0)], [(0, 0.0), (1, 0.0)]]}
+    metrics = ours._val_metrics_update(["math"] * 2, ["a", "b"], columns, [], expected_acc_counts={})
+    assert metrics["val-core/math/reward/mean@1"] == 0.5
+    assert not any("token_scores" in name for name in metrics)
+
+
 def test_the_padding_row_affects_neither_the_kl_metric_nor_the_controller(queue):
     ours, metrics = compute(queue)
     assert metrics["actor/reward_kl_penalty"] == pytest.approx(GAP)
@@ -136,16 +205,7 @@ def test_the_padding_row_affects_neither_the_kl_metric_nor_the_controller(queue)
 
 def test_a_rejection_reaches_the_mask_that_verl_divides_by(queue):
     queue.fields["rollout_log_probs"][3] = torch.tensor([-9.0, -1.0, -1.0])
-    correction = {
-        "rollout_is": None,
-        "rollout_is_threshold": 2.0,
-        "rollout_rs": "token_k1",
-        "rollout_rs_threshold": "0.5_2.0",
-        "bypass_mode": False,
-        "loss_type": "ppo_clip",
-        "rollout_is_batch_normalize": False,
-    }
-    _, metrics = compute(queue, rollout_correction=correction)
+    _, metrics = compute(queue, rollout_correction=REJECTION)
     assert [row.tolist() for row in queue.fields["response_mask"]] == [*MASKS[:3], [0, 0, 1], [0]]
     assert [row.tolist() for row in queue.fields["loss_mask"]] == [*MASKS[:3], [0, 0, 1], [0]]
     assert metrics["reinforcepp/rejected_tokens"] == pytest.approx(1 / 9)

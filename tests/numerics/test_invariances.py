@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from verl.workers.config import FSDPActorConfig
 
+from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.registry import ESTIMATORS
+from reinforcepp_verl.integration.batch_context import BatchContext, use_context
 from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 from reinforcepp_verl.integration.loss_adapter import loss_for_verl
 
@@ -28,13 +30,16 @@ def batch():
     generator = torch.Generator().manual_seed(7)
     rewards = torch.randn(ROWS, LENGTH, generator=generator)
     mask = (torch.rand(ROWS, LENGTH, generator=generator) > 0.3).long()
+    mask[:, 0] = 1  # a score has a sampled token before it
     mask[-1] = 0  # a rejected answer
     return rewards, mask, np.array(["a", "b", "a", "c", "b", "a", "c", "b"], dtype=object)
 
 
 def estimate(name, rewards, mask, uids, options=None, gamma=1.0):
     config = OmegaConf.create({"gamma": gamma, "reinforcepp": options})
-    return estimator_for_verl(name)(token_level_rewards=rewards, response_mask=mask, index=uids, config=config)
+    marks = rewards != 0
+    with use_context(BatchContext(rewards, torch.arange(len(rewards)), Memory(), score_mask=marks)):
+        return estimator_for_verl(name)(token_level_rewards=rewards, response_mask=mask, index=uids, config=config)
 
 
 def check(actual, expected):

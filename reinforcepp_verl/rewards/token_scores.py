@@ -1,0 +1,43 @@
+"""Checks the scores of single tokens that a reward function returns instead of one score for the answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+TOKEN_SCORES_KEY = "token_scores"
+
+
+def checked_token_scores(given: Any, response_tokens: int) -> list[tuple[int, float]]:
+    """Return `token_scores` as pairs of a token of the answer, counted from 0, and its score.
+
+    Raises:
+        TypeError: it is not a list of such pairs
+        ValueError: a token does not exist or has two scores, a score is not finite, or there is none
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise TypeError(f"{TOKEN_SCORES_KEY} is {given!r}: return a list of [token, score]")
+    pairs = [_pair(entry, response_tokens) for entry in given]
+    if not pairs:
+        raise ValueError(f"{TOKEN_SCORES_KEY} is empty: return a score for at least one token, such as the last")
+    tokens = [token for token, _ in pairs]
+    if twice := sorted({token for token in tokens if tokens.count(token) > 1}):
+        raise ValueError(f"{TOKEN_SCORES_KEY} has two scores for token {twice[0]}: return their sum")
+    return pairs
+
+
+def _pair(entry: Any, response_tokens: int) -> tuple[int, float]:
+    if not isinstance(entry, Sequence) or len(entry) != 2:
+        raise TypeError(f"{TOKEN_SCORES_KEY} has the entry {entry!r}: each must be [token, score]")
+    token, score = entry
+    if not isinstance(token, Integral) or not isinstance(score, Real):
+        raise TypeError(f"{TOKEN_SCORES_KEY} has the entry {entry!r}: each must be an integer and a number")
+    if not 0 <= token < response_tokens:
+        raise ValueError(
+            f"{TOKEN_SCORES_KEY} has a score for token {token}: the answer has tokens 0 to {response_tokens - 1}"
+        )
+    if not math.isfinite(score):
+        raise ValueError(f"{TOKEN_SCORES_KEY} has the score {score} for token {token}: it must be finite")
+    return int(token), float(score)
