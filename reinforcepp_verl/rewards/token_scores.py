@@ -31,13 +31,13 @@ def checked_token_scores(given: Any, response_tokens: int) -> list[tuple[int, fl
 def _pair(entry: Any, response_tokens: int) -> tuple[int, float]:
     if not isinstance(entry, Sequence) or len(entry) != 2:
         raise TypeError(f"{TOKEN_SCORES_KEY} has the entry {entry!r}: each must be [token, score]")
-    token, score = entry
-    if not isinstance(token, Integral) or not isinstance(score, Real):
+    if not isinstance(entry[0], Integral) or not isinstance(entry[1], Real):
         raise TypeError(f"{TOKEN_SCORES_KEY} has the entry {entry!r}: each must be an integer and a number")
+    token, score = int(entry[0]), float(entry[1])
     if not 0 <= token < response_tokens:
         raise ValueError(
             f"{TOKEN_SCORES_KEY} has a score for token {token}: the answer has tokens 0 to {response_tokens - 1}"
         )
     if not math.isfinite(score):
         raise ValueError(f"{TOKEN_SCORES_KEY} has the score {score} for token {token}: it must be finite")
-    return int(token), float(score)
+    return token, score

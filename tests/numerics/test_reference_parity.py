@@ -24,17 +24,20 @@ FLOOR = 1e-2
 class SlowBatch:
     """The rows of a batch as lists, as docs/algorithm.md defines them."""
 
-    def __init__(self, scores, mask, kl, groups, sessions):
+    def __init__(self, scores, mask, marks, kl, groups, sessions):
         self.mask, self.groups, self.sessions = mask, groups, sessions
         self.rows = [i for i, valid in enumerate(mask) if any(valid)]
         self.tokens = {i: [t for t, v in enumerate(mask[i]) if v] for i in self.rows}
         self.kl = {i: {t: kl[i][t] if kl else 0.0 for t in self.tokens[i]} for i in self.rows}
         self.score = {i: dict.fromkeys(self.tokens[i], 0.0) for i in self.rows}
+        self.marked = {i: set() for i in self.rows}
         for i in self.rows:
-            last = self.tokens[i][-1]
+            token = None
             for t, score in enumerate(scores[i]):
-                if mask[i][t] or t > last:
-                    self.score[i][min(t, last)] += score
+                token = t if mask[i][t] else token
+                if token is not None:
+                    self.score[i][token] += score
+                    self.marked[i] |= {token} if marks[i][t] else set()
         self.raw_total = self.totals()
 
     def totals(self):
@@ -47,7 +50,7 @@ class SlowBatch:
         return [j for j in self.rows if self.groups[j] == self.groups[i]]
 
     def steps(self, i):
-        return [t for t in self.tokens[i] if self.score[i][t] != 0 or t == self.tokens[i][-1]]
+        return sorted(self.marked[i]) or self.tokens[i][-1:]
 
     def sessions_in_group(self, i):
         return len({self.sessions[j] for j in self.peers(i)})
@@ -57,7 +60,8 @@ class SlowBatch:
         if name == "reinforcepp_baseline":
             return {self.score[i][t] for t in self.steps(i)}
         total = math.fsum(self.score[i].values())
-        stepwise = name in ("reinforcepp", "reinforce_reward_to_go") and len(self.steps(i)) > 1
+        early = any(self.score[i][t] for t in self.tokens[i][:-1])
+        stepwise = name in ("reinforcepp", "reinforce_reward_to_go") and early
         return {total, i} if stepwise else {total}
 
     def silent_rows(self, name):
@@ -136,9 +140,9 @@ def slow_shares_of_the_best(batch, returns):
     return {i: dict.fromkeys(batch.tokens[i], shares[i]) for i in batch.rows}
 
 
-def slow_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
+def slow_estimate(name, scores, mask, marks, kl, groups, sessions, options, gamma):
     """Return advantages as rows of tokens."""
-    batch = SlowBatch(scores, mask, kl, groups, sessions)
+    batch = SlowBatch(scores, mask, marks, kl, groups, sessions)
     if name != "raft":
         shape_scores(name, batch, options)
     late = name == "reinforcepp_baseline" and options.reward_clip_at == "after_baseline"
@@ -183,6 +187,11 @@ def slow_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
 ROUND = st.integers(-8, 8).map(lambda n: n / 4)  # quarters: sums of them are exact, so that ties are ties
 
 
+def without_start(row, valid):
+    """Return the row with 0 before the first valid token, where a score is refused."""
+    return [value if any(valid[: t + 1]) else 0 for t, value in enumerate(row)]
+
+
 @st.composite
 def batches(draw):
     rows, length = draw(st.integers(1, 7)), draw(st.integers(1, 9))
@@ -195,10 +204,13 @@ def batches(draw):
         scores = [[0.0] * (length - 1) + [draw(ROUND)] for _ in range(rows)]
     else:
         scores = table(ROUND)
+    scores = [without_start(row, valid) for row, valid in zip(scores, mask, strict=True)]
+    marks = [without_start(row, valid) for row, valid in zip(table(st.booleans()), mask, strict=True)]
+    marks = [[bool(m or s) for m, s in zip(*rows, strict=True)] for rows in zip(marks, scores, strict=True)]
     groups = draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows))
     # A session's rows are answers to the same prompt.
     sessions = [10 * group + draw(st.integers(0, 2)) for group in groups]
-    return scores, mask, draw(st.sampled_from([None, table(ROUND)])), groups, sessions
+    return scores, mask, marks, draw(st.sampled_from([None, table(ROUND)])), groups, sessions
 
 
 @st.composite
@@ -218,13 +230,14 @@ def option_sets(draw):
     )
 
 
-def fast_estimate(name, scores, mask, kl, groups, sessions, options, gamma):
+def fast_estimate(name, scores, mask, marks, kl, groups, sessions, options, gamma):
     batch = RewardBatch(
         torch.tensor(scores, dtype=torch.float64),
         torch.tensor(mask),
         None if kl is None else torch.tensor(kl, dtype=torch.float64),
         torch.tensor(groups),
         torch.tensor(sessions),
+        torch.tensor(marks),
     )
     discount = {"gamma": gamma} if name in ("reinforcepp", "reinforce_reward_to_go") else {}
     return getattr(estimators, name)(batch, options, **discount).advantages
@@ -248,9 +261,11 @@ def test_blocks_of_rows_equal_the_loops(name, monkeypatch):
     generator = torch.Generator().manual_seed(1)
     scores = torch.randint(-3, 4, (7, 12), generator=generator).double().tolist()
     mask = (torch.rand(7, 12, generator=generator) > 0.3).tolist()
+    scores = [without_start(row, valid) for row, valid in zip(scores, mask, strict=True)]
     args = (
         scores,
         mask,
+        [[score != 0 for score in row] for row in scores],
         None,
         [0, 0, 0, 1, 1, 1, 1],
         [0, 1, 1, 2, 3, 4, 4],
