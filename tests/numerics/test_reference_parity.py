@@ -62,7 +62,7 @@ class SlowBatch:
         total = math.fsum(self.score[i].values())
         early = any(self.score[i][t] for t in self.tokens[i][:-1])
         stepwise = name in ("reinforcepp", "reinforce_reward_to_go") and early
-        return {total, i} if stepwise else {total}
+        return {total, ("row", i)} if stepwise else {total}
 
     def silent_rows(self, name):
         found = set()
@@ -284,7 +284,9 @@ def test_segments_of_the_discounted_sum_at_awkward_lengths(gamma, length):
     scores = torch.randn(3, length, generator=generator, dtype=torch.float64)
     mask = torch.rand(3, length, generator=generator) > 0.3
     mask[0] = True
-    args = (scores.tolist(), mask.tolist(), None, [0, 1, 2], [0, 1, 2], replace(OPENRLHF, reward_clip=None), gamma)
+    scores *= mask.cumsum(-1) > 0
+    marks, options = (scores != 0).tolist(), replace(OPENRLHF, reward_clip=None)
+    args = (scores.tolist(), mask.tolist(), marks, None, [0, 1, 2], [0, 1, 2], options, gamma)
     torch.testing.assert_close(
         fast_estimate("reinforcepp", *args),
         torch.tensor(slow_estimate("reinforcepp", *args), dtype=torch.float64),
@@ -296,11 +298,15 @@ def test_float32_is_close_to_the_float64_loop():
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(8, 200, generator=generator)
     mask = torch.rand(8, 200, generator=generator) > 0.3
+    scores *= mask.cumsum(-1) > 0
+    marks = scores != 0
     groups, sessions = [0, 0, 1, 1, 1, 2, 2, 2], list(range(8))
     for name in NAMES:
         gamma = 0.99 if name in ("reinforcepp", "reinforce_reward_to_go") else 1.0
-        slow = slow_estimate(name, scores.tolist(), mask.tolist(), None, groups, sessions, OPENRLHF, gamma)
-        batch = RewardBatch(scores, mask, None, torch.tensor(groups))
+        slow = slow_estimate(
+            name, scores.tolist(), mask.tolist(), marks.tolist(), None, groups, sessions, OPENRLHF, gamma
+        )
+        batch = RewardBatch(scores, mask, None, torch.tensor(groups), score_mask=marks)
         discount = {"gamma": gamma} if gamma != 1.0 else {}
         fast = getattr(estimators, name)(batch, OPENRLHF, **discount).advantages
         assert fast.dtype == torch.float32
