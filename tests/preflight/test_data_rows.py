@@ -75,6 +75,15 @@ def test_a_value_that_is_missing_in_a_late_row(compose, tmp_path, suffix, path, 
     assert problem.startswith(f"data.train_files: {file}, row {LAST}: {says}")
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".json", ".jsonl"])
+def test_several_ground_truths_may_not_be_none(compose, tmp_path, suffix):
+    file = tmp_path / f"a{suffix}"
+    several = _with("reward_model.ground_truth", ["2", "two"])
+    _write(file, [*[several] * LAST, _with("reward_model.ground_truth", [])])
+    [problem] = _check(compose, file)
+    assert problem.startswith(f"data.train_files: {file}, row {LAST}: reward_model.ground_truth is []; add")
+
+
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 @pytest.mark.parametrize(
     ("path", "says"),
