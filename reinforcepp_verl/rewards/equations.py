@@ -9,15 +9,22 @@ from itertools import pairwise
 Leaf = Callable[[str, str], bool | None]
 """Compares two single values; None if it cannot decide."""
 
-_EQUALS = re.compile(r"(?<![<>!:\\=])=(?!=)")
+_EQUALS = re.compile(r"(?<![<>:\\=])(?<!\D!)=(?!=)")
 _APPROX = re.compile(r"\\(?:approx|thickapprox|simeq|doteq)(?![a-z])")
-RELATION = re.compile(r"[<>≠]|\\(?:leq?|geq?|neq?|lt|gt|equiv|ll|gg|mid|leqslant|geqslant)(?![a-z])|!=")
+RELATION = re.compile(r"[<>≠]|\\(?:leq?|geq?|neq?|lt|gt|equiv|ll|gg|mid|leqslant|geqslant)(?![a-z])|(?<!\d)!=")
 _FUNCTIONS = r"(?!\\?(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|arc[a-z]*|lim|max|min|gcd|det|frac|sum|int)(?![a-z]))"
-_NAME = r"(?:" + _FUNCTIONS + r"\\?[a-zA-Z]+(?:_(?:\{\w+\}|\w(?!\w)))?'*|\\(?:text|mathrm)\{[^{}]*\})"
+_NAME = (
+    rf"(?:{_FUNCTIONS}\\?[a-zA-Z]+(?:_(?:\{{\w+\}}|\w(?!\w)))?'*(?:\^\{{?(?:-1|\*)\}}?)?"
+    r"|\\(?:text|mathrm|mathbb)\{[^{}]*\})"
+)
 LABEL = re.compile(
     rf"{_NAME}(?: ?\([^()=]*(?:\([^()=]*\)[^()=]*)*\))?|\({_NAME}(?:, *{_NAME})*\)"
     rf"|\|[A-Z]{{2}}\||\\(?:angle|triangle|overline|vec|hat|bar|m ?\\angle) ?\{{?[A-Za-z]+\}}?"
     r"|\\frac\{[A-Z]{2}\}\{[A-Z]{2}\}|[A-Z]\w*(?:_\{\w+\})?:[A-Z]\w*(?:_\{\w+\})?"
+    r"|(?:\\?[A-Z][a-z]{0,2}|\\mathbb\{E\}|)\[[A-Z]\w*\]|\\frac\{d\w\}\{d\w\}"
+    r"|\\(?:sin|cos|tan|cot|sec|csc) ?(?:\\angle ?)?[A-Z]+"
+    # The value of an operation: a limit, an integral, a sum, a greatest common divisor.
+    r"|\\(?:lim|i{1,3}nt|sum|prod)_.+|\\(?:gcd|max|min|det|operatorname\{[a-z]+\}) ?\([^()]*\)"
 )
 # Lower-case words that name a value; other letters are a product: abc = 5.
 _WORDS = (
@@ -26,20 +33,28 @@ _WORDS = (
 )
 _PRODUCT = re.compile(rf"(?!(?:{_WORDS})$)[a-z]{{2,}}")
 _APPLIED = re.compile(r"(\\?[a-zA-Z]+)[^()]*\((.*)\)")
+_VARIABLE = re.compile(r"[a-zA-Z]")
 _FUNCTION_LETTER = re.compile(r"[f-hA-Z\\]")
-_NUMERIC = re.compile(r"[\d\s.+*/^(){}-]|\\(?:frac|cdot|times|sqrt|pi)(?![a-z])")
+_NUMERIC = re.compile(
+    r"[\d\s.+*/^(){}!_-]|\\(?:frac|binom|cdot|times|sqrt|pi|log|ln|sin|cos|tan|[lr]floor|[lr]ceil)(?![a-z])"
+)
 _PLAIN = re.compile(r"[-+]?[\d.]+|\\frac\{\d+\}\{\d+\}")
 OPENING, CLOSING = "([{", ")]}"
 
 
 def value_of(text: str) -> tuple[str, str]:
     """Split `x = 5`, `f(x) = 5` or `x = 2 + 3 = 5` into the name, "" if there is none, and what is stated for it."""
-    parts = sides(_APPROX.split(text)[0])
+    exact, *rounded = _APPROX.split(text)
+    if rounded and not exact.strip():
+        return "", rounded[-1].strip()
+    parts = sides(exact)
+    if len(parts) == 2 and _PLAIN.fullmatch(parts[0].strip()) and is_name(parts[1].strip()):
+        parts.reverse()
     label = parts[0].strip()
     if len(parts) > 1 and label not in parts[1:] and is_name(label):
         return label, "=".join(parts[1:]).strip()
-    if len(parts) == 1 and _APPROX.search(text) and is_name(label):
-        return label, _APPROX.split(text)[1].strip()
+    if len(parts) == 1 and rounded and is_name(label):
+        return label, rounded[0].strip()
     return "", text
 
 
@@ -56,6 +71,8 @@ def is_name(label: str) -> bool:
 def compare_values(truth: str, answer: str, leaf: Leaf) -> bool | None:
     """Compare two single values, of which either may be stated by an equation."""
     (expected_label, expected), (given_label, given) = value_of(truth), value_of(answer)
+    if expected_label != given_label and _VARIABLE.fullmatch(expected_label) and _VARIABLE.fullmatch(given_label):
+        return False
     if (expected_label or given_label) and (RELATION.search(expected) or RELATION.search(given)):
         return leaf(truth, answer)
     chains = [_chain(value, named) for value, named in ((expected, expected_label), (given, given_label))]

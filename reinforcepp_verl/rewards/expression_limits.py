@@ -6,6 +6,7 @@ import re
 
 MAX_NESTING = 40
 MAX_DIGITS = 400
+MAX_POWERS = 60
 _LARGEST = 10**18
 
 _NUMBER = re.compile(r"\d+")
@@ -31,7 +32,7 @@ def too_large(text: str, max_chars: int, max_exponent: int) -> str:
         return "nesting"
     if _LONG_NUMBER.search(text):
         return "digits"
-    if any(_bound(_operand(text, power.end())) > max_exponent for power in _POWER.finditer(text)):
+    if len(_POWER.findall(text)) > MAX_POWERS or any(_bound(_operand(text, power.end())) > max_exponent for power in _POWER.finditer(text)):
         return "exponent"
     if _huge_factorial(text, max_exponent):
         return "factorial"

@@ -6,13 +6,16 @@ import re
 from typing import NamedTuple
 
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
+from reinforcepp_verl.rewards.units import QUALIFIER
 
 # JSON may have doubled the backslash of a box. `\{` and the like are text, not braces.
-_BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_BARE_BOX = re.compile(r"\\{1,2}(?:boxed|fbox) +([^\s{}$\\]+|\\[a-zA-Z]+\{[^{}]*\}(?:\{[^{}]*\})?)")
+_BRACE = re.compile(r"\\{1,2}(?:boxed|f(?:rame)?box)\s*\{|\\.|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(
+    r"\\{1,2}(?:boxed|f(?:rame)?box)(?: +|(?=[\d\\]))([^\s{}$\\]+|\\[a-zA-Z]+(?:\{[^{}]*\}|\d(?!\d))+|\\[a-zA-Z]+\d+)"
+)
 _THINKING_STARTS, _THINKING_ENDS = "<think>", "</think>"
 _ANSWER_LINE = re.compile(
-    r"^[^\w\n]{0,8}(?:the )?(?:final )?answer[*_ ]*(?: is)? ?[:：][*_ ]*(?P<answer>\S[^\n]*)",
+    r"^[^\w\n]{0,8}(?:the )?(?:final )?answer[*_ ]*(?: is)? ?[:：][*_ ]*\n{0,2}(?P<answer>\S[^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
 # Around the answer in Minerva's format, which many evaluations prompt for.
@@ -21,6 +24,12 @@ _MINERVA = "final answer is", "I hope it is correct"
 _BETWEEN = re.compile(
     r"(?:(?:[^\W\d]+|\(\w\))[ ]){0,3}(?:,? ?(?:and|or)|[,;]|)"
     r"(?: ?\(?[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-z]\))?\)? ?=)?",
+    re.IGNORECASE,
+)
+# Leaves open which of the boxes is the answer.
+_UNDECIDED = re.compile(
+    r"(?:\W|\b(?:\d|[a-z])[.)]|\b(?:and|or|also|to|maybe|perhaps|possibly|else|alternatively|otherwise|either|as"
+    r"|well|if|not|even)\b)*",
     re.IGNORECASE,
 )
 _WITHOUT_WORDS = re.compile(
@@ -36,6 +45,11 @@ _GROUPED = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?!\w|[.,/]\d)")
 # Makes a number part of an expression. A unit may follow a space, and `12\%`, `\(12\)` and `**12**` are 12.
 _BEFORE = re.compile(r"(?:[\^_!/A-Za-zπ√{]|(?<!\\)\(|\\(?:sqrt|pi) ?|[\w)}]\*{1,2}|[\w)}] ?[-+])$")
 _LOOK_BACK = 8
+_REMARK = re.compile(r"(?:^| )\([^()]*\)\.?$")
+_SAYS_MORE = re.compile(
+    rf"(?i:{QUALIFIER.pattern}|\b(?:and|or|except|between|sqrt|pi)\b)|[<>±π√]|\\(?![%$,;! \[\]()]|text|mathrm|mbox)"
+    r"|(?<!\w)(?!a [a-z]{2})[a-z](?!\w| ?=)|(?<!\^)(?<!\^\{)\d"
+)
 _AFTER = re.compile(
     r"[\^_!/({A-Za-zπ√]|:\d|\\(?![%$)\],;! ]|text|mathrm|mbox)"
     r"| ?(?:\*\*?|[-+−×·÷^:/]) ?[\d\\(.]|\*\*?[\w(]|[ \t]+[-+]?\.?\d"
@@ -75,7 +89,7 @@ def extract_answer(
         return Answer(bare[-1][1].rstrip(".,;"), "boxed")
     _, hashes, after = tail.rpartition(_HASHES)
     if hashes and (number := _NUMBER.search(after := _GROUPED.sub(_joined, after))):
-        return Answer("", "none") if _in_expression(after, number) else Answer(_plain(number), "hashes")
+        return _after_hashes(after, number)
     if lines := list(_ANSWER_LINE.finditer(tail)):
         return Answer(lines[-1]["answer"].strip().strip("*").strip(), "line")
     if last_number and (numbers := list(_NUMBER.finditer(tail))):
@@ -85,10 +99,8 @@ def extract_answer(
 
 def after_thinking(solution: str) -> str:
     """Return what follows the thinking: nothing if it does not end, all if there is none."""
-    _, ended, after = solution.rpartition(_THINKING_ENDS)
-    if ended:
-        return after
-    return solution.partition(_THINKING_STARTS)[0]
+    _, _, after = solution.rpartition(_THINKING_ENDS)
+    return after.partition(_THINKING_STARTS)[0]
 
 
 def _between_minerva(text: str) -> str:
@@ -117,9 +129,13 @@ def _last_boxes(text: str) -> str | None:
             continue
         if following is not None and not _continues(text[box.end + 1 : following.command]):
             break
-        following = box
         inner = _innermost(text, boxes, index)
-        items.append(text[inner.start : inner.end].strip())
+        item = text[inner.start : inner.end].strip()
+        if following is not None and text[box.end + 1 : following.command].strip(" $") == "=":
+            items[-1] = f"{item} = {items[-1]}"
+        else:
+            items.append(item)
+        following = box
     # A box that is repeated is one answer.
     return ", ".join(dict.fromkeys(reversed(items))) if items else None
 
@@ -141,8 +157,8 @@ def _continues(gap: str) -> bool:
     """Return True if the text between two boxes makes them items of one list."""
     if len(gap) > _LONGEST_GAP:
         return False
-    words = _WITHOUT_WORDS.sub(lambda found: f" {found[1] or ''} ", gap)
-    return bool(_BETWEEN.fullmatch(" ".join(words.split())))
+    words = " ".join(_WITHOUT_WORDS.sub(lambda found: f" {found[1] or ''} ", gap).split())
+    return bool(_BETWEEN.fullmatch(words) or _UNDECIDED.fullmatch(words))
 
 
 def _innermost(text: str, boxes: list[_Box], index: int) -> _Box:
@@ -161,6 +177,17 @@ def _in_expression(text: str, number: re.Match[str]) -> bool:
     start = number.end() - len(number.group().lstrip())
     before = text[max(start - _LOOK_BACK, 0) : start]
     return bool(_AFTER.match(text, number.end()) or (not priced and _BEFORE.search(before)))
+
+
+def _after_hashes(text: str, number: re.Match[str]) -> Answer:
+    """Return the first number, or its line if that says more than a number and its unit."""
+    if _in_expression(text, number):
+        return Answer("", "none")
+    before = text[: number.start()].rpartition("\n")[2]
+    behind = _REMARK.sub("", text[number.end() :].partition("\n")[0])
+    if _SAYS_MORE.search(f"{before} {behind}"):
+        return Answer(f"{before}{number.group()}{behind}".strip().strip("*"), "hashes")
+    return Answer(_plain(number), "hashes")
 
 
 def _joined(number: re.Match[str]) -> str:

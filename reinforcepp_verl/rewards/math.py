@@ -19,6 +19,7 @@ from reinforcepp_verl.rewards.worker_pool import shared_pool
 
 PRELOADED = ("reinforcepp_verl.rewards.verifier", "reinforcepp_verl.rewards.warm_parser")
 """Imported once, by the process that the workers are forked from."""
+_LONGEST_DECIMAL_BITS = 10_000
 PRED_CHARS = 300
 """Number of characters of an answer kept in the rollout dumps."""
 
@@ -62,7 +63,12 @@ def _truths(ground_truth: Any) -> list[str]:
     """Return the ground truths as text, "" for a missing one; lists in Parquet arrive as arrays."""
     given = ground_truth.tolist() if isinstance(ground_truth, np.ndarray) else ground_truth
     several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-    return ["" if truth is None else str(truth) for truth in several]
+    return ["" if truth is None else _text(truth) for truth in several]
+
+
+def _text(truth: Any) -> str:
+    # Python refuses to write integers of thousands of digits as decimals. Such a text is refused for its length.
+    return hex(truth) if isinstance(truth, int) and truth.bit_length() > _LONGEST_DECIMAL_BITS else str(truth)
 
 
 def verify_any(answer: str, ground_truths: list[str], options: MathRewardOptions) -> verifier.VerifyResult:

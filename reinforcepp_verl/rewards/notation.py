@@ -4,58 +4,42 @@ from __future__ import annotations
 
 import re
 
-from reinforcepp_verl.rewards.units import QUALIFIER, mark_units
+from reinforcepp_verl.rewards.layout import SPACES, plain, unbraced
+from reinforcepp_verl.rewards.numerals import improper, in_base, joined, multiplied, terminated, ungrouped
+from reinforcepp_verl.rewards.symbols import as_latex
+from reinforcepp_verl.rewards.units import mark_units
 
-_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
-_SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
-_FRACTIONS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅛": (1, 8), "⅜": (3, 8)}
-_SYMBOLS = {
-    **{chr(0xFF01 + index): chr(0x21 + index) for index in range(94)},  # full-width forms of ASCII
-    **dict.fromkeys("−–—‒―﹣", "-"),
-    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
-    **dict.fromkeys("\u2009\u202f\u2006\u2008", r"\,"),
-    **dict.fromkeys("\u00a0\u3000\u2002\u2003", " "),
-    **{"∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot "},
-    **{"÷": "/", "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp "},
-    **{"°": r"^\circ ", "∈": r"\in ", "∅": r"\emptyset ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta "},
-    **{"′": "'", "，": ",", "。": ".", "、": ",", "\u2264": r"\leq ", "∠": r"\angle ", "√": r"\sqrt "},
-}
-_TRANSLATION = str.maketrans(_SYMBOLS)
-_SCRIPTS = re.compile(rf"([{''.join(_SUPERSCRIPTS)}]+)|([{''.join(_SUBSCRIPTS)}]+)")
-_VULGAR = re.compile(f"[{''.join(_FRACTIONS)}]")
-
-# `\!`, `\,` and braces around a comma join the digits of one number, also in brackets: 3,\!600 is not a list.
-_JOIN = r"(?:,?\\[!,] *|\{,\}(?:\\!)?)"
-_JOINED = re.compile(rf"(?<![\d.])(\d{{1,3}})((?:{_JOIN}\d{{3}})+)(?!\d)")
-_SPACES = re.compile(r"\\(?:q?quad|hspace\*?\{[^{}]*\}|[,;:! ])|\\\s|~|\s+")
-_LAYOUT = re.compile(
-    r"\\(?:left|right|displaystyle|textstyle|limits|middle|[bB]igg?[lr]?|tiny|small|normalsize|large|Large|LARGE|huge"
-    r"|Huge|bfseries|bf|rm|it|boldmath|centering|nonumber|qquad)(?![a-zA-Z])"
+_ANSWER_IS = re.compile(
+    r"^(\\text ?\{ *)?(?:the )?(?:final |correct )?(?:answer|choice|option)\b(?: is)? *:? *(\})? *(?=[^\s=])",
+    re.IGNORECASE,
 )
-# JSON may have doubled the backslashes; no line of a matrix starts with the letters of a command.
-_DOUBLED = re.compile(
-    r"(?<!\\)\\\\(?=(?:[dt]?frac|sqrt|left|right|text|mathrm|mathbf|pi|infty|cup|cdot|times|circ|pm|begin|end|boxed)\b)"
-)
-_FORMULA = r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\(([^\n]+?)\\\)|\\\[(.+?)\\\]"
-_SENTENCE = re.compile(rf"(?P<words>[A-Za-z][A-Za-z ,:]*)(?:{_FORMULA})\s*\.?", re.DOTALL)
-_QUOTED = re.compile(r'\\?["“](.*?)\\?["”]', re.DOTALL)
-_DELIMITER = re.compile(r"(?<!\\)\$|\\[()]|\\\[|\\\]")
-_COLOR = re.compile(r"\\textcolor\s*\{[^{}]*\}|\\color\s*(?:\[[^\]]*\])?\s*\{[^{}]*\}|\\(?:tag|label)\*?\s*\{[^{}]*\}")
-_BOLD = re.compile(r"\\(?:boldsymbol|mathbf|bm|mathit|mathsf|mathtt|mathnormal|emph|underline|overline(?=\{\d+\}$))\s*")
-_STARS = re.compile(r"(?<!\S)\*\*(.+)\*\*(?!\S)")
 _FRACTION_COMMAND = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
-_SHORT_FRACTION = re.compile(r"\\frac *(?:(\d)|(\{[^{}]*\})) *(?:(\d)|(\{))")
-_SHORT_ROOT = re.compile(r"\\sqrt *(\d+|[a-zA-Z])")
+_SHORT_FRACTION = re.compile(r"\\frac *(?:([\da-zA-Z]|\\pi)|(\{[^{}]*\})) *(?:([\da-zA-Z])|(\{))")
+_SHORT_ROOT = re.compile(r"\\sqrt *(\[\d+\])? *(\d+|[a-zA-Z])")
 _ROOT_OF_BRACKET = re.compile(r"\\sqrt *\(([^()]*)\)")
 _SUBSCRIPT = re.compile(r"_ *(\w)(?=\s|$)")
-_MIXED = re.compile(r"(?<![\w.}/^_]) *(\d+) *(?:\\frac\{(\d+)\}\{(\d+)\}|(?<=\d )(\d+) */ *(\d+))(?![\d/!^])")
+_CHOOSE = re.compile(r"\{([^{}]*)\\choose(?![a-z])([^{}]*)\}")
 _PRODUCT_OF_POWERS = re.compile(r"(\^(?:\d|\{\d+\})) (?=\d+\^)")
+_PRODUCT_OF_BRACKETS = re.compile(r"(?<=\d\)) ?(?=\([-+]?[\d.]+\))")
+_DEGREES_IN_FUNCTION = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?-?\d\}?)?) ?[({]?(-?\d+(?:\.\d+)?) ?\^ ?\{?\\circ *\}?[)}]?"
+)
+_RATIO = re.compile(r"(\d+) ?(?:\\text ?\{ *to *\}|to|\\colon) ?(\d+)")
+_TIME_OF_DAY = re.compile(r"(?<=\d) ?(?:\\text ?\{ *)?\b([AaPp])(?:\.[Mm]\.|[Mm]\b)(?: *\})?(?!\w)")
+_EMPTY = re.compile(
+    r"\\(?:varnothing|emptyset) ?|\\\{ *\\\}|(?:\\text ?\{ *)?(?:the )?empty set(?: *\})?", re.IGNORECASE
+)
+_REAL_LINE = re.compile(
+    r"(?:\\text ?\{ *)?(?:the |all )?(?:real numbers|reals)\.?(?: *\})?|\\mathbb ?\{?R\}?|\(-\\infty, ?\\infty\)",
+    re.IGNORECASE,
+)
 _WHOLE_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|textnormal)\s*\{([^{}]*)\}\.?")
-_GROUPED = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:,\d{3})+|(?: \d{3})+)(?![\d,])")
+_BARE_WORDS = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]{2,})+")
 _BRACKET = re.compile(r"[(\[]|\\\{")
+_SEPARATES = re.compile(r";|(?<=\d) *(?:\\text ?\{ *)?(?:and|or)(?![a-z])")
 _PERCENT = re.compile(r"(?<=[\d}]) ?(?:\\text\{ *)?(?:%|\b(?:percent(?:age)?|pct)\b) *\}?", re.IGNORECASE)
 _PLUS = re.compile(r"(?:^|(?<=[(\[,{=])) *\+(?= *(?:\d|\\infty))")
-_CHOICE = re.compile(r"(?:\\text[a-z]*\s*\{)?\s*(?:\(([A-Za-z])\)|([A-Z])[.)])\s*\}?")
+_CHOICE = re.compile(r"(?:\\text[a-z]*\s*\{)?\s*(?:\(([A-Za-z])\)|([A-Z])[.):])\s*\}?")
 
 
 def normal_form(answer: str, *, grouped: bool = True) -> str:
@@ -64,91 +48,45 @@ def normal_form(answer: str, *, grouped: bool = True) -> str:
     Commas between groups of three digits are removed unless `grouped` is false or there are brackets: (12,102) is a
     point.
     """
-    text = answer.strip().rstrip("\\")
-    if quoted := _QUOTED.fullmatch(text):
-        text = quoted[1]
-    text = _formula(_DOUBLED.sub(r"\\", _ascii(text))).replace(r"\\", "\0")
-    text = _joined(text)
-    text = _BOLD.sub("", _COLOR.sub("", _DELIMITER.sub("", _LAYOUT.sub("", text))))
-    text = _STARS.sub(r"\1", _SPACES.sub(" ", text)).replace("\0", r"\\").strip()
-    text = _PRODUCT_OF_POWERS.sub(r"\1\\cdot ", _fractions(text))
+    text = plain(joined(as_latex(answer)))
+    text = _fractions(_ANSWER_IS.sub(lambda words: r"\text{" if words[1] and not words[2] else "", text))
+    if _REAL_LINE.fullmatch(text):
+        return r"(-\infty, \infty)"
+    text = _TIME_OF_DAY.sub(lambda time: rf"\text{{{time[1].lower()}m}}", _EMPTY.sub(r"\\emptyset ", text))
     if whole := _WHOLE_TEXT.fullmatch(text):
         words = whole[1].strip().rstrip(".")
         if len(words) > 1 and words.replace(" ", "").isalpha():
             return rf"\text{{{words}}}"
         text = words
-    text = _unbraced(text.rstrip(".").strip())
-    text = _PLUS.sub("", text)
+    elif _BARE_WORDS.fullmatch(text):
+        return rf"\text{{{text}}}"
+    text = _PLUS.sub("", unbraced(text.rstrip(".").strip()))
     if choice := _CHOICE.fullmatch(text):
         return choice[1] or choice[2]
-    if grouped and not _BRACKET.search(text):
-        text = _GROUPED.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
-    text = mark_units(_PERCENT.sub(r"\\%", text))
+    if ratio := _RATIO.fullmatch(text):
+        return f"{ratio[1]}:{ratio[2]}"
+    if (grouped and not _BRACKET.search(text)) or _SEPARATES.search(text):
+        text = ungrouped(text)
+    text = mark_units(_PERCENT.sub(r"\\%", multiplied(in_base(text))))
     # A space between two word characters separates them: 1 2 is not 12.
     return re.sub(r" (?=\W)|(?<=\W) ", "", text).replace(",", ", ")
 
 
 def lists_by_blanks(answer: str) -> bool:
     """Return True if blanks show that the commas between numbers separate the items of a list: 100, 200."""
-    return bool(re.search(r"\d, +\d", _SPACES.sub(" ", _joined(_ascii(answer)))))
-
-
-def _formula(text: str) -> str:
-    """Return the formula that a sentence ends with, as in `We find that $x < 3$.`, or else the text."""
-    sentence = _SENTENCE.fullmatch(text)
-    if sentence is None or QUALIFIER.search(sentence["words"]):
-        return text
-    return next(part for part in sentence.groups()[1:] if part)
-
-
-def _joined(text: str) -> str:
-    return _JOINED.sub(lambda number: number[1] + re.sub(r"\D", "", number[2]), text)
-
-
-def _ascii(text: str) -> str:
-    """Replace Unicode symbols by LaTeX."""
-    if text.isascii():
-        return text
-    text = _VULGAR.sub(lambda found: r"\frac{%d}{%d}" % _FRACTIONS[found[0]], text)  # noqa: UP031 - braces
-    text = _SCRIPTS.sub(_script, text)
-    return text.translate(_TRANSLATION)
-
-
-def _script(found: re.Match[str]) -> str:
-    above, below = found[1], found[2]
-    if above:
-        return "^{" + "".join(_SUPERSCRIPTS[character] for character in above) + "}"
-    return "_{" + "".join(_SUBSCRIPTS[character] for character in below) + "}"
+    return bool(re.search(r"\d, +\d", SPACES.sub(" ", joined(as_latex(answer)))))
 
 
 def _fractions(text: str) -> str:
-    r"""Write fractions and roots with braces, and mixed numbers as one fraction: `1\frac12` is `\frac{3}{2}`."""
-    text = _FRACTION_COMMAND.sub(r"\\frac", text)
+    r"""Write fractions, roots and binomials with braces, mixed numbers and repeating decimals as one fraction."""
+    text = _FRACTION_COMMAND.sub(r"\\frac", _CHOOSE.sub(r"\\binom{\1}{\2}", text))
     text = _SHORT_FRACTION.sub(_braced, text)
-    text = _SHORT_ROOT.sub(r"\\sqrt{\1}", _ROOT_OF_BRACKET.sub(r"\\sqrt{\1}", text))
-    text = _SUBSCRIPT.sub(r"_{\1}", text)
-    return _MIXED.sub(_improper, text)
+    text = _SHORT_ROOT.sub(r"\\sqrt\1{\2}", _ROOT_OF_BRACKET.sub(r"\\sqrt{\1}", text))
+    text = _SUBSCRIPT.sub(r"_{\1}", _PRODUCT_OF_BRACKETS.sub(r"\\cdot ", text))
+    text = _DEGREES_IN_FUNCTION.sub(r"\1(\\frac{\2\\pi}{180})", text)
+    return _PRODUCT_OF_POWERS.sub(r"\1\\cdot ", improper(terminated(text)))
 
 
 def _braced(fraction: re.Match[str]) -> str:
     numerator = fraction[2] or f"{{{fraction[1]}}}"
     return rf"\frac{numerator}" + (f"{{{fraction[3]}}}" if fraction[3] else fraction[4])
-
-
-def _improper(mixed: re.Match[str]) -> str:
-    whole, numerator, denominator = (int(part) for part in (mixed[1], mixed[2] or mixed[4], mixed[3] or mixed[5]))
-    if numerator >= denominator:
-        return mixed[0]
-    return rf"\frac{{{whole * denominator + numerator}}}{{{denominator}}}"
-
-
-def _unbraced(text: str) -> str:
-    """Remove braces around the whole: {1, 2} shows as 1, 2."""
-    while text.startswith("{") and text.endswith("}") and not text.endswith(r"\}"):
-        depth = 0
-        for index, character in enumerate(text):
-            depth += (character == "{") - (character == "}")
-            if depth == 0 and index < len(text) - 1:
-                return text
-        text = text[1:-1].strip()
-    return text

@@ -3,6 +3,7 @@ r"""Compares answers item by item: tuples in order, sets and lists in any order,
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import NamedTuple
 
 from reinforcepp_verl.rewards.equations import (
@@ -19,6 +20,9 @@ from reinforcepp_verl.rewards.equations import (
 
 _AND_COMMAND = re.compile(r"\\(?:text[a-z]*|mbox|mathrm) ?\{ *,? *(?:and|or) *\}")
 _AND = re.compile(r"(?:and|or)(?![a-z])")
+_LIST_OF_WORDS = re.compile(r"\\text\{((?:[A-Za-z]+ ?,? )+(?:and|or) [A-Za-z]+(?: [A-Za-z]+)*)\}")
+_BETWEEN_WORDS = re.compile(r" ?, ?(?:(?:and|or) )?| (?:and|or) ")
+_NAMED_POINT = re.compile(r"[A-Z](?=\(.*,.*\)$)")
 _MEMBER = re.compile(r"(?P<label>[^,=<>]*?)\\in(?![a-z])")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-z]) ?")
 _SIMPLE = re.compile(r"[-+]?[\d.]+|[A-Za-z]|\\text\{[^{}]*\}")
@@ -58,12 +62,16 @@ def compare(truth: str, answer: str, leaf: Leaf, depth: int = 0) -> bool | None:
 
 def parse(text: str) -> Parsed:
     r"""Split an answer at its top-level commas, semicolons and "and"; `a \pm b` are two items."""
+    if words := _LIST_OF_WORDS.fullmatch(text):
+        return Parsed("list", tuple(rf"\text{{{item.strip()}}}" for item in _BETWEEN_WORDS.split(words[1])))
     text = _stated(_AND_COMMAND.sub(", ", text).replace(";", ",").strip(" ,"))
     if len(items := _split(text)) > 1:
         return Parsed("list", _without_repeated_points(_expanded(items)))
     kind, inside = _brackets(text)
     if kind == "set":
-        return Parsed("set", tuple(dict.fromkeys(_expanded(_split(inside)))))
+        items = list(dict.fromkeys(_expanded(_split(inside))))
+        solution = len(items) == 1 and not items[0].startswith(r"\emptyset")
+        return parse(items[0]) if solution else Parsed("set", tuple(items))
     if kind and len(items := _split(inside)) > 1:
         return Parsed(kind, tuple(items))
     expanded = _expanded([text])
@@ -74,6 +82,7 @@ def _stated(text: str) -> str:
     r"""Remove `x \in` and the name of a whole list, `x = 1, 2` or `(x, y) = (1, 2)`."""
     if (member := _MEMBER.match(text)) and is_name(member["label"].strip()):
         text = text[member.end() :].strip()
+    text = _NAMED_POINT.sub("", text)
     parts = sides(text)
     if len(parts) == 2 and is_name(parts[0].strip()) and (len(_split(parts[1])) > 1 or _brackets(parts[1])[0]):
         return parts[1].strip()
@@ -109,9 +118,10 @@ def _without_labels(expected: Parsed, given: Parsed) -> tuple[Parsed, Parsed]:
 
 
 def _compare_unordered(expected: tuple[str, ...], given: tuple[str, ...], compare_items: Leaf) -> bool | None:
-    """Find a different partner for every item."""
-    left, undecided = list(given), False
-    for item in expected:
+    """Find a different partner for every item, first among those with the same text."""
+    same = Counter(expected) & Counter(given)
+    left, undecided = list((Counter(given) - same).elements()), False
+    for item in (Counter(expected) - same).elements():
         verdicts = [_with_label(item, other, compare_items) for other in left]
         if True in verdicts:
             left.pop(verdicts.index(True))

@@ -10,8 +10,9 @@ import re
 _SCRIPTS = "\u0400-\u04ff\u0590-\u06ff\u0900-\u0dff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _CURRENCIES = {
     **{r"\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "₽": "ruble", "₩": "won"},
-    **{r"\euro": "euro", r"\pounds": "pound", r"\yen": "yen"},
+    **{r"\euro": "euro", r"\pounds": "pound", r"\yen": "yen", "¢": "cent", r"\cent": "cent"},
 }
+_CURRENCY_CODES = {"USD": "dollar", "EUR": "euro", "GBP": "pound", "JPY": "yen", "INR": "rupee", "Rs": "rupee"}
 _ALIASES = {
     **dict.fromkeys(("dollar", "usd", "us dollar", "buck"), "dollar"),
     **dict.fromkeys(("euro", "eur"), "euro"),
@@ -34,24 +35,46 @@ _ALIASES = {
     **dict.fromkeys(("yd", "yard"), "yd"),
     **dict.fromkeys(("mi", "mile"), "mi"),
     **dict.fromkeys(("mph",), "mi/h"),
+    **dict.fromkeys(("joule", "j"), "j"),
+    **dict.fromkeys(("newton", "n"), "n"),
+    **dict.fromkeys(("watt", "w"), "w"),
+    **dict.fromkeys(("volt", "v"), "v"),
+    **dict.fromkeys(("rupee", "inr", "rs"), "rupee"),
+    **dict.fromkeys(("ohm", "omega"), "ohm"),
+    **dict.fromkeys(("radian", "rad"), "rad"),
 }
 # Known without a space before them, where two letters could otherwise be a product; and with one.
-_ATTACHED = "cm|mm|km|kg|mg|ml|mL|ft|mi|mph|kmh|min|hr|sec|lb|oz|Hz|kHz|MHz|kW|kJ|Pa|kPa"
+_ATTACHED = "cm|mm|km|kg|CM|MM|KM|KG|mg|ml|mL|nm|ft|mi|mph|kmh|min|hr|sec|lb|oz|Hz|kHz|MHz|kW|kJ|Pa|kPa|eV|mol|rad"
 _APART = rf"{_ATTACHED}|m|s|g|h|L|l|N|J|W|V|K|in|yd|deg"
+_OHM = r"\Omega"
+_ALSO_WITH_OTHERS = r"sq|cu|per|of|a|an|the|\\Omega"
 
-_VALUE = r"(?:\d+(?:\.\d*)?|\.\d+|\\frac\{\d+\}\{\d+\})"
+_VALUE = r"(?:\d+/\d+|(?:\d+(?:\.\d*)?|\.\d+)(?:\\(?:times|cdot) ?10\^ ?(?:\d|\{-?\d+\}))?|\\frac\{\d+\}\{\d+\})"
 _START = r"(?:(?<=^)|(?<=[,;(=])|(?<=[,;(=] ))"
 _END = r"(?= *(?:$|[,;)}\]]|\\}))"
 _POWER = r"(?:\^ *\{?-?\d\}?)?"
 _CURRENCY = "|".join(re.escape(symbol) for symbol in _CURRENCIES)
-_CURRENCY_BEFORE = re.compile(rf"{_START}(-?) ?(?:US)?({_CURRENCY}) ?(-?[\d.,]*\d\.?|\\frac\{{\d+\}}\{{\d+\}})")
+_CURRENCY_BEFORE = re.compile(
+    rf"{_START}(-?) ?(?:(?:US)?(?:\\text ?\{{ ?)?({_CURRENCY})(?: ?\}})?|({'|'.join(_CURRENCY_CODES)})\.?(?= )) ?"
+    r"(-?[\d.,]*\d\.?|\\frac\{\d+\}\{\d+\})"
+)
 _CURRENCY_AFTER = re.compile(rf"(?<=[\d}}]) ?({_CURRENCY}){_END}")
 _DEGREES = re.compile(
     rf"{_START}(-? ?{_VALUE}) ?(?:\^ ?\{{?\\circ *\}}?|\\degree)"
     rf" ?(?:\\(?:text|mathrm) ?\{{ *)?([CF](?![a-zA-Z]))?\}}?{_END}"
 )
 _BARE = re.compile(rf"{_START}(-? ?{_VALUE})(?: ({_APART})|({_ATTACHED}))(?![a-zA-Z/])( ?{_POWER}){_END}")
-_WORD = re.compile(rf"{_START}(-? ?{_VALUE}) ((?!percent|pct)[A-Za-z]{{3,}}){_END}")
+_NO_UNIT = (
+    r"(?!(?:percent(?:age)?|pct|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|mod|and|plus|minus|times|over|cap|choose)\b)"
+)
+_UNIT_WORD = rf"{_NO_UNIT}(?:(?:{_APART}|{_ALSO_WITH_OTHERS})(?![A-Za-z])|[A-Za-z]{{3,}})(?:\^ ?\{{?-?\d\}}?)?"
+_SEVERAL_WORDS = re.compile(
+    rf"{_START}(-? ?{_VALUE})(?: (?!(?:of|per|an?|the)\b)|(?=(?:{_ATTACHED})/))"
+    rf"({_UNIT_WORD}(?:(?: ?[/*] ?| ?\\cdot ?|\.? ){_UNIT_WORD})*)\.?{_END}"
+)
+_UNIT_FRACTION = re.compile(
+    r"\\frac ?\{ ?\\(?:text|mathrm) ?\{([^{}]*)\} ?\} ?\{ ?\\(?:text|mathrm) ?\{([^{}]*)\} ?(\^ ?\{?\d\}?)? ?\}"
+)
 _OTHER_SCRIPT = re.compile(rf"(?<=[\d}}]) ?([{_SCRIPTS}]+)")
 
 _TEXT = re.compile(r"\\(?:text[a-z]*|mbox|mathrm)\s*\{([^{}]*)\}|\\[pb]?(mod)(?![a-z])")
@@ -80,12 +103,21 @@ _LETTER_UNIT = re.compile(rf"^(-?{_VALUE})([msghLlNJWVK])$")
 
 def mark_units(text: str) -> str:
     r"""Write units of plain numbers as text behind them: `10 cm^2`, `€12` and `45^\circ` become `12\text{euro}` etc."""
-    text = _CURRENCY_BEFORE.sub(lambda found: rf"{found[1]}{found[3]}\text{{{_CURRENCIES[found[2]]}}}", text)
+    text = _CURRENCY_BEFORE.sub(_currency_behind, _UNIT_FRACTION.sub(_unit_ratio, text))
     text = _CURRENCY_AFTER.sub(lambda found: rf"\text{{{_CURRENCIES[found[1]]}}}", text)
     text = _DEGREES.sub(lambda found: rf"{found[1]}\text{{degree{' ' + found[2] if found[2] else ''}}}", text)
     text = _BARE.sub(lambda found: rf"{found[1]}\text{{{found[2] or found[3]}}}{found[4].strip()}", text)
-    text = _WORD.sub(r"\1\\text{\2}", text)
+    text = _SEVERAL_WORDS.sub(lambda found: rf"{found[1]}\text{{{found[2].replace(_OHM, 'ohm')}}}", text)
     return _OTHER_SCRIPT.sub(r"\\text{\1}", text)
+
+
+def _currency_behind(found: re.Match[str]) -> str:
+    currency = _CURRENCIES[found[2]] if found[2] else _CURRENCY_CODES[found[3]]
+    return rf"{found[1]}{found[4]}\text{{{currency}}}"
+
+
+def _unit_ratio(found: re.Match[str]) -> str:
+    return rf"\text{{{found[1]}/{found[2]}{found[3] or ''}}}"
 
 
 def with_marked_letter(text: str, other: str) -> str:
@@ -96,6 +128,11 @@ def with_marked_letter(text: str, other: str) -> str:
 def without_unit(text: str) -> str:
     """Remove the words at the end of an answer, and their exponent."""
     return _UNIT_AT_END.sub("", text).strip()
+
+
+def singular(words: str) -> str:
+    """Remove plural endings, from a singular also its final e: compare only what went through this."""
+    return _PLURAL.sub("", words)
 
 
 def words_differ(truth: str, answer: str) -> bool:
@@ -130,6 +167,6 @@ def _unwrapped(command: re.Match[str]) -> str:
 def _essence(tail: str) -> str:
     """Return a tail without plural endings, case and punctuation, and with abbreviated units."""
     lowered = _AREA.sub(lambda area: f"{area[2]}^{2 if area[1].startswith('sq') else 3}", tail.lower())
-    singular = re.sub(r"\bper\b", "/", _PLURAL.sub("", lowered))
-    abbreviated = re.sub(r"[^\W\d_]+", lambda word: _SINGULAR_ALIASES.get(word[0], word[0]), singular)
+    words = re.sub(r"\bper\b", "/", singular(lowered))
+    abbreviated = re.sub(r"[^\W\d_]+", lambda word: _SINGULAR_ALIASES.get(word[0], word[0]), words)
     return re.sub(r"[^\w/-]", "", abbreviated)

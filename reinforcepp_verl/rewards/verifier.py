@@ -10,14 +10,15 @@ from reinforcepp_verl.rewards.expression_limits import MAX_DIGITS, too_large, un
 from reinforcepp_verl.rewards.expressions import GROUND_TRUTH_NOT_PARSED, NOT_PARSED, VerifyResult, compare_expressions
 from reinforcepp_verl.rewards.extraction import extract_answer
 from reinforcepp_verl.rewards.failures import NO_GROUND_TRUTH
+from reinforcepp_verl.rewards.inequalities import as_interval, condition, is_interval
 from reinforcepp_verl.rewards.notation import lists_by_blanks, normal_form
-from reinforcepp_verl.rewards.units import with_marked_letter, without_unit, words_differ
+from reinforcepp_verl.rewards.units import singular, with_marked_letter, without_unit, words_differ
 
 _PERCENT = "\\%"
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(rf"[-+]?(?:{_DECIMAL}(?:[eE][-+]?\d{{1,3}})?|\d+/\d+|\\frac\{{\d+\}}\{{\d+\}})")
 _SCIENTIFIC = re.compile(
-    rf"([-+]?{_DECIMAL})(?:\\times|\\cdot|\*) ?10(?:\^|\*\*)(?:\{{([-+]?\d{{1,3}})\}}|([-+]?\d{{1,3}}))"
+    rf"(?:([-+]?{_DECIMAL})(?:\\times|\\cdot|\*) ?)?10\^(?:\{{([-+]?\d{{1,3}})\}}|([-+]?\d{{1,3}}))"
 )
 # Two letters are as likely a product, whose factors may be in any order.
 _WORDS = re.compile(r"\\text\{([^{}]*)\}|([A-Za-z]{3,}|[Nn]o|[Oo]n)")
@@ -25,29 +26,38 @@ _DECIMAL_COMMA = re.compile(r"^(\W*(?:0|\d+(?!,\d{3}(?!\d))|\d{4,})),(\d+)(?=[^\
 _HAS_POINT = re.compile(r"\d\.\d")
 _UNCLOSED_BOX = re.compile(r"^\\{1,2}(?:boxed|fbox) *\{")
 _CHOICE_WITH_TEXT = re.compile(
-    r"(?:\\text[a-z]*\{)? *(?:\(([A-Z])\) *\}? *(?:\\text)?.+|([A-Z])(?:[.):] ?| (?=[A-Z]))\w.*)", re.DOTALL
+    r"(?:\\text[a-z]*\{)? *(?:\(([A-Z])\) *\}? *(?:\\text)?.+|([A-Z])(?:[.):] ?\}? ?| (?=[A-Z])(?<!A ))[\w\\].*)",
+    re.DOTALL,
 )
 _TEXT_COMMAND = re.compile(r"\\text\{([^{}]*)\}")
 _APART = re.compile(r"\d\s+\d")
-_MULTIPLE = re.compile(r"[-+]?\d+(?:\.\d+)?[A-Za-z]{2,}")
+_MULTIPLE = re.compile(r"[-+]?\d+(?:\.\d+)? ?[A-Za-z]{2,}")
 _PRIME = re.compile(r"[A-Za-z]\)?('+)")
-_SYMBOL = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+_SYMBOL = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\[A-Za-z]+")
 _CHOICE = re.compile(r"[A-Ea-e]")
 _ENDLESS = re.compile(r"(?<![\d.])\d+\\[lc]?dots")
+_RATIO = re.compile(r"\d+(?:\.\d+)?(?:: ?\d+(?:\.\d+)?)+")
+_EXCEPTION = re.compile(
+    r"(?<!\\)\b(?:except|but|least|most|less|more|greater|fewer|not|non|without|other|between|over|under|above|below)\b",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(r"^(?:an?|the) (?=\w{2})")
 _BASE = re.compile(r"\d_\{?(\w+)")
 
 
 def normal_forms(truth: str, answer: str) -> tuple[str, str]:
     """Return both in one notation.
 
-    Where one side shows by blanks that it is a list, 100,200 is one too; where one is 2.5, 2,5 is that number.
+    Where one side shows by blanks that it is a list, 100,200 is one too; where one is 2.5, 2,5 is that number; where
+    one is an interval, an inequality is one too.
     """
     truth, answer = _with_point(truth, answer), _with_point(answer, truth)
     expected_is_list, given_is_list = lists_by_blanks(truth), lists_by_blanks(answer)
-    return (
-        normal_form(truth, grouped=expected_is_list or not given_is_list),
-        normal_form(answer, grouped=given_is_list or not expected_is_list),
-    )
+    expected = condition(normal_form(truth, grouped=expected_is_list or not given_is_list))
+    given = condition(normal_form(answer, grouped=given_is_list or not expected_is_list))
+    if is_interval(expected) != is_interval(given):
+        return as_interval(expected), as_interval(given)
+    return expected, given
 
 
 def _with_point(text: str, other: str) -> str:
@@ -71,6 +81,8 @@ def compare_plain(truth: str, answer: str) -> bool | None:
         return True
     if (decided := _compare_words(truth, answer)) is not None:
         return decided
+    if _RATIO.fullmatch(truth) or _RATIO.fullmatch(answer):
+        return _proportional(_ratio(without_unit(truth)), _ratio(without_unit(answer)))
     for letter, text in ((truth, answer), (answer, truth)):
         if _letter(letter) and (chosen := _CHOICE_WITH_TEXT.fullmatch(text)):
             return letter in chosen.groups()
@@ -117,9 +129,10 @@ def reject_unsafe(truth: str, answer: str, max_chars: int, max_exponent: int) ->
 def _unlike(truth: str, answer: str) -> bool:
     """Return True for differences that math-verify does not see.
 
-    It adds separate numbers (1 2 is 3), and drops bases (10_2 is 10), dots (5 dots is 5) and primes.
+    It adds separate numbers (1 2 is 3), and drops bases (10_2 is 10), dots (5 dots is 5), primes and words before a
+    number (not 5 is 5).
     """
-    if _PRIME.findall(truth) != _PRIME.findall(answer):
+    if any(differs.findall(truth.lower()) != differs.findall(answer.lower()) for differs in (_PRIME, _EXCEPTION)):
         return True
     if _APART.search(answer) and not _APART.search(truth):
         return True
@@ -150,7 +163,20 @@ def _compare_words(truth: str, answer: str) -> bool | None:
     if not any(match[1] for match in words) and len(words) < 2:
         return None
     expected, given = (_WORDS.sub(lambda match: match[1] or match[2], text).lower() for text in (truth, answer))
-    return expected == given
+    return expected == given or singular(_ARTICLE.sub("", expected)) == singular(_ARTICLE.sub("", given))
+
+
+def _ratio(text: str) -> list[Fraction]:
+    """Return the terms of a ratio, or of a fraction; [] for anything else."""
+    parts = text.split(":") if ":" in text else re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", text).split("/")
+    terms = [_number(part.strip())[0] for part in parts]
+    return [term for term in terms if term is not None] if None not in terms else []
+
+
+def _proportional(first: list[Fraction], second: list[Fraction]) -> bool:
+    if len(first) != len(second) or not all((*first, *second)):
+        return bool(first) and first == second
+    return all(one * second[0] == other * first[0] for one, other in zip(first, second, strict=True))
 
 
 def _squeezed(text: str) -> str:
@@ -171,7 +197,7 @@ def _number(text: str) -> tuple[Fraction | None, bool]:
     """Parse a plain number, and return whether it is a percentage."""
     stripped = text.removesuffix(_PERCENT)
     if scientific := _SCIENTIFIC.fullmatch(stripped):
-        return Fraction(scientific[1]) * Fraction(10) ** int(scientific[2] or scientific[3]), stripped != text
+        return Fraction(scientific[1] or 1) * Fraction(10) ** int(scientific[2] or scientific[3]), stripped != text
     if len(stripped) > MAX_DIGITS or not _NUMBER.fullmatch(stripped):
         return None, False
     numerator, _, denominator = re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", stripped).partition("/")

@@ -271,6 +271,7 @@ def test_wrong_answers(truth, answer):
         (r"\boxed{\dfrac{5^{(5^{(5^{(5^5)})}-4)}-5}{16}}", "answer too large: exponent"),
         (r"\boxed{2^{3^{4^5}}}", "answer too large: exponent"),
         (r"\boxed{9**9**9**9}", "answer too large: exponent"),
+        (rf"\boxed{{x{'^' * 900}}}", "answer too large: exponent"),
         (r"\boxed{99999999!}", "answer too large: factorial"),
         (r"\boxed{((9!)!)!}", "answer too large: factorial"),
         (r"\boxed{\binom{999999999}{499999999}}", "answer too large: factorial"),
@@ -280,6 +281,11 @@ def test_reports_why_an_answer_was_not_compared(solution, error):
     result = compute_score(SOURCE, solution, "7")
     assert (result["score"], result["acc"], result["error"]) == (0.0, 0.0, error)
     assert isinstance(result["pred"], str)
+
+
+def test_a_ground_truth_with_more_digits_than_python_writes():
+    result = compute_score(SOURCE, r"\boxed{7}", 10**5000)
+    assert (result["acc"], result["error"]) == (0.0, "ground truth too large: length")
 
 
 def test_an_exception_of_math_verify_makes_the_answer_wrong():

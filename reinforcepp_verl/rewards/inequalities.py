@@ -1,0 +1,56 @@
+r"""Writes inequalities in one variable as intervals: `-1 \leq x < 2` is `[-1, 2)`, `x < 1 or x > 3` a union."""
+
+from __future__ import annotations
+
+import re
+
+_OPERATOR = r"\\(?:leqslant|leq|le|lt|geqslant|geq|ge|gt)(?![a-z])|[<>]"
+_SPLIT = re.compile(rf" ?({_OPERATOR}) ?")
+_VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta|lambda|phi)")
+_OR = re.compile(r" ?(?:\\(?:text|mathrm|mbox) ?\{ *or *\}|(?<![a-zA-Z\\])or(?![a-z])|\\lor(?![a-z])|\\cup(?![a-z])) ?")
+_BUILDER = re.compile(
+    r"\\\{ ?([a-zA-Z])(?: ?\\in ?(?:\\mathbb\{R\}|\(-\\infty, \\infty\)))? ?(?:\\mid|\\vert|:|\|) ?(.*)\\\}"
+)
+_INTERVAL = re.compile(r"[(\[][^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*,.*[)\]]")
+
+
+def is_interval(text: str) -> bool:
+    r"""Return True for `(0, 1]` and for unions of such."""
+    return all(_INTERVAL.fullmatch(part.strip()) for part in re.split(r"\\cup(?![a-z])", text))
+
+
+def condition(text: str) -> str:
+    r"""Return the condition of a set: `\{x \mid x > 5\}` says `x > 5`."""
+    builder = _BUILDER.fullmatch(text)
+    return builder[2].strip() if builder and _SPLIT.search(builder[2]) else text
+
+
+def as_interval(text: str) -> str:
+    """Return inequalities in one variable as an interval or a union, any other text as it is."""
+    intervals = [_interval(part) for part in _OR.split(text)]
+    found = [interval for interval in intervals if interval]
+    return r"\cup ".join(found) if len(found) == len(intervals) else text
+
+
+def _interval(text: str) -> str:
+    parts = [part.strip() for part in _SPLIT.split(text)]
+    values, operators = parts[::2], parts[1::2]
+    if len(values) not in (2, 3) or not all(values):
+        return ""
+    rising = ["<" in operator or r"\l" in operator for operator in operators]
+    if len(set(rising)) > 1:
+        return ""
+    if not rising[0]:
+        values, operators = values[::-1], operators[::-1]
+    closed = ["e" in operator for operator in operators]
+    if len(values) == 3 and _VARIABLE.fullmatch(values[1]):
+        return _written(values[0], closed[0], values[2], closed[1])
+    if len(values) == 2 and _VARIABLE.fullmatch(values[0]) and not _VARIABLE.fullmatch(values[1]):
+        return _written(r"-\infty", False, values[1], closed[0])
+    if len(values) == 2 and _VARIABLE.fullmatch(values[1]) and not _VARIABLE.fullmatch(values[0]):
+        return _written(values[0], closed[0], r"\infty", False)
+    return ""
+
+
+def _written(low: str, low_closed: bool, high: str, high_closed: bool) -> str:
+    return f"{'[' if low_closed else '('}{low}, {high}{']' if high_closed else ')'}"
