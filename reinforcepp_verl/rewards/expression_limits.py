@@ -32,7 +32,8 @@ def too_large(text: str, max_chars: int, max_exponent: int) -> str:
         return "nesting"
     if _LONG_NUMBER.search(text):
         return "digits"
-    if len(_POWER.findall(text)) > MAX_POWERS or any(_bound(_operand(text, power.end())) > max_exponent for power in _POWER.finditer(text)):
+    powers = list(_POWER.finditer(text))
+    if len(powers) > MAX_POWERS or any(_bound(_operand(text, power.end())) > max_exponent for power in powers):
         return "exponent"
     if _huge_factorial(text, max_exponent):
         return "factorial"
