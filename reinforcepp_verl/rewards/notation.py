@@ -10,7 +10,8 @@ from reinforcepp_verl.rewards.symbols import as_latex
 from reinforcepp_verl.rewards.units import mark_units
 
 _ANSWER_IS = re.compile(
-    r"^(\\text ?\{ *)?(?:the )?(?:final |correct )?(?:answer|choice|option)\b(?: is)? *:? *(\})? *(?=[^\s=])",
+    r"^(\\text ?\{ *)?(?:the )?(?:(?:final |correct )?answer\b(?: is *:?| *:)|(?:choice|option)\b *:?)"
+    r" *(\})? *(?=[^\s=])",
     re.IGNORECASE,
 )
 _FRACTION_COMMAND = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
