@@ -1,11 +1,13 @@
 r"""Compares the throughput of our verifier with `verl.utils.reward_score.math_verify` on the same answers, in one run.
 
     python benchmarks/verifier.py
+    python benchmarks/verifier.py --busy 16 --rounds 1    # while 16 other processes use the cores
 
 Prints answers per second with the same number of worker processes for both, the median of the rounds, in which the two
 alternate. Both are called from many threads, as in verl's reward loop. `plain`: integers and decimals, which ours
 compares as text. `expressions`: fractions, roots, polynomials, sets, which only math-verify can compare. Half of the
-answers are right. `agree` is the share of answers with the same verdict. `hung`: the plain answers, four of them with a
+answers are right. `agree` is the share of answers with the same verdict, `timeouts` how many comparisons of ours ran
+into their limit of 5 s in the last round. `hung`: the plain answers, four of them with a
 comparison that does not end; both allow 5 s each.
 """
 
@@ -14,12 +16,16 @@ from __future__ import annotations
 import json
 import random
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -28,6 +34,7 @@ from verl.utils.reward_score import math_verify as verls
 
 from reinforcepp_verl.rewards.math import compute_score
 
+KINDS = ("plain", "expressions", "hung")
 THREADS = 32
 HUNG = r"\sum_{k=1}^{9999} \sum_{j=1}^{9999} \sin(kj)^{j}"
 REASONING = "Let $x$ be the unknown. Then $2x + 3 = 11$, so that $x = \\frac{11 - 3}{2}$, as is easy to check.\n" * 12
@@ -90,10 +97,49 @@ def measure(score: Callable[[Case], bool], cases: list[Case]) -> Measurement:
         return Measurement(len(cases) / (time.perf_counter() - start), verdicts)
 
 
+@contextmanager
+def spinning(processes: int) -> Iterator[None]:
+    """Keep the cores busy."""
+    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def compare(
+    kind: str,
+    scorers: dict[str, Callable[[Case], bool]],
+    cases: list[Case],
+    rounds: int,
+    workers: int,
+    errors: Counter[str],
+) -> dict[str, Any]:
+    """Measure both scorers in turn."""
+    for score in scorers.values():
+        measure(score, draw("expressions", 10 * workers, seed=1))  # starts the workers and their imports
+    taken: dict[str, list[Measurement]] = {name: [] for name in scorers}
+    for _ in range(rounds):
+        errors.clear()
+        for name, score in scorers.items():
+            taken[name].append(measure(score, cases))
+    verdicts = {name: taken[name][-1].verdicts for name in scorers}
+    return {
+        "kind": kind,
+        "per_second": {name: statistics.median(one.per_second for one in taken[name]) for name in scorers},
+        "right": {name: sum(verdicts[name]) for name in scorers},
+        "agree": statistics.mean(a == b for a, b in zip(verdicts["verl"], verdicts["ours"], strict=True)),
+        "timeouts": errors["timeout"],
+    }
+
+
 def main(
     answers: Annotated[int, typer.Option(help="Answers of each kind.")] = 2000,
     workers: Annotated[int, typer.Option(help="Worker processes of each scorer; verl's default is 4.")] = 2,
     rounds: Annotated[int, typer.Option(help="How often both score everything, in turn.")] = 3,
+    busy: Annotated[int, typer.Option(help="Other processes that use the cores meanwhile.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A few answers in one round, as a smoke test.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
@@ -101,33 +147,31 @@ def main(
     if quick:
         answers, rounds = 40, 1
     verls._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    errors: Counter[str] = Counter()
+
+    def ours(case: Case) -> bool:
+        result = compute_score("math", case.solution, case.truth, workers=workers)
+        errors[str(result["error"])] += 1
+        return result["acc"] == 1.0
+
     scorers: dict[str, Callable[[Case], bool]] = {
         "verl": lambda case: verls.compute_score(case.solution, case.truth) == 1.0,
-        "ours": lambda case: compute_score("math", case.solution, case.truth, workers=workers)["acc"] == 1.0,
+        "ours": ours,
     }
-    table = Table("answers/s", "answers", *scorers, "ours/verl", "right: verl", "ours", "agree")
-    numbers = []
-    for kind in ("plain", "expressions", "hung"):
-        cases = draw(kind, answers)
-        for score in scorers.values():
-            measure(score, draw("expressions", 10 * workers, seed=1))  # starts the workers and their imports
-        taken: dict[str, list[Measurement]] = {name: [] for name in scorers}
-        for _ in range(rounds):
-            for name, score in scorers.items():
-                taken[name].append(measure(score, cases))
-        rates = {name: statistics.median(one.per_second for one in taken[name]) for name in scorers}
-        verdicts = {name: taken[name][-1].verdicts for name in scorers}
-        agree = statistics.mean(a == b for a, b in zip(verdicts["verl"], verdicts["ours"], strict=True))
-        right = {name: sum(verdicts[name]) for name in scorers}
+    with spinning(busy):
+        numbers = [compare(kind, scorers, draw(kind, answers), rounds, workers, errors) for kind in KINDS]
+    table = Table("answers/s", "answers", *scorers, "ours/verl", "right: verl", "ours", "agree", "timeouts")
+    for one in numbers:
+        rates, right = one["per_second"], one["right"]
         table.add_row(
-            kind,
-            str(len(cases)),
+            one["kind"],
+            str(answers),
             *(f"{rate:.0f}" for rate in rates.values()),
             f"{rates['ours'] / rates['verl']:.2f}",
             *(str(count) for count in right.values()),
-            f"{agree:.3f}",
+            f"{one['agree']:.3f}",
+            str(one["timeouts"]),
         )
-        numbers.append({"kind": kind, "per_second": rates, "right": right, "agree": agree})
     Console().print(table)
     if json_path is not None:
         json_path.write_text(json.dumps({"workers": workers, "answers": answers, "kinds": numbers}, indent=2))

@@ -3,12 +3,14 @@ r"""Writes an answer in one notation: LaTeX without layout, numbers without thou
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from reinforcepp_verl.rewards.layout import SPACES, plain, unbraced
 from reinforcepp_verl.rewards.numerals import improper, in_base, joined, multiplied, terminated, ungrouped
 from reinforcepp_verl.rewards.symbols import as_latex
 from reinforcepp_verl.rewards.units import mark_units
 
+_DIGITS = re.compile(r"\d+(?:\.\d+)?")
 _ANSWER_IS = re.compile(
     r"^(\\text ?\{ *)?(?:the )?(?:(?:final |correct )?answer\b(?: is *:?| *:)|(?:choice|option)\b *:?)"
     r" *(\})? *(?=[^\s=])",
@@ -43,12 +45,15 @@ _PLUS = re.compile(r"(?:^|(?<=[(\[,{=])) *\+(?= *(?:\d|\\infty))")
 _CHOICE = re.compile(r"(?:\\text[a-z]*\s*\{)?\s*(?:\(([A-Za-z])\)|([A-Z])[.):])\s*\}?")
 
 
+@lru_cache(maxsize=1024)  # The answers of a group share their ground truth and often agree.
 def normal_form(answer: str, *, grouped: bool = True) -> str:
     r"""Remove the parts of an answer that have no meaning: layout, `$`, spaces, a final period.
 
     Commas between groups of three digits are removed unless `grouped` is false or there are brackets: (12,102) is a
     point.
     """
+    if _DIGITS.fullmatch(answer):
+        return answer
     text = plain(joined(as_latex(answer)))
     text = _fractions(_ANSWER_IS.sub(lambda words: r"\text{" if words[1] and not words[2] else "", text))
     if _REAL_LINE.fullmatch(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from reinforcepp_verl.rewards import structure
 from reinforcepp_verl.rewards.expression_limits import MAX_DIGITS, too_large, unbalanced
@@ -149,6 +150,7 @@ def _differ_in_case(truth: str, answer: str) -> bool:
     return expected != given and {s.lower() for s in expected} == {s.lower() for s in given}
 
 
+@lru_cache(maxsize=1024)
 def ground_truth_answer(truth: str) -> str:
     r"""Return the answer in a ground truth: its last `\boxed{}` or the part after `####`, else all of it."""
     found = extract_answer(truth)
