@@ -30,10 +30,10 @@ def problems(config, **where: bool) -> list[str]:
     return [*found.errors, *map(str, found.warnings)]
 
 
-def write_rows(file: Path, count: int) -> None:
+def write_rows(file: Path, prompt: str, count: int) -> None:
     row = {
         "data_source": "made/up",
-        "prompt": [{"role": "user", "content": r"How many? Answer in \boxed{}."}],
+        "prompt": [{"role": "user", "content": prompt}],
         "ability": "math",
         "reward_model": {"style": "rule", "ground_truth": "1"},
         "extra_info": {"split": "train", "index": 0},
@@ -50,8 +50,10 @@ def prepared(tmp_path_factory, arithmetic, compose) -> Path:
         config = compose(f"+recipe={recipe}")
         steps = config.trainer.total_training_steps or 1
         rows = config.data.train_batch_size * -(-steps // config.trainer.total_epochs)
+        # The arithmetic task has short prompts and reads any text.
+        prompt = "1+1=" if config.data.max_prompt_length < 32 else r"How many? Answer in \boxed{}."
         for file, count in ((config.data.val_files, 8), (config.data.train_files, rows)):
-            write_rows(root / file, count)
+            write_rows(root / file, prompt, count)
         model = Path(config.actor_rollout_ref.model.path)
         if model.parts[0] == "data":
             shutil.copytree(arithmetic / "data" / "arithmetic" / "model", root / model)
