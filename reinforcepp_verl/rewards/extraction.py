@@ -10,6 +10,7 @@ from reinforcepp_verl.rewards.units import QUALIFIER
 
 # JSON may have doubled the backslash of a box. `\{` and the like are text, not braces.
 _BRACE = re.compile(r"\\{1,2}(?:boxed|f(?:rame)?box)\s*\{|\\.|[{}]", re.DOTALL)
+_BOX = re.compile(r"\\{1,2}(?:boxed|f(?:rame)?box)")
 _BARE_BOX = re.compile(
     r"\\{1,2}(?:boxed|f(?:rame)?box)(?: +|(?=[\d\\]))([^\s{}$\\]+|\\[a-zA-Z]+(?:\{[^{}]*\}|\d(?!\d))+|\\[a-zA-Z]+\d+)"
 )
@@ -143,7 +144,8 @@ def _last_boxes(text: str) -> str | None:
 def _closed_boxes(text: str) -> list[_Box]:
     open_braces: list[re.Match[str]] = []
     boxes: list[_Box] = []
-    for token in _BRACE.finditer(text):
+    first = _BOX.search(text)
+    for token in _BRACE.finditer(text, first.start()) if first else ():
         if token.group().endswith("{") and token.group() != r"\{":
             open_braces.append(token)
         elif token.group() == "}" and open_braces:

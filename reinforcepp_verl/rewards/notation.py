@@ -80,6 +80,8 @@ def normal_form(answer: str, *, grouped: bool = True) -> str:
 
 def lists_by_blanks(answer: str) -> bool:
     """Return True if blanks show that the commas between numbers separate the items of a list: 100, 200."""
+    if answer.isascii() and "," not in answer:
+        return False
     return bool(re.search(r"\d, +\d", SPACES.sub(" ", joined(as_latex(answer)))))
 
 

@@ -72,6 +72,8 @@ def decide(truth: str, answer: str) -> VerifyResult | None:
         return VerifyResult(False, NO_GROUND_TRUTH)
     if not answer:
         return VerifyResult(False, "no answer")
+    if truth.isdecimal() and answer.isdecimal():  # most answers, decided here for their speed only
+        return VerifyResult(int(truth) == int(answer))
     verdict = structure.compare(truth, answer, compare_plain)
     return None if verdict is None else VerifyResult(verdict)
 
@@ -153,6 +155,8 @@ def _differ_in_case(truth: str, answer: str) -> bool:
 @lru_cache(maxsize=1024)
 def ground_truth_answer(truth: str) -> str:
     r"""Return the answer in a ground truth: its last `\boxed{}` or the part after `####`, else all of it."""
+    if truth.isdecimal():
+        return truth
     found = extract_answer(truth)
     if found.form == "none":
         return _UNCLOSED_BOX.sub("", truth.rpartition("####")[2].strip())
