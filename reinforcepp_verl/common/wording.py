@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = 80
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
@@ -20,3 +24,8 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first nonempty line of an exception's message, or its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def shown(value: object) -> str:
+    """Return a value as Python writes it, shortened if it is long."""
+    return _repr.repr(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 
@@ -11,14 +10,15 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.common.wording import nearest
 from reinforcepp_verl.config import keys, search_path
+from reinforcepp_verl.config.dataclass_source import REPLACED, fields_of
 from reinforcepp_verl.config.machines import GROUP as CLUSTER
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import (
+    REFERENCE,
     Tree,
     as_tree,
     base_value,
-    dataclass_fields,
     dotted_keys,
     known_keys,
     text_values,
@@ -32,11 +32,6 @@ FREE_NODES = (
     "*.runtime_env",
     keys.REWARD_KWARGS,
 )
-# Our classes that replace one of verl's.
-REPLACED = {
-    "reinforcepp_verl.integration.policy_loss_config.PolicyLossWithOptions": "verl.workers.config.PolicyLossConfig"
-}
-_REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 
 
 def check(config: DictConfig) -> list[str]:
@@ -94,7 +89,7 @@ def _unknown_keys(config: DictConfig) -> Iterator[str]:
         free.append(keys.SAMPLER_KWARGS)
     # A key that another value refers to is used, as in `gpus: 8` and `n_gpus_per_node: ${gpus}`.
     tree = as_tree(config)
-    used = {reference for _, text in text_values(tree) for reference in _REFERENCE.findall(text)}
+    used = {reference for _, text in text_values(tree) for reference in REFERENCE.findall(text)}
     for key in _walk(tree, known, "", free):
         if ":" in key:
             yield key
@@ -126,7 +121,7 @@ def _accepted_by_reader(name: str, tree: Tree, prefix: str) -> bool:
     target = str(tree.get("_target_", ""))
     target = REPLACED.get(target, target)
     # verl checks the fields of other classes when it instantiates the node.
-    return bool(target) and (not target.startswith("verl.") or name in dataclass_fields(target))
+    return bool(target) and (not target.startswith("verl.") or name in fields_of(target))
 
 
 def _own_node(config: DictConfig) -> list[str]:
