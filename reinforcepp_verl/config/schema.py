@@ -56,6 +56,8 @@ def base_value(key: str) -> Any:
 def reference(key: str) -> str | None:
     """Return the key that a key of the base refers to, None if its value is no reference."""
     parent, _, name = key.rpartition(".")
+    if parent and (referred := reference(parent)):
+        return f"{referred}.{name}"
     node = OmegaConf.select(base(FSDP_ENGINE), parent) if parent else base(FSDP_ENGINE)
     if not isinstance(node, DictConfig) or name not in node or not OmegaConf.is_interpolation(node, name):
         return None

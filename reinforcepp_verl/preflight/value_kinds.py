@@ -43,7 +43,7 @@ FREE = (
 )
 # Nodes without `_target_` that verl converts to these classes.
 VERL_NODES = {
-    keys.ROLLOUT_CORRECTION: "verl.trainer.config.RolloutCorrectionConfig",
+    "*.rollout_correction": "verl.trainer.config.RolloutCorrectionConfig",
     "*.actor.qat": "verl.utils.qat.QATConfig",
     "*.disaggregation": "verl.workers.config.DisaggregationConfig",
 }
