@@ -39,12 +39,14 @@ from reinforcepp_verl.preflight import (
     value_types,
     verl_validation,
     warning_names,
+    yaml_files,
 )
 from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarning, silenced
 
 # A stage runs only if those before it found no error: a misspelled key leaves a default in place, and complaints about
-# that default would only hide the cause. Four checks import verl or transformers, which takes seconds, but only if
-# nothing else can answer: the names, the sequence lengths, the prompt lengths and verl's own validation.
+# that default would only hide the cause. Five checks import verl or transformers, which takes seconds, but only if
+# nothing else can answer: the names, the sequence lengths, the
+# tokenizer, the prompt lengths and verl's own validation.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check, warning_names.check, machine.meant_for),
@@ -56,10 +58,12 @@ STAGES: tuple[tuple[Check, ...], ...] = (
         *(value_types.grad_clip, algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check),
         *(machine.accelerator, plugin_installed.check, data_files.check, model_files.check, reward_function.check),
         *(guard_limits.check, sampling.check, losses.check, group_filter.check, trackers.check),
+        yaml_files.check,
     ),
     (engines.check, answer_format.check, reward_import.check),
     (start_checkpoint.check,),
-    (sequence_lengths.check, tokenizer_loading.check),
+    (sequence_lengths.check,),
+    (tokenizer_loading.check,),
     (gpu_memory.check,),
     (prompt_lengths.check,),
     (verl_validation.check,),

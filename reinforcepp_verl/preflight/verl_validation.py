@@ -41,7 +41,7 @@ UNCHECKED = (
 )
 CHECKED_BEFORE = (
     *("policy_loss.loss_mode", "policy_loss.options*", "policy_loss.rollout_correction*", "ppo_epochs"),
-    *("ppo_max_token_len_per_gpu"),
+    "ppo_max_token_len_per_gpu",
     *("ppo_micro_batch_size_per_gpu", "ppo_mini_batch_size", "rollout_n", "use_dynamic_bsz"),
 )
 """Keys that registered_names, losses and batch_sizes check."""
