@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 
 from reinforcepp_verl.common import yaml_file
@@ -21,17 +22,19 @@ def checked() -> Iterator[None]:
     Raises:
         UnsoundYamlError: from Hydra's loader
     """
-    original = FileConfigSource.load_config
+    # Hydra imports its plugins a second time: this class is not that of the module's own name.
+    source: Any = SourcesRegistry.instance().resolve("file")
+    original = source.load_config
     sound = {os.path.realpath(folder) for folder in (search_path.config_dir(), search_path.verl_config_dir())}
 
-    def load_config(self: FileConfigSource, config_path: str) -> ConfigResult:
+    def load_config(self: Any, config_path: str) -> ConfigResult:
         file = Path(self.path, self._normalize_file_name(config_path))
         if os.path.realpath(self.path) not in sound and file.is_file():
             yaml_file.check(file)
         return original(self, config_path)
 
-    FileConfigSource.load_config = load_config  # type: ignore[method-assign]
+    source.load_config = load_config
     try:
         yield
     finally:
-        FileConfigSource.load_config = original  # type: ignore[method-assign]
+        source.load_config = original

@@ -12,6 +12,7 @@ import yaml
 
 MAX_BYTES = 200_000
 MAX_DEPTH = 40
+TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep; remove levels"
 MAX_NODES = 20_000
 """After the expansion of anchors; verl's own configuration has about a thousand."""
 MAX_DIGITS = 100
@@ -69,11 +70,14 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise self._error(mark.line if mark else None, _reason(text, error)) from None
-        except yaml.YAMLError as error:
-            raise self._error(None, f"{' '.join(str(error).split())}; correct it") from None
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position)
+            raise self._error(line, f"a character that YAML does not allow ({error.reason}); remove it") from None
 
     def _error(self, line: int | None, message: str) -> UnsoundYamlError:
-        return UnsoundYamlError(f"{self._file}{'' if line is None else f', line {line + 1}'}: {message}")
+        here = Path.cwd()
+        file = self._file.relative_to(here) if self._file.is_relative_to(here) else self._file
+        return UnsoundYamlError(f"{file}{'' if line is None else f', line {line + 1}'}: {message}")
 
     def _text(self) -> str:
         content = self._file.read_bytes()
@@ -108,13 +112,13 @@ class _Reader:
         if self._is_mapping and not self._open and not is_mapping:
             raise self._error(line, "it is a list; a configuration is a mapping of keys, such as `seed: 1`")
         if len(self._open) >= MAX_DEPTH:
-            raise self._error(line, f"it is nested more than {MAX_DEPTH} levels deep; remove levels")
+            raise self._error(line, TOO_DEEP)
         self._open.append(_Node(is_mapping, event.anchor))
 
     def _scalar(self, event: Any, line: int) -> None:
         if not self._open and (event.value or event.style):
             raise self._error(line, "it is no mapping; write keys and values, such as `seed: 1`")
-        if event.style is None and len(event.value) > MAX_DIGITS and _NUMBER.fullmatch(event.value):
+        if not event.style and len(event.value) > MAX_DIGITS and _NUMBER.fullmatch(event.value):
             raise self._error(line, f"a number of {len(event.value)} digits; write one of at most {MAX_DIGITS}")
         node = self._open[-1] if self._open else None
         if node and node.is_mapping and node.awaits_key:
@@ -154,5 +158,7 @@ def _reason(text: str, error: yaml.MarkedYAMLError) -> str:
     line = dict(enumerate(text.splitlines())).get(mark.line, "") if mark else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "a tab indents it; use spaces"
+    if "nesting" in str(error.problem):
+        return TOO_DEEP
     parts = [" ".join(str(part).split()) for part in (error.context, error.problem) if part]
     return f"{', '.join(parts)}; correct the syntax"

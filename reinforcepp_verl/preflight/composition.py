@@ -22,6 +22,7 @@ from reinforcepp_verl.preflight.unknown_keys import (
 
 _TWICE = re.compile(rf"Multiple values for {CLUSTER}\. To override a value use 'override {CLUSTER}: (\S+)'")
 _PLUSSES = re.compile(r"force-add of config groups is not supported: '\+\+(\w+)=")
+_NO_PLUS = re.compile(r"No match in the defaults list.*To append to your default list use (\S+)")
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append to your config")
 
 
@@ -46,6 +47,8 @@ def explain(error: CompactHydraException) -> str:
             f"{CLUSTER}={twice[1]}: every configuration has a {CLUSTER} already; write it without a plus or, in the "
             f"defaults list of a YAML file, as `override /{CLUSTER}: {twice[1]}`"
         )
+    if added := _NO_PLUS.search(message):
+        return f"{added[1].lstrip('+')}: there is none to replace; write it with a plus: {added[1]}"
     if plusses := _PLUSSES.match(message):
         return f"{message}; write {as_written(plusses[1])}=NAME"
     return message

@@ -62,12 +62,11 @@ def _own_keys(config: DictConfig) -> list[str]:
 
 def _bypass(config: DictConfig) -> list[str]:
     """Check verl's loss for bypass mode, which takes the old log-probabilities for those of the rollout."""
-    bypassed = value(config, keys.BYPASS_MODE)
     if value(config, keys.LOSS_MODE) != "bypass_mode":
         return []
-    if not bypassed:
+    if not value(config, keys.BYPASS_MODE):
         return [
-            f"{keys.LOSS_MODE} is bypass_mode, but {keys.BYPASS_MODE} is {bypassed}: the loss would take the trainer's "
+            f"{keys.LOSS_MODE} is bypass_mode, but {keys.BYPASS_MODE} is false: the loss would take the trainer's "
             f"log-probabilities for the rollout's; set {keys.BYPASS_MODE}=true"
         ]
     kind = value(config, keys.BYPASS_LOSS_TYPE)

@@ -31,14 +31,19 @@ def load(path: str) -> ModuleType:
 
 def outcome(path: str, name: str) -> dict[str, Any]:
     """Return whether the module has the function, or the root error of its import and the line of the file."""
+    file = os.path.abspath(path)
     try:
         return {"callable": callable(getattr(load(path), name, None))}
     except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if os.path.abspath(frame.filename) == file
+        ]
         root: BaseException = error
         while (cause := root.__cause__ or (None if root.__suppress_context__ else root.__context__)) is not None:
             root = cause
-        if isinstance(root, SyntaxError) and root.filename == path:
+        if isinstance(root, SyntaxError) and root.filename == file:
             lines = [root.lineno]
         return {"error": f"{type(root).__name__}: {root}", "line": lines[-1] if lines else None}
 

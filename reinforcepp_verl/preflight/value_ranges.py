@@ -16,7 +16,7 @@ LARGEST_SEED = 2**31 - 1
 
 @dataclass(frozen=True)
 class Range:
-    """The valid numbers of the keys that match a pattern; `fix` is what a message suggests."""
+    """The valid numbers of the keys that match a pattern; `fix` is suggested by a message, `note` explains a number."""
 
     pattern: str
     low: float = -math.inf
@@ -24,6 +24,7 @@ class Range:
     low_is_valid: bool = True
     high_is_valid: bool = True
     fix: object = None
+    note: str = ""
 
     def contains(self, number: float) -> bool:
         """Return True for a valid number; NaN and infinity never are."""
@@ -46,9 +47,15 @@ def _text(bound: float) -> str:
 
 
 def _each(
-    patterns: str, low: float = -math.inf, high: float = math.inf, *, fix: object = None, open_low: bool = False
+    patterns: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    fix: object = None,
+    open_low: bool = False,
+    note: str = "",
 ) -> list[Range]:
-    return [Range(pattern, low, high, low_is_valid=not open_low, fix=fix) for pattern in patterns.split()]
+    return [Range(pattern, low, high, low_is_valid=not open_low, fix=fix, note=note) for pattern in patterns.split()]
 
 
 # The first match counts.
@@ -98,7 +105,8 @@ RANGES = (
     *_each("*.nccl_timeout *.esi_redundant_time *.ray_wait_register_center_timeout", 0),
     *_each("*.ray_init.*", 0),
     # data and length
-    *_each("*.train_max_samples *.val_max_samples *.save_freq *.test_freq", -1),
+    *_each("*.train_max_samples *.val_max_samples", -1, note=" (-1: all)"),
+    *_each("*.save_freq *.test_freq", -1, note=" (steps between two; -1: never)"),
     *_each("*.max_num_gen_batches"),
     *_each("*.total_training_steps", 1),
     # asynchronous training, distillation

@@ -75,7 +75,7 @@ def _message(key: str, given: object, kind: Kind) -> str:
     if not kind.or_text and not kind.listed and isinstance(given, str) and _reads_as_number(given):
         return f"{start}it is text, but must be {wanted}; remove the quotes"
     if valid.fix is None:
-        return f"{start}set {key} to {wanted}{', or to null' if kind.null else ''}"
+        return f"{start}set {key} to {wanted}{valid.note}{', or to null' if kind.null else ''}"
     return f"{start}it must be {wanted}; set {key}={valid.fix}"
 
 

@@ -31,12 +31,17 @@ UNSOUND = [
     ("anchors that multiply", LAUGHS, None, "with its anchors expanded it has more than 20000 values"),
     ("an anchor that is not there", "seed: *mine\n", 3, "*mine refers to no anchor above it"),
     ("an integer of thousands of digits", f"seed: {'9' * 6000}\n", 3, "a number of 6000 digits"),
-    ("JSON nested deep", json.dumps({"a": {"b": 1}}) + DEEP, None, ""),
+    (
+        "JSON nested deep",
+        f"deep: {'[' * 3000}{json.dumps({'a': 1})}{']' * 3000}\n",
+        3,
+        "nested more than 40 levels deep",
+    ),
     ("a bracket that stays open", "trainer:\n  logger: [console, file\n", None, "correct the syntax"),
     ("a quote that stays open", "trainer: {project_name: 'mine}\n", None, "correct the syntax"),
     ("two documents", "seed: 1\n---\nseed: 2\n", 4, "a second document begins"),
     ("a colon without a space", "trainer:\n  nnodes:1\n  total_epochs: 3\n", None, "correct the syntax"),
-    ("a control character", "seed: \x07\n", None, ""),
+    ("a control character", "seed: \x07\n", 3, "a character that YAML does not allow"),
     ("Python", "seed: !!python/object/apply:os.getcwd []\n", None, "python/object"),
 ]
 
@@ -75,7 +80,7 @@ def test_a_configuration_is_a_mapping(tmp_path, content):
 def test_a_file_of_many_values(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text("a: [" + ", ".join(["1"] * 80_000) + "]\n")
-    with pytest.raises(yaml_file.UnsoundYamlError, match=r"it has 240005 bytes, at most 200000"):
+    with pytest.raises(yaml_file.UnsoundYamlError, match=r"it has 240004 bytes, at most 200000"):
         yaml_file.check(file)
 
 
@@ -86,7 +91,7 @@ def test_a_file_of_many_values(tmp_path):
         "# only a comment\n",
         "\ufeffseed: 1\n",
         "a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}\n",
-        "text: |\n  seed: 1\n  seed: 1\n\tquoted: a tab in a text\n",
+        "text: |\n  seed: 1\n  seed: 1\n  \tquoted: a tab in a text\n",
         "digits: '" + "9" * 6000 + "'\nhex: 0xff\nname: ${seed}_run\n",
     ],
 )
@@ -114,7 +119,7 @@ def test_a_run_folder_with_an_unsound_configuration(compose, arithmetic, tmp_pat
     monkeypatch.chdir(arithmetic)
     run = launch.new_run(compose("+recipe=math_rlvr/arithmetic", f"runs_dir={tmp_path}"))
     _write(run.config, content)
-    with pytest.raises(ValueError, match=rf"config\.yaml, line {line}: ") as refused:
+    with pytest.raises(ValueError, match=rf"config\.yaml, line {line or '[0-9]+'}: ") as refused:
         prepare(run, [])
     assert says in str(refused.value) and "\n" not in str(refused.value)
 

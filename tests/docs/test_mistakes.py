@@ -18,9 +18,9 @@ ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", 
 REWARD = "reward.custom_reward_function"
 HEAD = """# Mistakes, and what is said about them
 
-Each row of these tables is tried by `tests/docs/test_mistakes.py`, which compares the message with this page. All are
-additions to `reinforcepp check +recipe=math_rlvr/arithmetic`. `train`, `create`, `slurm submit` and, for changed
-settings, `resume` and `eval --set` say the same; the exit code is 2.
+Each row of these tables is tried by `tests/docs/test_mistakes.py`, which compares the message with this page. Rows
+without a command are additions to `reinforcepp check +recipe=math_rlvr/arithmetic`. `train`, `create`, `slurm submit`
+and, for changed settings, `resume` and `eval --set` say the same; the exit code is 2.
 """
 CONFIGURATIONS = {
     "Values": (
@@ -72,7 +72,7 @@ CONFIGURATIONS = {
         "preflight.allow=[kl_lose_gradient]",
     ),
     "Algorithms that cannot run": (
-        f"+method=grpo {ROLLOUT}.n=1 {ACTOR}.ppo_mini_batch_size=24",
+        f"+method=grpo {ROLLOUT}.n=1",
         f"+method=rloo {ROLLOUT}.n=1",
         f"+method=reinforcepp_baseline {ROLLOUT}.n=1",
         "algorithm.adv_estimator=remax",
@@ -83,7 +83,7 @@ CONFIGURATIONS = {
         f"{ACTOR}.policy_loss.loss_mode=bypass_mode {ACTOR}.clip_ratio_c=3.0",
         "algorithm.rollout_correction.rollout_is=sentence",
         "algorithm.rollout_correction.rollout_rs=token_k1",
-        "algorithm.rollout_correction.bypass_mode=true",
+        f"algorithm.rollout_correction.bypass_mode=true {ROLLOUT}.calculate_log_probs=false",
         f"{ACTOR}.loss_agg_mode=seq-mean-token-sum-norm",
         "algorithm.kl_ctrl.type=adaptive algorithm.use_kl_in_reward=false",
         "algorithm.filter_groups.enable=true algorithm.filter_groups.metric=accuracy",
