@@ -54,9 +54,9 @@ def unknown_key(key: str, known: Tree) -> str:
 
 def needs_plus(key: str) -> bool:
     """Return True for a key that verl's files do not list but that is read, so that Hydra wants a + before it."""
-    if any(fnmatch(key, f"{pattern.removesuffix('.*')}.*") for pattern in FREE_NODES):
-        return True
     parent, _, name = key.rpartition(".")
+    if any(fnmatch(key, f"{pattern.removesuffix('.*')}.*") for pattern in FREE_NODES):
+        return _beside(key, dotted_keys(known_keys())) is None
     node = base_value(parent) if parent else None
     return isinstance(node, DictConfig) and _accepted_by_reader(name, as_tree(node), f"{parent}.")
 
@@ -70,10 +70,17 @@ def _meant(key: str, known: Tree) -> str | None:
     ends = dict.fromkeys((key, name) if parent else (key,))
     if not parent and (elsewhere := _ending_in(key, names)):
         return elsewhere
-    beside = [candidate for candidate in names if candidate.rpartition(".")[0] == parent]
-    if near := nearest(key, beside):
+    if near := _beside(key, names):
         return near
     return next((found for end in ends if (found := _ending_in(end, names))), None)
+
+
+def _beside(key: str, known: list[str]) -> str | None:
+    """Return the key of the same node with the most similar name."""
+    parent, dot, name = key.rpartition(".")
+    names = [last for node, _, last in (candidate.rpartition(".") for candidate in known) if node == parent]
+    near = nearest(name, names)
+    return f"{parent}{dot}{near}" if near else None
 
 
 def _ending_in(end: str, known: list[str]) -> str | None:
