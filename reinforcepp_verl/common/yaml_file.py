@@ -69,7 +69,9 @@ class _Reader:
                 self._event(event)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise self._error(mark.line if mark else None, _reason(text, error)) from None
+            # libyaml puts an end that comes too early on the line after the last.
+            last = len(text.splitlines()) - 1
+            raise self._error(min(mark.line, last) if mark else None, _reason(text, error)) from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position)
             raise self._error(line, f"a character that YAML does not allow ({error.reason}); remove it") from None
