@@ -133,6 +133,9 @@ def _files(sources: list[Path], step: int | None, settings: list[str], console: 
     from reinforcepp_verl.checkpoints.fsdp_checkpoint import is_checkpoint
     from reinforcepp_verl.evaluation.locate import locate
 
+    for source in sources:
+        if "=" in source.name and not source.exists():
+            raise ValueError(f"{source}: it is no file; write a setting of a checkpoint's evaluation as --set {source}")
     checkpoints = [source for source in sources if is_checkpoint(source)]
     if settings and not checkpoints:
         raise ValueError(f"--set {settings[0]}: applies to checkpoints only, and no source is a checkpoint; remove it")

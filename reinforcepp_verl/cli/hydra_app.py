@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import hydra
 import typer
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
+from yaml import YAMLError
 
+from reinforcepp_verl.cli import user_yaml
+from reinforcepp_verl.common import yaml_file
+from reinforcepp_verl.common.wording import shown
 from reinforcepp_verl.config import keys, machines, search_path
 from reinforcepp_verl.config.schema import BASE
 
@@ -22,6 +27,9 @@ def run(task: Callable[[DictConfig], None], arguments: list[str], program: str, 
 
     Without cluster= it is composed for this machine if the run starts here, otherwise for the one it is meant for.
     """
+    for argument in arguments:
+        if reason := yaml_file.too_large(argument):
+            _refuse(f"{shown(argument)}: {reason}")
     search_path.register()
     sys.argv = [program, *arguments]
     users_choice = os.environ.get(FULL_ERROR)
@@ -37,11 +45,18 @@ def run(task: Callable[[DictConfig], None], arguments: list[str], program: str, 
     # Makes Hydra raise composition errors instead of printing them itself; the task runs without it.
     os.environ[FULL_ERROR] = "1"
     try:
-        hydra.main(config_path=None, config_name=BASE, version_base="1.3")(composed)()
+        with user_yaml.checked():
+            hydra.main(config_path=None, config_name=BASE, version_base="1.3")(composed)()
+    except (yaml_file.UnsoundYamlError, YAMLError) as error:
+        _refuse(" ".join(str(error).split()))
     except CompactHydraException as error:
         if users_choice == "1":
             raise
         from reinforcepp_verl.preflight import composition
 
-        typer.echo(f"error: {composition.explain(error)}", err=True)
-        sys.exit(2)
+        _refuse(composition.explain(error))
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(2)

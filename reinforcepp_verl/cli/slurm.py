@@ -15,6 +15,7 @@ from rich.console import Console
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.cli.train import exit_on_errors, note_missing_model
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.slurm.time_limit import check_time
 
 slurm = typer.Typer(no_args_is_help=True, help="Train on a Slurm cluster: submit jobs and show their status.")
 
@@ -65,6 +66,8 @@ def submit(
             raise ValueError(
                 f"{found.pop()}: not available here; use --array 1,2,3, or `train` with hydra/launcher=submitit_slurm"
             )
+        if time is not None:
+            check_time(time)
         if array is not None and (given := [part for part in context.args if part.startswith("seed=")]):
             raise ValueError(f"{given[0]}: --array {array} sets the seed; remove one of them")
 

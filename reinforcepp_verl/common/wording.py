@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = 80
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
     """Return the known name with the most similar spelling to `name`; None if none is similar."""
-    return next(iter(difflib.get_close_matches(str(name), list(known), n=1)), None)
+    names = list(known)
+    spelled = {_plain(each): each for each in names}
+    return spelled.get(_plain(str(name))) or next(iter(difflib.get_close_matches(str(name), names, n=1)), None)
+
+
+def _plain(name: str) -> str:
+    """Return a name without the differences in writing that mean nothing: REINFORCE++ is reinforcepp."""
+    return name.lower().replace("++", "pp").replace("-", "_").replace(" ", "_")
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -20,3 +31,8 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first nonempty line of an exception's message, or its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def shown(value: object) -> str:
+    """Return a value as Python writes it, shortened if it is long."""
+    return _repr.repr(value)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import functools
+import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -20,6 +19,7 @@ from reinforcepp_verl.config.reading import FSDP_ENGINE
 Tree = dict[str, Any]
 
 BASE = "reinforcepp_trainer"
+REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 WITHOUT_MACHINE = "~cluster"
 """Composes the same keys on every machine."""
 
@@ -51,6 +51,18 @@ def base(model_engine: str) -> DictConfig:
 def base_value(key: str) -> Any:
     """Return the value of a key in the base, without a recipe and without a machine."""
     return OmegaConf.select(base(FSDP_ENGINE), key)
+
+
+def reference(key: str) -> str | None:
+    """Return the key that a key of the base refers to, None if its value is no reference."""
+    parent, _, name = key.rpartition(".")
+    if parent and (referred := reference(parent)):
+        return f"{referred}.{name}"
+    node = OmegaConf.select(base(FSDP_ENGINE), parent) if parent else base(FSDP_ENGINE)
+    if not isinstance(node, DictConfig) or name not in node or not OmegaConf.is_interpolation(node, name):
+        return None
+    found = REFERENCE.match(OmegaConf.to_container(node, resolve=False)[name])  # type: ignore[index,call-overload]
+    return found[1] if found else None
 
 
 def base_node(key: str) -> Tree:
@@ -121,31 +133,3 @@ def dotted_keys(tree: Tree, prefix: str = "") -> list[str]:
         if isinstance(value, dict):
             found += dotted_keys(value, f"{prefix}{key}.")
     return found
-
-
-@functools.cache
-def dataclass_fields(target: str) -> frozenset[str]:
-    """Return the fields of a verl dataclass named by `_target_`, read from verl's source: importing verl takes seconds.
-
-    verl instantiates the dataclass from such a node, so its fields are valid keys even if no YAML file lists them.
-    """
-    package, _, name = target.rpartition(".")
-    path = search_path.verl_config_dir().parents[1].joinpath(*package.split(".")[1:])
-    files = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else sorted(path.glob("*.py"))
-    classes = {node.name: node for file in files for node in _classes(file)}
-    return frozenset(_fields(name, classes))
-
-
-@functools.cache
-def _classes(file: Path) -> list[ast.ClassDef]:
-    return [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
-
-
-def _fields(name: str, classes: dict[str, ast.ClassDef]) -> set[str]:
-    if name not in classes:
-        return set()
-    node = classes[name]
-    own = {
-        item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-    }
-    return own.union(*(_fields(base.id, classes) for base in node.bases if isinstance(base, ast.Name)))

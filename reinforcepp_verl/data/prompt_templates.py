@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from reinforcepp_verl.common import yaml_file
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.data.rows import Message
 from reinforcepp_verl.data.sources import DAPO_HEAD, DAPO_TAIL
@@ -58,11 +59,14 @@ def find(name: str) -> Template:
 
 def _read(file: Path) -> Template:
     try:
+        yaml_file.check(file, is_mapping=False)
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(TEMPLATES)
         raise ValueError(f"--template: no such file: {file}; write it, or use one of {known}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except yaml_file.UnsoundYamlError as error:
+        raise ValueError(f"--template: {error}") from None
+    except (yaml.YAMLError, OSError) as error:
         raise ValueError(f"--template: {file} is not valid YAML ({str(error).splitlines()[0]}); correct it") from None
     texts = content if isinstance(content, dict) else {}
     if not texts.keys() <= {"user", "system"} or not all(isinstance(text, str) for text in texts.values()):

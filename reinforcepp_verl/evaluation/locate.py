@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import refuse_part
+from reinforcepp_verl.common import yaml_file
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.config import keys
 
@@ -65,6 +66,7 @@ def _dumps_of_run(source: Path, run: RunFolder) -> Path:
 
 def _configured(path: Path) -> str | None:
     try:
+        yaml_file.check(path, is_mapping=False)
         config = OmegaConf.load(path)
         value = OmegaConf.select(config, keys.VALIDATION_DATA_DIR) if isinstance(config, DictConfig) else None
     except (YAMLError, OmegaConfBaseException, OSError) as error:

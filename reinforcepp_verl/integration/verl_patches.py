@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import wrapt
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
 
+IMPORT_MODULE = "verl.utils.import_utils"
 WEIGHT_TRANSFER_MODULE = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 
 
@@ -45,6 +47,28 @@ def _with_own_socket(original: Callable[..., None]) -> Callable[..., None]:
     return initialize
 
 
+def import_from_own_folder(module: Any) -> None:
+    """Let a file that the configuration names, such as a reward function, import its neighbours.
+
+    verl loads it without its folder on the search path. The folder comes last, so that no library is shadowed.
+    """
+    if not hasattr(module.load_module, "__wrapped__"):
+        module.load_module = _with_own_folder(module.load_module)
+
+
+def _with_own_folder(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def load(module_path: str, *args: Any, **kwargs: Any) -> Any:
+        if module_path and not module_path.startswith("pkg://"):
+            folder = os.path.dirname(os.path.abspath(module_path.removeprefix("file://")))
+            if folder not in sys.path:
+                sys.path.append(folder)
+        return original(module_path, *args, **kwargs)
+
+    return load
+
+
 def install() -> None:
-    """Apply the patch as soon as its module is imported."""
+    """Apply each patch as soon as its module is imported."""
     wrapt.register_post_import_hook(use_own_sockets, WEIGHT_TRANSFER_MODULE)
+    wrapt.register_post_import_hook(import_from_own_folder, IMPORT_MODULE)

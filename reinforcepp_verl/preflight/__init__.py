@@ -16,8 +16,10 @@ from reinforcepp_verl.preflight import (
     data_files,
     engines,
     gpu_memory,
+    group_filter,
     guard_limits,
     legacy_keys,
+    losses,
     machine,
     model_files,
     plugin_installed,
@@ -25,34 +27,43 @@ from reinforcepp_verl.preflight import (
     references,
     registered_names,
     reward_function,
+    reward_import,
     run_settings,
+    sampling,
     secrets,
     sequence_lengths,
     start_checkpoint,
+    tokenizer_loading,
+    trackers,
     unknown_keys,
     value_types,
     verl_validation,
     warning_names,
+    yaml_files,
 )
 from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarning, silenced
 
 # A stage runs only if those before it found no error: a misspelled key leaves a default in place, and complaints about
-# that default would only hide the cause. Four checks import verl or transformers, which takes seconds, but only if
-# nothing else can answer: the names, the sequence lengths, the prompt lengths and verl's own validation.
+# that default would only hide the cause. Five checks import verl or transformers, which takes seconds, but only if
+# nothing else can answer: the names, the sequence lengths, the
+# tokenizer, the prompt lengths and verl's own validation.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check, warning_names.check, machine.meant_for),
-    (value_types.switches, machine.counted),
+    (machine.counted,),
+    (value_types.check,),
     (machine.at_hand,),
     (registered_names.check,),
     (
-        *(value_types.numbers, algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check),
+        *(value_types.grad_clip, algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check),
         *(machine.accelerator, plugin_installed.check, data_files.check, model_files.check, reward_function.check),
-        guard_limits.check,
+        *(guard_limits.check, sampling.check, losses.check, group_filter.check, trackers.check),
+        yaml_files.check,
     ),
-    (engines.check, answer_format.check),
+    (engines.check, answer_format.check, reward_import.check),
     (start_checkpoint.check,),
     (sequence_lengths.check,),
+    (tokenizer_loading.check,),
     (gpu_memory.check,),
     (prompt_lengths.check,),
     (verl_validation.check,),

@@ -20,9 +20,8 @@ from reinforcepp_verl.config.preflight_options import (
     KL_TWICE,
     VERL_TRAINER,
 )
-from reinforcepp_verl.config.reading import TRAINER_PREFIX, is_number, value
+from reinforcepp_verl.config.reading import TRAINER_PREFIX, value
 from reinforcepp_verl.preflight.findings import Check, Found, PreflightWarning
-from reinforcepp_verl.preflight.reward_function import MATH_REWARD
 
 VERL_TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 # Inputs that verl's v1 trainer never fetches, without which these of its estimators fail at the first step.
@@ -32,23 +31,24 @@ UNSUPPORTED_ESTIMATORS = {
     "optimal_token_baseline": "sum_pi_squared",
     "tir_optimal_token_baseline": "sum_pi_squared",
 }
-MATH_METRICS = ("acc", "reward", "score", "format")
+VERL_GROUP_ESTIMATORS = (
+    *("grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg"),
+    "reinforce_plus_plus_baseline",
+)
+"""verl's estimators that compare the answers to a prompt; with one answer they take the bare score, or 0."""
 # The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms use the gradient of k2.
 BIASED_KL_LOSS_TYPES = ("kl", "k1", "low_var_kl", "k3")
 
 
 def check(config: DictConfig) -> Found:
-    """Check the KL terms, then what each estimator, trainer, loss and filter needs."""
+    """Check the KL terms, then what estimator, trainer and aggregation need."""
     checks: tuple[Check, ...] = (
         _kl,
         _estimator,
         _whole_answer,
         _options,
         _trainer,
-        _dual_clip,
         _aggregation,
-        _correction,
-        _filter_groups,
     )
     return [found for check_part in checks for found in check_part(config)]
 
@@ -86,7 +86,8 @@ def _estimator(config: DictConfig) -> list[str]:
             "reinforcepp_baseline"
         ]
     traits = traits_of(estimator)
-    if traits is not None and traits.needs_group and answers == 1:
+    needs_group = traits.needs_group if traits is not None else estimator in VERL_GROUP_ESTIMATORS
+    if needs_group and answers == 1:
         return [
             f"{keys.ROLLOUT_N} is 1: {estimator} compares the answers to a prompt and needs at least two; "
             f"set {keys.ROLLOUT_N} to 2 or more, or use +method=reinforcepp"
@@ -97,7 +98,7 @@ def _estimator(config: DictConfig) -> list[str]:
 def _whole_answer(config: DictConfig) -> list[str]:
     estimator, gamma = value(config, keys.ADV_ESTIMATOR), value(config, keys.GAMMA)
     traits = traits_of(estimator)
-    if traits is None or traits.uses_gamma or not is_number(gamma) or not 0 <= gamma < 1:
+    if traits is None or traits.uses_gamma or gamma == 1:
         return []
     return [
         f"{keys.GAMMA} is {gamma}: {estimator} scores whole answers, which have no discount; set "
@@ -162,17 +163,6 @@ def _needs_our_trainer(config: DictConfig) -> str | None:
     return f"the running statistics of {keys.REINFORCEPP}" if options.needs_memory else None
 
 
-def _dual_clip(config: DictConfig) -> list[str]:
-    key = keys.CLIP_RATIO_C
-    bound, loss = value(config, key), value(config, keys.LOSS_MODE)
-    if bound is None:
-        # For our loss null means off; verl's own loss compares it with 1 at the first step.
-        return [f"{key} is null: the loss vanilla needs a number; set {key}=3.0"] if loss == "vanilla" else []
-    if is_number(bound) and bound > 1:
-        return []
-    return [f"{key} is {bound!r}: the dual clip must be a number > 1; set {key}=3.0, or null for none"]
-
-
 def _aggregation(config: DictConfig) -> list[str]:
     mode, factor = value(config, keys.LOSS_AGG_MODE), value(config, keys.LOSS_SCALE_FACTOR)
     if mode != "seq-mean-token-sum-norm" or factor is not None:
@@ -182,45 +172,3 @@ def _aggregation(config: DictConfig) -> list[str]:
         "so the gradient depends on how a batch is split; "
         f"set {keys.LOSS_SCALE_FACTOR}=${{{keys.MAX_RESPONSE_LENGTH}}}"
     ]
-
-
-def _correction(config: DictConfig) -> list[str]:
-    asked = [key for key in (keys.ROLLOUT_IS, keys.ROLLOUT_RS) if value(config, key)]
-    if asked and not value(config, keys.CALCULATE_LOG_PROBS):
-        return [
-            f"{keys.CALCULATE_LOG_PROBS} is false: {asked[0]} compares the engine's log-probabilities with the "
-            f"trainer's; set {keys.CALCULATE_LOG_PROBS}=true"
-        ]
-    bypassed = value(config, keys.BYPASS_MODE) and value(config, keys.LOSS_MODE) != "bypass_mode"
-    if not (asked and bypassed):
-        return []
-    return [
-        f"{keys.BYPASS_MODE} is true: with it verl skips {' and '.join(asked)}; set {keys.BYPASS_MODE}=false, or "
-        f"{keys.LOSS_MODE}=bypass_mode for verl's own loss"
-    ]
-
-
-def _filter_groups(config: DictConfig) -> list[str]:
-    metric = value(config, keys.FILTER_GROUPS_METRIC)
-    if not value(config, keys.FILTER_GROUPS_ENABLE):
-        return []
-    if value(config, keys.REWARD_MODEL_ENABLE) and not value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL):
-        return [
-            f"{keys.FILTER_GROUPS_ENABLE} is true: a reward model on the same GPUs scores only after the groups are "
-            f"filtered; set {keys.FILTER_GROUPS_ENABLE}=false or {keys.REWARD_MODEL_ENABLE_RESOURCE_POOL}=true"
-        ]
-    by_math = value(config, keys.REWARD_FUNCTION_PATH) == MATH_REWARD
-    if metric and by_math and metric not in MATH_METRICS:
-        return [
-            f"{keys.FILTER_GROUPS_METRIC} is {metric}: the math reward does not return it; set "
-            f"{keys.FILTER_GROUPS_METRIC} to one of {', '.join(MATH_METRICS)}"
-        ]
-    return (
-        []
-        if metric
-        else [
-            f"{keys.FILTER_GROUPS_ENABLE} is true, but {keys.FILTER_GROUPS_METRIC} is {metric!r}: no group would be "
-            f"filtered; set {keys.FILTER_GROUPS_METRIC}=reward, or to a number that the reward function returns, such "
-            "as acc"
-        ]
-    )

@@ -13,32 +13,24 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, trainer_mode, value
 from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
 
-COUNT_KEYS = (
-    keys.TRAIN_BATCH_SIZE,
-    keys.MAX_PROMPT_LENGTH,
-    keys.MAX_RESPONSE_LENGTH,
-    keys.ACTOR_PPO_MINI_BATCH_SIZE,
-    keys.ACTOR_PPO_EPOCHS,
-    keys.ROLLOUT_N,
-    keys.TENSOR_MODEL_PARALLEL_SIZE,
-    keys.DATA_PARALLEL_SIZE,
-    keys.PIPELINE_MODEL_PARALLEL_SIZE,
-    keys.NNODES,
-    keys.N_GPUS_PER_NODE,
-)
 LOG_PROB_MICRO_BATCH_KEYS = (keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU, keys.REF_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU)
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check that the sizes are positive integers, and only then that they are compatible."""
-    counts = [*COUNT_KEYS, *_micro_batch_keys(config)]
-    wrong = [key for key in counts if not is_count(value(config, key))]
-    if wrong:
-        return [f"{key} is {value(config, key)!r}: set {key} to an integer >= 1" for key in wrong]
+    """Check that the sizes of micro-batches are set, and only then that the sizes are compatible."""
+    missing = [key for key in _micro_batch_keys(config) if value(config, key) is None]
+    if missing:
+        return [_missing(key) for key in missing]
     found = [*_separate_async(config), *_workers(config)]
     if found or value(config, keys.ACTOR_STRATEGY) not in ("fsdp", "fsdp2"):
         return found
     return [*_mini_batches(config, keys.ACTOR), *_critic(config), *_log_probs(config), *_token_budgets(config)]
+
+
+def _missing(key: str) -> str:
+    # The switches of rollout and reference refer to the actor's.
+    switch = keys.CRITIC_USE_DYNAMIC_BSZ if key.startswith(f"{keys.CRITIC}.") else keys.ACTOR_USE_DYNAMIC_BSZ
+    return f"{key} is None: set {key} to an integer >= 1, or {switch}=true, which fills micro-batches by tokens"
 
 
 def _micro_batch_keys(config: DictConfig) -> Iterator[str]:
@@ -50,7 +42,6 @@ def _micro_batch_keys(config: DictConfig) -> Iterator[str]:
     if needs_reference(config) and not value(config, keys.REF_LOG_PROB_USE_DYNAMIC_BSZ):
         yield keys.REF_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU
     if value(config, keys.CRITIC_ENABLE):
-        yield keys.CRITIC_PPO_MINI_BATCH_SIZE
         if not value(config, keys.CRITIC_USE_DYNAMIC_BSZ):
             yield keys.CRITIC_PPO_MICRO_BATCH_SIZE_PER_GPU
 

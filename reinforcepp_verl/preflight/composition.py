@@ -11,17 +11,28 @@ from reinforcepp_verl.algorithm.options import option_types
 from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.schema import known_keys
-from reinforcepp_verl.preflight.unknown_keys import CLUSTER, CONFIG_GROUPS, as_written, group_names, unknown_key
+from reinforcepp_verl.preflight.unknown_keys import (
+    CLUSTER,
+    CONFIG_GROUPS,
+    as_written,
+    group_names,
+    needs_plus,
+    unknown_key,
+)
 
 _TWICE = re.compile(rf"Multiple values for {CLUSTER}\. To override a value use 'override {CLUSTER}: (\S+)'")
 _PLUSSES = re.compile(r"force-add of config groups is not supported: '\+\+(\w+)=")
+_NO_PLUS = re.compile(r"No match in the defaults list.*To append to your default list use (\S+)")
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append to your config")
 
 
 def explain(error: CompactHydraException) -> str:
     """Return Hydra's message in one line, with the most similar valid name if a key or a file was not found."""
     if unknown := _UNKNOWN_KEY.match(str(error)):
-        return unknown_key(unknown[1], known_keys())
+        key = unknown[1]
+        if needs_plus(key):
+            return f"{key}: no file of verl lists this key, so it is new to Hydra; write it with a plus: +{key}=VALUE"
+        return unknown_key(key, known_keys())
     if isinstance(error, MissingConfigException):
         return _missing_file(error)
     if isinstance(error, OverrideParseException):
@@ -36,6 +47,8 @@ def explain(error: CompactHydraException) -> str:
             f"{CLUSTER}={twice[1]}: every configuration has a {CLUSTER} already; write it without a plus or, in the "
             f"defaults list of a YAML file, as `override /{CLUSTER}: {twice[1]}`"
         )
+    if added := _NO_PLUS.search(message):
+        return f"{added[1].lstrip('+')}: there is none to replace; write it with a plus: {added[1]}"
     if plusses := _PLUSSES.match(message):
         return f"{message}; write {as_written(plusses[1])}=NAME"
     return message

@@ -124,7 +124,7 @@ def _json_batches(file: Path) -> Iterator[Batch]:
                     yield _parsed(text, line)
                 line += text.count(b"\n")
                 text = stream.read(JSON_BYTES)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UnreadableTableError(f"is not a readable JSON file ({first_line(error)})") from None
 
 
@@ -145,7 +145,7 @@ def _parsed(text: bytes, first: int) -> Batch:
 def _json(number: int, line: bytes) -> Any:
     try:
         return json.loads(line.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number}: {error}") from None
 
 

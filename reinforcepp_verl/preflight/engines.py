@@ -5,9 +5,9 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.config.reading import is_count, is_number, trainer_mode, value
+from reinforcepp_verl.config.reading import is_count, trainer_mode, value
 from reinforcepp_verl.sizing.layout import ParallelLayout
-from reinforcepp_verl.sizing.memory_estimate import BYTES_PER_ELEMENT, LORA_RANK_KEYS
+from reinforcepp_verl.sizing.memory_estimate import BYTES_PER_ELEMENT
 
 REWARD_MODEL_ENGINES = ("vllm", "sglang")
 
@@ -19,12 +19,7 @@ def check(config: DictConfig) -> list[str]:
 
 
 def _values(config: DictConfig) -> list[str]:
-    found = [
-        f"{key} is {value(config, key)!r}: set {key} to an integer >= 1"
-        for key in (keys.UPDATE_WEIGHTS_BUCKET_MEGABYTES, keys.MAX_NUM_BATCHED_TOKENS)
-        if not is_count(value(config, key))
-    ]
-    found += _share(config, keys.GPU_MEMORY_UTILIZATION)
+    found = []
     known = ", ".join(BYTES_PER_ELEMENT)
     for key in (keys.ROLLOUT_DTYPE, keys.MODEL_DTYPE):
         given = value(config, key)
@@ -33,21 +28,9 @@ def _values(config: DictConfig) -> list[str]:
     size, gpus = value(config, keys.FSDP_SIZE), ParallelLayout.from_config(config).gpus
     if size not in (None, -1) and not (is_count(size) and gpus % size == 0):
         found.append(f"{keys.FSDP_SIZE} is {size}: it must divide the {gpus} workers; set {keys.FSDP_SIZE}=-1 for all")
-    found += [
-        f"{key} is {rank}: it must be 0 or more; set {key}=0 to train all weights"
-        for key in LORA_RANK_KEYS
-        if (rank := value(config, key)) is not None and not (is_count(rank) or rank == 0)
-    ]
     if value(config, keys.OFFLOAD_POLICY) and value(config, keys.ACTOR_STRATEGY) == "fsdp":
         found.append(f"{keys.OFFLOAD_POLICY} is true: only FSDP2 reads it; set {keys.ACTOR_STRATEGY}=fsdp2")
     return found
-
-
-def _share(config: DictConfig, key: str) -> list[str]:
-    share = value(config, key)
-    if is_number(share) and 0 < share < 1:
-        return []
-    return [f"{key} is {share!r}: it must be a number between 0 and 1; set {key}=0.5"]
 
 
 def _executor(config: DictConfig) -> list[str]:
@@ -95,7 +78,7 @@ def _separate(config: DictConfig) -> list[str]:
 
 def _reward_model(config: DictConfig) -> list[str]:
     server, tensor_key = value(config, keys.REWARD_MODEL_ROLLOUT_NAME), keys.REWARD_MODEL_TENSOR_MODEL_PARALLEL_SIZE
-    found = _share(config, keys.REWARD_MODEL_GPU_MEMORY_UTILIZATION)
+    found = []
     if server not in REWARD_MODEL_ENGINES:
         found.append(
             f"{keys.REWARD_MODEL_ROLLOUT_NAME} is {server}: this engine cannot serve a reward model; set "

@@ -1,4 +1,4 @@
-"""The reward function and its options: whether file and function exist, without running user code."""
+"""The reward function and its options: whether file and function exist; reward_import runs the file."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ def _function(config: DictConfig) -> list[str]:
     path, name = value(config, keys.REWARD_FUNCTION_PATH), value(config, keys.REWARD_FUNCTION_NAME)
     if not path:
         return []
-    source = _source(path)
+    source = source_file(path)
     if source is None:
         return [
             f"{keys.REWARD_FUNCTION_PATH} is {path}: no such module or file; set it to a .py file or to "
             "pkg://PACKAGE.MODULE"
         ]
     try:
-        names = _top_level_names(ast.parse(source.read_text(encoding="utf-8")))
-    except (SyntaxError, UnicodeDecodeError) as error:
+        names, functions = _top_level_names(ast.parse(source.read_text(encoding="utf-8")))
+    except (SyntaxError, ValueError, RecursionError) as error:
         return [f"{keys.REWARD_FUNCTION_PATH} is {path}: it is not Python ({error}); correct the file"]
     if name in names or "*" in names:
         return []
+    choice = f", or set {keys.REWARD_FUNCTION_NAME} to one of {', '.join(functions)}" if functions else ""
     return [
-        f"{keys.REWARD_FUNCTION_NAME} is {name}: {path} defines no such function{did_you_mean(name, names)}; define "
-        f"it, or set {keys.REWARD_FUNCTION_NAME} to one of {', '.join(sorted(names))}"
+        f"{keys.REWARD_FUNCTION_NAME} is {name}: {path} defines no such function{did_you_mean(name, functions)}; "
+        f"define it{choice}"
     ]
 
 
@@ -101,7 +102,7 @@ def _errors(config: DictConfig) -> list[str]:
     return []
 
 
-def _source(path: str) -> Path | None:
+def source_file(path: str) -> Path | None:
     """Return the source file of verl's `pkg://a.b`, `file://...` or plain path, None if there is none."""
     if not path.startswith("pkg://"):
         file = Path(path.removeprefix("file://"))
@@ -113,15 +114,17 @@ def _source(path: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin else None
 
 
-def _top_level_names(module: ast.Module) -> set[str]:
+def _top_level_names(module: ast.Module) -> tuple[set[str], list[str]]:
+    """Return all names that a module may define, and those of its own public functions."""
     names: set[str] = set()
+    functions = [node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     for node in module.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
             names.update(alias.asname or alias.name for alias in node.names)
         elif isinstance(node, ast.Assign):
             names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.ClassDef):
+            names.add(node.name)
         elif isinstance(node, ast.If | ast.Try):
             names.add("*")  # what it defines depends on the machine
-    return names
+    return names.union(functions), sorted(name for name in functions if not name.startswith("_"))

@@ -1,51 +1,21 @@
-"""Settings of the whole run: length, seed, names and folders; verl does not check them before loading the models."""
+"""Settings of the whole run: names, checkpoints and validation; verl does not check them before loading the models."""
 
 from __future__ import annotations
 
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.config.reading import is_count, is_number, value
+from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import as_tree, known_keys
 
 EXAMPLES = {keys.RUNS_DIR: "runs", keys.EXPERIMENT_NAME: "my_run"}
 CHECKPOINT_NODES = (keys.ACTOR_CHECKPOINT, keys.CRITIC_CHECKPOINT)
-FREQUENCY_KEYS = {keys.SAVE_FREQ: "save", keys.TEST_FREQ: "validate"}
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the types, then the checkpoint folder and the validation switches."""
-    checks = (_length, _frequencies, _seed, _names, _checkpoints, _val_only)
+    """Check the names, then the checkpoint folder and the validation switches."""
+    checks = (_names, _checkpoints, _val_only)
     return [problem for check_part in checks for problem in check_part(config)]
-
-
-def _length(config: DictConfig) -> list[str]:
-    found = []
-    epochs, steps = value(config, keys.TOTAL_EPOCHS), value(config, keys.TOTAL_TRAINING_STEPS)
-    if not is_count(epochs):
-        found.append(f"{keys.TOTAL_EPOCHS} is {epochs!r}: set {keys.TOTAL_EPOCHS} to an integer >= 1")
-    if steps is not None and not is_count(steps):
-        found.append(
-            f"{keys.TOTAL_TRAINING_STEPS} is {steps!r}: set {keys.TOTAL_TRAINING_STEPS} to an integer >= 1, or to null "
-            f"for all of {keys.TOTAL_EPOCHS}"
-        )
-    return found
-
-
-def _frequencies(config: DictConfig) -> list[str]:
-    return [
-        f"{key} is {given!r}: set {key} to an integer, the number of steps between two; -1 to never {verb}"
-        for key, verb in FREQUENCY_KEYS.items()
-        if not isinstance(given := value(config, key), int) or isinstance(given, bool)
-    ]
-
-
-def _seed(config: DictConfig) -> list[str]:
-    seed = value(config, keys.SEED)
-    # vLLM seeds NumPy with it, which does not accept negative numbers.
-    if is_number(seed) and isinstance(seed, int) and seed >= 0:
-        return []
-    return [f"seed is {seed!r}: it must be an integer >= 0; set seed=1"]
 
 
 def _names(config: DictConfig) -> list[str]:
@@ -69,11 +39,6 @@ def _checkpoints(config: DictConfig) -> list[str]:
         found.append(
             f"{keys.MAX_CRITIC_CKPT_TO_KEEP} is {keep_critic!r}: actor and critic of a checkpoint are kept or deleted "
             f"together; set only {keys.MAX_ACTOR_CKPT_TO_KEEP}"
-        )
-    if keep is not None and not is_count(keep):
-        found.append(
-            f"{keys.MAX_ACTOR_CKPT_TO_KEEP} is {keep!r}: set {keys.MAX_ACTOR_CKPT_TO_KEEP} to an integer >= 1, or to "
-            "null to keep all"
         )
     # Compared unresolved: the base's value refers to trainer.experiment_name, which the user may set.
     given, base = (tree["trainer"].get("default_local_dir") for tree in (as_tree(config), known_keys()))

@@ -15,6 +15,8 @@ from reinforcepp_verl.sizing.model_size import ModelSize, model_folder, model_si
 
 LENGTHS = f"{keys.MAX_PROMPT_LENGTH} + {keys.MAX_RESPONSE_LENGTH}"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""The sizes for which vLLM's CPU backend is compiled."""
 
 
 def check(config: DictConfig) -> list[str]:
@@ -24,7 +26,11 @@ def check(config: DictConfig) -> list[str]:
         model = model_size(value(config, keys.MODEL_PATH))
     except ValueError as error:
         return [*found, f"{keys.MODEL_PATH}: {error}; set it to a model that transformers can load"]
-    return found if model is None else [*found, *_positions(config, model), *_heads(config, model)]
+    return (
+        found
+        if model is None
+        else [*found, *_positions(config, model), *_heads(config, model), *_head_size(config, model)]
+    )
 
 
 def _engine_length(config: DictConfig) -> list[str]:
@@ -73,6 +79,16 @@ def _heads(config: DictConfig, model: ModelSize) -> list[str]:
     ]
 
 
+def _head_size(config: DictConfig, model: ModelSize) -> list[str]:
+    if value(config, keys.DEVICE) != "cpu" or model.head_dim in CPU_HEAD_SIZES:
+        return []
+    return [
+        f"{keys.MODEL_PATH}: the attention heads of {value(config, keys.MODEL_PATH)} have size {model.head_dim}, for "
+        f"which vLLM has no attention on a CPU; use a model with heads of size "
+        f"{', '.join(map(str, CPU_HEAD_SIZES))} (hidden_size / num_attention_heads), or a GPU"
+    ]
+
+
 def _chat_template(config: DictConfig) -> list[str]:
     """verl renders every prompt with the tokenizer's chat template, and fails at the first one if there is none."""
     key = keys.TOKENIZER_PATH if value(config, keys.TOKENIZER_PATH) else keys.MODEL_PATH
@@ -82,7 +98,7 @@ def _chat_template(config: DictConfig) -> list[str]:
     try:
         if _has_template(folder, downloaded=not Path(value(config, key)).expanduser().is_dir()):
             return []
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         return [
             f"{key}: {folder / TOKENIZER_CONFIG} is not a readable JSON object ({first_line(error)}); save the "
             "tokenizer again"

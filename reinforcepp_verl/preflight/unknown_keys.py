@@ -11,20 +11,24 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.common.wording import nearest
 from reinforcepp_verl.config import keys, search_path
+from reinforcepp_verl.config.dataclass_source import REPLACED, fields_of
 from reinforcepp_verl.config.machines import GROUP as CLUSTER
 from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.schema import (
+    REFERENCE,
     Tree,
     as_tree,
     base_value,
-    dataclass_fields,
     dotted_keys,
     known_keys,
     text_values,
 )
+from reinforcepp_verl.preflight.legacy_keys import LEGACY_NODES
 
 CONFIG_GROUPS = ("recipe", "method", CLUSTER, "preset", "reward_function")
+# Where a name that several nodes have is most likely meant.
+LIKELY_NODES = (keys.MODEL, "data", keys.ACTOR_OPTIM, keys.ACTOR, keys.ROLLOUT, keys.ALGORITHM, "trainer")
 # Passed unchanged to a function or library outside this package.
 FREE_NODES = (
     "*.override_config",
@@ -32,11 +36,6 @@ FREE_NODES = (
     "*.runtime_env",
     keys.REWARD_KWARGS,
 )
-# Our classes that replace one of verl's.
-REPLACED = {
-    "reinforcepp_verl.integration.policy_loss_config.PolicyLossWithOptions": "verl.workers.config.PolicyLossConfig"
-}
-_REFERENCE = re.compile(r"\$\{(?:oc\.select:)?([\w.]+)")
 
 
 def check(config: DictConfig) -> list[str]:
@@ -47,25 +46,58 @@ def check(config: DictConfig) -> list[str]:
 
 def unknown_key(key: str, known: Tree) -> str:
     """Return the message: `algorithm.gama: unknown key; did you mean algorithm.gamma?`."""
-    meant = _meant(key, dotted_keys(known))
+    meant = _meant(key, known)
     if meant is None:
         return f"{key}: unknown key; remove it (`reinforcepp train --cfg job` prints the valid ones)"
     return f"{key}: unknown key; did you mean {meant}?"
 
 
-def _meant(key: str, known: list[str]) -> str | None:
+def needs_plus(key: str) -> bool:
+    """Return True for a key that verl's files do not list but that is read, so that Hydra wants a + before it."""
+    parent, _, name = key.rpartition(".")
+    if any(fnmatch(key, f"{pattern.removesuffix('.*')}.*") for pattern in FREE_NODES):
+        return _beside(key, dotted_keys(known_keys())) is None
+    node = base_value(parent) if parent else None
+    return isinstance(node, DictConfig) and _accepted_by_reader(name, as_tree(node), f"{parent}.")
+
+
+def _meant(key: str, known: Tree) -> str | None:
     """Guess: a config group, a similar key in the same node, the same key in a deeper node, the same name elsewhere."""
     if group := nearest(key, CONFIG_GROUPS):
         return f"{as_written(group)}=NAME"
     parent, _, name = key.rpartition(".")
-    beside = [candidate for candidate in known if candidate.rpartition(".")[0] == parent]
-    if near := nearest(key, beside):
+    names = dotted_keys(known)
+    ends = dict.fromkeys((key, name) if parent else (key,))
+    if not parent and (elsewhere := _ending_in(key, names)):
+        return elsewhere
+    if near := _beside(key, names):
         return near
-    for end in (key, name):
-        elsewhere = [candidate for candidate in known if candidate.endswith(f".{end}")]
-        if len(elsewhere) == 1:
-            return elsewhere[0]
-    return None
+    return next((found for end in ends if (found := _ending_in(end, names))), None)
+
+
+def _beside(key: str, known: list[str]) -> str | None:
+    """Return the key of the same node with the most similar name."""
+    parent, dot, name = key.rpartition(".")
+    names = [last for node, _, last in (candidate.rpartition(".") for candidate in known) if node == parent]
+    near = nearest(name, names)
+    return f"{parent}{dot}{near}" if near else None
+
+
+def _ending_in(end: str, known: list[str]) -> str | None:
+    """Return the key that ends so; of several, that of the policy, of the sampling, or the least deep one."""
+    found = [candidate for candidate in known if candidate.endswith(f".{end}") and not _is_legacy(candidate)]
+    if len(found) == 1:
+        return found[0]
+    found.sort(key=lambda key: key.count("."))
+    return next((key for node in LIKELY_NODES for key in found if _is_in(key, node)), None)
+
+
+def _is_in(key: str, node: str) -> bool:
+    return key.startswith(f"{node}.")
+
+
+def _is_legacy(key: str) -> bool:
+    return any(_is_in(key, node) for node in LEGACY_NODES)
 
 
 def as_written(group: str) -> str:
@@ -94,7 +126,7 @@ def _unknown_keys(config: DictConfig) -> Iterator[str]:
         free.append(keys.SAMPLER_KWARGS)
     # A key that another value refers to is used, as in `gpus: 8` and `n_gpus_per_node: ${gpus}`.
     tree = as_tree(config)
-    used = {reference for _, text in text_values(tree) for reference in _REFERENCE.findall(text)}
+    used = {reference for _, text in text_values(tree) for reference in REFERENCE.findall(text)}
     for key in _walk(tree, known, "", free):
         if ":" in key:
             yield key
@@ -122,11 +154,13 @@ def _accepted_by_reader(name: str, tree: Tree, prefix: str) -> bool:
     if prefix == f"{keys.RAY_INIT}.":
         import ray  # slow, and rarely needed
 
-        return name in inspect.signature(ray.init).parameters
+        # Some of its arguments, such as _temp_dir, are taken from **kwargs.
+        others = re.findall(r"kwargs\.pop\(\s*[\"'](\w+)[\"']", inspect.getsource(ray.init))
+        return name in {*inspect.signature(ray.init).parameters, *others}
     target = str(tree.get("_target_", ""))
     target = REPLACED.get(target, target)
     # verl checks the fields of other classes when it instantiates the node.
-    return bool(target) and (not target.startswith("verl.") or name in dataclass_fields(target))
+    return bool(target) and (not target.startswith("verl.") or name in fields_of(target))
 
 
 def _own_node(config: DictConfig) -> list[str]:

@@ -40,10 +40,11 @@ UNCHECKED = (
     *("fsdp_config.wrap_policy.*", "policy_loss.clip_cov_*", "policy_loss.kl_cov_ratio", "policy_loss.ppo_kl_coef"),
 )
 CHECKED_BEFORE = (
-    *("policy_loss.loss_mode", "policy_loss.options*", "ppo_epochs", "ppo_max_token_len_per_gpu"),
+    *("policy_loss.loss_mode", "policy_loss.options*", "policy_loss.rollout_correction*", "ppo_epochs"),
+    "ppo_max_token_len_per_gpu",
     *("ppo_micro_batch_size_per_gpu", "ppo_mini_batch_size", "rollout_n", "use_dynamic_bsz"),
 )
-"""Keys that registered_names and batch_sizes check."""
+"""Keys that registered_names, losses and batch_sizes check."""
 
 
 def check(config: DictConfig) -> list[str]:

@@ -28,6 +28,7 @@ SERVER_OF_DEAD_ENGINE = re.compile(
     rf"^\(vLLMHttpServer pid=(?P<pid>\d+)(?:, ip=(?P<address>[^)\n]*))?\) .*(?:{ENGINE_DEATH.pattern})", re.MULTILINE
 )
 SECONDARY_ERROR = re.compile(r"ActorDied|ActorUnavailable|RayActorError|StalledRollout|FailedRollout|EngineDead")
+CHAINED = re.compile(r"^(?:The above exception was the direct cause|During handling of the above exception)")
 ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
 
 
@@ -45,7 +46,8 @@ def failure_cause(attempt: Attempt, exit_code: int) -> str:
     if _is_secondary(note) and (death := ENGINE_DEATH.search(log)):
         return f"the vLLM engine died during the run ({death[0]})"
     if "FailedRolloutError" in note:
-        note += f"\n{_last_error(log, other_than='FailedRolloutError') or ''}"
+        # The error of a group says why; that the groups failed only follows from it.
+        note = f"{_root_error(log, other_than='FailedRolloutError') or ''}\n{note}"
     if not note:
         note = _last_error(log) or f"the training process ended with exit code {exit_code} and no Python error"
     return _cut(note)
@@ -108,7 +110,19 @@ def _is_secondary(note: str) -> bool:
     return not note or SECONDARY_ERROR.search(note) is not None
 
 
-def _last_error(log: str, other_than: str | None = None) -> str | None:
+def _last_error(log: str) -> str | None:
     errors = [match["error"] for line in log.splitlines() if (match := ERROR_LINE.match(line.strip()))]
-    others = [error for error in errors if other_than is None or other_than not in error]
-    return others[-1] if others else None
+    return errors[-1] if errors else None
+
+
+def _root_error(log: str, other_than: str) -> str | None:
+    """Return the last error of a log, or the first one of the chain of exceptions that ends with it."""
+    chain: list[str] = []
+    continues = False
+    for line in RAY_PREFIX.sub("", log).splitlines():
+        if CHAINED.search(line):
+            continues = True
+        elif (match := ERROR_LINE.match(line.strip())) and other_than not in match["error"]:
+            chain = [*chain, match["error"]] if continues else [match["error"]]
+            continues = False
+    return chain[0] if chain else None

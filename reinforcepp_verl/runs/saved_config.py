@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterator
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
+from reinforcepp_verl.common import yaml_file
 from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.common.wording import shown
 from reinforcepp_verl.config import schema
 from reinforcepp_verl.config.schema import Tree, as_tree
 
@@ -23,7 +25,10 @@ def load(run: RunFolder) -> DictConfig:
             f"{run.path}: no config.yaml; give the folder of a run, for example runs/latest, or a checkpoint in it"
         )
     try:
+        yaml_file.check(run.config)
         config = OmegaConf.load(run.config)
+    except yaml_file.UnsoundYamlError as error:
+        raise ValueError(f"{error}, or restore the file from {run.path}/attempt_N/config.yaml") from None
     except YAMLError as error:
         raise ValueError(f"{run.config}: {' '.join(str(error).split())}; repair it") from error
     if not isinstance(config, DictConfig):
@@ -57,6 +62,8 @@ def apply(override: str, config: DictConfig, fixed: Collection[str], *, command:
     """
     override = override.lstrip("+")  # Unlike on Hydra's command line, a new key needs no +.
     key, equals, _ = override.partition("=")
+    if reason := yaml_file.too_large(override):
+        raise ValueError(f"{option}{shown(override)}: {reason}")
     if not equals or not key:
         raise ValueError(f"{option}{override}: write key=value, as for reinforcepp train")
     if key in fixed:

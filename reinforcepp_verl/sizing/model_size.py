@@ -68,7 +68,7 @@ def _read(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: {first_line(error)}") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{file}: it must hold a JSON object")

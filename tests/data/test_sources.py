@@ -91,7 +91,7 @@ def test_template_of_a_users_own(tmp_path):
     [
         ("boxd", None, r"no such template: boxd \(did you mean boxed\?\); use one of boxed, .*or a .yaml file"),
         ("none.yaml", None, r"no such file: .*none.yaml; write it, or use one of boxed"),
-        ("broken.yaml", "user: [", r"is not valid YAML .*; correct it"),
+        ("broken.yaml", "user: [", r"broken\.yaml, line \d+: .*; correct the syntax"),
         ("list.yaml", "[]", r"must have \{question\} in its text `user`"),
         ("more.yaml", "user: '{question}'\nassistant: a\n", r"must have the texts `user` and optionally `system`"),
         ("number.yaml", "user: 3\n", r"must have the texts"),

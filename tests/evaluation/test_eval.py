@@ -184,7 +184,7 @@ def test_metrics_that_only_one_file_has_are_not_compared(tmp_path):
             ["{tmp}/checkpoints"],
             "part of a checkpoint, or several checkpoints; give one, RUN/checkpoints/global_step_N",
         ),
-        (["{tmp}/broken"], "config.yaml: not a readable config"),
+        (["{tmp}/broken"], "config.yaml, line "),
         (["{tmp}/list"], "list: the run has no generations"),
         (["{tmp}/bad.jsonl"], "bad.jsonl, line 1: not valid JSON"),
         (["{tmp}/a.jsonl", "--step", "3"], "--step chooses from a folder of dumps, and this is a file"),

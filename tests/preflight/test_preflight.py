@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from reinforcepp_verl.common import hardware
-from reinforcepp_verl.config import schema, search_path
+from reinforcepp_verl.config import search_path
+from reinforcepp_verl.config.dataclass_source import fields_of
 from reinforcepp_verl.preflight import batch_sizes, examine, registered_names, verl_validation
 
 RECIPE = "+recipe=math_rlvr/arithmetic"
@@ -76,7 +77,7 @@ BROKEN = [
     (f"{ACTOR}.clip_ratio=-5", f"{ACTOR}.clip_ratio is -5", "a finite number >= 0"),
     (f"{ACTOR}.clip_ratio_low=nan", f"{ACTOR}.clip_ratio_low is nan", f"set {ACTOR}.clip_ratio_low=0.2"),
     (f"{ACTOR}.clip_ratio_high=true", f"{ACTOR}.clip_ratio_high is True", f"set {ACTOR}.clip_ratio_high=0.2"),
-    (f"{ACTOR}.entropy_coeff=y", f"{ACTOR}.entropy_coeff is 'y'", "a finite number; set"),
+    (f"{ACTOR}.entropy_coeff=y", f"{ACTOR}.entropy_coeff is 'y'", "to a finite number"),
     (f"{ACTOR}.kl_loss_coef=-1", f"{ACTOR}.kl_loss_coef is -1", "a finite number >= 0"),
     (f"{ACTOR}.use_kl_loss=maybe", f"{ACTOR}.use_kl_loss is 'maybe'", f"set {ACTOR}.use_kl_loss=false"),
     ("algorithm.use_kl_in_reward=off", "algorithm.use_kl_in_reward is 'off'", "it must be true or false"),
@@ -235,7 +236,6 @@ BROKEN = [
     ),
     # verl's own
     (f"{ACTOR}.loss_agg_mode=mean", "verl refuses the configuration: ", "loss_agg_mode: mean"),
-    (f"{ROLLOUT}.val_kwargs.do_sample=true {ROLLOUT}.temperature=0", "verl refuses the configuration: ", "temperature"),
 ]
 
 SOUND = [
@@ -305,8 +305,8 @@ def test_a_later_stage_does_not_run_after_a_problem(compose):
 
 
 def test_problems_of_one_stage_come_together(compose):
-    found = problems(compose(*TASK, "algorithm.gamma=2", "data.train_files=missing.parquet"))
-    assert [problem.split()[0].rstrip(":") for problem in found] == ["algorithm.gamma", "data.train_files"]
+    found = problems(compose(*TASK, "runs_dir=null", "data.train_files=missing.parquet"))
+    assert [problem.split()[0].rstrip(":") for problem in found] == ["runs_dir", "data.train_files"]
 
 
 def test_the_checks_leave_the_configuration_as_it_was(compose):
@@ -323,7 +323,7 @@ def test_verl_source_gives_the_fields_of_its_dataclasses():
 
     for cls in (FSDPActorConfig, RolloutConfig):
         target = f"verl.workers.config.{cls.__name__}"
-        assert {field.name for field in fields(cls)} <= schema.dataclass_fields(target) | {"_target_"}
+        assert {field.name for field in fields(cls)} <= fields_of(target).keys() | {"_target_"}
 
 
 def test_a_divisor_is_suggested_for_every_number():

@@ -264,7 +264,26 @@ def test_failed_rollouts_are_explained_with_what_failed_in_them(tmp_path):
     attempt = create(tmp_path, "run").new_attempt()
     attempt.log.write_text("(Worker pid=1) RuntimeError: no verdict\n(Task pid=2) x.FailedRolloutError: 3 of 4\n")
     attempt.failure.write_text("FailedRolloutError: 3 of 4 groups failed\n")
-    assert failure_cause(attempt, 1) == "FailedRolloutError: 3 of 4 groups failed\nRuntimeError: no verdict"
+    assert failure_cause(attempt, 1) == "RuntimeError: no verdict\nFailedRolloutError: 3 of 4 groups failed"
+
+
+def test_the_root_of_a_chain_of_exceptions_comes_first(tmp_path):
+    attempt = create(tmp_path, "run").new_attempt()
+    lines = [
+        "ValueError: an error of another answer",
+        "Traceback (most recent call last):",
+        "ModuleNotFoundError: No module named 'my_metrics'",
+        "",
+        "The above exception was the direct cause of the following exception:",
+        "",
+        "RuntimeError: Error loading module from module_path='score.py'",
+        "During handling of the above exception, another exception occurred:",
+        "ray.exceptions.RayTaskError(RuntimeError): x",
+    ]
+    attempt.log.write_text("".join(f"(RewardLoopWorker pid=1) {line}\n" for line in lines))
+    attempt.failure.write_text("FailedRolloutError: 24 of 24 groups failed\n")
+    cause = failure_cause(attempt, 1)
+    assert cause == "ModuleNotFoundError: No module named 'my_metrics'\nFailedRolloutError: 24 of 24 groups failed"
 
 
 def test_describe_returns_the_root_cause():
