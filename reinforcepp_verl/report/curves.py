@@ -21,8 +21,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from reinforcepp_verl.common.plot_style import GREY, METADATA, PALETTE, STYLE
-from reinforcepp_verl.report.history import Curve, History
-from reinforcepp_verl.report.validation_metric import validation_key
+from reinforcepp_verl.report.columns import Curve
+from reinforcepp_verl.report.history import History
+from reinforcepp_verl.report.thinning import thinned, thinned_band
+from reinforcepp_verl.report.validation_metric import is_validation_metric, validation_key
 
 DASHES = ("-", "--", ":", "-.")
 
@@ -48,6 +50,14 @@ PANELS = (
     Panel("Learning rate", ("actor/lr",), from_zero=True),
     Panel("Tokens (cumulative)", ("perf/total_num_tokens",), cumulative=True, from_zero=True),
 )
+
+
+DRAWN = {metric for panel in PANELS for metric in panel.metrics}
+
+
+def is_drawn(name: str) -> bool:
+    """Return True for the metrics that a panel may show."""
+    return name in DRAWN or is_validation_metric(name)
 
 
 @dataclass(frozen=True)
@@ -149,16 +159,17 @@ def _draw_group(ax: Axes, group: Group, panel: Panel, curves: list[Curve]) -> No
     if len(group.members) == 1:
         for steps, values in curves:
             lone = np.isfinite(values).sum() == 1  # a line through one point is invisible
-            ax.plot(steps, values, lw=1.6, marker="o" if lone else marker, ms=4, **group.line_style)
+            ax.plot(*thinned(steps, values), lw=1.6, marker="o" if lone else marker, ms=4, **group.line_style)
         return
     for steps, values in curves:
-        ax.plot(steps, values, lw=0.7, alpha=0.4, **group.line_style)
+        ax.plot(*thinned(steps, values), lw=0.7, alpha=0.4, **group.line_style)
     # The mean ends with the shortest seed: a mean over fewer seeds would jump there.
     shared = reduce(np.intersect1d, [steps for steps, _ in curves]) if len(curves) > 1 else np.array([])
     if shared.size:
         stack = np.stack([values[np.isin(steps, shared)] for steps, values in curves])
-        ax.fill_between(shared, stack.min(axis=0), stack.max(axis=0), color=group.color, alpha=0.18, lw=0)
-        ax.plot(shared, stack.mean(axis=0), lw=1.9, marker=marker, ms=4, **group.line_style)
+        band = thinned_band(shared, stack.min(axis=0), stack.max(axis=0))
+        ax.fill_between(*band, color=group.color, alpha=0.18, lw=0)
+        ax.plot(*thinned(shared, stack.mean(axis=0)), lw=1.9, marker=marker, ms=4, **group.line_style)
 
 
 def _key(run: History, panel: Panel, shared: str | None) -> str | None:

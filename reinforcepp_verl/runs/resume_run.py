@@ -23,9 +23,10 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.preflight import examine
 from reinforcepp_verl.preflight.findings import PreflightWarning, show_warnings
 from reinforcepp_verl.preflight.run_settings import CHECKPOINT_NODES
+from reinforcepp_verl.report.run_records import Record, flatten, recorded, start_step
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs import launch, processes, saved_config
-from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, flatten, recorded, start_step
+from reinforcepp_verl.runs.metrics_file import MetricsFile
 from reinforcepp_verl.runs.run_summary import Summary
 from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.report.validation_metric import validation_key
+from reinforcepp_verl.runs.running_median import RunningMedian
 
 
 @dataclass
@@ -41,14 +41,14 @@ class Summary:
     """verl's name for that metric."""
     error: str | None = None
     """Why the run failed."""
-    _step_seconds: list[float] = field(default_factory=list, repr=False)
+    _step_seconds: RunningMedian = field(default_factory=RunningMedian, repr=False)
 
     def add(self, record: dict[str, Any]) -> None:
         """Add one step's record."""
         self.steps = max(self.steps, record["step"])
-        if "timing_s/step" in record:
-            self._step_seconds.append(record["timing_s/step"])
-            self.step_seconds_median = statistics.median(self._step_seconds)
+        if (seconds := record.get("timing_s/step")) is not None:
+            self._step_seconds.add(seconds)
+            self.step_seconds_median = self._step_seconds.value
         key = validation_key(record)
         if key is not None:
             self.val_metric = key
@@ -69,5 +69,5 @@ class Summary:
 
     def write(self, path: Path) -> None:
         """Write the summary as JSON, atomically, because it may be read at any time."""
-        public = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+        public = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         durable.write(path, (json.dumps(public, indent=2) + "\n").encode())

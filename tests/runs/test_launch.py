@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from reinforcepp_verl.common.run_folder import create
+from reinforcepp_verl.report.run_records import flatten, mean_of_sources, recorded
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.failure_cause import failure_cause
-from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower, flatten, mean_of_sources, recorded
+from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.run_console import METRIC_COLUMNS, header, row, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
 from reinforcepp_verl.runs.training_process import describe, retry_slow_ray_start
