@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
+from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.plot_style import GREY, METADATA, PALETTE, STYLE
 from reinforcepp_verl.report.columns import Curve
 from reinforcepp_verl.report.history import History
@@ -84,7 +85,7 @@ def plot_runs(histories: Sequence[History], out: Path, *, title: str | None = No
     with rc_context(STYLE):
         figure.savefig(buffer, format=suffix[1:], metadata=METADATA[suffix])
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(buffer.getvalue())
+    durable.write(out.resolve(), buffer.getvalue())
 
 
 def build_figure(histories: Sequence[History], title: str | None = None) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -69,6 +70,7 @@ def recorded(
     An attempt replaces all records after its own start. The validation at its start belongs to the step it starts from.
     Lines that were cut off or are damaged are left out: each file has what the other one lost.
     """
+    wanted = functools.cache(wanted) if wanted is not None else None
     records: dict[int, Record] = {}
     for attempt in run.attempts():
         of_attempt = list(_read(attempt.tracker, flatten, wanted))

@@ -10,8 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from reinforcepp_verl.common import durable
+from reinforcepp_verl.common.json_text import read_object
+from reinforcepp_verl.config.reading import is_number
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs.running_median import RunningMedian
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Return the fields of summary.json, {} if it is missing or damaged: its numbers are then counted anew."""
+    try:
+        return read_object(path) if path.is_file() else {}
+    except ValueError:
+        return {}
 
 
 @dataclass
@@ -42,6 +52,8 @@ class Summary:
     error: str | None = None
     """Why the run failed."""
     _step_seconds: RunningMedian = field(default_factory=RunningMedian, repr=False)
+    _no_validation: set[str] = field(default_factory=set, repr=False)
+    """Names of metrics, known not to be those of a validation: comparing whole sets is much faster."""
 
     def add(self, record: dict[str, Any]) -> None:
         """Add one step's record."""
@@ -49,8 +61,12 @@ class Summary:
         if (seconds := record.get("timing_s/step")) is not None:
             self._step_seconds.add(seconds)
             self.step_seconds_median = self._step_seconds.value
+        if record.keys() <= self._no_validation:
+            return
         key = validation_key(record)
-        if key is not None:
+        if key is None:
+            self._no_validation |= record.keys()
+        else:
             self.val_metric = key
             self.final_val = record[key]
             if record["step"] == 0:
@@ -62,9 +78,10 @@ class Summary:
         summary = cls(seed=seed)
         for record in records:
             summary.add(record)
-        if earlier.is_file():
-            before = json.loads(earlier.read_bytes())
-            summary.seconds, summary.directory = before["seconds"], before["directory"]
+        before = read_summary(earlier)
+        if is_number(seconds := before.get("seconds")):
+            summary.seconds = seconds
+        summary.directory = str(before.get("directory") or summary.directory)
         return summary
 
     def write(self, path: Path) -> None:
