@@ -44,7 +44,7 @@ class Manifest:
 def digest(path: Path) -> str:
     """Return the XXH3-128 of a file; it detects damage but does not protect against tampering."""
     state = xxhash.xxh3_128()
-    with path.open("rb") as stream:
+    with durable.naming(path), path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             state.update(chunk)
     return state.hexdigest()

@@ -135,17 +135,18 @@ def _read(file: Path, parse: Parser, wanted: Callable[[str], bool] | None) -> It
     if not file.is_file():
         return
     with file.open("rb") as lines:
-        for record in _whole(lines, parse):
+        for record in whole_records(lines, parse):
             if wanted is not None:
                 record = {name: value for name, value in record.items() if name == "step" or wanted(name)}
             yield record
 
 
 def _from_the_end(file: Path, parse: Parser) -> Iterator[Record]:
-    return _whole(lines_from_the_end(file), parse) if file.is_file() else iter(())
+    return whole_records(lines_from_the_end(file), parse) if file.is_file() else iter(())
 
 
-def _whole(lines: Iterable[bytes], parse: Parser) -> Iterator[Record]:
+def whole_records(lines: Iterable[bytes], parse: Parser) -> Iterator[Record]:
+    """Yield the records of the lines that can be parsed."""
     for line in lines:
         try:
             yield parse(line)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reinforcepp_verl.common import durable
-from reinforcepp_verl.report.run_records import Record, flatten
+from reinforcepp_verl.report.run_records import Record, flatten, whole_records
 
 
 class MetricsFile:
@@ -47,7 +47,7 @@ class MetricsFollower:
         self._pending = b""
 
     def new_records(self) -> Iterator[Record]:
-        """Yield every record completed since the last call."""
+        """Yield every record completed since the last call; a damaged line counts as not recorded."""
         if not self._tracker.exists():
             return
         # Reopened each time: an open file may lag behind if the trainer writes on another node.
@@ -56,7 +56,6 @@ class MetricsFollower:
             new = source.read()
         self._read_bytes += len(new)
         *complete, self._pending = (self._pending + new).split(b"\n")
-        for line in complete:
-            record = flatten(line)
+        for record in whole_records(complete, flatten):
             self._metrics.add(record)
             yield record

@@ -51,6 +51,13 @@ def test_follower_flattens_complete_lines_and_waits_for_the_rest(tmp_path):
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2]
 
 
+def test_follower_goes_on_after_a_damaged_line(tmp_path):
+    tracker, metrics = tmp_path / "tracker.jsonl", tmp_path / "metrics.jsonl"
+    whole = [json.dumps({"step": step, "data": {}}) for step in (1, 2)]
+    tracker.write_bytes("\n".join([whole[0], '{"step": 1, "da', "[]", "\x00" * 9, whole[1], ""]).encode())
+    assert [record["step"] for record in MetricsFollower(tracker, MetricsFile(metrics, {})).new_records()] == [1, 2]
+
+
 def write_attempt(run, start, *records, cut_off=""):
     attempt = run.new_attempt()
     where = f"resume_path, resume_from_path: {run.checkpoints}/global_step_{start}" if start else "auto"
