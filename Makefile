@@ -86,10 +86,11 @@ format: $(INSTALLED) ## style, changing files
 types: $(INSTALLED) ## static types
 	$(BIN)/mypy
 
-benchmark: $(INSTALLED) ## ours against verl: the estimators, the math verifier, step time of the CPU job
+benchmark: $(INSTALLED) ## ours against verl (estimators, math verifier, step time of the CPU job), reading of long runs
 	$(BIN)/python benchmarks/advantages.py
 	$(BIN)/python benchmarks/verifier.py
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/readers.py
 
 lock: $(INSTALLED) ## refresh requirements/cpu.txt, one list for all Pythons, from cpu.in
 	$(BIN)/uv pip compile requirements/cpu.in --python $(BIN)/python --universal --python-version 3.10 \

@@ -18,10 +18,12 @@ from reinforcepp_verl.algorithm.normalize import (
     normalized_advantages,
     rewards_to_go,
 )
+from reinforcepp_verl.algorithm.one_thread import one_thread
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.algorithm.shaping import Shaping, clip_from_options
 
 
+@one_thread
 def reinforcepp(
     batch: RewardBatch, options: ReinforceppOptions, *, gamma: float = 1.0, memory: Memory | None = None
 ) -> Estimate:
@@ -31,6 +33,7 @@ def reinforcepp(
     return normalized_advantages(prepared, returns, excluded=_zero_signal_batch(prepared))
 
 
+@one_thread
 def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
     """Compute REINFORCE++-baseline: score minus the group's mean, normalized over the batch (Eq. 6 and 7).
 
@@ -54,6 +57,7 @@ def reinforcepp_baseline(batch: RewardBatch, options: ReinforceppOptions, *, mem
     return normalized_advantages(prepared, returns, excluded=excluded)
 
 
+@one_thread
 def reinforce(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
     """Compute classic REINFORCE with the answer as one action: `R - b` on every token, `R = score - KL penalties`.
 
@@ -68,6 +72,7 @@ def reinforce(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory
     return centered_advantages(prepared, Returns.from_rows(total), center=center, excluded=excluded)
 
 
+@one_thread
 def reinforce_reward_to_go(
     batch: RewardBatch, options: ReinforceppOptions, *, gamma: float = 1.0, memory: Memory | None = None
 ) -> Estimate:
@@ -80,6 +85,7 @@ def reinforce_reward_to_go(
     return centered_advantages(prepared, returns, center=center, excluded=_zero_signal_batch(prepared))
 
 
+@one_thread
 def raft(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
     """Compute reward-ranked fine-tuning (arXiv 2304.06767): 1 on the tokens of each group's best answer, 0 elsewhere.
 

@@ -57,10 +57,12 @@ def rewards_to_go(prepared: PreparedBatch, *shapings: Shaping, gamma: float) -> 
     mean, squared_deviations = torch.zeros_like(prepared.rows.total), torch.zeros_like(prepared.rows.total)
     for block in row_blocks(scores):
         valid = as_float(mask[block], returns.dtype)
-        placed = place_scores(scores[block], mask[block], score_mask[block] if score_mask is not None else None)
-        for shaping in shapings:
-            placed = shaping(placed, block)
-        rewards = placed.scores
+        rewards = scores[block].to(returns.dtype)
+        if shapings or not prepared.rows.as_given[block].all():
+            placed = place_scores(rewards, mask[block], score_mask[block] if score_mask is not None else None)
+            for shaping in shapings:
+                placed = shaping(placed, block)
+            rewards = placed.scores
         if kl_penalty is not None:
             rewards = rewards - torch.where(mask[block], kl_penalty[block], 0.0)
         finite = prepared.rows.finite[block].unsqueeze(-1)

@@ -26,6 +26,10 @@ class PlacedScores(NamedTuple):
     """(b,), number of scores that were moved."""
     unplaced: Tensor
     """(b,), True for rows with a score before their first valid token."""
+    tokens: Tensor
+    """(b,), number of valid tokens."""
+    as_given: bool
+    """True if the scores are those given: nothing is on masked tokens."""
 
 
 def place_scores(scores: Tensor, valid: Tensor, score_mask: Tensor | None = None) -> PlacedScores:
@@ -38,14 +42,15 @@ def place_scores(scores: Tensor, valid: Tensor, score_mask: Tensor | None = None
     weight = as_float(valid, scores.dtype)
     last = last_valid_position(weight).unsqueeze(-1)
     kept = scores * weight
-    nothing = torch.zeros(len(scores), device=scores.device)
+    tokens = weight.sum(-1).double()
     # The common case, and several times faster: nothing is on masked tokens.
-    if (scores - kept).abs_().sum() == 0 and (score_mask is None or not (score_mask & ~valid).any()):
-        return PlacedScores(kept, last, _or_outcome(score_mask, last), nothing.double(), nothing.bool())
-    return _moved(scores, valid, score_mask, last)
+    if not (scores != kept).any() and (score_mask is None or not (score_mask & ~valid).any()):
+        none = torch.zeros_like(tokens)
+        return PlacedScores(kept, last, _or_outcome(score_mask, last), none, none.bool(), tokens, as_given=True)
+    return _moved(scores, valid, score_mask, last, tokens)
 
 
-def _moved(scores: Tensor, valid: Tensor, score_mask: Tensor | None, last: Tensor) -> PlacedScores:
+def _moved(scores: Tensor, valid: Tensor, score_mask: Tensor | None, last: Tensor, tokens: Tensor) -> PlacedScores:
     position = torch.arange(scores.shape[-1], device=scores.device)
     target = torch.where(valid, position, -1).cummax(-1).values
     has_score = (scores != 0) & (scores.isfinite() | (position > last))
@@ -58,7 +63,8 @@ def _moved(scores: Tensor, valid: Tensor, score_mask: Tensor | None, last: Tenso
     if score_mask is not None:
         arrived = torch.zeros_like(target).scatter_add(-1, target, (score_mask & moving).long()) > 0
         score_mask = (score_mask & valid) | arrived
-    return PlacedScores(placed, last, _or_outcome(score_mask, last), moving.sum(-1).double(), unplaced)
+    moved = moving.sum(-1).double()
+    return PlacedScores(placed, last, _or_outcome(score_mask, last), moved, unplaced, tokens, as_given=False)
 
 
 def _or_outcome(score_mask: Tensor | None, last: Tensor) -> Tensor | None:

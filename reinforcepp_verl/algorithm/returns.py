@@ -51,7 +51,7 @@ def discounted_returns(rewards: Tensor, valid: Tensor, *, gamma: float) -> Tenso
         total = sums[:, -1:].clone()
         torch.sub(total, sums, out=sums).add_(rewards)
     elif gamma <= SMALLEST_WEIGHT:
-        sums = rewards.double()
+        sums = rewards.to(torch.float64, copy=True)
     else:
         sums = _discounted_sums(rewards.flip(-1), valid.flip(-1), gamma).flip(-1)
     return sums.mul_(valid)

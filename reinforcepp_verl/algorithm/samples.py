@@ -36,6 +36,8 @@ class RowSummary:
     """Number of scores on masked tokens, each moved to the last valid token before it."""
     unplaced_score: Tensor
     """True for rows with a score before their first valid token."""
+    as_given: Tensor
+    """True for rows without anything on masked tokens."""
     max_abs_score: Tensor
     """Largest absolute score."""
     min_score: Tensor
@@ -70,9 +72,9 @@ def summarize(
         kept = placed.scores
         # Not sum(dtype=torch.float64), which copies the whole block first.
         total = kept.sum(-1).double()
-        size = kept.abs()
-        peak = size.amax(-1)
-        early = size.scatter_(-1, placed.last, 0.0).amax(-1) != 0
+        early_peak = kept.abs().scatter_(-1, placed.last, 0.0).amax(-1)
+        peak = torch.maximum(early_peak, kept.gather(-1, placed.last).squeeze(-1).abs())
+        early = early_peak != 0
         marked = _read_marks(placed, total, early)
         penalty = torch.zeros_like(total)
         if kl_penalty is not None:
@@ -80,11 +82,12 @@ def summarize(
         finite = total.isfinite() & penalty.isfinite()
         total, penalty = (torch.where(finite, value, 0.0) for value in (total, penalty))
         columns = {
-            "tokens": mask[block].sum(-1).double(),
+            "tokens": placed.tokens,
             "total": total,
             "early_score": early,
             "moved_scores": placed.moved,
             "unplaced_score": placed.unplaced,
+            "as_given": torch.full_like(early, placed.as_given),
             "max_abs_score": peak,
             "kl_penalty": penalty,
             "finite": finite,

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.checkpoints import manifest
 from reinforcepp_verl.checkpoints.store import CONFIG_FILE, SavedCheckpoint
-from reinforcepp_verl.config import keys
+from reinforcepp_verl.config import config_file, keys
 from reinforcepp_verl.config.reading import world_size
 from reinforcepp_verl.config.schema import Tree, leaves
 
@@ -66,7 +66,7 @@ def incompatibilities(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
             f"`reinforcepp export {saved.path}`"
         )
     found += _other_data(saved, config)
-    before, after = _flat(OmegaConf.load(saved.path / CONFIG_FILE)), _flat(config)
+    before, after = _flat(config_file.load(saved.path / CONFIG_FILE)), _flat(config)
     for flat in (before, after):
         # The same rule as in verl.
         flat[keys.CRITIC_ENABLE] = (
@@ -83,7 +83,7 @@ def incompatibilities(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
 
 def changed_settings(saved: SavedCheckpoint, config: DictConfig) -> list[str]:
     """Return the allowed changes of `config`, as `key: before -> after`."""
-    before, after = _flat(OmegaConf.load(saved.path / CONFIG_FILE)), _flat(config)
+    before, after = _flat(config_file.load(saved.path / CONFIG_FILE)), _flat(config)
     compared = [key for key in before | after if not key.startswith(UNCOMPARED_KEYS)]
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in compared if before.get(key) != after.get(key)]
 

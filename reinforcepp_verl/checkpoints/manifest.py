@@ -12,6 +12,7 @@ from pathlib import Path
 import xxhash
 
 from reinforcepp_verl.common import durable
+from reinforcepp_verl.config.reading import is_count
 
 MANIFEST, COMPLETE = "manifest.json", "COMPLETE"
 CHUNK_BYTES = 16 * 2**20
@@ -43,7 +44,7 @@ class Manifest:
 def digest(path: Path) -> str:
     """Return the XXH3-128 of a file; it detects damage but does not protect against tampering."""
     state = xxhash.xxh3_128()
-    with path.open("rb") as stream:
+    with durable.naming(path), path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             state.update(chunk)
     return state.hexdigest()
@@ -76,7 +77,7 @@ def read(folder: Path) -> Manifest:
     """Return the manifest of a sealed checkpoint.
 
     Raises:
-        DamagedCheckpointError: the marker is missing, or belongs to another manifest
+        DamagedCheckpointError: the marker is missing or belongs to another manifest, or the manifest to another folder
     """
     marker, path = folder / COMPLETE, folder / MANIFEST
     if not marker.is_file() or not path.is_file():
@@ -84,9 +85,21 @@ def read(folder: Path) -> Manifest:
     if marker.read_bytes().strip() != digest(path).encode():
         raise DamagedCheckpointError(f"{path} has changed since {COMPLETE} was written")
     try:
-        return Manifest(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+        found = Manifest(**json.loads(path.read_bytes()))
+        _check_types(found)
+    except (ValueError, TypeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path}: not a manifest of this version of the package ({error})") from error
+    if (name := f"global_step_{found.step}") != folder.resolve().name:
+        raise DamagedCheckpointError(f"{path} is that of {name}: the folder was renamed, or the file copied")
+    return found
+
+
+def _check_types(manifest: Manifest) -> None:
+    """Raise TypeError if a field that is relied on has another type."""
+    entries = manifest.files.values() if isinstance(manifest.files, dict) else [None]
+    described = all(isinstance(entry, dict) and {"bytes", "xxh3_128"} <= entry.keys() for entry in entries)
+    if not (described and isinstance(manifest.data, dict) and all(map(is_count, (manifest.step, manifest.world_size)))):
+        raise TypeError("a field has another type")
 
 
 def verify(folder: Path, manifest: Manifest) -> None:

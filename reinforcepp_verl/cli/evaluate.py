@@ -114,8 +114,14 @@ def _check_json(file: Path) -> None:
 
 
 def _write_json(file: Path, document: dict[str, Any]) -> None:
+    from reinforcepp_verl.common import durable
+
+    content = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
     try:
-        file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if file.exists() and not file.is_file():  # such as /dev/stdout
+            file.write_bytes(content)
+        else:
+            durable.write(file.resolve(), content)
     except OSError as error:
         raise ValueError(f"--json {file}: {error.strerror}; choose another file") from error
 

@@ -43,13 +43,13 @@ def plot(
     Compare:  reinforcepp plot runs/rpp_seed1 runs/rpp_seed2 runs/grpo -o compare.svg
     """
     # Imported here to keep other commands fast: matplotlib is slow to import.
-    from reinforcepp_verl.report.curves import plot_runs
+    from reinforcepp_verl.report.curves import is_drawn, plot_runs
     from reinforcepp_verl.report.history import load_history
 
     folders = {run.resolve(): run for run in runs}  # no duplicates: runs/latest may be one of the others
     target = out or (runs[0].resolve() / "curves.png" if len(folders) == 1 else Path("comparison.png"))
     try:
-        histories = [load_history(run) for run in folders.values()]
+        histories = [load_history(run, is_drawn) for run in folders.values()]
         if not any(history.series for history in histories):
             _fail(f"{runs[0]}: no step recorded yet; wait for the first step")
         plot_runs(histories, target, title=title)

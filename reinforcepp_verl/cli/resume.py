@@ -62,4 +62,8 @@ def _create(config: DictConfig) -> None:
     warnings = exit_on_errors(config, other_machine=True)
     from reinforcepp_verl.runs import launch
 
-    typer.echo(launch.new_run(config, warnings).path)
+    try:
+        typer.echo(launch.new_run(config, warnings).path)
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)

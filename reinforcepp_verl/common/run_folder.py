@@ -73,6 +73,10 @@ class RunFolder:
         numbers = sorted(int(name[1]) for name in found if name)
         return [Attempt(self.path / f"attempt_{number}") for number in numbers]
 
+    def configs(self) -> list[Path]:
+        """Return where the run's configuration may be found: its own, then those of its attempts, newest first."""
+        return [self.config, *(attempt.config for attempt in reversed(self.attempts()))]
+
     def new_attempt(self) -> Attempt:
         """Create the folder of the next attempt and point train.log to its output."""
         past = self.attempts()

@@ -14,6 +14,8 @@ from typing import Any
 
 from reinforcepp_verl.evaluation.record import LineFormat, Record, Sample
 
+ANOTHER = "repair it, or evaluate another one (of a run: --step N)"
+
 
 @dataclass(frozen=True)
 class Question:
@@ -101,7 +103,7 @@ def read_generations(path: Path) -> Generations:
         if known is None or known.output < record.output:
             sessions[record.session] = record
     if not prompts:
-        raise ValueError(f"{path}: the file is empty")
+        raise ValueError(f"{path}: the file is empty; {ANOTHER}")
     return Generations(path, step if isinstance(step, int) else None, tuple(_data_sources(prompts)))
 
 
@@ -113,7 +115,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 line = json.loads(text)
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number}: not valid JSON") from error
+                raise ValueError(f"{path}, line {number}: not valid JSON; {ANOTHER}") from error
             if not isinstance(line, dict):
                 raise ValueError(f"{path}, line {number}: not a JSON object")
             yield number, line

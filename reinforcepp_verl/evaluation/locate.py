@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import refuse_part
-from reinforcepp_verl.common import yaml_file
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.config import keys
+from reinforcepp_verl.config import config_file, keys
 
 FIX = f"train with {keys.TEST_FREQ}=N or {keys.VAL_BEFORE_TRAIN}=true, which validate, or give a checkpoint of it"
 
@@ -29,7 +24,7 @@ def locate(source: Path, step: int | None = None) -> Path:
     if not source.is_dir():
         raise ValueError(f"{source}: no such file or folder; give a JSONL file, a folder of such files or a run")
     run = RunFolder(source.resolve())
-    if run.config.is_file():
+    if run.config.is_file() or run.attempts() or _dumps(run.validation):
         return _choose(_dumps_of_run(source, run), step)
     if _dumps(source):
         return _choose(source, step)
@@ -38,7 +33,7 @@ def locate(source: Path, step: int | None = None) -> Path:
 
 
 def _dumps(folder: Path) -> dict[int, Path]:
-    return {int(path.stem): path for path in folder.glob("*.jsonl") if path.stem.isdecimal()}
+    return {int(path.stem): path for path in folder.glob("*.jsonl") if path.stem.isdecimal() and path.is_file()}
 
 
 def _choose(folder: Path, step: int | None) -> Path:
@@ -50,25 +45,15 @@ def _choose(folder: Path, step: int | None) -> Path:
 
 def _dumps_of_run(source: Path, run: RunFolder) -> Path:
     """Return the folder of a run's dumps; for verl a relative one is relative to where training was started."""
-    given = _configured(run.config)
-    wanted = [run.validation]
-    if given:
-        wanted += [Path(given).expanduser(), run.path.parent.parent / given]
-    found = next((folder for folder in wanted if _dumps(folder)), None)
-    if found is not None:
+    if _dumps(run.validation):
+        return run.validation
+    given = config_file.first_value(run.configs(), keys.VALIDATION_DATA_DIR)
+    # An attempt has the run's own folder there, unless another one was given.
+    if given is None or Path(str(given)).parts[-2:] == run.validation.parts[-2:]:
+        raise ValueError(f"{source}: the run has no generations; {FIX}")
+    folders = (Path(str(given)).expanduser(), run.path.parent.parent / str(given))
+    if found := next(filter(_dumps, folders), None):
         return found
-    if given:
-        raise ValueError(
-            f"{source}: {keys.VALIDATION_DATA_DIR} is {given}, where no STEP.jsonl lies; give the folder it is in now"
-        )
-    raise ValueError(f"{source}: the run has no generations; {FIX}")
-
-
-def _configured(path: Path) -> str | None:
-    try:
-        yaml_file.check(path, is_mapping=False)
-        config = OmegaConf.load(path)
-        value = OmegaConf.select(config, keys.VALIDATION_DATA_DIR) if isinstance(config, DictConfig) else None
-    except (YAMLError, OmegaConfBaseException, OSError) as error:
-        raise ValueError(f"{path}: not a readable config ({str(error).splitlines()[0]})") from error
-    return value if isinstance(value, str) else None
+    raise ValueError(
+        f"{source}: {keys.VALIDATION_DATA_DIR} is {given}, where no STEP.jsonl lies; give the folder it is in now"
+    )

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reinforcepp_verl.common import durable
+
 PRODUCT = "reinforcepp-export"
 MANIFEST_FILE = "export.json"
 
@@ -33,7 +35,7 @@ def refuse_unless_free(out: Path, force: bool) -> None:
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
     """Write export.json: `facts`, and the names of the other files."""
     manifest = {"product": PRODUCT, **facts, "files": sorted({*_files(folder), MANIFEST_FILE})}
-    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    durable.write(folder / MANIFEST_FILE, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _files(folder: Path) -> set[str]:

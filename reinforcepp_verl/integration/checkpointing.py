@@ -141,8 +141,8 @@ class CheckpointingTrainer(Base):
             trainer.default_local_dir, self.checkpoint_callback = given, callback
         folder = staging / store.folder_name(self.global_steps)
         state = self.plugin_state() | {store.IS_LAST_STEP: self.global_steps >= self.total_training_steps}
-        (folder / store.STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
-        OmegaConf.save(self.original_config, folder / store.CONFIG_FILE, resolve=True)
+        durable.write(folder / store.STATE_FILE, json.dumps(state).encode())
+        durable.write(folder / store.CONFIG_FILE, OmegaConf.to_yaml(self.original_config, resolve=True).encode())
         self._staged = folder
 
     def _load_checkpoint(self) -> None:
@@ -236,7 +236,7 @@ class CheckpointingTrainer(Base):
         record.pop(VERL_INTERNAL, None)
         record.update(self.extra_metrics(record))
         content = {"step": self.global_steps, "data": record}
-        (folder / store.METRICS_FILE).write_bytes(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
+        durable.write(folder / store.METRICS_FILE, orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _stop_requested(self) -> bool:
         return self.attempt is not None and self.attempt.stop_requested()

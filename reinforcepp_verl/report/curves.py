@@ -20,9 +20,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
+from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.plot_style import GREY, METADATA, PALETTE, STYLE
-from reinforcepp_verl.report.history import Curve, History
-from reinforcepp_verl.report.validation_metric import validation_key
+from reinforcepp_verl.report.columns import Curve
+from reinforcepp_verl.report.history import History
+from reinforcepp_verl.report.thinning import thinned, thinned_band
+from reinforcepp_verl.report.validation_metric import is_validation_metric, validation_key
 
 DASHES = ("-", "--", ":", "-.")
 
@@ -50,6 +53,14 @@ PANELS = (
 )
 
 
+DRAWN = {metric for panel in PANELS for metric in panel.metrics}
+
+
+def is_drawn(name: str) -> bool:
+    """Return True for the metrics that a panel may show."""
+    return name in DRAWN or is_validation_metric(name)
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs that share a color and a legend entry: a single run, or the seeds of one experiment."""
@@ -74,7 +85,7 @@ def plot_runs(histories: Sequence[History], out: Path, *, title: str | None = No
     with rc_context(STYLE):
         figure.savefig(buffer, format=suffix[1:], metadata=METADATA[suffix])
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(buffer.getvalue())
+    durable.write(out.resolve(), buffer.getvalue())
 
 
 def build_figure(histories: Sequence[History], title: str | None = None) -> Figure:
@@ -149,16 +160,17 @@ def _draw_group(ax: Axes, group: Group, panel: Panel, curves: list[Curve]) -> No
     if len(group.members) == 1:
         for steps, values in curves:
             lone = np.isfinite(values).sum() == 1  # a line through one point is invisible
-            ax.plot(steps, values, lw=1.6, marker="o" if lone else marker, ms=4, **group.line_style)
+            ax.plot(*thinned(steps, values), lw=1.6, marker="o" if lone else marker, ms=4, **group.line_style)
         return
     for steps, values in curves:
-        ax.plot(steps, values, lw=0.7, alpha=0.4, **group.line_style)
+        ax.plot(*thinned(steps, values), lw=0.7, alpha=0.4, **group.line_style)
     # The mean ends with the shortest seed: a mean over fewer seeds would jump there.
     shared = reduce(np.intersect1d, [steps for steps, _ in curves]) if len(curves) > 1 else np.array([])
     if shared.size:
         stack = np.stack([values[np.isin(steps, shared)] for steps, values in curves])
-        ax.fill_between(shared, stack.min(axis=0), stack.max(axis=0), color=group.color, alpha=0.18, lw=0)
-        ax.plot(shared, stack.mean(axis=0), lw=1.9, marker=marker, ms=4, **group.line_style)
+        band = thinned_band(shared, stack.min(axis=0), stack.max(axis=0))
+        ax.fill_between(*band, color=group.color, alpha=0.18, lw=0)
+        ax.plot(*thinned(shared, stack.mean(axis=0)), lw=1.9, marker=marker, ms=4, **group.line_style)
 
 
 def _key(run: History, panel: Panel, shared: str | None) -> str | None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+VALIDATION = "val-core/"
+"""How verl's names of the main validation metrics begin."""
 MEAN_OF_SOURCES = "mean_of_sources"
+
+
+def is_validation_metric(name: str) -> bool:
+    """Return True for verl's names of a mean over the validation answers."""
+    return name.startswith(VALIDATION) and "/mean@" in name
 
 
 def validation_key(names: Iterable[str]) -> str | None:
@@ -12,5 +19,5 @@ def validation_key(names: Iterable[str]) -> str | None:
 
     Accuracy is preferred to rewards, and the mean over several data sources to a single one.
     """
-    found = [name for name in names if name.startswith("val-core/") and "/mean@" in name]
+    found = [name for name in names if name.startswith(VALIDATION) and "/mean@" in name]
     return min(found, key=lambda name: ("/acc/mean@" not in name, MEAN_OF_SOURCES not in name, name), default=None)

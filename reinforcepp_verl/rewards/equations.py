@@ -14,7 +14,7 @@ _APPROX = re.compile(r"\\(?:approx|thickapprox|simeq|doteq)(?![a-z])")
 RELATION = re.compile(r"[<>≠]|\\(?:leq?|geq?|neq?|lt|gt|equiv|ll|gg|mid|leqslant|geqslant)(?![a-z])|(?<!\d)!=")
 _FUNCTIONS = r"(?!\\?(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|arc[a-z]*|lim|max|min|gcd|det|frac|sum|int)(?![a-z]))"
 _NAME = (
-    rf"(?:{_FUNCTIONS}\\?[a-zA-Z]+(?:_(?:\{{\w+\}}|\w(?!\w)))?'*(?:\^\{{?(?:-1|\*)\}}?)?"
+    rf"(?:{_FUNCTIONS}\\?[a-zA-Z]+(?:_(?:\{{\w+\}}|\w(?!\w)))?'*(?:\^\{{?\*\}}?|\^\{{?-1\}}?(?= ?\())?"
     r"|\\(?:text|mathrm|mathbb)\{[^{}]*\})"
 )
 LABEL = re.compile(
@@ -33,7 +33,11 @@ _WORDS = (
 )
 _PRODUCT = re.compile(rf"(?!(?:{_WORDS})$)[a-z]{{2,}}")
 _APPLIED = re.compile(r"(\\?[a-zA-Z]+)[^()]*\((.*)\)")
-_VARIABLE = re.compile(r"[a-zA-Z]")
+_KINDS = {
+    "variable": re.compile(r"(?:[a-zA-Z]|\\(?:theta|alpha|beta|gamma|lambda|phi|omega))(?:_.+)?"),
+    "segment": re.compile(r"[A-Z]{2}"),
+    "function": re.compile(r"\\?[a-zA-Z]+'*\(.+\)"),
+}
 _FUNCTION_LETTER = re.compile(r"[f-hA-Z\\]")
 _NUMERIC = re.compile(
     r"[\d\s.+*/^(){}!_-]|\\(?:frac|binom|cdot|times|sqrt|pi|log|ln|sin|cos|tan|[lr]floor|[lr]ceil)(?![a-z])"
@@ -71,7 +75,7 @@ def is_name(label: str) -> bool:
 def compare_values(truth: str, answer: str, leaf: Leaf) -> bool | None:
     """Compare two single values, of which either may be stated by an equation."""
     (expected_label, expected), (given_label, given) = value_of(truth), value_of(answer)
-    if expected_label != given_label and _VARIABLE.fullmatch(expected_label) and _VARIABLE.fullmatch(given_label):
+    if expected_label != given_label and (kind := _kind(expected_label)) and kind == _kind(given_label):
         return False
     if (expected_label or given_label) and (RELATION.search(expected) or RELATION.search(given)):
         return leaf(truth, answer)
@@ -83,6 +87,11 @@ def compare_values(truth: str, answer: str, leaf: Leaf) -> bool | None:
     if not (chains[0] or chains[1]) or expected_label or given_label:
         return leaf(truth, answer)
     return False
+
+
+def _kind(label: str) -> str:
+    """Return what a name stands for, "" if unclear: y = 2x and f(x) = 2x state the same, y = 2 and x = 2 do not."""
+    return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(label)), "")
 
 
 def _chain(value: str, named: str) -> list[str]:

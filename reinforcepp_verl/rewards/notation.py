@@ -23,7 +23,6 @@ _ROOT_OF_BRACKET = re.compile(r"\\sqrt *\(([^()]*)\)")
 _SUBSCRIPT = re.compile(r"_ *(\w)(?=\s|$)")
 _CHOOSE = re.compile(r"\{([^{}]*)\\choose(?![a-z])([^{}]*)\}")
 _PRODUCT_OF_POWERS = re.compile(r"(\^(?:\d|\{\d+\})) (?=\d+\^)")
-_PRODUCT_OF_BRACKETS = re.compile(r"(?<=\d\)) ?(?=\([-+]?[\d.]+\))")
 _DEGREES_IN_FUNCTION = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?-?\d\}?)?) ?[({]?(-?\d+(?:\.\d+)?) ?\^ ?\{?\\circ *\}?[)}]?"
 )
@@ -90,7 +89,7 @@ def _fractions(text: str) -> str:
     text = _FRACTION_COMMAND.sub(r"\\frac", _CHOOSE.sub(r"\\binom{\1}{\2}", text))
     text = _SHORT_FRACTION.sub(_braced, text)
     text = _SHORT_ROOT.sub(r"\\sqrt\1{\2}", _ROOT_OF_BRACKET.sub(r"\\sqrt{\1}", text))
-    text = _SUBSCRIPT.sub(r"_{\1}", _PRODUCT_OF_BRACKETS.sub(r"\\cdot ", text))
+    text = _SUBSCRIPT.sub(r"_{\1}", text)
     text = _DEGREES_IN_FUNCTION.sub(r"\1(\\frac{\2\\pi}{180})", text)
     return _PRODUCT_OF_POWERS.sub(r"\1\\cdot ", improper(terminated(text)))
 

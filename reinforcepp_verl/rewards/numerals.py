@@ -24,12 +24,12 @@ _REPEATING = re.compile(
     r"(?<![\d.])(\d{0,30})\.(?:(\d{0,30})\\(?:overline|bar|dot) ?(?:\{ ?(\d{1,30}) ?\}|(\d))|\((\d{1,30})\))(?![\d(])"
 )
 _SIZED = re.compile(
-    rf"(?<![\w.,])(\d+(?:\.\d+)?) ?(\\(?:text[a-z]*|mbox|mathrm) ?\{{ *)?({'|'.join(_SIZES)})s?(?![a-z])( *\}})?"
+    rf"(?<![\w.,/])(\d+(?:\.\d+)?) ?(\\(?:text[a-z]*|mbox|mathrm) ?\{{ *)?({'|'.join(_SIZES)})s?(?![a-z])( *\}})?"
 )
 _NAMED_BASE = re.compile(rf"_ ?\{{? ?(?:\\text ?\{{ *)?({'|'.join(_BASES)}) *\}}?\}}?")
 _BRACKETED_DIGITS = re.compile(r"\((\d+)\)(?= ?_)")
 _BEFORE_BASE = re.compile(r"(?<=\d) +(?=_)")
-_BASE_TEN = re.compile(r"(?<=\d) ?_ ?(?:\{10\}|10(?!\d))")
+_BASE_TEN = re.compile(r"(?<![\w^{}\\])(\d+) ?_ ?(?:\{10\}|10(?!\d))")
 
 
 def joined(text: str) -> str:
@@ -84,4 +84,4 @@ def _multiplied(sized: re.Match[str]) -> str:
 def in_base(text: str) -> str:
     r"""Write bases as digits, and base 10 not at all: `1011_{\text{two}}` and `(1011)_2` are `1011_2`."""
     text = _NAMED_BASE.sub(lambda base: f"_{{{_BASES[base[1]]}}}", _BEFORE_BASE.sub("", text))
-    return _BASE_TEN.sub("", _BRACKETED_DIGITS.sub(r"\1", text))
+    return _BASE_TEN.sub(r"\1", _BRACKETED_DIGITS.sub(r"\1", text))

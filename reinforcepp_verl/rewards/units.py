@@ -93,8 +93,9 @@ _PLURAL = re.compile(r"(?<=[a-z]{2})(?:es|s|e)\b")
 _AREA = re.compile(r"\b(square|cubic|(?:sq|cu)\b)\.? *([a-z]+)")
 _SINGULAR_ALIASES = {_PLURAL.sub("", name): unit for name, unit in _ALIASES.items()}
 QUALIFIER = re.compile(
-    r"\b(?:hundred|thousand|million|billion|trillion|dozen|k|half|halves|thirds|tenths|hundredths|mod|modulo|squared"
-    r"|cubed|factorial|more|less|fewer|greater|least|most|not|plus|minus)s?\b",
+    r"\b(?:hundred|thousand|million|billion|trillion|dozen|k|half|halves|third|fourth|fifth|sixth|seventh|eighth|ninth"
+    r"|tenth|hundredth|thousandth|mod|modulo|squared|cubed|factorial|more|less|fewer|greater|least|most|not|plus|minus"
+    r"|negative|prime|theta|phi|alpha|beta|gamma|lambda)s?\b",
     re.IGNORECASE,
 )
 _UNIT_AT_END = re.compile(rf"\\(?:text[a-z]*|mbox|mathrm)\s*\{{[^{{}}]*\}} ?{_POWER}$")

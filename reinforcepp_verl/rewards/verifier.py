@@ -23,7 +23,7 @@ _SCIENTIFIC = re.compile(
 )
 # Two letters are as likely a product, whose factors may be in any order.
 _WORDS = re.compile(r"\\text\{([^{}]*)\}|([A-Za-z]{3,}|[Nn]o|[Oo]n)")
-_DECIMAL_COMMA = re.compile(r"^(\W*(?:0|\d+(?!,\d{3}(?!\d))|\d{4,})),(\d+)(?=[^\d,.]*$)")
+_DECIMAL_COMMA = re.compile(r"^((?:\\\$|[^\w(\[{\\])*(?:0|\d+(?!,\d{3}(?!\d))|\d{4,})),(\d+)(?=[^\d,.]*$)")
 _HAS_POINT = re.compile(r"\d\.\d")
 _UNCLOSED_BOX = re.compile(r"^\\{1,2}(?:boxed|fbox) *\{")
 _CHOICE_WITH_TEXT = re.compile(
@@ -33,10 +33,13 @@ _CHOICE_WITH_TEXT = re.compile(
 _TEXT_COMMAND = re.compile(r"\\text\{([^{}]*)\}")
 _APART = re.compile(r"\d\s+\d")
 _MULTIPLE = re.compile(r"[-+]?\d+(?:\.\d+)? ?[A-Za-z]{2,}")
-_PRIME = re.compile(r"[A-Za-z]\)?('+)")
+_PRIME = re.compile(r"\w\)?('+)")
 _SYMBOL = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\[A-Za-z]+")
 _CHOICE = re.compile(r"[A-Ea-e]")
 _ENDLESS = re.compile(r"(?<![\d.])\d+\\[lc]?dots")
+# Permutations, which math-verify takes for sums: (1 2)(3 4).
+_CYCLES = re.compile(r"(?:\(\d+\)){2,}|(?:\(\d+(?: \d+)+\))+")
+_TIME = re.compile(r"\d{1,2}:[0-5]\d")
 _RATIO = re.compile(r"\d+(?:\.\d+)?(?:: ?\d+(?:\.\d+)?)+")
 _EXCEPTION = re.compile(
     r"(?<!\\)\b(?:except|but|least|most|less|more|greater|fewer|not|non|without|other|between|over|under|above|below)\b",
@@ -85,7 +88,10 @@ def compare_plain(truth: str, answer: str) -> bool | None:
     if (decided := _compare_words(truth, answer)) is not None:
         return decided
     if _RATIO.fullmatch(truth) or _RATIO.fullmatch(answer):
-        return _proportional(_ratio(without_unit(truth)), _ratio(without_unit(answer)))
+        expected_time, given_time = without_unit(truth), without_unit(answer)
+        if _TIME.fullmatch(expected_time) and _TIME.fullmatch(given_time):
+            return expected_time == given_time
+        return _proportional(_ratio(expected_time), _ratio(given_time))
     for letter, text in ((truth, answer), (answer, truth)):
         if _letter(letter) and (chosen := _CHOICE_WITH_TEXT.fullmatch(text)):
             return letter in chosen.groups()
@@ -136,6 +142,8 @@ def _unlike(truth: str, answer: str) -> bool:
     number (not 5 is 5).
     """
     if any(differs.findall(truth.lower()) != differs.findall(answer.lower()) for differs in (_PRIME, _EXCEPTION)):
+        return True
+    if _CYCLES.fullmatch(truth) or _CYCLES.fullmatch(answer):
         return True
     if _APART.search(answer) and not _APART.search(truth):
         return True

@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
+from reinforcepp_verl.config import config_file
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 from reinforcepp_verl.preflight.registered_names import OWN_MODULES
 from reinforcepp_verl.runs import processes
@@ -41,7 +44,25 @@ def write_config(config: DictConfig, attempt: Attempt) -> None:
             **_variables(attempt),
             **(config.ray_kwargs.ray_init.runtime_env.get("env_vars") or {}),
         }
-    OmegaConf.save(config, attempt.config, resolve=True)
+    durable.write(attempt.config, OmegaConf.to_yaml(config, resolve=True).encode())
+
+
+def kept_config(attempt: Attempt) -> DictConfig:
+    """Return the run's configuration from that of an attempt, without what `write_config` added.
+
+    Raises:
+        ValueError: it is damaged
+    """
+    config, run = config_file.load(attempt.config), attempt.run
+    with open_dict(config):
+        config.trainer.default_local_dir = None
+        # The run may have been moved since.
+        if Path(config.trainer.validation_data_dir or "").parts[-2:] == run.validation.parts[-2:]:
+            config.trainer.validation_data_dir = None
+        given = config.ray_kwargs.ray_init.runtime_env.get("env_vars") or {}
+        added = _variables(attempt)
+        config.ray_kwargs.ray_init.runtime_env.env_vars = {n: v for n, v in given.items() if n not in added}
+    return config
 
 
 def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Summary, metrics: MetricsFile) -> int:

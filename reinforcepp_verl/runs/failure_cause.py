@@ -34,7 +34,7 @@ ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Except
 
 def failure_cause(attempt: Attempt, exit_code: int) -> str:
     """Return the cause in at most `LINES_SHOWN` lines: what happened, and the last output of the failed process."""
-    note = attempt.failure.read_text(encoding="utf-8").strip() if attempt.failure.exists() else ""
+    note = attempt.failure.read_text(encoding="utf-8", errors="replace").strip() if attempt.failure.exists() else ""
     log = _tail(attempt.log)
     if shutil.disk_usage(attempt.path).free < FULL_BELOW_BYTES:
         # In this case neither note nor log may have been written.
@@ -99,6 +99,8 @@ def _cut(text: str) -> str:
 
 
 def _tail(log: Path) -> str:
+    if not log.is_file():
+        return ""
     with log.open("rb") as stream:
         stream.seek(0, 2)
         stream.seek(max(0, stream.tell() - TAIL_BYTES))

@@ -18,10 +18,11 @@ from reinforcepp_verl.common.run_folder import Attempt, RunFolder, create
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.preflight.findings import PreflightWarning
+from reinforcepp_verl.report.run_records import Record, start_step
 from reinforcepp_verl.runs import attempt as attempts
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.failure_cause import failure_cause
-from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, start_step
+from reinforcepp_verl.runs.metrics_file import MetricsFile
 from reinforcepp_verl.runs.run_console import RunConsole, headline, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
 from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals

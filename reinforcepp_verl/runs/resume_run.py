@@ -6,30 +6,29 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from yaml import YAMLError
 
 from reinforcepp_verl.checkpoints import compatibility, store
 from reinforcepp_verl.checkpoints.store import SavedCheckpoint
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.common.terminal import say
-from reinforcepp_verl.config import keys
+from reinforcepp_verl.config import config_file, keys
 from reinforcepp_verl.preflight import examine
 from reinforcepp_verl.preflight.findings import PreflightWarning, show_warnings
 from reinforcepp_verl.preflight.run_settings import CHECKPOINT_NODES
+from reinforcepp_verl.report.run_records import Record, flatten, recorded, start_step
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs import launch, processes, saved_config
-from reinforcepp_verl.runs.metrics_file import MetricsFile, Record, flatten, recorded, start_step
-from reinforcepp_verl.runs.run_summary import Summary
+from reinforcepp_verl.runs.metrics_file import MetricsFile
+from reinforcepp_verl.runs.progress import FINISHED, Progress, missing_checkpoints, progress
+from reinforcepp_verl.runs.run_summary import Summary, read_summary
 from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
 
-SET_BY_RESUME = (keys.RESUME_MODE, keys.RESUME_FROM_PATH, keys.VAL_BEFORE_TRAIN, keys.VAL_ONLY)
 THIS_ATTEMPT_ONLY = keys.RAY_KWARGS
 """Where an attempt runs; overrides of it are not kept for the next attempt."""
 
@@ -64,7 +63,7 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
             configuration do not match; one line per problem
     """
     run = RunFolder(folder.resolve())
-    saved_config.load(run)
+    saved_config.find(run)
     _enter_directory(run)
     with launch.run_lock(run):
         try:
@@ -92,15 +91,15 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> PreparedAttempt:
         RunCompleteError: there is nothing to do
     """
     saved, ignored = store.newest_checkpoint(run.checkpoints)
-    kept, config = _configs(run, overrides, saved)
+    settings, file = saved_config.find(run)
+    kept, config = _configs(run, settings, overrides, saved)
     warnings = _warnings(config)
     origin = start_step(kept)
     notes = [f"ignored: {reason}" for reason in ignored]
     if ignored and saved is None:
         ignored.append(
-            f"{run.path} has no complete checkpoint: start a new run from one that you trust (reinforcepp train ... "
-            f"{keys.RESUME_MODE}=resume_path {keys.RESUME_FROM_PATH}={run.checkpoints}/global_step_N), or delete "
-            f"{run.checkpoints} to start from the beginning"
+            f"{run.path} has no complete checkpoint: train a new run, from the beginning or from one that you trust "
+            f"({keys.RESUME_MODE}=resume_path {keys.RESUME_FROM_PATH}={run.checkpoints}/global_step_N)"
         )
         raise ValueError("\n".join(ignored))
     if saved is not None:
@@ -113,25 +112,30 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> PreparedAttempt:
     if missing := sorted(set(range(origin + 1, start_step(config) + 1)) - records.keys()):
         notes.append(f"  the metrics of {len(missing)} steps are lost, the first is step {missing[0]}")
     _set_validation(config, records, saved)
-    _stop_if_done(run, config, saved, records)
+    done = progress(run, config.trainer.total_training_steps)
+    _stop_if_done(run, config, saved, records, done)
+    if saved is None:
+        _refuse_to_start_again(run, done, origin)
     launch.save_config(kept, run)
     launch.save_warnings(warnings, run)
-    if not notes:
-        notes = [f"starts from the beginning: {run.path} has no checkpoint yet"]
-    return PreparedAttempt(run, config, records, notes, warnings)
+    if saved is None:
+        notes.append(f"starts from the beginning: {run.path} has no checkpoint yet")
+    return PreparedAttempt(run, config, records, [*_lost(run, file, done), *notes], warnings)
 
 
-def _configs(run: RunFolder, overrides: Sequence[str], saved: SavedCheckpoint | None) -> tuple[DictConfig, DictConfig]:
+def _configs(
+    run: RunFolder, settings: DictConfig, overrides: Sequence[str], saved: SavedCheckpoint | None
+) -> tuple[DictConfig, DictConfig]:
     """Return the configuration to keep in the run folder, and that of the attempt."""
     try:
-        kept = saved_config.with_references(saved_config.load(run))
+        kept = saved_config.with_references(settings)
         config = kept.copy()
         for override in overrides:
-            saved_config.apply(override, config, SET_BY_RESUME, command="resume")
+            saved_config.apply(override, config, saved_config.SET_BY_RESUME, command="resume")
             if not override.startswith(f"{THIS_ATTEMPT_ONLY}."):
-                saved_config.apply(override, kept, SET_BY_RESUME, command="resume")
+                saved_config.apply(override, kept, saved_config.SET_BY_RESUME, command="resume")
         OmegaConf.resolve(config)
-    except (YAMLError, OmegaConfBaseException, HydraException) as error:
+    except (OmegaConfBaseException, HydraException) as error:
         raise ValueError(
             f"{run.config} {' '.join(overrides)}: {' '.join(str(error).split())}; if another version of this package "
             "wrote the file, delete the key from it"
@@ -183,7 +187,7 @@ def _parts_not_restored(saved: SavedCheckpoint, config: DictConfig) -> list[str]
     Raises:
         ValueError: the weights are among them
     """
-    before, notes = OmegaConf.load(saved.path / store.CONFIG_FILE), []
+    before, notes = config_file.load(saved.path / store.CONFIG_FILE), []
     for node in CHECKPOINT_NODES:
         there = OmegaConf.select(before, node).save_contents
         taken = OmegaConf.select(config, node).load_contents
@@ -200,20 +204,9 @@ def _parts_not_restored(saved: SavedCheckpoint, config: DictConfig) -> list[str]
 
 def _enter_directory(run: RunFolder) -> None:
     """Change to the folder in which the run was started, for its relative paths, if it exists on this machine."""
-    directory = _summary(run).get("directory")
-    if directory is not None and Path(directory).is_dir():
+    directory = read_summary(run.summary).get("directory")
+    if isinstance(directory, str) and Path(directory).is_dir():
         os.chdir(directory)
-
-
-def _summary(run: RunFolder) -> dict[str, Any]:
-    if not run.summary.is_file():
-        return {}
-    try:
-        return orjson.loads(run.summary.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise ValueError(
-            f"{run.summary}: {error}; delete it (a finished run without checkpoints would then start again)"
-        ) from error
 
 
 def _mark_finished(run: RunFolder, config: DictConfig, records: dict[int, Record]) -> None:
@@ -225,22 +218,34 @@ def _mark_finished(run: RunFolder, config: DictConfig, records: dict[int, Record
 
 
 def _stop_if_done(
-    run: RunFolder, config: DictConfig, saved: SavedCheckpoint | None, records: dict[int, Record]
+    run: RunFolder, config: DictConfig, saved: SavedCheckpoint | None, records: dict[int, Record], done: Progress
 ) -> None:
     wanted = config.trainer.total_training_steps
-    summary = _summary(run)
     if saved is not None:
-        done = wanted is not None and saved.manifest.step >= wanted and not config.trainer.val_before_train
-    elif summary.get("status") == "finished":
-        if wanted is not None and wanted > summary["steps"]:
-            raise ValueError(
-                f"{run.path} finished with {summary['steps']} steps and has no checkpoint to resume from: set "
-                f"{keys.SAVE_FREQ} in a new run"
-            )
-        done = True
-    else:
-        done = False
-    if done:
-        if saved is not None:
-            _mark_finished(run, config, records)
-        raise RunCompleteError(f"nothing left to do: {run.path} has done its {wanted or summary['steps']} steps")
+        if wanted is None or saved.manifest.step < wanted or config.trainer.val_before_train:
+            return
+        _mark_finished(run, config, records)
+    elif done.status != FINISHED or (wanted is not None and wanted > done.steps):
+        return
+    raise RunCompleteError(f"nothing left to do: {run.path} has done its {wanted or done.steps} steps")
+
+
+def _refuse_to_start_again(run: RunFolder, done: Progress, origin: int) -> None:
+    """Refuse a run without a checkpoint that has finished or must have saved one."""
+    if missing := missing_checkpoints(run, done, origin):
+        raise ValueError(missing)
+    if done.status == FINISHED:
+        raise ValueError(
+            f"{run.path} finished with {done.steps} steps and has no checkpoint to resume from: set {keys.SAVE_FREQ} "
+            "in a new run"
+        )
+
+
+def _lost(run: RunFolder, file: Path, done: Progress) -> list[str]:
+    """Report which files of the run are lost, and what is used in their place."""
+    notes = []
+    if file != run.config:
+        notes.append(f"{run.config} is missing or damaged: the settings of {file} are used")
+    if done.lost_summary is not None:
+        notes.append(f"{done.lost_summary} is missing or damaged: it is written anew from the metrics")
+    return notes

@@ -150,10 +150,10 @@ def show_outcome(folder: RunFolder, summary: Summary, console: Console) -> None:
         say(console, f"{summary.status}: {summary.steps} steps in {summary.seconds:.0f} s{_validation(summary)}")
     if summary.steps > 0:
         # Imported here so that a run that fails at its start does not wait for matplotlib.
-        from reinforcepp_verl.report.curves import plot_runs
+        from reinforcepp_verl.report.curves import is_drawn, plot_runs
 
         try:
-            plot_runs([load_history(folder.path)], folder.curves)
+            plot_runs([load_history(folder.path, is_drawn)], folder.curves)
         except (OSError, ValueError) as error:
             # A missing plot does not change the outcome of the run.
             say(console, f"no curves: {error}")

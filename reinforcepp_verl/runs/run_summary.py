@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reinforcepp_verl.common import durable
+from reinforcepp_verl.common.json_text import read_object
+from reinforcepp_verl.config.reading import is_number
 from reinforcepp_verl.report.validation_metric import validation_key
+from reinforcepp_verl.runs.running_median import RunningMedian
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Return the fields of summary.json, {} if it is missing or damaged: its numbers are then counted anew."""
+    try:
+        return read_object(path) if path.is_file() else {}
+    except ValueError:
+        return {}
 
 
 @dataclass
@@ -41,16 +51,22 @@ class Summary:
     """verl's name for that metric."""
     error: str | None = None
     """Why the run failed."""
-    _step_seconds: list[float] = field(default_factory=list, repr=False)
+    _step_seconds: RunningMedian = field(default_factory=RunningMedian, repr=False)
+    _no_validation: set[str] = field(default_factory=set, repr=False)
+    """Names of metrics, known not to be those of a validation: comparing whole sets is much faster."""
 
     def add(self, record: dict[str, Any]) -> None:
         """Add one step's record."""
         self.steps = max(self.steps, record["step"])
-        if "timing_s/step" in record:
-            self._step_seconds.append(record["timing_s/step"])
-            self.step_seconds_median = statistics.median(self._step_seconds)
+        if (seconds := record.get("timing_s/step")) is not None:
+            self._step_seconds.add(seconds)
+            self.step_seconds_median = self._step_seconds.value
+        if record.keys() <= self._no_validation:
+            return
         key = validation_key(record)
-        if key is not None:
+        if key is None:
+            self._no_validation |= record.keys()
+        else:
             self.val_metric = key
             self.final_val = record[key]
             if record["step"] == 0:
@@ -62,12 +78,13 @@ class Summary:
         summary = cls(seed=seed)
         for record in records:
             summary.add(record)
-        if earlier.is_file():
-            before = json.loads(earlier.read_bytes())
-            summary.seconds, summary.directory = before["seconds"], before["directory"]
+        before = read_summary(earlier)
+        if is_number(seconds := before.get("seconds")):
+            summary.seconds = seconds
+        summary.directory = str(before.get("directory") or summary.directory)
         return summary
 
     def write(self, path: Path) -> None:
         """Write the summary as JSON, atomically, because it may be read at any time."""
-        public = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+        public = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         durable.write(path, (json.dumps(public, indent=2) + "\n").encode())

@@ -2,38 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Set
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
 
 from reinforcepp_verl.common import yaml_file
-from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.common.run_folder import Attempt, RunFolder
 from reinforcepp_verl.common.wording import shown
-from reinforcepp_verl.config import schema
+from reinforcepp_verl.config import config_file, keys, schema
 from reinforcepp_verl.config.schema import Tree, as_tree
+from reinforcepp_verl.runs.attempt import kept_config
+
+SET_BY_RESUME = {
+    keys.RESUME_MODE: "disable",
+    keys.RESUME_FROM_PATH: None,
+    keys.VAL_BEFORE_TRAIN: True,
+    keys.VAL_ONLY: False,
+}
+"""What `resume` sets for each attempt, with the values of a run whose first attempt is not known."""
+NODES = {"actor_rollout_ref", "algorithm", "data", "trainer"}
 
 
 def load(run: RunFolder) -> DictConfig:
-    """Read config.yaml of a run.
+    """Read config.yaml of a run; if it is lost, the configuration of the newest attempt takes its place.
 
     Raises:
-        ValueError: it does not exist, is not valid YAML, or is not a configuration
+        ValueError: neither can be read
     """
-    if not run.config.is_file():
-        raise ValueError(
-            f"{run.path}: no config.yaml; give the folder of a run, for example runs/latest, or a checkpoint in it"
-        )
-    try:
-        yaml_file.check(run.config)
-        config = OmegaConf.load(run.config)
-    except yaml_file.UnsoundYamlError as error:
-        raise ValueError(f"{error}, or restore the file from {run.path}/attempt_N/config.yaml") from None
-    except YAMLError as error:
-        raise ValueError(f"{run.config}: {' '.join(str(error).split())}; repair it") from error
-    if not isinstance(config, DictConfig):
-        raise ValueError(f"{run.config}: not the configuration of a run")
+    return find(run)[0]
+
+
+def find(run: RunFolder) -> tuple[DictConfig, Path]:
+    """Return what `load` does, and the file that it is from."""
+    attempts = run.attempts() if run.path.is_dir() else []
+    made_into = next((nodes for attempt in reversed(attempts) if (nodes := _nodes(attempt.config)) >= NODES), NODES)
+    if (config := _whole(run.config, made_into)) is not None:
+        return config, run.config
+    for attempt in reversed(attempts):
+        if _whole(attempt.config, made_into) is not None:
+            return _kept(attempt, attempts[0]), attempt.config
+    if run.config.is_file():
+        config_file.load(run.config)
+        raise ValueError(f"{run.config}: not the configuration of a run; restore it")
+    raise ValueError(
+        f"{run.path}: no config.yaml; give the folder of a run, for example runs/latest, or a checkpoint in it"
+    )
+
+
+def _kept(attempt: Attempt, first: Attempt) -> DictConfig:
+    config = kept_config(attempt)
+    before = _whole(first.config, NODES) if first.number == 1 else None
+    for key, initial in SET_BY_RESUME.items():
+        # Later attempts started where the one before them had ended.
+        OmegaConf.update(config, key, initial if before is None else OmegaConf.select(before, key))
     return config
+
+
+def _whole(file: Path, nodes: Set[str]) -> DictConfig | None:
+    """Return a configuration if it can be read and has all `nodes`: one that was cut off may still be valid YAML."""
+    try:
+        config = config_file.load(file) if file.is_file() else None
+    except ValueError:
+        return None
+    return config if config is not None and config.keys() >= nodes else None
+
+
+def _nodes(file: Path) -> Set[str]:
+    """Return the top-level names of a file in OmegaConf's notation, without the time to parse it."""
+    text = file.read_bytes().decode(errors="replace") if file.is_file() else ""
+    return set(re.findall(r"^(\w+):", text, re.MULTILINE))
 
 
 def with_references(saved: DictConfig) -> DictConfig:

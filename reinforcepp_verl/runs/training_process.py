@@ -15,6 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
+from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.parent_process import end_with_parent
 from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.config import keys
@@ -69,7 +70,7 @@ def main(folder: Path, parent: int) -> None:
         with forked_workers(config):
             _train(config)
     except Exception as error:
-        attempt.failure.write_text(describe(error) + "\n", encoding="utf-8")
+        durable.write(attempt.failure, f"{describe(error)}\n".encode(errors="replace"))
         raise
 
 

@@ -18,7 +18,9 @@ from reinforcepp_verl.slurm.site import SITE_VARIABLE, Site
 
 SLURM_RUN_VARIABLE = "REINFORCEPP_SLURM_RUN"
 """Tells train.sbatch the run folder; for a task of an array, with `_` and the task's number appended."""
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+MOST_SEEDS = 1000
+"""Each has a run folder, whose name is in the job's environment; Slurm's own limit is 1001 by default."""
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
 def script() -> Path:
@@ -30,14 +32,17 @@ def parse_seeds(array: str) -> list[int]:
     """Return the seeds of `--array`, in Slurm's format: 1,2,3 or 1-8, followed by %2 to run two at a time.
 
     Raises:
-        ValueError: the format is wrong, or a seed occurs twice
+        ValueError: the format is wrong, a seed occurs twice, or there are too many
     """
-    found: list[int] = []
+    ranges = []
     for part in re.sub(r"%[1-9]\d*$", "", array).split(","):
         if not (match := _RANGE.fullmatch(part)):
             raise ValueError(f"--array {array}: {part!r} is not a seed; write --array 1,2,3 or --array 1-8%2")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
-    if len(found) != len(set(found)) or not found:
+        ranges.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if (count := sum(map(len, ranges))) > MOST_SEEDS:
+        raise ValueError(f"--array {array}: {count} runs, at most {MOST_SEEDS} in one job; submit several")
+    found = [seed for seeds in ranges for seed in seeds]
+    if len(found) != len(set(found)) or not all(ranges):
         raise ValueError(f"--array {array}: each seed may occur once, in ascending order; write --array 1,2,3")
     return found
 

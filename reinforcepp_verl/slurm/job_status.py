@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from reinforcepp_verl.common.json_text import read_object
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.config import keys
-from reinforcepp_verl.report.history import load_history
+from reinforcepp_verl.common.wording import first_line
+from reinforcepp_verl.config import config_file, keys
+from reinforcepp_verl.report.run_records import last_record
 from reinforcepp_verl.slurm import queue
 from reinforcepp_verl.slurm.queue import QueuedJob
 from reinforcepp_verl.slurm.submit_job import JOB_ID
@@ -69,33 +70,55 @@ def show(runs_dir: Path, console: Console) -> None:
 def _runs(runs_dir: Path) -> list[Path]:
     if not runs_dir.is_dir():
         raise ValueError(f"{runs_dir}: no such folder; give the folder of runs (runs_dir)")
-    return sorted(file.parents[1] for file in runs_dir.glob(f"*/{JOB_ID}") if not file.parents[1].is_symlink())
+    return sorted(found.parent for found in runs_dir.glob(f"*/{JOB_ID.parent}") if not found.parent.is_symlink())
 
 
 def _job(run: Path) -> str:
-    return (run / JOB_ID).read_text().strip()
+    """Return the id, "-" if its file is empty or holds something else."""
+    try:
+        text = (run / JOB_ID).read_bytes().decode("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return UNKNOWN
+    return text if queue.JOB_ID.fullmatch(text) else UNKNOWN
 
 
 def _row(run: RunFolder, jobs: dict[str, QueuedJob]) -> Row:
+    """Return what is known of a run: a damaged file costs it a cell, and is named where the reason is."""
     job = _job(run.path)
-    summary: dict[str, Any] = json.loads(run.summary.read_bytes())
-    total = OmegaConf.select(OmegaConf.load(run.config), keys.TOTAL_TRAINING_STEPS)
-    queued = jobs.get(job, QueuedJob(summary["status"]))
-    error = (summary.get("error") or "").partition("\n")[0]
+    damaged = [f"{run.path / JOB_ID}: not a job id"] if job == UNKNOWN else []
+
+    def read(function: Callable[[RunFolder], Any], missing: Any) -> Any:
+        try:
+            return function(run)
+        except (ValueError, OSError) as error:
+            damaged.append(first_line(error))
+            return missing
+
+    summary = read(_summary, {})
+    status = str(summary.get("status") or UNKNOWN)
+    queued = jobs.get(job, QueuedJob(status))
+    last = read(lambda run: last_record(run, REWARD), None) or {}
+    starts = read(lambda run: len(list((run.path / "slurm").glob("attempt_*"))), UNKNOWN)
+    error = str(summary.get("error") or "").partition("\n")[0]
     return Row(
         run=run.path.name,
         job=job,
         state=queued.state,
-        step=f"{summary['steps']}/{total or UNKNOWN}",
-        reward=_reward(run),
+        step=f"{summary.get('steps', last.get('step', UNKNOWN))}/{read(_total_steps, None) or UNKNOWN}",
+        reward=_number(last.get(REWARD)),
         time_left=queued.time_left or UNKNOWN,
-        starts=str(len(list((run.path / "slurm").glob("attempt_*")))),
-        reason=error or queued.reason or summary["status"],
+        starts=str(starts),
+        reason="; ".join(filter(None, [error or queued.reason, *damaged])) or status,
     )
 
 
-def _reward(run: RunFolder) -> str:
-    if not run.metrics.is_file():
-        return UNKNOWN
-    series = load_history(run.path).series
-    return f"{series[REWARD][1][-1]:.3f}" if REWARD in series else UNKNOWN
+def _summary(run: RunFolder) -> dict[str, Any]:
+    return read_object(run.summary)
+
+
+def _total_steps(run: RunFolder) -> Any:
+    return config_file.first_value(run.configs(), keys.TOTAL_TRAINING_STEPS)
+
+
+def _number(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else UNKNOWN

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
+
+JOB_ID = re.compile(r"\d+(?:_\d+)?")
+IDS_PER_QUERY = 1000
+"""So that the argument stays far below the kernel's limit."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,20 @@ def jobs_of_user() -> dict[str, QueuedJob]:
 
 def ended_jobs(jobs: Collection[str]) -> dict[str, QueuedJob]:
     """Return the state of jobs that squeue no longer lists, from the accounting; {} if there is none."""
-    if not jobs or shutil.which("sacct") is None:
+    # An id that Slurm does not understand would fail the whole query.
+    asked = [job for job in jobs if JOB_ID.fullmatch(job)]
+    if shutil.which("sacct") is None:
         return {}
-    try:
-        lines = _lines(
-            "sacct", "-n", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(jobs)}"
-        )
-    except ValueError:
-        # Without accounting, as on most small clusters, sacct fails; the run folder has the outcome.
-        return {}
-    return {job: QueuedJob(state) for job, _, state in (line.partition("|") for line in lines)}
+    found: dict[str, QueuedJob] = {}
+    for start in range(0, len(asked), IDS_PER_QUERY):
+        ids = ",".join(asked[start : start + IDS_PER_QUERY])
+        try:
+            lines = _lines("sacct", "-n", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={ids}")
+        except ValueError:
+            # Without accounting, as on most small clusters, sacct fails; the run folder has the outcome.
+            return found
+        found |= {job: QueuedJob(state) for job, _, state in (line.partition("|") for line in lines)}
+    return found
 
 
 def _lines(*command: str) -> list[str]:

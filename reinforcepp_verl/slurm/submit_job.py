@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 from omegaconf import DictConfig, OmegaConf
 
+from reinforcepp_verl.common import durable
 from reinforcepp_verl.preflight.findings import PreflightWarning
 from reinforcepp_verl.runs import launch
 from reinforcepp_verl.slurm import job, site
@@ -65,7 +66,7 @@ def _submit(config: DictConfig, wanted: Job, seeds: list[int | None], warnings: 
     for seed, run in runs.items():
         task = job_id if seed is None else f"{job_id}_{seed}"
         (run.path / JOB_ID).parent.mkdir(exist_ok=True)
-        (run.path / JOB_ID).write_text(f"{task}\n")
+        durable.write(run.path / JOB_ID, f"{task}\n".encode())
         typer.echo(f"job {task}: {run.path}")
     typer.echo(f"watch: reinforcepp slurm status {shlex.quote(str(wanted.logs))}", err=True)
 

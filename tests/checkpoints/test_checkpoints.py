@@ -102,6 +102,30 @@ def test_a_manifest_of_another_version_is_named(tmp_path):
         manifest.read(folder)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("files", None), ("files", {"data.pt": 8}), ("files", {"data.pt": {}}), ("step", "2"), ("data", [])],
+)
+def test_a_manifest_with_a_field_of_another_type_is_named(tmp_path, field, value):
+    folder = saved(tmp_path, 2)
+    content = json.loads((folder / manifest.MANIFEST).read_bytes()) | {field: value}
+    durable.write(folder / manifest.MANIFEST, json.dumps(content).encode())
+    durable.write(folder / manifest.COMPLETE, manifest.digest(folder / manifest.MANIFEST).encode())
+    found, (reason,) = store.newest_checkpoint(tmp_path)
+    assert found is None and f"{folder / manifest.MANIFEST}: not a manifest of this version" in reason
+
+
+def test_a_manifest_must_be_that_of_its_folder(tmp_path):
+    saved(tmp_path, 2)
+    saved(tmp_path, 4).rename(tmp_path / "global_step_6")
+    found, (reason,) = store.newest_checkpoint(tmp_path)
+    assert found is not None and found.path.name == "global_step_2"
+    assert reason == (
+        f"{tmp_path}/global_step_6/manifest.json is that of global_step_4: the folder was renamed, or the file copied"
+    )
+    assert store.prune(tmp_path, 1, 6) == []
+
+
 def test_a_damaged_checkpoint_is_kept_when_the_run_reaches_its_step_again(tmp_path):
     flip(saved(tmp_path, 4) / "data.pt")
     saved(tmp_path, 4)

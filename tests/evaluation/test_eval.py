@@ -132,6 +132,30 @@ def test_run_folder_leads_to_its_dumps(tmp_path, monkeypatch):
     assert "runs/latest" in run("runs/latest")
 
 
+@pytest.mark.parametrize("content", [None, b"", b"a: [1", b"\x00\xff", b"- 1\n", b"7"])
+def test_a_run_without_a_readable_configuration_leads_to_its_dumps(tmp_path, content):
+    for name, elsewhere in (("inside", None), ("outside", tmp_path / "elsewhere")):
+        folder = make_run(tmp_path / name, elsewhere or "null")
+        (folder / "attempt_1").mkdir()
+        (folder / "config.yaml").rename(folder / "attempt_1" / "config.yaml")
+        if content is not None:
+            (folder / "config.yaml").write_bytes(content)
+        write((elsewhere or folder / "validation") / "3.jsonl", [[1]])
+        assert run_json(tmp_path / "x.json", folder)["reports"][0]["step"] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "the file is empty"), (b'{"input": "a', "line 1: not valid JSON")]
+)
+def test_a_dump_that_was_cut_off_is_named_with_the_way_to_another(tmp_path, content, reason):
+    folder = make_run(tmp_path / "run")
+    write(folder / "validation" / "3.jsonl", [[1]])
+    (folder / "validation" / "6.jsonl").write_bytes(content)
+    message = refused(folder)
+    assert "6.jsonl" in message and f"{reason}; repair it, or evaluate another one (of a run: --step N)" in message
+    assert "math" in run(folder, "--step", 3)
+
+
 def test_run_without_dumps_says_which_override_makes_them(tmp_path):
     text = refused(make_run(tmp_path / "run"))
     assert "the run has no generations" in text
@@ -185,7 +209,7 @@ def test_metrics_that_only_one_file_has_are_not_compared(tmp_path):
             "part of a checkpoint, or several checkpoints; give one, RUN/checkpoints/global_step_N",
         ),
         (["{tmp}/broken"], "config.yaml, line "),
-        (["{tmp}/list"], "list: the run has no generations"),
+        (["{tmp}/list"], "list/config.yaml"),
         (["{tmp}/bad.jsonl"], "bad.jsonl, line 1: not valid JSON"),
         (["{tmp}/a.jsonl", "--step", "3"], "--step chooses from a folder of dumps, and this is a file"),
         (["{tmp}/a.jsonl", "--k", "3"], "math: k=3 refused: 1 of 1 questions have fewer samples (fewest: 2)"),

@@ -16,7 +16,7 @@ from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, create
 from reinforcepp_verl.guards import GuardError
 from reinforcepp_verl.integration import optimizer_settings
 from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
-from reinforcepp_verl.runs.metrics_file import flatten, recorded
+from reinforcepp_verl.report.run_records import flatten, recorded
 
 VAL = "val-core/task/acc/mean@1"
 

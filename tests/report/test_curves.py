@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +188,28 @@ def test_command_errors_are_one_line_and_code_2(tmp_path, arguments, message):
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ") and message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "curves.png").write_bytes(b"old")
+    # A limit on the size of files fails like a full disk: in the write, whose error names no file.
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    command = (
+        f"{limited}from reinforcepp_verl.cli import main; sys.argv = ['reinforcepp', 'plot', {str(run)!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"error: [Errno 27] File too large: '{run}/curves.png'"
+    assert {path.name: path.read_bytes() for path in run.glob("*curves*")} == {"curves.png": b"old"}
+
+
+def test_long_runs_are_drawn_with_few_points():
+    values = np.random.default_rng(1).random(50_000).tolist()
+    figure = build_figure([history(seed=seed, reward=values) for seed in (1, 2)])
+    ax = panel_of(figure, "Reward")
+    assert all(len(line.get_xdata()) < 5000 for line in ax.lines)
+    assert all(line.get_xdata()[-1] == 50_000 and max(line.get_ydata()) == max(values) for line in ax.lines)
 
 
 def test_command_without_runs_fails():

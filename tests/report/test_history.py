@@ -128,3 +128,82 @@ def test_empty_metrics_file_is_a_run_without_series(tmp_path):
 def test_validation_key(names, expected):
     assert validation_key(names) == expected
     assert validation_key(dict.fromkeys(names, 0.0)) == expected
+
+
+def write_attempt(run: Path, number: int, *steps: int, scale: float = 1.0) -> None:
+    folder = run / f"attempt_{number}"
+    folder.mkdir()
+    start = steps[0] - 1
+    mode = f"resume_path, resume_from_path: {run}/checkpoints/global_step_{start}" if start else "auto"
+    (folder / "config.yaml").write_text(f"seed: 5\ntrainer: {{experiment_name: mine, resume_mode: {mode}}}\n")
+    lines = [json.dumps({"step": step, "data": {REWARD: scale * step, "unwanted": 1.0}}) + "\n" for step in steps]
+    (folder / "verl_metrics.jsonl").write_text("".join(lines))
+
+
+WHOLE = {1: 1.0, 2: 2.0, 3: 30.0, 4: 40.0}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a run of two attempts, the second one from step 2."""
+    folder = write_run(tmp_path / "r", *({"step": s, REWARD: v} for s, v in WHOLE.items()), name="mine", seed=5)
+    write_attempt(folder, 1, 1, 2, 3)
+    write_attempt(folder, 2, 3, 4, scale=10.0)
+    return folder
+
+
+def damage_line(path: Path, number: int) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[number] = b'{"step": \x00\xff\n'
+    path.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:30]),
+        lambda path: path.write_bytes(b"\x00" * 5000),
+        lambda path: path.write_bytes(b"\x00\xff\n" * 5000),
+        lambda path: damage_line(path, 0),
+        lambda path: damage_line(path, 1),
+        lambda path: damage_line(path, 3),
+        lambda path: path.write_text('{"step": 1}\n{"step": 4}\n'),
+        lambda path: path.write_text("[]\n" * 4),
+    ],
+)
+def test_what_metrics_jsonl_has_lost_comes_from_the_attempts(run, damage):
+    damage(run / "metrics.jsonl")
+    history = load_history(run, lambda name: name == REWARD)
+    assert points(history, REWARD) == WHOLE and set(history.series) == {REWARD}
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize("content", [b"", b"trainer:\n  resume", b"\x00\xff"])
+def test_an_attempt_without_its_configuration_starts_before_its_first_step(run, attempt, content):
+    (run / f"attempt_{attempt}" / "config.yaml").write_bytes(content)
+    (run / "metrics.jsonl").unlink()
+    assert points(load_history(run), REWARD) == WHOLE
+
+
+def test_a_damaged_line_that_no_attempt_has_is_named(run):
+    damage_line(run / "metrics.jsonl", 1)
+    damage_line(run / "attempt_1" / "verl_metrics.jsonl", 1)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not valid JSON; repair or delete that line$"):
+        load_history(run)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "summary.json"])
+@pytest.mark.parametrize("content", [b"", b"{a: [", b"\x00\xff", b"[1]", b"7"])
+def test_what_a_side_file_has_lost_comes_from_the_attempts(run, name, content):
+    (run / name).write_bytes(content)
+    history = load_history(run)
+    assert (history.name, history.seed) == ("mine", 5)
+
+
+def test_only_wanted_metrics_are_read(run):
+    (run / "metrics.jsonl").write_text('{"step": 1, "a": 1, "b": 2}\n{"step": 2, "b": 3, "c": 4}\n')
+    assert set(
+        load_history(write_run(run.parent / "s", {"step": 1, "a": 1, "b": 2}), lambda name: name == "b").series
+    ) == {"b"}

@@ -122,6 +122,7 @@ SAME = {
         ("5 million", "5000000"),
         ("\\$2.5\\text{ billion}", "2,500,000,000 dollars"),
         ("5 KM", "5 km"),
+        ("10:40", "1:4"),
     ],
     "equations": [
         ("x=5", "5"),
@@ -150,6 +151,7 @@ SAME = {
         ("\\frac{dy}{dx}=2x", "2x"),
         ("\\sin A = \\frac35", "3/5"),
         ("\\mathbf{v} = \\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
+        ("f(x)=2x", "y=2x"),
     ],
     "complex numbers": [
         ("1+2i", "i(2-i)"),
@@ -306,6 +308,9 @@ DIFFERENT = {
         ("(2)(3)", "5"),
         ("all real numbers except 0", "0"),
         ("\\text{Alice and Bob}", "Alice and Eve"),
+        ("(2,5)", "2.5"),
+        ("(1 2)(3 4)", "(1 3)(2 4)"),
+        ("(12)(30)", "(15)(24)"),
     ],
     "units": [
         (r"5\text{ cm}", r"5\text{ m}"),
@@ -332,6 +337,11 @@ DIFFERENT = {
         ("$5", "5 cm"),
         ("3:45 am", "3:45 pm"),
         ("2 dozen", "2"),
+        ("1/2 million", "1/2000000"),
+        ("3 fourths", "3"),
+        ("2 theta", "2"),
+        ("10:40", "5:20"),
+        ("5'6", "56"),
     ],
     "equations": [
         ("3x=5", "5"),
@@ -358,6 +368,11 @@ DIFFERENT = {
         ("\\sin x=5", "5"),
         ("at least 5", "5"),
         ("not 5", "5"),
+        ("x^{-1}=5", "5"),
+        ("x_1=5", "x_2=5"),
+        ("f(2)=3", "f(3)=3"),
+        ("AB=4", "CD=4"),
+        ("r=4", "\\theta=4"),
     ],
     "complex numbers": [
         ("1+2i", "1-2i"),
@@ -416,6 +431,10 @@ DIFFERENT = {
         ("²⁄₃", "3/2"),
         ("2**10", "20"),
         ("Option C", "B"),
+        ("C^5_{10}", "C^5"),
+        ("odd $n$", "even $n$"),
+        ("multiples of $3$", "3"),
+        ("no $x$", "x"),
     ],
 }
 

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from reinforcepp_verl.common.run_folder import create
+from reinforcepp_verl.report.run_records import flatten, mean_of_sources, recorded
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.runs.failure_cause import failure_cause
-from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower, flatten, mean_of_sources, recorded
+from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.run_console import METRIC_COLUMNS, header, row, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
 from reinforcepp_verl.runs.training_process import describe, retry_slow_ray_start
@@ -48,6 +49,13 @@ def test_follower_flattens_complete_lines_and_waits_for_the_rest(tmp_path):
         stream.write(json.dumps(second)[10:] + "\n")
     assert list(follower.new_records()) == [{"step": 2, "actor/lr": 1.0}]
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2]
+
+
+def test_follower_goes_on_after_a_damaged_line(tmp_path):
+    tracker, metrics = tmp_path / "tracker.jsonl", tmp_path / "metrics.jsonl"
+    whole = [json.dumps({"step": step, "data": {}}) for step in (1, 2)]
+    tracker.write_bytes("\n".join([whole[0], '{"step": 1, "da', "[]", "\x00" * 9, whole[1], ""]).encode())
+    assert [record["step"] for record in MetricsFollower(tracker, MetricsFile(metrics, {})).new_records()] == [1, 2]
 
 
 def write_attempt(run, start, *records, cut_off=""):

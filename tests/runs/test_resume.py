@@ -22,9 +22,12 @@ from reinforcepp_verl.cli import app
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.preflight import start_checkpoint as preflight
 from reinforcepp_verl.runs import launch, resume_run
+from reinforcepp_verl.runs.attempt import write_config
 from reinforcepp_verl.runs.resume_run import RunCompleteError, prepare
+from reinforcepp_verl.runs.run_summary import Summary
 
 RECIPE = "+recipe=math_rlvr/arithmetic"
+DAMAGED = [b"", b"{a: [", b"\x00\xff\xfe", b"- 1\n", b"data: {}\n"]
 VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
 
 
@@ -104,7 +107,7 @@ def test_an_incomplete_checkpoint_is_ignored_and_named(run):
 
 def test_a_run_with_only_incomplete_checkpoints_is_not_taken_for_a_new_run(run):
     (checkpoint(run, 15) / "COMPLETE").unlink()
-    with pytest.raises(ValueError, match=r"no complete checkpoint: start a new run .* or delete .*/checkpoints to"):
+    with pytest.raises(ValueError, match=r"no complete checkpoint: train a new run, from the beginning or from one"):
         prepare(run, [])
 
 
@@ -141,11 +144,131 @@ def test_a_signal_during_the_check_of_the_checkpoint_stops_the_run_like_any_othe
     assert resume_run.resume(run.path, [], Console(file=io.StringIO())) == 75
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "summary.json"])
-def test_a_corrupt_file_of_the_run_is_named(run, name):
-    (run.path / name).write_text("{a: [")
-    with pytest.raises(ValueError, match=f"{name}(: |, line 1: )"):
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_corrupt_configuration_of_a_run_that_has_not_started_is_named(run, content):
+    run.config.write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.yaml(: |, line \d+: )") as error:
         resume_run.resume(run.path, [], Console(file=io.StringIO()))
+    assert "\n" not in str(error.value)
+
+
+def has_done(run, steps, save_freq=15, **summary):
+    """Create what is left of attempts: one of `steps` steps, with the configuration that a real one has."""
+    made = run.new_attempt()
+    config = OmegaConf.load(run.config)
+    config.trainer.save_freq = save_freq
+    write_config(config, made)
+    lines = [json.dumps({"step": step, "data": {"a": step}}) + "\n" for step in range(1, steps + 1)]
+    made.tracker.write_text("".join(lines))
+    run.summary.write_text(json.dumps({"status": "running", "steps": steps, **summary}))
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, None])
+def test_the_configuration_of_an_attempt_takes_the_place_of_a_lost_one(run, content):
+    before = OmegaConf.load(run.config)
+    has_done(run, 16)
+    checkpoint(run, 15)
+    again = run.new_attempt()
+    changed = before.copy()
+    changed.trainer.resume_mode, changed.trainer.resume_from_path = "resume_path", f"{run.checkpoints}/global_step_15"
+    changed.trainer.val_before_train, changed.trainer.save_freq = False, 5
+    write_config(changed, again)
+    run.config.unlink() if content is None else run.config.write_bytes(content)
+    continuation = prepare(run, [])
+    assert continuation.notes[0] == f"{run.config} is missing or damaged: the settings of {again.config} are used"
+    kept = OmegaConf.load(run.config)
+    before.trainer.save_freq, before.trainer.logger = 5, kept.trainer.logger
+    before.ray_kwargs.ray_init.runtime_env.env_vars = kept.ray_kwargs.ray_init.runtime_env.env_vars
+    assert kept == before and not kept.ray_kwargs.ray_init.runtime_env.env_vars
+    assert prepare(run, []).notes[0].startswith("continues at step 15")
+
+
+def test_a_configuration_that_was_cut_off_between_two_nodes_is_not_taken_for_a_whole_one(run):
+    has_done(run, 16)
+    checkpoint(run, 15)
+    lines = run.config.read_text().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if not line.startswith((" ", "-")))
+    run.config.write_text("".join(lines[:last]))
+    assert "missing or damaged: the settings of" in prepare(run, []).notes[0]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"status": "fin', b"\x00\xff", b"[]", b'{"status": 1, "steps": "x"}', None])
+def test_a_lost_summary_is_written_anew(run, content):
+    has_done(run, 16)
+    checkpoint(run, 15)
+    run.summary.unlink() if content is None else run.summary.write_bytes(content)
+    continuation = prepare(run, [])
+    assert continuation.notes[0] == f"{run.summary} is missing or damaged: it is written anew from the metrics"
+    assert (Summary.of(1, continuation.records.values(), run.summary).steps, len(continuation.records)) == (15, 15)
+
+
+def test_that_a_run_has_finished_is_known_without_its_summary(run):
+    has_done(run, 60, save_freq=-1)
+    run.summary.write_bytes(b"")
+    with pytest.raises(RunCompleteError, match="has done its 60 steps"):
+        prepare(run, [])
+
+
+@pytest.mark.parametrize("content", [b"\x00\xff\n" * 9, b'{"step": 1}\n[]\n{"a": 1}\n', b""])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "attempt_1/verl_metrics.jsonl"])
+def test_metrics_that_one_file_has_lost_come_from_the_other(run, name, content):
+    has_done(run, 16)
+    checkpoint(run, 15)
+    run.metrics.write_text("".join(json.dumps({"step": step, "a": step}) + "\n" for step in range(1, 17)))
+    (run.path / name).write_bytes(content)
+    continuation = prepare(run, [])
+    assert continuation.records == {step: {"step": step, "a": step} for step in range(1, 16)}
+    assert len(continuation.notes) == 1
+
+
+def no_folder(run):
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+
+
+def empty_folder(run):
+    no_folder(run)
+    run.checkpoints.mkdir()
+
+
+def dangling_link(run):
+    no_folder(run)
+    run.checkpoints.symlink_to("/nonexistent/disk")
+
+
+@pytest.mark.parametrize("lose", [no_folder, empty_folder, dangling_link])
+@pytest.mark.parametrize("summary", [{}, {"status": "stopped", "steps": 7}, {"status": "failed", "steps": 59}])
+def test_checkpoints_on_a_disk_that_is_not_mounted_are_refused(run, lose, summary):
+    has_done(run, **{"steps": 33, **summary})
+    lose(run)
+    before = run.metrics.exists(), run.config.read_bytes()
+    with pytest.raises(ValueError, match=r"checkpoints has no checkpoint, although .*: is the disk mounted\? Restore"):
+        prepare(run, [])
+    assert (run.metrics.exists(), run.config.read_bytes()) == before
+
+
+def test_a_lost_summary_does_not_hide_lost_checkpoints(run):
+    has_done(run, 33)
+    run.summary.unlink()
+    with pytest.raises(ValueError, match="is the disk mounted"):
+        prepare(run, [])
+
+
+@pytest.mark.parametrize(
+    ("steps", "save_freq", "lose"), [(14, 15, no_folder), (15, 15, empty_folder), (33, -1, no_folder)]
+)
+def test_a_run_that_cannot_have_saved_starts_again(run, steps, save_freq, lose):
+    has_done(run, steps, save_freq)
+    lose(run)
+    assert prepare(run, []).notes == [f"starts from the beginning: {run.path} has no checkpoint yet"]
+
+
+def test_a_checkpoint_of_another_step_is_ignored(run):
+    has_done(run, 33)
+    checkpoint(run, 15)
+    checkpoint(run, 30).rename(run.checkpoints / "global_step_45")
+    continuation = prepare(run, [])
+    assert "global_step_45/manifest.json is that of global_step_30: the folder was renamed" in continuation.notes[0]
+    assert continuation.config.trainer.resume_from_path.endswith("global_step_15")
 
 
 def test_records_missing_after_a_kill_at_the_last_step_are_added(run):
@@ -183,8 +306,7 @@ def test_a_fork_does_not_need_its_parent(run, compose, tmp_path):
 
 
 def test_a_finished_run_without_a_checkpoint_is_not_repeated(run):
-    attempt(run, *range(61))
-    run.summary.write_text(json.dumps({"status": "finished", "steps": 60}))
+    has_done(run, 60, save_freq=-1, status="finished")
     with pytest.raises(RunCompleteError):
         prepare(run, [])
     with pytest.raises(ValueError, match="has no checkpoint to resume from: set trainer.save_freq"):

@@ -1,4 +1,4 @@
-"""`reinforcepp slurm`: what is passed to sbatch, what is refused, and what `status` shows, with stubs for Slurm."""
+"""`reinforcepp slurm`: what is passed to sbatch, what is refused, with stubs for Slurm."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from reinforcepp_verl.preflight import secrets
-from reinforcepp_verl.slurm import job, job_status, site
-from reinforcepp_verl.slurm.queue import QueuedJob
+from reinforcepp_verl.slurm import job, site
 from reinforcepp_verl.slurm.resources import Resources, required_resources
 from reinforcepp_verl.slurm.submit_job import Request, submit
 
@@ -90,6 +89,12 @@ def test_seeds(array, seeds):
 @pytest.mark.parametrize("array", ["", "a", "1,1", "3-1", "1-9:2", "1,2%0"])
 def test_invalid_seeds(array):
     with pytest.raises(ValueError, match=f"^--array {re.escape(array)}: "):
+        job.parse_seeds(array)
+
+
+@pytest.mark.parametrize("array", ["1-3000000", "0-1000", "1-600,1001-1600", "1-999999999999999999"])
+def test_more_seeds_than_a_job_can_have_are_refused(array):
+    with pytest.raises(ValueError, match=rf"^--array {array}: \d+ runs, at most 1000 in one job; submit several$"):
         job.parse_seeds(array)
 
 
@@ -197,42 +202,6 @@ def test_a_dry_run_needs_neither_data_nor_model_and_names_them(tmp_path, monkeyp
     assert done.returncode == 0
     assert "data.train_files: no such file: data/dapo_math_17k/train.parquet" in done.stderr
     assert "Qwen/Qwen2.5-7B is not on this machine: it is downloaded when training starts" in done.stderr
-
-
-def make_run(runs_dir: Path, name: str, job_id: str, **summary: object) -> None:
-    run = runs_dir / name
-    (run / "slurm" / "attempt_1").mkdir(parents=True)
-    (run / "slurm" / "job_id").write_text(f"{job_id}\n")
-    (run / "config.yaml").write_text("trainer: {total_training_steps: 60}\n")
-    (run / "summary.json").write_text(json.dumps({"status": "running", "steps": 0, "error": None, **summary}))
-
-
-def test_status_has_a_row_for_each_run_of_a_job(tmp_path):
-    make_run(tmp_path, "a", "11", steps=7)
-    make_run(tmp_path, "b", "12_3", status="failed", steps=2, error="ValueError: no\nmore")
-    (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 7, "critic/score/mean": 0.5}\n')
-    (tmp_path / "by_hand").mkdir()
-    (tmp_path / "latest").symlink_to("b")
-    rows = job_status.rows(
-        tmp_path, {"11": QueuedJob("RUNNING", "1:00:00"), "12": QueuedJob("PENDING", "", "Priority")}
-    )
-    assert [tuple(vars(row).values()) for row in rows] == [
-        ("a", "11", "RUNNING", "7/60", "0.500", "1:00:00", "1", "running"),
-        ("b", "12_3", "failed", "2/60", "-", "-", "1", "ValueError: no"),
-    ]
-
-
-def test_status_without_squeue_shows_the_files(tmp_path, monkeypatch, capsys):
-    from rich.console import Console
-
-    make_run(tmp_path, "a", "11", status="stopped", steps=7)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    job_status.show(tmp_path, Console(width=120))
-    output = " ".join(capsys.readouterr().out.split())
-    assert "squeue is not on PATH: the states are from the run folders" in output
-    assert "a 11 stopped 7/60" in output
-    with pytest.raises(ValueError, match="no run in it was submitted to Slurm"):
-        job_status.show(tmp_path / "a", Console())
 
 
 @pytest.mark.parametrize("file", SHELL_FILES, ids=lambda file: file.name)
