@@ -34,6 +34,7 @@ setup(
         "numpy",
         "pyarrow",
         "datasets",
+        "fsspec",  # opens compressed files
         # Renders chat templates without transformers, whose import takes seconds, to bound the length of prompts.
         "jinja2",
         "rich",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import datasets
+import fsspec
 
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip", ".zst", ".lz4")
@@ -27,6 +30,8 @@ def rows(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows. They are streamed, because otherwise `datasets` would copy local files into its cache."""
     if format_of(file) == "csv":
         yield from _csv_rows(file)
+    elif format_of(file) == "json":
+        yield from _json_rows(file)
     else:
         yield from datasets.load_dataset(format_of(file), data_files=str(file), split="train", streaming=True)
 
@@ -38,6 +43,37 @@ def _csv_rows(file: Path) -> Iterator[dict[str, Any]]:
     as_text = datasets.Features({column: datasets.Value("string") for column in first})
     if first:
         yield from datasets.load_dataset("csv", features=as_text, keep_default_na=False, **settings)
+
+
+def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one list, or of one object per line, with the values that stand there.
+
+    pandas, which `datasets` uses where types differ, would read "007" as 7 and round large integers.
+    """
+    with fsspec.open(str(file), "rt", encoding="utf-8-sig", compression="infer") as text:
+        lines = ((number, line) for number, line in enumerate(text, 1) if line.strip())
+        first = next(lines, None)
+        if first is None:
+            raise ValueError("it has no rows")
+        if first[1].lstrip().startswith("["):
+            rows = json.loads(first[1] + text.read())
+            yield from (_object(f"entry {number}", row) for number, row in enumerate(rows))
+            return
+        for number, line in chain([first], lines):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+            yield _object(f"line {number}", row)
+
+
+def _object(place: str, row: Any) -> dict[str, Any]:
+    """Return a row; the columns of one that is a list are its positions, as `datasets` names them."""
+    if isinstance(row, list):
+        return {str(position): value for position, value in enumerate(row)}
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: {row!r:.40} is not an object")
+    return row
 
 
 def _uncompressed(file: Path) -> Path:

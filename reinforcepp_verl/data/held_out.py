@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ from reinforcepp_verl.data.sources import TEST
 
 def check_size(size: float) -> None:
     """Refuse a size that is neither a number of rows nor a share of them."""
-    if size <= 0 or (size >= 1 and size != int(size)):
+    if not math.isfinite(size) or size <= 0 or (size >= 1 and size != int(size)):
         raise ValueError(f"--val-size is {size:g}: it must be a number of rows, or a share between 0 and 1")
 
 

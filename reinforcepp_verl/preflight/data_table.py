@@ -22,7 +22,6 @@ PARQUET_ROWS = 16384
 TYPED_ROWS = 1000
 JSON_BYTES = 10 << 20
 """The loader's, so that an object over several lines is accepted and refused alike."""
-_REFUSED = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
 
 Batch: TypeAlias = pa.Table | list[dict[str, Any]]
 """Consecutive rows. JSON is a list if it was one, or if a column has several types, which only the loader can hold."""

@@ -155,6 +155,30 @@ def test_values_of_csv_stay_the_text_that_they_are():
     assert "empty.csv has no rows; give another --source" in refused("custom", "--source", "empty.csv")
 
 
+def test_values_of_json_stay_what_they_are():
+    """pandas, which `datasets` falls back to, reads "007" as 7, rounds large integers and reads dates as times."""
+    answers = ["007", 8, 12345678901234567890123, "2020-01-01", 1]
+    file = jsonl("mine.jsonl", [{"question": f"{number}?", "answer": one} for number, one in enumerate(answers)])
+    run("custom", "--source", file)
+    assert [row["reward_model"]["ground_truth"] for row in written("data/custom/train.parquet")] == list(
+        map(str, answers)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"question": "a", "answer": "b"}\n{"question": \n', "line 2: "),
+        ('\n{"question": "a", "answer": "b"}\n7\n', "line 3: 7 is not an object"),
+        ("", "it has no rows"),
+        ("[1, 2]", "entry 0: 1 is not an object"),
+    ],
+)
+def test_broken_json_is_named_by_its_line(content, message):
+    Path("mine.jsonl").write_text(content)
+    assert message in refused("custom", "--source", "mine.jsonl")
+
+
 def test_a_dot_may_be_part_of_a_columns_name():
     file = jsonl("mine.jsonl", [{"task.text": "1+1", "answer": "2"}])
     run("custom", "--source", file, "--question", "task.text")
@@ -182,6 +206,7 @@ def test_a_dot_may_be_part_of_a_columns_name():
         ),
         (("--source", "mine.jsonl", *PATHS, "--val-size", "0.01"), "--val-size is 0.01: that is 0 of 20 rows"),
         (("--source", "mine.jsonl", "--val-size", "1.5"), "--val-size is 1.5: it must be a number of rows, or a share"),
+        (("--source", "mine.jsonl", "--val-size", "inf"), "--val-size is inf: it must be a number of rows, or a share"),
         (("--source", "mine.jsonl", "--val-size", "-1"), "--val-size is -1: it must be a number of rows, or a share"),
         (("--source", "mine.jsonl", "--seed", "2"), "custom uses --seed only with --val-size; remove it, or add"),
         (
