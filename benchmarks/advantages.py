@@ -19,11 +19,8 @@ import json
 import multiprocessing
 import re
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -31,6 +28,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
+from busy_cores import busy_cores
 from omegaconf import OmegaConf
 from rich import box
 from rich.console import Console
@@ -144,25 +142,13 @@ def seconds(case: Case, threads: int, rounds: int, busy: int) -> dict[str, float
     inputs = inputs_of(case)
     check_agreement(case, inputs)
     times: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    with spinning(busy):
+    with busy_cores(busy):
         for _ in range(rounds):
             for name, contestant in CONTESTANTS.items():
                 start = time.perf_counter()
                 contestant(case, inputs)
                 times[name].append(time.perf_counter() - start)
     return {name: (statistics.median if busy else min)(each) for name, each in times.items()}
-
-
-@contextmanager
-def spinning(count: int) -> Iterator[None]:
-    """Run processes that only use their core."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 def extra_memory(case: Case, threads: int, contestant: str) -> float:

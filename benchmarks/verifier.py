@@ -16,18 +16,16 @@ from __future__ import annotations
 import json
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from busy_cores import busy_cores
 from rich.console import Console
 from rich.table import Table
 from verl.utils.reward_score import math_verify as verls
@@ -97,18 +95,6 @@ def measure(score: Callable[[Case], bool], cases: list[Case]) -> Measurement:
         return Measurement(len(cases) / (time.perf_counter() - start), verdicts)
 
 
-@contextmanager
-def spinning(processes: int) -> Iterator[None]:
-    """Keep the cores busy."""
-    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
-    try:
-        yield
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-
-
 def compare(
     kind: str,
     scorers: dict[str, Callable[[Case], bool]],
@@ -158,7 +144,7 @@ def main(
         "verl": lambda case: verls.compute_score(case.solution, case.truth) == 1.0,
         "ours": ours,
     }
-    with spinning(busy):
+    with busy_cores(busy):
         numbers = [compare(kind, scorers, draw(kind, answers), rounds, workers, errors) for kind in KINDS]
     table = Table("answers/s", "answers", *scorers, "ours/verl", "right: verl", "ours", "agree", "timeouts")
     for one in numbers:

@@ -23,8 +23,10 @@ _MIXED = re.compile(r"(?<![\w.}/^_]) *(\d+) *(?:\\frac\{(\d+)\}\{(\d+)\}|(?<=\d 
 _REPEATING = re.compile(
     r"(?<![\d.])(\d{0,30})\.(?:(\d{0,30})\\(?:overline|bar|dot) ?(?:\{ ?(\d{1,30}) ?\}|(\d))|\((\d{1,30})\))(?![\d(])"
 )
+# At most 15 digits, so that Decimal multiplies exactly.
 _SIZED = re.compile(
-    rf"(?<![\w.,/])(\d+(?:\.\d+)?) ?(\\(?:text[a-z]*|mbox|mathrm) ?\{{ *)?({'|'.join(_SIZES)})s?(?![a-z])( *\}})?"
+    r"(?<![\w.,/])(\d{1,12}(?:\.\d{1,3})?) ?(\\(?:text[a-z]*|mbox|mathrm) ?\{ *)?"
+    rf"({'|'.join(_SIZES)})s?(?![a-z])( *\}})?"
 )
 _NAMED_BASE = re.compile(rf"_ ?\{{? ?(?:\\text ?\{{ *)?({'|'.join(_BASES)}) *\}}?\}}?")
 _BRACKETED_DIGITS = re.compile(r"\((\d+)\)(?= ?_)")

@@ -18,6 +18,7 @@ from reinforcepp_verl.rewards.units import singular, with_marked_letter, without
 _PERCENT = "\\%"
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(rf"[-+]?(?:{_DECIMAL}(?:[eE][-+]?\d{{1,3}})?|\d+/\d+|\\frac\{{\d+\}}\{{\d+\}})")
+_FRACTION = re.compile(r"\\frac\{(\d+)\}\{(\d+)\}")
 _SCIENTIFIC = re.compile(
     rf"(?:([-+]?{_DECIMAL})(?:\\times|\\cdot|\*) ?)?10\^(?:\{{([-+]?\d{{1,3}})\}}|([-+]?\d{{1,3}}))"
 )
@@ -75,8 +76,8 @@ def decide(truth: str, answer: str) -> VerifyResult | None:
         return VerifyResult(False, NO_GROUND_TRUTH)
     if not answer:
         return VerifyResult(False, "no answer")
-    if truth.isdecimal() and answer.isdecimal():  # most answers, decided here for their speed only
-        return VerifyResult(int(truth) == int(answer))
+    if (truth + answer).isascii() and truth.isdecimal() and answer.isdecimal():  # most answers; only for speed
+        return VerifyResult(truth.lstrip("0") == answer.lstrip("0"))
     verdict = structure.compare(truth, answer, compare_plain)
     return None if verdict is None else VerifyResult(verdict)
 
@@ -182,7 +183,7 @@ def _compare_words(truth: str, answer: str) -> bool | None:
 
 def _ratio(text: str) -> list[Fraction]:
     """Return the terms of a ratio, or of a fraction; [] for anything else."""
-    parts = text.split(":") if ":" in text else re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", text).split("/")
+    parts = text.split(":") if ":" in text else _FRACTION.sub(r"\1/\2", text).split("/")
     terms = [_number(part.strip())[0] for part in parts]
     return [term for term in terms if term is not None] if None not in terms else []
 
@@ -214,7 +215,7 @@ def _number(text: str) -> tuple[Fraction | None, bool]:
         return Fraction(scientific[1] or 1) * Fraction(10) ** int(scientific[2] or scientific[3]), stripped != text
     if len(stripped) > MAX_DIGITS or not _NUMBER.fullmatch(stripped):
         return None, False
-    numerator, _, denominator = re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", stripped).partition("/")
+    numerator, _, denominator = _FRACTION.sub(r"\1/\2", stripped).partition("/")
     if denominator and not int(denominator):
         return None, False
     return Fraction(numerator) / int(denominator or 1), stripped != text

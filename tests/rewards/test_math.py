@@ -288,6 +288,12 @@ def test_a_ground_truth_with_more_digits_than_python_writes():
     assert (result["acc"], result["error"]) == (0.0, "ground truth too large: length")
 
 
+def test_integers_that_python_does_not_parse_are_compared():
+    long = {"max_answer_chars": 10_000}
+    assert compute_score(SOURCE, rf"\boxed{{0{'7' * 5000}}}", "7" * 5000, **long)["acc"] == 1
+    assert compute_score(SOURCE, rf"\boxed{{{'7' * 5000}}}", "7" * 4999 + "8", **long)["acc"] == 0
+
+
 def test_an_exception_of_math_verify_makes_the_answer_wrong():
     assert compare_expressions("5", r"5 \mod 7") == VerifyResult(False, "not parsed")
 
