@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import datasets
 import fsspec
 
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
+HEAD_ROWS = 1000
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip", ".zst", ".lz4")
 ENDINGS = f"{', '.join(FORMATS)} (also with {', '.join(COMPRESSIONS)})"
 
@@ -31,7 +32,7 @@ def rows(file: Path) -> Iterator[dict[str, Any]]:
     if format_of(file) == "csv":
         yield from _csv_rows(file)
     elif format_of(file) == "json":
-        yield from _json_rows(file)
+        yield from _with_all_columns(_json_rows(file))
     else:
         yield from datasets.load_dataset(format_of(file), data_files=str(file), split="train", streaming=True)
 
@@ -65,6 +66,13 @@ def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from None
             yield _object(f"line {number}", row)
+
+
+def _with_all_columns(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Give each row the columns of the first ones, null where it lacks them, as `datasets` does."""
+    head = list(islice(rows, HEAD_ROWS))
+    columns = dict.fromkeys(column for row in head for column in row)
+    yield from (columns | row for row in chain(head, rows))
 
 
 def _object(place: str, row: Any) -> dict[str, Any]:

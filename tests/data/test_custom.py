@@ -165,6 +165,12 @@ def test_values_of_json_stay_what_they_are():
     )
 
 
+def test_a_row_that_lacks_a_column_is_unusable_and_does_not_hide_it():
+    file = jsonl("mine.jsonl", [{"question": "0?"}, {"question": "1?", "answer": "1"}])
+    run("custom", "--source", file, "--max-unusable", "0.5")
+    assert [row["extra_info"]["question"] for row in written("data/custom/train.parquet")] == ["1?"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
