@@ -43,6 +43,8 @@ _NUMERIC = re.compile(
     r"[\d\s.+*/^(){}!_-]|\\(?:frac|binom|cdot|times|sqrt|pi|log|ln|sin|cos|tan|[lr]floor|[lr]ceil)(?![a-z])"
 )
 _PLAIN = re.compile(r"[-+]?[\d.]+|\\frac\{\d+\}\{\d+\}")
+# What a question asks for, as in "Find m + n". The coordinates x, y and z are as likely the equation of a line.
+_SUM = re.compile(r"(?!.*([a-w]).*\1)[a-w](?: ?\+ ?[a-w])+ ?= ?([-\d.]+)")
 OPENING, CLOSING = "([{", ")]}"
 
 
@@ -74,8 +76,13 @@ def is_name(label: str) -> bool:
 
 def compare_values(truth: str, answer: str, leaf: Leaf) -> bool | None:
     """Compare two single values, of which either may be stated by an equation."""
+    if (swapped := sides(truth)[::-1]) == sides(answer) and len(swapped) == 2:
+        return True
+    truth, answer = _value_of_sum(truth, answer), _value_of_sum(answer, truth)
     (expected_label, expected), (given_label, given) = value_of(truth), value_of(answer)
     if expected_label != given_label and (kind := _kind(expected_label)) and kind == _kind(given_label):
+        return False
+    if expected_label and given_label and _variables(expected) != _variables(given):
         return False
     if (expected_label or given_label) and (RELATION.search(expected) or RELATION.search(given)):
         return leaf(truth, answer)
@@ -87,6 +94,16 @@ def compare_values(truth: str, answer: str, leaf: Leaf) -> bool | None:
     if not (chains[0] or chains[1]) or expected_label or given_label:
         return leaf(truth, answer)
     return False
+
+
+def _value_of_sum(text: str, other: str) -> str:
+    """Return 17 for m + n = 17 if the other answer is a number."""
+    return found[2] if _PLAIN.fullmatch(other) and (found := _SUM.fullmatch(text)) else text
+
+
+def _variables(value: str) -> set[str]:
+    """Return the further variables of x = y = 1, whose value is y = 1."""
+    return {side.strip() for side in sides(value)[:-1] if _kind(side.strip()) == "variable"}
 
 
 def _kind(label: str) -> str:

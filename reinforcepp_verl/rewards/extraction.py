@@ -6,7 +6,8 @@ import re
 from typing import NamedTuple
 
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
-from reinforcepp_verl.rewards.units import QUALIFIER
+from reinforcepp_verl.rewards.units import KNOWN_UNIT
+from reinforcepp_verl.rewards.words import QUALIFIER
 
 # JSON may have doubled the backslash of a box. `\{` and the like are text, not braces.
 _BRACE = re.compile(r"\\{1,2}(?:boxed|f(?:rame)?box)\s*\{|\\.|[{}]", re.DOTALL)
@@ -29,10 +30,12 @@ _BETWEEN = re.compile(
 )
 # Leaves open which of the boxes is the answer.
 _UNDECIDED = re.compile(
-    r"(?:\W|\b(?:\d|[a-z])[.)]|\b(?:and|or|also|to|maybe|perhaps|possibly|else|alternatively|otherwise|either|as"
-    r"|well|if|not|even)\b)*",
+    r"(?:\W|\b(?:\d|[a-z])[.)]|\b(?:and|or|but|also|to|maybe|perhaps|possibly|else|alternatively|otherwise|either|as"
+    r"|well|if|not|even|it|could|can|may|might|be)\b)*",
     re.IGNORECASE,
 )
+# Denies the box behind it.
+_DENIED = re.compile(r"\W*(?:(?:and|but) )?(?:not|instead of|rather than)\W*", re.IGNORECASE)
 _WITHOUT_WORDS = re.compile(
     r"\\(?:text[a-z]*|mbox|mathrm)\s*\{([^{}]*)\}|\\(?:q?quad|[,;:! \[\]()])|\\\\|\$|&|~|\s+", re.DOTALL
 )
@@ -46,6 +49,7 @@ _GROUPED = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?!\w|[.,/]\d)")
 # Makes a number part of an expression. A unit may follow a space, and `12\%`, `\(12\)` and `**12**` are 12.
 _BEFORE = re.compile(r"(?:[\^_!/A-Za-zπ√{]|(?<!\\)\(|\\(?:sqrt|pi) ?|[\w)}]\*{1,2}|[\w)}] ?[-+])$")
 _LOOK_BACK = 8
+_UNIT = re.compile(rf" ?{KNOWN_UNIT.pattern}(?:\^\{{?\d\}}?)?\.?", re.IGNORECASE)
 _REMARK = re.compile(r"(?:^| )\([^()]*\)\.?$")
 _SAYS_MORE = re.compile(
     rf"(?i:{QUALIFIER.pattern}|\b(?:and|or|except|between|sqrt|pi)\b)|[<>±π√]|\\(?![%$,;! \[\]()]|text|mathrm|mbox)"
@@ -89,8 +93,8 @@ def extract_answer(
     if bare := list(_BARE_BOX.finditer(tail)):
         return Answer(bare[-1][1].rstrip(".,;"), "boxed")
     _, hashes, after = tail.rpartition(_HASHES)
-    if hashes and (number := _NUMBER.search(after := _GROUPED.sub(_joined, after))):
-        return _after_hashes(after, number)
+    if hashes and after.strip():
+        return _after_hashes(_GROUPED.sub(_joined, after.strip()))
     if lines := list(_ANSWER_LINE.finditer(tail)):
         return Answer(lines[-1]["answer"].strip().strip("*").strip(), "line")
     if last_number and (numbers := list(_NUMBER.finditer(tail))):
@@ -128,11 +132,13 @@ def _last_boxes(text: str) -> str | None:
         box = boxes[index]
         if following is not None and box.command > following.command:
             continue
-        if following is not None and not _continues(text[box.end + 1 : following.command]):
+        if following is not None and _denies(gap := text[box.end + 1 : following.command]):
+            items.clear()
+        elif following is not None and not _continues(gap):
             break
         inner = _innermost(text, boxes, index)
         item = text[inner.start : inner.end].strip()
-        if following is not None and text[box.end + 1 : following.command].strip(" $") == "=":
+        if items and following is not None and gap.strip(" $") == "=":
             items[-1] = f"{item} = {items[-1]}"
         else:
             items.append(item)
@@ -159,8 +165,17 @@ def _continues(gap: str) -> bool:
     """Return True if the text between two boxes makes them items of one list."""
     if len(gap) > _LONGEST_GAP:
         return False
-    words = " ".join(_WITHOUT_WORDS.sub(lambda found: f" {found[1] or ''} ", gap).split())
+    words = _words(gap)
     return bool(_BETWEEN.fullmatch(words) or _UNDECIDED.fullmatch(words))
+
+
+def _denies(gap: str) -> bool:
+    """Return True if the text before a box says that it is not the answer."""
+    return len(gap) <= _LONGEST_GAP and bool(_DENIED.fullmatch(_words(gap)))
+
+
+def _words(gap: str) -> str:
+    return " ".join(_WITHOUT_WORDS.sub(lambda found: f" {found[1] or ''} ", gap).split())
 
 
 def _innermost(text: str, boxes: list[_Box], index: int) -> _Box:
@@ -181,13 +196,15 @@ def _in_expression(text: str, number: re.Match[str]) -> bool:
     return bool(_AFTER.match(text, number.end()) or (not priced and _BEFORE.search(before)))
 
 
-def _after_hashes(text: str, number: re.Match[str]) -> Answer:
-    """Return the first number, or its line if that says more than a number and its unit."""
-    if _in_expression(text, number):
-        return Answer("", "none")
+def _after_hashes(text: str) -> Answer:
+    """Return the first number, or its line if that says more than a number; the last line may have no number."""
+    number = _NUMBER.search(text)
+    if number is None:
+        return Answer("", "none") if "\n" in text else Answer(text.strip("*"), "hashes")
     before = text[: number.start()].rpartition("\n")[2]
     behind = _REMARK.sub("", text[number.end() :].partition("\n")[0])
-    if _SAYS_MORE.search(f"{before} {behind}"):
+    says_more = _SAYS_MORE.search(f"{before} {behind}") or _UNIT.fullmatch(behind)
+    if says_more or _in_expression(text, number):
         return Answer(f"{before}{number.group()}{behind}".strip().strip("*"), "hashes")
     return Answer(_plain(number), "hashes")
 

@@ -7,6 +7,11 @@ import re
 _OPERATOR = r"\\(?:leqslant|leq|le|lt|geqslant|geq|ge|gt)(?![a-z])|[<>]"
 _SPLIT = re.compile(rf" ?({_OPERATOR}) ?")
 _VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta|lambda|phi)")
+_NOT_EQUAL = re.compile(r"([a-zA-Z]|\\theta) ?(?:\\neq?(?![a-z])|!=) ?([^,<>=]+)")
+_REALS_WITHOUT = re.compile(r"\\mathbb\{R\} ?(?:\\setminus|\\backslash|-) ?\\\{ ?([^{},]+|\\frac\{\d+\}\{\d+\}) ?\\\}")
+_MEMBER = re.compile(r"[a-zA-Z] ?\\in(?![a-z]) ?")
+_AND = re.compile(r" ?(?:\\(?:text|mathrm|mbox) ?\{ *and *\}|(?<![a-zA-Z\\])and(?![a-z])|\\land(?![a-z])) ?")
+_CONJUNCTION = re.compile(r"(?<![a-zA-Z])(and|or)(?![a-z])")
 _OR = re.compile(r" ?(?:\\(?:text|mathrm|mbox) ?\{ *or *\}|(?<![a-zA-Z\\])or(?![a-z])|\\lor(?![a-z])|\\cup(?![a-z])) ?")
 _BUILDER = re.compile(
     r"\\\{ ?([a-zA-Z])(?: ?\\in ?(?:\\mathbb\{R\}|\(-\\infty, \\infty\)))? ?(?:\\mid|\\vert|:|\|) ?(.*)\\\}"
@@ -20,16 +25,47 @@ def is_interval(text: str) -> bool:
 
 
 def condition(text: str) -> str:
-    r"""Return the condition of a set: `\{x \mid x > 5\}` says `x > 5`."""
+    r"""Return the condition of a set, `x > 5` for `\{x \mid x > 5\}`, and the set of `x \in (1, 2)`."""
+    if without := _REALS_WITHOUT.fullmatch(text):
+        return _without(without[1])
+    if (member := _MEMBER.match(text)) and is_interval(text[member.end() :]):
+        return text[member.end() :]
     builder = _BUILDER.fullmatch(text)
-    return builder[2].strip() if builder and _SPLIT.search(builder[2]) else text
+    states = builder and (_SPLIT.search(builder[2]) or _NOT_EQUAL.fullmatch(builder[2]))
+    return builder[2].strip() if builder and states else text
+
+
+def conjunctions_differ(truth: str, answer: str) -> bool:
+    """Return True for inequalities joined by "and" on one side and by "or" on the other."""
+    if not (_SPLIT.search(truth) and _SPLIT.search(answer)):
+        return False
+    expected, given = (set(_CONJUNCTION.findall(text)) for text in (truth, answer))
+    return bool(expected and given) and expected != given
 
 
 def as_interval(text: str) -> str:
     """Return inequalities in one variable as an interval or a union, any other text as it is."""
-    intervals = [_interval(part) for part in _OR.split(text)]
+    if different := _NOT_EQUAL.fullmatch(text):
+        return _without(different[2])
+    intervals = [_intersection(_AND.split(part)) for part in _OR.split(text)]
     found = [interval for interval in intervals if interval]
     return r"\cup ".join(found) if len(found) == len(intervals) else text
+
+
+def _without(value: str) -> str:
+    return rf"(-\infty, {value})\cup ({value}, \infty)"
+
+
+def _intersection(conditions: list[str]) -> str:
+    """Return where both of `x > 1` and `x < 3` hold, "" for anything else that is no interval."""
+    intervals = [_interval(condition) for condition in conditions]
+    if len(intervals) == 1 or not all(intervals):
+        return intervals[0] if len(intervals) == 1 else ""
+    above = [interval for interval in intervals if interval.endswith(r", \infty)")]
+    below = [interval for interval in intervals if interval.startswith(r"(-\infty, ")]
+    if len(intervals) != 2 or len(above) != 1 or len(below) != 1:
+        return ""
+    return above[0].removesuffix(r"\infty)") + below[0].removeprefix(r"(-\infty, ")
 
 
 def _interval(text: str) -> str:

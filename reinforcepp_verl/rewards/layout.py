@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reinforcepp_verl.rewards.units import QUALIFIER
+from reinforcepp_verl.rewards.words import KIND_OF_NUMBER, QUALIFIER
 
 SPACES = re.compile(r"\\(?:q?quad|hspace\*?\{[^{}]*\}|[,;:! ])|\\\s|~|\s+")
 _COLUMNS = re.compile(r"(?<=[\d}]) *\\q?quad *(?=-?(?:\d|\\frac)|[a-z] *=)")
@@ -26,9 +26,6 @@ _BOLD = re.compile(
 )
 _FORMULA = r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\(([^\n]+?)\\\)|\\\[(.+?)\\\]"
 _SENTENCE = re.compile(rf"(?P<words>[A-Za-z][A-Za-z ,:]*)(?:{_FORMULA})\s*\.?", re.DOTALL)
-_KIND_OF_NUMBER = re.compile(
-    r"\b(?:odd|even|positive|multiples?|factors?|divisors?|all|every|any|no|except|twice)\b", re.IGNORECASE
-)
 _QUOTED = re.compile(r'\\?["“](.*?)\\?["”]|(`+|__|\*(?=[^*]))([^`]+)\2', re.DOTALL)
 _LONE_DOLLAR = re.compile(r"(-?)\$(?= ?[\d.])([^$]*)")
 _DELIMITER = re.compile(r"(?<!\\)\$|\\[()]|\\\[|\\\]")
@@ -56,7 +53,7 @@ def plain(text: str) -> str:
 def _formula(text: str) -> str:
     """Return the formula that a sentence ends with, as in `We find that $x < 3$.`, or else the text."""
     sentence = _SENTENCE.fullmatch(text)
-    if sentence is None or QUALIFIER.search(sentence["words"]) or _KIND_OF_NUMBER.search(sentence["words"]):
+    if sentence is None or QUALIFIER.search(sentence["words"]) or KIND_OF_NUMBER.search(sentence["words"]):
         return text
     return next(part for part in sentence.groups()[1:] if part)
 

@@ -9,6 +9,7 @@ from reinforcepp_verl.rewards.layout import SPACES, plain, unbraced
 from reinforcepp_verl.rewards.numerals import improper, in_base, joined, multiplied, terminated, ungrouped
 from reinforcepp_verl.rewards.symbols import as_latex
 from reinforcepp_verl.rewards.units import mark_units
+from reinforcepp_verl.rewards.words import in_digits
 
 _DIGITS = re.compile(r"\d+(?:\.\d+)?")
 _ANSWER_IS = re.compile(
@@ -18,6 +19,7 @@ _ANSWER_IS = re.compile(
 )
 _FRACTION_COMMAND = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_FRACTION = re.compile(r"\\frac *(?:([\da-zA-Z]|\\pi)|(\{[^{}]*\})) *(?:([\da-zA-Z])|(\{))")
+_SHORT_BINOMIAL = re.compile(r"\\[dt]?binom *(\d) *(\d)")
 _SHORT_ROOT = re.compile(r"\\sqrt *(\[\d+\])? *(\d+|[a-zA-Z])")
 _ROOT_OF_BRACKET = re.compile(r"\\sqrt *\(([^()]*)\)")
 _SUBSCRIPT = re.compile(r"_ *(\w)(?=\s|$)")
@@ -28,6 +30,13 @@ _DEGREES_IN_FUNCTION = re.compile(
 )
 _RATIO = re.compile(r"(\d+) ?(?:\\text ?\{ *to *\}|to|\\colon) ?(\d+)")
 _TIME_OF_DAY = re.compile(r"(?<=\d) ?(?:\\text ?\{ *)?\b([AaPp])(?:\.[Mm]\.|[Mm]\b)(?: *\})?(?!\w)")
+_TEXT_OF_TIME = re.compile(r"\\text ?\{ *(\d{1,2}:\d\d[^{}]*)\}")
+_NUMBER_SET = re.compile(r"\\mathbb ?([A-Z])(?![a-zA-Z])")
+_MODULUS = (
+    r"(?:\\[pb]?mod(?![a-z])|\\(?:text|mathrm) ?\{ *mod(?:ulo)? *\}|(?<![a-zA-Z\\])mod(?:ulo)?(?![a-z])) ?"
+    r"(?:\{ ?(\w+) ?\}|(\d+|[a-z])(?![a-z]))"
+)
+_MODULO = re.compile(rf" ?\( ?{_MODULUS} ?\)| ?{_MODULUS}")
 _EMPTY = re.compile(
     r"\\(?:varnothing|emptyset) ?|\\\{ *\\\}|(?:\\text ?\{ *)?(?:the )?empty set(?: *\})?", re.IGNORECASE
 )
@@ -55,9 +64,11 @@ def normal_form(answer: str, *, grouped: bool = True) -> str:
         return answer
     text = plain(joined(as_latex(answer)))
     text = _fractions(_ANSWER_IS.sub(lambda words: r"\text{" if words[1] and not words[2] else "", text))
+    text = _MODULO.sub(_pmod, _NUMBER_SET.sub(r"\\mathbb{\1}", in_digits(text)))
     if _REAL_LINE.fullmatch(text):
         return r"(-\infty, \infty)"
-    text = _TIME_OF_DAY.sub(lambda time: rf"\text{{{time[1].lower()}m}}", _EMPTY.sub(r"\\emptyset ", text))
+    text = _EMPTY.sub(r"\\emptyset ", _TEXT_OF_TIME.sub(r"\1", text))
+    text = _TIME_OF_DAY.sub(lambda time: rf"\text{{{time[1].lower()}m}}", text)
     if whole := _WHOLE_TEXT.fullmatch(text):
         words = whole[1].strip().rstrip(".")
         if len(words) > 1 and words.replace(" ", "").isalpha():
@@ -88,10 +99,15 @@ def _fractions(text: str) -> str:
     r"""Write fractions, roots and binomials with braces, mixed numbers and repeating decimals as one fraction."""
     text = _FRACTION_COMMAND.sub(r"\\frac", _CHOOSE.sub(r"\\binom{\1}{\2}", text))
     text = _SHORT_FRACTION.sub(_braced, text)
+    text = _SHORT_BINOMIAL.sub(r"\\binom{\1}{\2}", text)
     text = _SHORT_ROOT.sub(r"\\sqrt\1{\2}", _ROOT_OF_BRACKET.sub(r"\\sqrt{\1}", text))
     text = _SUBSCRIPT.sub(r"_{\1}", text)
     text = _DEGREES_IN_FUNCTION.sub(r"\1(\\frac{\2\\pi}{180})", text)
     return _PRODUCT_OF_POWERS.sub(r"\1\\cdot ", improper(terminated(text)))
+
+
+def _pmod(modulo: re.Match[str]) -> str:
+    return rf"\pmod{{{next(modulus for modulus in modulo.groups() if modulus)}}}"
 
 
 def _braced(fraction: re.Match[str]) -> str:

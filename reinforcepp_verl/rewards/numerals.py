@@ -5,14 +5,9 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-_SIZES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_BASES = dict(
-    zip(
-        ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "sixteen"),
-        (*range(2, 13), 16),
-        strict=True,
-    )
-)
+from reinforcepp_verl.rewards.words import NUMERALS, SIZES
+
+_BASES = {word: number for word, number in NUMERALS.items() if 2 <= number <= 16}
 # `\!`, `\,`, an apostrophe and braces around a comma join the digits of one number, also in brackets: 3,\!600 is not a
 # list.
 _JOIN = r"(?:,?\\[!,] *|\{,\}(?:\\!)?|['’])"
@@ -23,12 +18,13 @@ _MIXED = re.compile(r"(?<![\w.}/^_]) *(\d+) *(?:\\frac\{(\d+)\}\{(\d+)\}|(?<=\d 
 _REPEATING = re.compile(
     r"(?<![\d.])(\d{0,30})\.(?:(\d{0,30})\\(?:overline|bar|dot) ?(?:\{ ?(\d{1,30}) ?\}|(\d))|\((\d{1,30})\))(?![\d(])"
 )
+_GOES_ON = re.compile(r"(?<![\d.])(\d{1,9}\.\d{0,9}?)(\d{1,9}?)\2{2,9}(?:\.{3}|\\[lc]?dots(?![a-z]))")
 # At most 15 digits, so that Decimal multiplies exactly.
 _SIZED = re.compile(
     r"(?<![\w.,/])(\d{1,12}(?:\.\d{1,3})?) ?(\\(?:text[a-z]*|mbox|mathrm) ?\{ *)?"
-    rf"({'|'.join(_SIZES)})s?(?![a-z])( *\}})?"
+    rf"({'|'.join(SIZES)})s?(?![a-z])( *\}})?"
 )
-_NAMED_BASE = re.compile(rf"_ ?\{{? ?(?:\\text ?\{{ *)?({'|'.join(_BASES)}) *\}}?\}}?")
+_NAMED_BASE = re.compile(rf"_ ?\{{? ?(?:\\text ?\{{ *)?({'|'.join(sorted(_BASES, key=len, reverse=True))}) *\}}?\}}?")
 _BRACKETED_DIGITS = re.compile(r"\((\d+)\)(?= ?_)")
 _BEFORE_BASE = re.compile(r"(?<=\d) +(?=_)")
 _BASE_TEN = re.compile(r"(?<![\w^{}\\])(\d+) ?_ ?(?:\{10\}|10(?!\d))")
@@ -58,8 +54,8 @@ def _improper(mixed: re.Match[str]) -> str:
 
 
 def terminated(text: str) -> str:
-    r"""Write repeating decimals as fractions: `0.1\overline{6}` is 15/90."""
-    return _REPEATING.sub(_terminated, text)
+    r"""Write repeating decimals as fractions: `0.1\overline{6}` and `0.1666...` are 15/90."""
+    return _REPEATING.sub(_terminated, _GOES_ON.sub(r"\1\\overline{\2}", text))
 
 
 def _terminated(number: re.Match[str]) -> str:
@@ -75,7 +71,7 @@ def multiplied(text: str) -> str:
 
 
 def _multiplied(sized: re.Match[str]) -> str:
-    number = format(Decimal(sized[1]) * _SIZES[sized[3]], "f")
+    number = format(Decimal(sized[1]) * SIZES[sized[3]], "f")
     number = number.rstrip("0").rstrip(".") if "." in number else number
     command, closed = sized[2] or "", sized[4] or ""
     if command and closed:

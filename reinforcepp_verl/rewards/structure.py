@@ -17,6 +17,7 @@ from reinforcepp_verl.rewards.equations import (
     sides,
     value_of,
 )
+from reinforcepp_verl.rewards.inequalities import conjunctions_differ
 
 _AND_COMMAND = re.compile(r"\\(?:text[a-z]*|mbox|mathrm) ?\{ *,? *(?:and|or) *\}")
 _AND = re.compile(r"(?:and|or)(?![a-z])")
@@ -25,6 +26,7 @@ _BETWEEN_WORDS = re.compile(r" ?, ?(?:(?:and|or) )?| (?:and|or) ")
 _NAMED_POINT = re.compile(r"[A-Z](?=\(.*,.*\)$)")
 _MEMBER = re.compile(r"(?P<label>[^,=<>]*?)\\in(?![a-z])")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-z]) ?")
+_NAMES = re.compile(r"\((?:[a-zA-Z](?:_\{?\w+\}?)?)(?: ?, ?[a-zA-Z](?:_\{?\w+\}?)?)+\)")
 _SIMPLE = re.compile(r"[-+]?[\d.]+|[A-Za-z]|\\text\{[^{}]*\}")
 _DEPTH = 4
 
@@ -40,6 +42,8 @@ def compare(truth: str, answer: str, leaf: Leaf, depth: int = 0) -> bool | None:
     """Compare two normal forms; None if it depends on values that `leaf` cannot compare."""
     if truth == answer:
         return True
+    if conjunctions_differ(truth, answer):
+        return False
     expected, given = parse(truth), parse(answer)
     if expected.kind == given.kind == "single":
         return compare_values(expected.items[0], given.items[0], leaf)
@@ -47,13 +51,13 @@ def compare(truth: str, answer: str, leaf: Leaf, depth: int = 0) -> bool | None:
         return leaf(truth, answer)
     if "single" in (expected.kind, given.kind) or len(expected.items) != len(given.items):
         return _compare_unlike(truth, answer, expected, given, leaf)
-    expected, given = _without_labels(expected, given)
+    expected, given, labelled = _without_labels(expected, given)
     kinds = {expected.kind, given.kind}
 
     def compare_items(first: str, second: str) -> bool | None:
         return compare(first, second, leaf, depth + 1)
 
-    if kinds <= {"list", "set"}:
+    if kinds <= {"list", "set"} or labelled:
         return _compare_unordered(expected.items, given.items, compare_items)
     if len(kinds) == 1 or ("list" in kinds and kinds & {"()", "[]"}):
         return all_of(compare_items(first, second) for first, second in zip(expected.items, given.items, strict=True))
@@ -84,9 +88,20 @@ def _stated(text: str) -> str:
         text = text[member.end() :].strip()
     text = _NAMED_POINT.sub("", text)
     parts = sides(text)
+    if len(parts) == 2 and _NAMES.fullmatch(parts[0].strip()):
+        return _each_named(parts[0].strip(), parts[1].strip())
     if len(parts) == 2 and is_name(parts[0].strip()) and (len(_split(parts[1])) > 1 or _brackets(parts[1])[0]):
         return parts[1].strip()
     return text
+
+
+def _each_named(names: str, values: str) -> str:
+    """Return `(x = 1, y = 2)` for `(x, y) = (1, 2)`."""
+    kind, inside = _brackets(values)
+    labels, items = names[1:-1].split(","), _split(inside)
+    if kind != "()" or len(labels) != len(items):
+        return values
+    return f"({', '.join(f'{label.strip()}={item}' for label, item in zip(labels, items, strict=True))})"
 
 
 def _compare_unlike(truth: str, answer: str, expected: Parsed, given: Parsed, leaf: Leaf) -> bool | None:
@@ -104,7 +119,7 @@ def _may_be_several(text: str) -> bool:
     return bool(RELATION.search(text) or re.search(r"\\(?:cup|cap|setminus|in|begin|mid|mathbb|infty)|=|\|", text))
 
 
-def _without_labels(expected: Parsed, given: Parsed) -> tuple[Parsed, Parsed]:
+def _without_labels(expected: Parsed, given: Parsed) -> tuple[Parsed, Parsed, bool]:
     """Remove the names of items where they tell nothing: on one side only, or the same name throughout."""
     values = []
     for parsed in (expected, given):
@@ -112,9 +127,9 @@ def _without_labels(expected: Parsed, given: Parsed) -> tuple[Parsed, Parsed]:
         values.append((parsed, {label for label, _ in named if label}, [value for _, value in named]))
     informative = all(len(labels) == len(parsed.items) > 1 for parsed, labels, _ in values)
     if informative:
-        return expected, given
+        return expected, given, True
     first, second = (Parsed(parsed.kind, tuple(items)) for parsed, _, items in values)
-    return first, second
+    return first, second, False
 
 
 def _compare_unordered(expected: tuple[str, ...], given: tuple[str, ...], compare_items: Leaf) -> bool | None:

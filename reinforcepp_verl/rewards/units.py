@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import re
 
+from reinforcepp_verl.rewards.words import FUNCTIONS, QUALIFIER
+
 _SCRIPTS = "\u0400-\u04ff\u0590-\u06ff\u0900-\u0dff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _CURRENCIES = {
-    **{r"\$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "₽": "ruble", "₩": "won"},
-    **{r"\euro": "euro", r"\pounds": "pound", r"\yen": "yen", "¢": "cent", r"\cent": "cent"},
+    **{r"\$": "dollar", "€": "euro", "£": "gbp", "¥": "yen", "₹": "rupee", "₽": "ruble", "₩": "won"},
+    **{r"\euro": "euro", r"\pounds": "gbp", r"\yen": "yen", "¢": "cent", r"\cent": "cent"},
 }
-_CURRENCY_CODES = {"USD": "dollar", "EUR": "euro", "GBP": "pound", "JPY": "yen", "INR": "rupee", "Rs": "rupee"}
+_CURRENCY_CODES = {"USD": "dollar", "EUR": "euro", "GBP": "gbp", "JPY": "yen", "INR": "rupee", "Rs": "rupee"}
 _ALIASES = {
     **dict.fromkeys(("dollar", "usd", "us dollar", "buck"), "dollar"),
     **dict.fromkeys(("euro", "eur"), "euro"),
-    **dict.fromkeys(("pound", "gbp", "lb"), "pound"),
+    **dict.fromkeys(("ounce", "oz"), "oz"),
     **dict.fromkeys(("yen", "jpy", "円"), "yen"),
     **dict.fromkeys(("degree", "deg"), "degree"),
     **dict.fromkeys(("m", "meter", "metre", "м"), "m"),
@@ -35,6 +37,10 @@ _ALIASES = {
     **dict.fromkeys(("yd", "yard"), "yd"),
     **dict.fromkeys(("mi", "mile"), "mi"),
     **dict.fromkeys(("mph",), "mi/h"),
+    **dict.fromkeys(("kmh", "kph"), "km/h"),
+    **dict.fromkeys(("hertz", "hz"), "hz"),
+    **dict.fromkeys(("pascal", "pa"), "pa"),
+    **dict.fromkeys(("ton", "tonne"), "t"),
     **dict.fromkeys(("joule", "j"), "j"),
     **dict.fromkeys(("newton", "n"), "n"),
     **dict.fromkeys(("watt", "w"), "w"),
@@ -43,9 +49,10 @@ _ALIASES = {
     **dict.fromkeys(("ohm", "omega"), "ohm"),
     **dict.fromkeys(("radian", "rad"), "rad"),
 }
+KNOWN_UNIT = re.compile(rf"(?:{'|'.join(sorted(_ALIASES, key=len, reverse=True))})s?", re.IGNORECASE)
 # Known without a space before them, where two letters could otherwise be a product; and with one.
-_ATTACHED = "cm|mm|km|kg|CM|MM|KM|KG|mg|ml|mL|nm|ft|mi|mph|kmh|min|hr|sec|lb|oz|Hz|kHz|MHz|kW|kJ|Pa|kPa|eV|mol|rad"
-_APART = rf"{_ATTACHED}|m|s|g|h|L|l|N|J|W|V|K|in|yd|deg"
+_ATTACHED = "cm|mm|km|kg|CM|MM|KM|KG|mg|ml|mL|nm|ft|mi|mph|kmh|kph|min|hr|sec|lb|oz|Hz|kHz|MHz|kW|kJ|Pa|kPa|eV|mol|rad"
+_APART = rf"{_ATTACHED}|m|s|g|h|L|l|N|J|W|V|K|in|yd|deg|lbs|[mMG]W|[mk]V|[mk]A|[mM]J|MPa|[kMG]eV|[mG]Hz|kWh|dB"
 _OHM = r"\Omega"
 _ALSO_WITH_OTHERS = r"sq|cu|per|of|a|an|the|\\Omega"
 
@@ -64,9 +71,7 @@ _DEGREES = re.compile(
     rf" ?(?:\\(?:text|mathrm) ?\{{ *)?([CF](?![a-zA-Z]))?\}}?{_END}"
 )
 _BARE = re.compile(rf"{_START}(-? ?{_VALUE})(?: ({_APART})|({_ATTACHED}))(?![a-zA-Z/])( ?{_POWER}){_END}")
-_NO_UNIT = (
-    r"(?!(?:percent(?:age)?|pct|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|mod|and|plus|minus|times|over|cap|choose)\b)"
-)
+_NO_UNIT = rf"(?!(?:percent(?:age)?|pct|{FUNCTIONS}|mod|and|plus|minus|times|over|cap|choose)\b)"
 _UNIT_WORD = rf"{_NO_UNIT}(?:(?:{_APART}|{_ALSO_WITH_OTHERS})(?![A-Za-z])|[A-Za-z]{{3,}})(?:\^ ?\{{?-?\d\}}?)?"
 _SEVERAL_WORDS = re.compile(
     rf"{_START}(-? ?{_VALUE})(?: (?!(?:of|per|an?|the)\b)|(?=(?:{_ATTACHED})/))"
@@ -81,23 +86,22 @@ _TEXT = re.compile(r"\\(?:text[a-z]*|mbox|mathrm)\s*\{([^{}]*)\}|\\[pb]?(mod)(?!
 _LETTER = re.compile(r"[^\W\d_]")
 _CONSTANTS = (r"\mathrm{e}", r"\mathrm{i}", r"\mathrm{d}")
 _MARK = "\x01"
-_FUNCTION = r"(?!(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|and|or|in|cup)\b)"
+_FUNCTION = rf"(?!(?:{FUNCTIONS}|pi|and|or|in|cup)\b)"
 # Two letters without a space before them are as likely a product.
 _BARE_WORD = rf"(?<=\d) {_FUNCTION}(?=[A-Za-z]{{2}})|(?<=[)}}]){_FUNCTION}(?=[a-z]{{3}})"
 _TAIL = re.compile(rf"\D*\d[^{_MARK}]*?(?:{_MARK}|{_BARE_WORD})")
 # `6 and 8` are two answers, `12 dollars and 50 cents` is one.
 _AND_ANOTHER = rf"{_MARK}?\b(?:and|or)\b *(?=[-+\d\\({{\[.]|[a-zA-Z] *=)"
 _PIECES = re.compile(rf"[,;]|(?<![A-Za-z]{{2}})(?<![A-Za-z]{{2}} ) ?{_AND_ANOTHER}")
+_TAIL_OF_LETTERS = re.compile(rf"[^\d{_MARK}]*{_MARK}(?=\D*$)")
 _EXPONENT = re.compile(r"\^\{?-?\d\}?")
 _PLURAL = re.compile(r"(?<=[a-z]{2})(?:es|s|e)\b")
+_MEGA = re.compile(r"\bM(?=(?:W|J|V|Hz|Pa|N|eV|B|b)\b)")
+_FILLER = re.compile(r"\b(?:is|are|an?|the)\b")
+_POUNDS = re.compile(r"gbp|lb")
+"""Both are called pounds."""
 _AREA = re.compile(r"\b(square|cubic|(?:sq|cu)\b)\.? *([a-z]+)")
 _SINGULAR_ALIASES = {_PLURAL.sub("", name): unit for name, unit in _ALIASES.items()}
-QUALIFIER = re.compile(
-    r"\b(?:hundred|thousand|million|billion|trillion|dozen|k|half|halves|third|fourth|fifth|sixth|seventh|eighth|ninth"
-    r"|tenth|hundredth|thousandth|mod|modulo|squared|cubed|factorial|more|less|fewer|greater|least|most|not|plus|minus"
-    r"|negative|prime|theta|phi|alpha|beta|gamma|lambda)s?\b",
-    re.IGNORECASE,
-)
 _UNIT_AT_END = re.compile(rf"\\(?:text[a-z]*|mbox|mathrm)\s*\{{[^{{}}]*\}} ?{_POWER}$")
 _LETTER_UNIT = re.compile(rf"^(-?{_VALUE})([msghLlNJWVK])$")
 
@@ -144,7 +148,10 @@ def words_differ(truth: str, answer: str) -> bool:
     """
     expected, given = _tails(truth, answer), _tails(answer, truth)
     if expected and given:
-        return {_essence(tail) for tail in expected} != {_essence(tail) for tail in given}
+        first, second = ({_essence(tail) for tail in tails} for tails in (expected, given))
+        if any("pound" in tail for tail in first | second):
+            first, second = ({_POUNDS.sub("pound", tail) for tail in tails} for tails in (first, second))
+        return first != second
     if any(tails and "%" in other for tails, other in ((expected, answer), (given, truth))):
         return True
     return any(QUALIFIER.search(tail) or re.search(r"\d", _EXPONENT.sub("", tail)) for tail in expected + given)
@@ -155,7 +162,7 @@ def _tails(text: str, other: str) -> list[str]:
     if r"\circ" in other:  # 60^\circ\text{N} is in degrees, too
         text = text.replace(r"\text{degree}", "")
     marked = _TEXT.sub(_unwrapped, text)
-    found = ((_TAIL.match(piece), piece) for piece in _PIECES.split(marked))
+    found = ((_TAIL.match(piece) or _TAIL_OF_LETTERS.match(piece), piece) for piece in _PIECES.split(marked))
     return [piece[match.end() :].replace(_MARK, " ") for match, piece in found if match]
 
 
@@ -167,7 +174,8 @@ def _unwrapped(command: re.Match[str]) -> str:
 
 def _essence(tail: str) -> str:
     """Return a tail without plural endings, case and punctuation, and with abbreviated units."""
-    lowered = _AREA.sub(lambda area: f"{area[2]}^{2 if area[1].startswith('sq') else 3}", tail.lower())
-    words = re.sub(r"\bper\b", "/", singular(lowered))
+    lowered = _FILLER.sub("", _MEGA.sub("mega", tail).lower())
+    powers = _AREA.sub(lambda area: f"{area[2]}^{2 if area[1].startswith('sq') else 3}", lowered)
+    words = re.sub(r"\bper\b", "/", singular(powers))
     abbreviated = re.sub(r"[^\W\d_]+", lambda word: _SINGULAR_ALIASES.get(word[0], word[0]), words)
     return re.sub(r"[^\w/-]", "", abbreviated)

@@ -14,6 +14,7 @@ from reinforcepp_verl.rewards.failures import NO_GROUND_TRUTH
 from reinforcepp_verl.rewards.inequalities import as_interval, condition, is_interval
 from reinforcepp_verl.rewards.notation import lists_by_blanks, normal_form
 from reinforcepp_verl.rewards.units import singular, with_marked_letter, without_unit, words_differ
+from reinforcepp_verl.rewards.words import EXCEPTION
 
 _PERCENT = "\\%"
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
@@ -42,10 +43,8 @@ _ENDLESS = re.compile(r"(?<![\d.])\d+\\[lc]?dots")
 _CYCLES = re.compile(r"(?:\(\d+\)){2,}|(?:\(\d+(?: \d+)+\))+")
 _TIME = re.compile(r"\d{1,2}:[0-5]\d")
 _RATIO = re.compile(r"\d+(?:\.\d+)?(?:: ?\d+(?:\.\d+)?)+")
-_EXCEPTION = re.compile(
-    r"(?<!\\)\b(?:except|but|least|most|less|more|greater|fewer|not|non|without|other|between|over|under|above|below)\b",
-    re.IGNORECASE,
-)
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?")
+_ROMAN = re.compile(r"(?=..)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
 _ARTICLE = re.compile(r"^(?:an?|the) (?=\w{2})")
 _BASE = re.compile(r"\d_\{?(\w+)")
 
@@ -67,7 +66,7 @@ def normal_forms(truth: str, answer: str) -> tuple[str, str]:
 
 def _with_point(text: str, other: str) -> str:
     """Write a decimal comma as a point if the other number has one. 1,234 stays: it has a thousands separator."""
-    return _DECIMAL_COMMA.sub(r"\1.\2", text) if _HAS_POINT.search(other) else text
+    return _DECIMAL_COMMA.sub(r"\1.\2", text.replace("{,}", ",")) if _HAS_POINT.search(other) else text
 
 
 def decide(truth: str, answer: str) -> VerifyResult | None:
@@ -86,6 +85,8 @@ def compare_plain(truth: str, answer: str) -> bool | None:
     """Compare two single values as text and as plain numbers; None if that does not decide it."""
     if _squeezed(truth) == _squeezed(answer):
         return True
+    if any(all(pattern.fullmatch(text) for text in (truth, answer)) for pattern in (_ROMAN, _DATE)):
+        return False
     if (decided := _compare_words(truth, answer)) is not None:
         return decided
     if _RATIO.fullmatch(truth) or _RATIO.fullmatch(answer):
@@ -142,7 +143,7 @@ def _unlike(truth: str, answer: str) -> bool:
     It adds separate numbers (1 2 is 3), and drops bases (10_2 is 10), dots (5 dots is 5), primes and words before a
     number (not 5 is 5).
     """
-    if any(differs.findall(truth.lower()) != differs.findall(answer.lower()) for differs in (_PRIME, _EXCEPTION)):
+    if any(differs.findall(truth.lower()) != differs.findall(answer.lower()) for differs in (_PRIME, EXCEPTION)):
         return True
     if _CYCLES.fullmatch(truth) or _CYCLES.fullmatch(answer):
         return True

@@ -46,6 +46,11 @@ from reinforcepp_verl.rewards.extraction import extract_answer
         ("- \\boxed{3}\n- \\boxed{4}", "3, 4"),
         (r"\boxed{A} / \boxed{B}", "A, B"),
         (r"\boxed{x} = \boxed{4}", "x = 4"),
+        (r"\boxed{5}, not \boxed{6}", "5"),
+        (r"\boxed{5} (rather than $\boxed{6}$)", "5"),
+        (r"\boxed{5} but also \boxed{6}", "5, 6"),
+        (r"\boxed{5}, but it could be \boxed{6}", "5, 6"),
+        (r"\boxed{5}, but the answer is \boxed{6}", "6"),
     ],
 )
 def test_boxes(text, answer):
@@ -71,7 +76,7 @@ def test_boxes(text, answer):
         ("#### 1 000", "1000"),
         ("#### 1 000.", "1000"),
         ("#### 1,000", "1000"),
-        ("#### 12 dollars", "12"),
+        ("#### 12 dollars", "12 dollars"),
         ("#### 12%", "12"),
         (r"#### 12\%", "12"),
         ("#### 12.", "12"),
@@ -82,7 +87,7 @@ def test_boxes(text, answer):
         (r"#### \(12\)", "12"),
         ("#### x = 12", "12"),
         ("#### 12 (3 x 4)", "12"),
-        ("#### 12 cm^2", "12"),
+        ("#### 12 cm^2", "12 cm^2"),
         ("#### 12 apples a day", "12"),
         ("#### 5 million", "5 million"),
         ("#### 5 or 6", "5 or 6"),
@@ -122,11 +127,11 @@ def test_minervas_format_is_one_line():
     "after",
     [
         *("10^3", "3*4", "3 * 4", "2x", "5!", "1 1/2", "1_000", "3:45", "3+4", "x-7", "(3, 4)", "2π", "x2"),
-        *(r"\sqrt{2}", r"\frac{1}{2}", r"2\sqrt{3}"),
+        *(r"\sqrt{2}", r"\frac{1}{2}", r"2\sqrt{3}", "7 - 4 = 3", "yes"),
     ],
 )
-def test_a_number_in_an_expression_is_no_answer(after):
-    assert extract_answer(f"1 #### {after}", last_number=True) == ("", "none")
+def test_an_expression_after_hashes_is_whole(after):
+    assert extract_answer(f"1 #### {after}", last_number=True) == (after, "hashes")
 
 
 @pytest.mark.parametrize(("text", "answer"), [("10-3", "3"), ("3 is -7.", "-7"), ("it costs $1,200", "1200")])
@@ -136,7 +141,7 @@ def test_the_last_number_counts_only_if_asked_for(text, answer):
     assert (found.text, found.form, found.formatted) == (answer, "number", False)
 
 
-@pytest.mark.parametrize("text", ["", "no number", "####", "#### none", r"\boxed{5", "boxed{5}", r"\boxed"])
+@pytest.mark.parametrize("text", ["", "no number", "####", "#### none\nat all", r"\boxed{5", "boxed{5}", r"\boxed"])
 def test_nothing_to_find(text):
     assert extract_answer(text) == ("", "none")
 
