@@ -18,6 +18,7 @@ from reinforcepp_verl.preflight.data_rows import Needed, faults
 from reinforcepp_verl.preflight.data_table import Table, UnreadableTableError, read
 from reinforcepp_verl.preflight.data_types import disagreements
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
+from reinforcepp_verl.preflight.reward_function import OUR_REWARDS
 
 PREPARED_FOLDERS = ("arithmetic", "word_problems", *SOURCES)
 
@@ -26,7 +27,8 @@ def check(config: DictConfig) -> Found:
     """Check the files of both splits, then whether the training rows suffice for one batch and all steps."""
     train_problems, train_rows = _split(config, keys.TRAIN_FILES)
     val_problems, _ = _split(config, keys.VAL_FILES)
-    return train_problems + val_problems + ([] if train_problems else enough_rows(config, train_rows))
+    errors = [problem for problem in train_problems if isinstance(problem, str)]
+    return train_problems + val_problems + ([] if errors else enough_rows(config, train_rows))
 
 
 def files_of(config: DictConfig, key: str) -> list[Any]:
@@ -59,7 +61,9 @@ def _split(config: DictConfig, key: str) -> tuple[list[str | PreflightWarning], 
         else:
             problems += found
             rows += count
-    return problems or [f"{key}: {problem}" for problem in disagreements(tables)], rows
+    if len(tables) < len(files):
+        return problems, None
+    return problems + [f"{key}: {problem}" for problem in disagreements(tables)], rows
 
 
 def _how_to_make(file: str, key: str) -> str:
@@ -68,16 +72,21 @@ def _how_to_make(file: str, key: str) -> str:
     return f"create it, or set {key} to an existing file"
 
 
-def _content(config: DictConfig, file: str, table: Table) -> tuple[list[str], int]:
+def _content(config: DictConfig, file: str, table: Table) -> tuple[Found, int]:
     """Return the problems of a file and its number of rows."""
     columns = list(table.types)
     if value(config, keys.CUSTOM_CLS_PATH):
         return [], sum(len(batch) for batch in table.batches(columns[:1]))
     if missing := _missing_columns(config, file, columns):
         return missing, 0
-    needed = Needed(value(config, keys.PROMPT_KEY), value(config, keys.REWARD_FN_KEY), scored_by_function(config))
-    found, rows = faults(table, needed)
-    return [f"{file}{fault}" for fault in found], rows
+    reward = value(config, keys.REWARD_FUNCTION_PATH)
+    needed = Needed(
+        value(config, keys.PROMPT_KEY),
+        value(config, keys.REWARD_FN_KEY),
+        ground_truth=scored_by_function(config),
+        text_in_ground_truth=not reward or str(reward).startswith(OUR_REWARDS),
+    )
+    return faults(table, needed, file)
 
 
 def _missing_columns(config: DictConfig, file: str, columns: Sequence[str]) -> list[str]:

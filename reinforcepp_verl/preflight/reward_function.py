@@ -17,7 +17,8 @@ from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.config.reward_error_options import REWARD_MANAGER, RewardErrorOptions
 
-MATH_REWARD = "pkg://reinforcepp_verl.rewards.math"
+OUR_REWARDS = "pkg://reinforcepp_verl.rewards."
+MATH_REWARD = f"{OUR_REWARDS}math"
 
 
 def check(config: DictConfig) -> list[str]:

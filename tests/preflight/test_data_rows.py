@@ -64,6 +64,9 @@ def _with(path, wanted):
         ("prompt.1", None, f"data.prompt_key=prompt has null as message 1 (2 such rows); {MESSAGES}"),
         ("prompt.1.content", None, f"data.prompt_key=prompt has no content in message 1 (2 such rows); {MESSAGES}"),
         ("prompt.0.role", None, f"data.prompt_key=prompt has no role in message 0 (2 such rows); {MESSAGES}"),
+        ("prompt.0.role", "", f"data.prompt_key=prompt has '' as the role of message 0 (2 such rows); {MESSAGES}"),
+        ("prompt.1.content", " ", "data.prompt_key=prompt has ' ' as the content of message 1 (2 such rows); it"),
+        ("reward_model.ground_truth", " ", "reward_model.ground_truth is ' ' (2 such rows); add"),
         ("reward_model", None, "reward_model.ground_truth is null (2 such rows); add reward_model.ground_truth, which"),
         ("reward_model.ground_truth", None, "reward_model.ground_truth is null (2 such rows); add"),
     ],
@@ -82,6 +85,33 @@ def test_several_ground_truths_may_not_be_none(compose, tmp_path, suffix):
     _write(file, [*[several] * LAST, _with("reward_model.ground_truth", [])])
     [problem] = _check(compose, file)
     assert problem.startswith(f"data.train_files: {file}, row {LAST}: reward_model.ground_truth is []; add")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".json", ".jsonl"])
+@pytest.mark.parametrize("lacking", [None, ""])
+def test_one_of_several_ground_truths_is_missing(compose, tmp_path, suffix, lacking):
+    several, broken = (_with("reward_model.ground_truth", truths) for truths in (["2", "two"], ["2", lacking]))
+    _write(file := tmp_path / f"a{suffix}", [*[several] * LAST, broken])
+    [problem] = _check(compose, file)
+    assert problem.startswith(f"data.train_files: {file}, row {LAST}: reward_model.ground_truth is ['2', {lacking!r}]")
+
+
+def test_a_function_of_ones_own_may_do_without_a_text_to_compare_with(compose, tmp_path):
+    _write(file := tmp_path / "a.parquet", [_with("reward_model.ground_truth", "")] * 30)
+    (tmp_path / "mine.py").write_text("def compute_score(**given):\n    return 0.0\n")
+    own = f"reward.custom_reward_function.path={tmp_path / 'mine.py'}"
+    assert _check(compose, file, also=[own]) == []
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".json", ".jsonl"])
+def test_a_role_that_no_template_knows_is_a_warning(compose, tmp_path, suffix):
+    _write(file := tmp_path / f"a{suffix}", [*[ROW] * LAST, _with("prompt.1.role", "User")])
+    [warning] = _check(compose, file)
+    assert str(warning) == (
+        f"message_roles: data.train_files: {file}, row {LAST}: data.prompt_key=prompt has the role User (did you mean "
+        "user?); chat templates know system, developer, user, assistant, tool, and most write any other word into the "
+        "prompt"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
