@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from reinforcepp_verl.data.rows import UnusableRowError
@@ -31,9 +33,14 @@ def text(raw: dict[str, Any], path: str) -> str:
 
 def as_text(found: Any, name: str) -> str:
     """Return a text or a number as text."""
-    if isinstance(found, bool) or not isinstance(found, str | int | float):
+    if isinstance(found, bool) or not isinstance(found, str | int | float | Decimal):
         raise UnusableRowError(f"empty {name}" if found is None else f"{name} is not text")
-    return str(found)
+    return format(found, "f") if isinstance(found, Decimal) else str(found)
+
+
+def named(columns: Iterable[str]) -> str:
+    """Return the names of columns for a message, in quotes if they begin or end with a blank or contain separators."""
+    return ", ".join(name if name.strip() == name and not set(name) & set(";\t,") else repr(name) for name in columns)
 
 
 def short(raw: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from reinforcepp_verl.data import columns
 from reinforcepp_verl.data.loading import Split
 from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Message, Row, UnusableRowError
-from reinforcepp_verl.data.sources import Pairs, Questions, Source
+from reinforcepp_verl.data.source_kinds import Pairs, Questions, Source
 
 
 @dataclass

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reinforcepp_verl.common.wording import did_you_mean
-from reinforcepp_verl.data.sources import TEST, TRAIN, Questions
+from reinforcepp_verl.data.columns import named
+from reinforcepp_verl.data.source_kinds import TEST, TRAIN, Questions
 
 TASK = "custom"
 
@@ -22,9 +23,14 @@ class CustomQuestions(Questions):
         for option, path in (("--question", self.question), ("--answer", self.answer)):
             if _is_missing(raw, path):
                 there = list(_paths(raw))
+                if len(there) == 1 and (separator := next((mark for mark in ";\t|" if mark in there[0]), None)):
+                    raise ValueError(
+                        f"{option}: {origin} has one column, {there[0]!r}; it seems to be separated by {separator!r}: "
+                        "write it with commas"
+                    )
                 raise ValueError(
                     f"{option}: {origin} has no column {path}{did_you_mean(path, there)}; set {option} to one of "
-                    f"{', '.join(there)}"
+                    f"{named(there)}"
                 )
         return self
 
@@ -37,6 +43,9 @@ def custom_source(
         raise ValueError("custom needs --source: a file, a folder or an id on the Hugging Face hub; add it")
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"--name is {name!r}: use letters, digits, `_`, `-` and `.`, because it also names the folder")
+    for option, path in (("--question", question), ("--answer", answer)):
+        if not path.strip():
+            raise ValueError(f"{option} is empty: set it to the name of a column")
     return CustomQuestions(
         name=TASK,
         about="questions of your own",

@@ -20,7 +20,7 @@ from reinforcepp_verl.common.plot_style import METADATA, PALETTE, STYLE
 from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.data import answers
 from reinforcepp_verl.data.rows import Row, truths
-from reinforcepp_verl.data.sources import TRAIN
+from reinforcepp_verl.data.source_kinds import TRAIN
 
 PREFERENCES = ("chosen is longer", "rejected is longer", "same length")
 LengthFunction = Callable[[Sequence[Row]], list[int]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -13,6 +14,7 @@ import fsspec
 
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 HEAD_ROWS = 1000
+LONGEST_FIELD = 2**31 - 1
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip", ".zst", ".lz4")
 ENDINGS = f"{', '.join(FORMATS)} (also with {', '.join(COMPRESSIONS)})"
 
@@ -38,12 +40,22 @@ def rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _csv_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows with every value as the text that it is: pandas would read `007` as 7 and `NA` as nothing."""
-    settings: dict[str, Any] = {"data_files": str(file), "split": "train", "streaming": True}
-    first: dict[str, Any] = next(iter(datasets.load_dataset("csv", **settings)), {})
-    as_text = datasets.Features({column: datasets.Value("string") for column in first})
-    if first:
-        yield from datasets.load_dataset("csv", features=as_text, keep_default_na=False, **settings)
+    """Yield the rows with every value as the text that it is.
+
+    pandas, which `datasets` uses, would read `007` as 7 and `NA` as nothing, and shift the columns of a row with one
+    value too many.
+    """
+    csv.field_size_limit(LONGEST_FIELD)
+    with fsspec.open(str(file), "rt", encoding="utf-8-sig", newline="", compression="infer") as text:
+        lines = csv.reader(text, strict=True)
+        header = next(lines, [])
+        if twice := next((name for name in header if header.count(name) > 1), None):
+            raise ValueError(f"it has two columns {twice}")
+        for values in lines:
+            if len(values) not in (0, len(header)):
+                raise ValueError(f"line {lines.line_num}: {len(values)} values for {len(header)} columns")
+            if values:
+                yield dict(zip(header, values, strict=True))
 
 
 def _json_rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 from reinforcepp_verl.data.rows import Row
-from reinforcepp_verl.data.sources import TEST
+from reinforcepp_verl.data.source_kinds import TEST
 
 
 def check_size(size: float) -> None:

@@ -15,9 +15,11 @@ from huggingface_hub.utils import logging as hub_logging
 
 from reinforcepp_verl.common.wording import first_line
 from reinforcepp_verl.data import file_formats
-from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN, Source
+from reinforcepp_verl.data.source_kinds import TEST, TRAIN, Source
+from reinforcepp_verl.data.sources import SOURCES
 
 CHUNK_BYTES = 2**20
+_NAMES_A_SPLIT = re.compile(r"(?<![a-z])(?:train|test|val|valid|validation|dev|eval)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,11 @@ def _from_hub(source: Source, hub: str) -> dict[str, Split]:
 def _from_files(source: Source, path: Path) -> dict[str, Split]:
     files = _files(source, path)
     if not files:
-        raise ValueError(f"--source: {path} has no file that ends in {file_formats.ENDINGS}; give a folder that does")
+        what = "is not a file" if path.is_file() else "has no file"
+        raise ValueError(f"--source: {path} {what} that ends in {file_formats.ENDINGS}; give another --source")
     taken = {split: _named(files, names) for split, names in source.splits.items()}
-    if not any(taken.values()) and (len(source.splits) == 1 or len(files) == 1):
+    of_one_split = min(len(source.splits), len(files)) == 1
+    if not any(taken.values()) and (of_one_split or not any(_NAMES_A_SPLIT.search(file.name) for file in files)):
         taken = {next(iter(source.splits)): files}  # no file name contradicts it
     splits = {split: Split(_shown(paths), tuple(paths)) for split, paths in taken.items() if paths}
     return _complete(source, splits, str(path), [file.name for file in files])

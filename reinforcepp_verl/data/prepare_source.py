@@ -23,7 +23,8 @@ from reinforcepp_verl.data.overlap import RowFilter
 from reinforcepp_verl.data.prepared_folder import PICTURE_FILE, PRODUCT, existing_manifest, write_manifest
 from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Row, to_table, with_uniform_truths
-from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN, Questions, Source
+from reinforcepp_verl.data.source_kinds import TEST, TRAIN, Questions, Source
+from reinforcepp_verl.data.sources import SOURCES
 
 VERSION = 1
 SEED = 1
@@ -156,6 +157,7 @@ def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, An
 def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any) -> None:
     """Run `prepare` in a terminal and print its summary."""
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # It logs what it raises.
     transformers_logging.disable_progress_bar()
     console = Console()
     with console.status(f"preparing {task}"):

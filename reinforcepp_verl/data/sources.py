@@ -1,23 +1,16 @@
 """The table of sources that can be prepared: their hub ids and column names.
 
-A column is a dotted path, `reward_model.ground_truth` or `prompt.0.content`. A split lists the candidate splits of the
-source; the first one that exists is used. The formats are those of the hub in 2025. `max_unusable` is larger where
-questions without an answer are part of the source.
+The formats are those of the hub in 2025. `max_unusable` is larger where questions without an answer are part of the
+source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
 
-import pyarrow as pa
+from reinforcepp_verl.data import answers, transcripts
+from reinforcepp_verl.data.source_kinds import TEST, TRAIN, Pairs, Questions, Source
 
-from reinforcepp_verl.common.wording import did_you_mean
-from reinforcepp_verl.data import answers, rows, transcripts
-from reinforcepp_verl.data.columns import short
-
-TRAIN, TEST = "train", "test"
 # Text before and after each question in DAPO-Math-17k.
 DAPO_HEAD = (
     "Solve the following math problem step by step. The last line of your response should be of the form "
@@ -26,89 +19,6 @@ DAPO_HEAD = (
 DAPO_TAIL = '\n\nRemember to put your answer on its own line after "Answer:".'
 # Besides problem and answer.
 AIME_LAYOUTS = (("Problem", "Answer"), ("question", "answer"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Origin of the rows, and their names in verl."""
-
-    name: str
-    about: str
-    hub: str
-    subset: str | None = None
-    splits: Mapping[str, tuple[str, ...]]
-    data_source: str
-    ability: str
-    schema: pa.Schema
-    max_unusable: float = 0.01
-
-    @property
-    def layouts(self) -> tuple[tuple[str, ...], ...]:
-        """The columns that every row must have; one of several choices."""
-        raise NotImplementedError
-
-    def fitted(self, origin: str, raw: dict[str, Any]) -> Source:
-        """Return the source with the column names of its first row; refuse a row that has none of the layouts."""
-        columns = [[path.partition(".")[0] for path in layout] for layout in self.layouts]
-        missing = [[column for column in needed if column not in raw] for needed in columns]
-        if [] in missing:
-            return self._with_layout(self.layouts[missing.index([])])
-        first = min(missing, key=len)[0]
-        needs = ", or ".join(" and ".join(needed) for needed in columns)
-        raise ValueError(
-            f"{self.name}: {origin} has no column {first}{did_you_mean(first, raw)}; {self.name} needs {needs}, and "
-            f"the source has {', '.join(raw)}. Rename the column, or give another --source. Its first row: {short(raw)}"
-        )
-
-    def _with_layout(self, layout: tuple[str, ...]) -> Source:
-        return self
-
-
-@dataclass(frozen=True, kw_only=True)
-class Questions(Source):
-    """Questions with a right answer each, or several. `wrapping` is removed from both ends of a question.
-
-    `also` are further pairs of names that the columns `question` and `answer` may have.
-    """
-
-    ability: str = "math"
-    schema: pa.Schema = rows.QUESTIONS
-    question: str = "problem"
-    wrapping: tuple[str, str] = ("", "")
-    answer: str = "answer"
-    extract: Callable[[str], str] = answers.plain
-    template: str = "boxed"
-    also: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def layouts(self) -> tuple[tuple[str, ...], ...]:
-        """The columns that every row must have; one of several choices."""
-        return (self.question, self.answer), *self.also
-
-    def _with_layout(self, layout: tuple[str, ...]) -> Questions:
-        question, answer = layout
-        return replace(self, question=question, answer=answer)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pairs(Source):
-    """Pairs of responses, one of them preferred: whole chats, or answers to the `prompt` column.
-
-    `parse` reads a whole chat that is one text.
-    """
-
-    ability: str = "preference"
-    schema: pa.Schema = rows.PAIRS
-    prompt: str = "prompt"
-    chosen: str = "chosen"
-    rejected: str = "rejected"
-    parse: Callable[[str], list[rows.Message]] | None = None
-
-    @property
-    def layouts(self) -> tuple[tuple[str, ...], ...]:
-        """The columns that every row must have; one of several choices."""
-        return ((self.chosen, self.rejected),)
-
 
 _TABLE: tuple[Source, ...] = (
     Questions(

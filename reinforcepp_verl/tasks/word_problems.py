@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from reinforcepp_verl.data import prepare_source as sources
 from reinforcepp_verl.data import prompt_templates
 from reinforcepp_verl.data.rows import Row
-from reinforcepp_verl.data.sources import SOURCES, TEST, TRAIN
+from reinforcepp_verl.data.source_kinds import TEST, TRAIN
+from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.tasks import word_model
 from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show
 from reinforcepp_verl.tasks.warm_start import Progress

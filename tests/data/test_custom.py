@@ -6,9 +6,11 @@ import bz2
 import gzip
 import json
 import lzma
+from decimal import Decimal
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
@@ -174,6 +176,41 @@ def test_a_row_that_lacks_a_column_is_unusable_and_does_not_hide_it():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("question;answer\na;1\n", "has one column, 'question;answer'; it seems to be separated by ';': write it with"),
+        (
+            "question ,answer\na,1\n",
+            "has no column question (did you mean question ?); set --question to one of 'quest",
+        ),
+        ("question,answer\na,1\nb,2,3\n", "mine.csv cannot be read (line 3: 3 values for 2 columns); write it again"),
+        ("question,answer\na,1,2\n", "(line 2: 3 values for 2 columns)"),
+        ('question,answer\na,"1\n', "mine.csv cannot be read (unexpected end of data)"),
+        ("question,question\na,b\n", "it has two columns question"),
+    ],
+)
+def test_the_header_of_csv(content, message, capfd):
+    Path("mine.csv").write_text(content)
+    assert message in refused("custom", "--source", "mine.csv")
+    assert capfd.readouterr().err == ""
+
+
+def test_decimal_numbers_are_text():
+    table = pa.table({"question": ["a", "b"], "answer": pa.array([Decimal("1.50"), Decimal("100.00")])})
+    pq.write_table(table, "mine.parquet")
+    run("custom", "--source", "mine.parquet")
+    assert [row["reward_model"]["ground_truth"] for row in written("data/custom/train.parquet")] == ["1.50", "100.00"]
+
+
+def test_files_that_are_named_after_no_split_are_for_training():
+    Path("mine").mkdir()
+    for number in range(2):
+        jsonl(f"mine/part-{number}.jsonl", [{"question": f"{number}?", "answer": "1"}])
+    run("custom", "--source", "mine")
+    assert len(written("data/custom/train.parquet")) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
         ('{"question": "a", "answer": "b"}\n{"question": \n', "line 2: "),
         ('\n{"question": "a", "answer": "b"}\n7\n', "line 3: 7 is not an object"),
         ("", "it has no rows"),
@@ -206,6 +243,7 @@ def test_a_dot_may_be_part_of_a_columns_name():
         ),
         (("--source", "mine.jsonl", "--question", "task"), "task is not text"),
         (("--source", "mine.jsonl", "--name", "a/b"), "--name is 'a/b': use letters, digits"),
+        (("--source", "mine.jsonl", "--question", ""), "--question is empty: set it to the name of a column"),
         (
             ("--source", "mine.jsonl", *PATHS, "--val-size", "20"),
             "that is 20 of 20 rows; both splits need at least one",

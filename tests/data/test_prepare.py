@@ -19,7 +19,8 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.data.loading import checksum
 from reinforcepp_verl.data.prepared_folder import CONTENTS
-from reinforcepp_verl.data.sources import SOURCES, Pairs
+from reinforcepp_verl.data.source_kinds import Pairs
+from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.preflight import data_files as preflight
 from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 

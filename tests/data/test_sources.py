@@ -14,7 +14,8 @@ from reinforcepp_verl.cli.prepare import Task
 from reinforcepp_verl.data import loading, prompt_templates
 from reinforcepp_verl.data.prepare_source import prepare, request
 from reinforcepp_verl.data.rows import QUESTIONS
-from reinforcepp_verl.data.sources import SOURCES, Questions
+from reinforcepp_verl.data.source_kinds import Questions
+from reinforcepp_verl.data.sources import SOURCES
 
 FIXTURES = Path(__file__).parents[1] / "samples"
 QUESTION_SOURCES = [source.name for source in SOURCES.values() if isinstance(source, Questions)]
@@ -154,8 +155,8 @@ def test_all_formats_give_the_same_rows_in_order(tmp_path, suffix):
     ("files", "origin", "message"),
     [
         ([], "nowhere/train.jsonl", "--source: no such file or folder: .*nowhere/train.jsonl; correct it, or"),
-        (["notes.txt"], "", "--source: .* has no file that ends in .parquet, .json, .jsonl, .csv .*; give a"),
-        (["notes.txt"], "notes.txt", "--source: .*notes.txt has no file that ends in"),
+        (["notes.txt"], "", "--source: .* has no file that ends in .parquet, .json, .jsonl, .csv .*; give another"),
+        (["notes.txt"], "notes.txt", "--source: .*notes.txt is not a file that ends in"),
         (["dev.jsonl", "extra.jsonl"], "", "gsm8k: .* has no split train, only dev.jsonl, extra.jsonl; rename"),
         (["test.jsonl"], "", "gsm8k: .* has no split train, only test.jsonl"),
     ],
