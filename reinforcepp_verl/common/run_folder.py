@@ -123,6 +123,11 @@ class Attempt:
         return self.path / "verl_metrics.jsonl"
 
     @property
+    def ray_token(self) -> Path:
+        """What the attempt's Ray asks for, while the attempt runs."""
+        return self.path / "ray_token"
+
+    @property
     def failure(self) -> Path:
         """The exception that ended the training process."""
         return self.path / "failure.txt"

@@ -1,4 +1,4 @@
-"""Patches of verl 0.9.1 for all platforms; those for the CPU only are in cpu/cpu_patches.py.
+"""Patches of verl 0.9.1 and its TransferQueue for all platforms; those for the CPU only are in cpu/cpu_patches.py.
 
 Each has a test in tests/integration/test_verl_patches.py that fails when verl no longer needs it.
 """
@@ -15,9 +15,14 @@ from typing import Any
 import wrapt
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
+from reinforcepp_verl.integration import message_authentication
 
+QUEUE_MODULE = "transfer_queue.utils.zmq_utils"
 IMPORT_MODULE = "verl.utils.import_utils"
 WEIGHT_TRANSFER_MODULE = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
+
+
+SETUP_HOOK = f"{__name__}.install"
 
 
 def own_socket(handle: str) -> str:
@@ -68,7 +73,40 @@ def _with_own_folder(original: Callable[..., Any]) -> Callable[..., Any]:
     return load
 
 
+def authenticate_messages(module: Any) -> None:
+    """Let the TransferQueue read only messages of the run, see message_authentication."""
+    message = module.ZMQMessage
+    if message_authentication.VARIABLE in os.environ and not hasattr(message.serialize, "__wrapped__"):
+        message.serialize = _signing(message.serialize)
+        message.deserialize = classmethod(_verifying(message.deserialize.__func__, module.ZMQMessageDecodeError))
+
+
+def _signing(original: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    @functools.wraps(original)
+    def serialize(self: Any) -> list[Any]:
+        return message_authentication.signed(original(self))
+
+    return serialize
+
+
+def _verifying(original: Callable[..., Any], refused: type[Exception]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def deserialize(cls: type, frames: list[Any]) -> Any:
+        try:
+            trusted = message_authentication.verified(frames)
+        except ValueError as error:
+            raise refused(str(error)) from None
+        return original(cls, trusted)
+
+    return deserialize
+
+
 def install() -> None:
-    """Apply each patch as soon as its module is imported."""
+    """Apply each patch as soon as its module is imported.
+
+    The plugin calls it in verl's processes. Those of the TransferQueue import no verl: Ray calls it there, as the setup
+    hook of the run's workers.
+    """
+    wrapt.register_post_import_hook(authenticate_messages, QUEUE_MODULE)
     wrapt.register_post_import_hook(use_own_sockets, WEIGHT_TRANSFER_MODULE)
     wrapt.register_post_import_hook(import_from_own_folder, IMPORT_MODULE)

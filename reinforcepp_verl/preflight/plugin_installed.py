@@ -21,8 +21,8 @@ PROBE = (
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the switch, the installed entry point, and the workers' separate interpreter if there is one."""
-    return [*_switch(config), *_entry_point(), *_worker_interpreter(config)]
+    """Check the switch, the installed entry point, the workers' separate interpreter and their setup hook."""
+    return [*_switch(config), *_entry_point(), *_worker_interpreter(config), *_setup_hook(config)]
 
 
 def _switch(config: DictConfig) -> list[str]:
@@ -61,3 +61,13 @@ def _worker_interpreter(config: DictConfig) -> list[str]:
     if f"found: {PLUGIN_NAME}" in answer.stdout:
         return []
     return [f"{keys.PY_EXECUTABLE} is {command}: reinforcepp-verl is not installed there; install it, or set null"]
+
+
+def _setup_hook(config: DictConfig) -> list[str]:
+    hook = value(config, keys.SETUP_HOOK)
+    if not hook:
+        return []
+    return [
+        f"{keys.SETUP_HOOK} is {hook}: a run needs this hook itself, to authenticate the TransferQueue's messages; "
+        "remove it, and do what it does in a module named in VERL_USE_EXTERNAL_MODULES"
+    ]

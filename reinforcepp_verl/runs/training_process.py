@@ -50,7 +50,10 @@ def forked_workers(config: DictConfig) -> Iterator[None]:
     # Full determinism sets a seed for Python's hashes, which Python reads when it starts.
     deterministic = value(config, keys.FULL_DETERMINISM) or value(config, keys.REWARD_MODEL_FULL_DETERMINISM)
     local = value(config, keys.DEVICE) == "cpu" and value(config, keys.RAY_ADDRESS) == "local"
-    another_python = {name for name, given in runtime_env.items() if given is not None} - {"env_vars"}
+    another_python = {name for name, given in runtime_env.items() if given is not None} - {
+        "env_vars",
+        "worker_process_setup_hook",
+    }
     if not local or deterministic or another_python:
         yield
         return

@@ -1,0 +1,70 @@
+"""Authenticates the TransferQueue's messages with a secret of the Ray cluster before anything in them is unpickled.
+
+The queue's ports unpickle what anybody sends who can connect to them: every user of the machine and, on several nodes,
+of the network. The first frame of a message is therefore a keyed digest of all that is unpickled (the header) and of
+the sizes of the tensors behind it. Their bytes are not covered: they are read as numbers, and a digest of gigabytes
+would delay every step.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+VARIABLE = "REINFORCEPP_AUTHENTICATED"
+"""Set in every process of a run that `reinforcepp` has started; all of them must agree."""
+SECRET_NAME, NAMESPACE = b"message_secret", b"reinforcepp_verl"
+SECRET_BYTES = 32
+
+
+def signed(frames: Sequence[Any]) -> list[Any]:
+    """Return the frames of a message with their digest before them."""
+    return [_digest(run_secret(), frames), *frames]
+
+
+def verified(frames: Sequence[Any]) -> list[Any]:
+    """Return the frames behind the digest.
+
+    Raises:
+        ValueError: the sender does not know the secret
+    """
+    if not frames or not hmac.compare_digest(bytes(memoryview(frames[0])), _digest(run_secret(), frames[1:])):
+        raise ValueError("the message is not from a process of this run")
+    return list(frames[1:])
+
+
+def run_secret() -> bytes:
+    """Return the secret, which the first process that asks creates.
+
+    Only processes that Ray admits can read it: it is in the memory of Ray's own store, in no file, log or argument.
+    """
+    import ray
+
+    return _shared_secret(ray.get_runtime_context().gcs_address)
+
+
+@lru_cache(maxsize=1)
+def _shared_secret(_cluster: str) -> bytes:
+    from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+
+    # Kept by the store if another process was first.
+    _internal_kv_put(SECRET_NAME, secrets.token_bytes(SECRET_BYTES), overwrite=False, namespace=NAMESPACE)
+    secret = _internal_kv_get(SECRET_NAME, namespace=NAMESPACE)
+    if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
+        raise RuntimeError("Ray's store does not return the secret of the run's messages")
+    return secret
+
+
+def _digest(secret: bytes, frames: Sequence[Any]) -> bytes:
+    from transfer_queue.utils.serial_utils import _is_pickle_fallback
+
+    views = [memoryview(frame) for frame in frames]
+    digest = hmac.new(secret, struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views)), "sha256")
+    # The header; or a mark, and behind it a message that is one pickle.
+    for view in views[: 2 if views and _is_pickle_fallback(views[0]) else 1]:
+        digest.update(view)
+    return digest.digest()
