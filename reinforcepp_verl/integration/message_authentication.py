@@ -1,4 +1,4 @@
-"""Authenticates the TransferQueue's messages with a secret of the Ray cluster before anything in them is unpickled.
+"""A secret of the Ray cluster, which the TransferQueue's messages and requests to vLLM must show.
 
 The queue's ports unpickle what anybody sends who can connect to them: every user of the machine and, on several nodes,
 of the network. The first frame of a message is therefore a keyed digest of all that is unpickled (the header) and of
@@ -35,6 +35,11 @@ def verified(frames: Sequence[Any]) -> list[Any]:
     if not frames or not hmac.compare_digest(bytes(memoryview(frames[0])), _digest(run_secret(), frames[1:])):
         raise ValueError("the message is not from a process of this run")
     return list(frames[1:])
+
+
+def api_key() -> str:
+    """Return the key that the HTTP servers of the rollout's engines ask for."""
+    return hmac.new(run_secret(), b"vllm", "sha256").hexdigest()
 
 
 def run_secret() -> bytes:

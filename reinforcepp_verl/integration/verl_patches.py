@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +18,13 @@ import wrapt
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
 from reinforcepp_verl.integration import message_authentication
 
+SERVER_MODULE = "verl.workers.rollout.vllm_rollout.vllm_async_server"
 QUEUE_MODULE = "transfer_queue.utils.zmq_utils"
 IMPORT_MODULE = "verl.utils.import_utils"
 WEIGHT_TRANSFER_MODULE = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 
 
+_OTHER_SERVER = re.compile(r"server_(?:reward|teacher)_")
 SETUP_HOOK = f"{__name__}.install"
 
 
@@ -101,6 +104,29 @@ def _verifying(original: Callable[..., Any], refused: type[Exception]) -> Callab
     return deserialize
 
 
+def ask_for_key(module: Any) -> None:
+    """Let vLLM's HTTP servers refuse requests without the run's key, unless `VLLM_API_KEY` sets another one.
+
+    verl's trainers do not use HTTP: they call the servers through Ray. Reward models and teachers are used through
+    HTTP, by verl's router and by reward functions that know no key, so their servers stay open.
+    """
+    if message_authentication.VARIABLE in os.environ and not hasattr(module.build_app, "__wrapped__"):
+        module.build_app = _with_key(module.build_app)
+
+
+def _with_key(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def build_app(args: Any, *rest: Any, **kwargs: Any) -> Any:
+        import ray
+
+        server = ray.get_runtime_context().get_actor_name() or ""
+        if not (args.api_key or os.environ.get("VLLM_API_KEY") or _OTHER_SERVER.search(server)):
+            args.api_key = [message_authentication.api_key()]
+        return original(args, *rest, **kwargs)
+
+    return build_app
+
+
 def install() -> None:
     """Apply each patch as soon as its module is imported.
 
@@ -108,5 +134,6 @@ def install() -> None:
     hook of the run's workers.
     """
     wrapt.register_post_import_hook(authenticate_messages, QUEUE_MODULE)
+    wrapt.register_post_import_hook(ask_for_key, SERVER_MODULE)
     wrapt.register_post_import_hook(use_own_sockets, WEIGHT_TRANSFER_MODULE)
     wrapt.register_post_import_hook(import_from_own_folder, IMPORT_MODULE)

@@ -1,16 +1,18 @@
-"""The weight transfer's socket belongs to one run, and verl still needs our patch for that."""
+"""The patches for all platforms, and that verl still needs them."""
 
 from __future__ import annotations
 
 import inspect
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import ray
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
-from reinforcepp_verl.integration import verl_patches
+from reinforcepp_verl.integration import message_authentication, verl_patches
 
 HANDLE = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
 
@@ -46,3 +48,54 @@ def test_every_ray_cluster_gives_its_first_job_the_same_name():
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     jobs = [process.communicate(timeout=300)[0].split("job ")[1].strip() for process in both]
     assert jobs == ["01000000", "01000000"]
+
+
+class _Server:
+    """What the patch touches of verl's module, with vLLM's own application behind it."""
+
+    @staticmethod
+    def build_app(args, *, supported_tasks=()):
+        return args.api_key
+
+
+@pytest.mark.parametrize(
+    ("actor", "given", "variable", "asked"),
+    [
+        ("server_0_0", None, None, ["run"]),
+        ("abc_server_3_1_suffix", None, None, ["run"]),
+        ("server_0_0", ["mine"], None, ["mine"]),
+        ("server_0_0", None, "mine", None),
+        ("server_reward_0_0", None, None, None),
+        ("server_teacher_0_0", None, None, None),
+    ],
+)
+def test_the_servers_of_the_rollout_ask_for_a_key(monkeypatch, actor, given, variable, asked):
+    module = type("module", (_Server,), {})
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    if variable:
+        monkeypatch.setenv("VLLM_API_KEY", variable)
+    monkeypatch.setattr(message_authentication, "api_key", lambda: "run")
+    monkeypatch.setattr(
+        ray, "get_runtime_context", lambda: SimpleNamespace(get_actor_name=lambda: actor), raising=False
+    )
+    monkeypatch.delenv(message_authentication.VARIABLE, raising=False)
+    verl_patches.ask_for_key(module)
+    assert module.build_app(SimpleNamespace(api_key=given)) == given
+    monkeypatch.setenv(message_authentication.VARIABLE, "1")
+    for _ in range(2):
+        verl_patches.ask_for_key(module)
+    assert "supported_tasks" in inspect.signature(module.build_app).parameters
+    assert module.build_app(SimpleNamespace(api_key=given)) == asked
+
+
+def test_verl_still_builds_and_names_its_servers_as_the_patch_expects():
+    from verl.workers.rollout.vllm_rollout import vllm_async_server
+    from vllm.entrypoints.serve.middleware import register
+
+    source = inspect.getsource(vllm_async_server)
+    assert "app = build_app(args, **build_app_kwargs)" in source
+    assert 'f"{prefix}server_{self.replica_rank}_{node_rank}{self.name_suffix}"' in source
+    for other in ("reward", "teacher"):
+        assert f'f"{{prefix}}server_{other}_{{self.replica_rank}}_{{node_rank}}{{self.name_suffix}}"' in source
+    assert "api_key" not in source, "verl asks for a key itself: the patch can go"
+    assert "args.api_key or [envs.VLLM_API_KEY]" in inspect.getsource(register)
