@@ -16,6 +16,7 @@ from reinforcepp_verl.cli.recipes import recipes
 from reinforcepp_verl.cli.resume import create, resume
 from reinforcepp_verl.cli.slurm import slurm
 from reinforcepp_verl.cli.train import TRAIN_HELP, check, train
+from reinforcepp_verl.common.terminal import echo
 
 HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 HYDRA_USAGE = "[OPTIONS] [OVERRIDES]..."
@@ -42,7 +43,7 @@ app.add_typer(slurm, name="slurm")
 
 def show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"reinforcepp-verl {__version__}")
+        echo(f"reinforcepp-verl {__version__}")
         raise typer.Exit
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from reinforcepp_verl.common.terminal import SafeConsole
 from reinforcepp_verl.doctor import machine_checks
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -30,7 +30,7 @@ def doctor(
 
     Faster:      reinforcepp doctor --no-ray
     """
-    console = Console()
+    console = SafeConsole()
     with console.status("checking this machine"):
         findings = machine_checks.run_checks(ray=ray)
     table = Table(box=None, pad_edge=False)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from reinforcepp_verl.common.terminal import echo
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -99,7 +101,7 @@ def evaluate(
 
 def _refused(error: Exception) -> typer.Exit:
     for line in filter(str.strip, str(error).splitlines()):
-        typer.echo(f"error: {line}", err=True)
+        echo(f"error: {line}", err=True)
     return typer.Exit(2)
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reinforcepp_verl.common.terminal import SafeConsole, echo
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -57,12 +59,10 @@ def export(
 
     Serve:   vllm serve models/mine
     """
-    from rich.console import Console
-
     from reinforcepp_verl.checkpoints.fsdp_checkpoint import find_checkpoint
     from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
 
-    console = Console(file=sys.stdout)  # stdout as it is before _quiet() redirects it
+    console = SafeConsole(file=sys.stdout)  # stdout as it is before _quiet() redirects it
     try:
         with raise_on_stop_signals(), console.status("reading the checkpoint") as status:
             checkpoint = find_checkpoint(source)
@@ -71,10 +71,10 @@ def export(
 
                 done = export_checkpoint.export(checkpoint, out, dtype.value, force, status.update)
     except Stopped as stop:
-        typer.echo(f"error: stopped by {stop}", err=True)
+        echo(f"error: stopped by {stop}", err=True)
         raise typer.Exit(stop.exit_code) from stop
     except (ValueError, OSError) as error:
-        typer.echo(f"error: {str(error).splitlines()[0]}", err=True)
+        echo(f"error: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(2) from error
     _show(done, out, dtype.value, console)
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import hydra
-import typer
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from yaml import YAMLError
 
 from reinforcepp_verl.cli import user_yaml
 from reinforcepp_verl.common import yaml_file
+from reinforcepp_verl.common.terminal import echo
 from reinforcepp_verl.common.wording import shown
 from reinforcepp_verl.config import keys, machines, search_path
 from reinforcepp_verl.config.schema import BASE
@@ -37,7 +37,7 @@ def run(task: Callable[[DictConfig], None], arguments: list[str], program: str, 
     def composed(config: DictConfig) -> None:
         if not starts_here and (machine := machines.meant(config)):
             config = machines.composed_for(machine)
-            typer.echo(f"for cluster={machine} ({machines.described(config)}), as {keys.MEANT_FOR} says", err=True)
+            echo(f"for cluster={machine} ({machines.described(config)}), as {keys.MEANT_FOR} says", err=True)
         if users_choice != "1":
             os.environ.pop(FULL_ERROR, None)
         task(config)
@@ -58,5 +58,5 @@ def run(task: Callable[[DictConfig], None], arguments: list[str], program: str, 
 
 
 def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    echo(f"error: {message}", err=True)
     sys.exit(2)

@@ -7,6 +7,8 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
+from reinforcepp_verl.common.terminal import echo
+
 
 def plot(
     runs: Annotated[
@@ -55,9 +57,9 @@ def plot(
         plot_runs(histories, target, title=title)
     except (ValueError, OSError) as error:
         _fail(str(error))
-    typer.echo(target)
+    echo(target)
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    echo(f"error: {message}", err=True)
     raise typer.Exit(2)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from reinforcepp_verl.common.terminal import echo
+
 
 class Task(str, Enum):
     """What can be prepared."""
@@ -154,7 +156,7 @@ def prepare(
             _refuse(task, [*own, *seeded])
             _prepare_source(task, out or _folder(task.value), force, options)
     except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
 
 

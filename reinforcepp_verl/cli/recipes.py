@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from reinforcepp_verl.common.terminal import SafeConsole, echo
 
 
 def recipes(
@@ -22,9 +23,9 @@ def recipes(
 
     listed = recipe_list.recipes()
     if markdown:
-        typer.echo(recipe_list.markdown(listed), nl=False)
+        echo(recipe_list.markdown(listed), nl=False)
         return
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     for recipe in listed:
         _, about, machine, answers, updates, tokens, gib, status = recipe.cells
         console.print(f"[bold]{recipe.name}[/]  {about}", soft_wrap=True)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.cli.train import exit_on_errors
-from reinforcepp_verl.common.terminal import PipeSafeConsole
+from reinforcepp_verl.common.terminal import PipeSafeConsole, echo
 
 
 def create(context: typer.Context) -> None:
@@ -50,10 +50,10 @@ def resume(
         exit_code = resuming.resume(run, overrides or [], PipeSafeConsole())
     except ValueError as error:
         for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
+            echo(f"error: {line}", err=True)
         sys.exit(2)
     except OSError as error:
-        typer.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(1)
     sys.exit(exit_code)
 
@@ -63,7 +63,7 @@ def _create(config: DictConfig) -> None:
     from reinforcepp_verl.runs import launch
 
     try:
-        typer.echo(launch.new_run(config, warnings).path)
+        echo(launch.new_run(config, warnings).path)
     except OSError as error:
-        typer.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(1)

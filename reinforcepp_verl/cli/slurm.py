@@ -10,10 +10,10 @@ from typing import Annotated, Optional
 
 import typer
 from omegaconf import DictConfig
-from rich.console import Console
 
 from reinforcepp_verl.cli import hydra_app
 from reinforcepp_verl.cli.train import exit_on_errors, note_missing_model
+from reinforcepp_verl.common.terminal import SafeConsole, echo
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.slurm.time_limit import check_time
 
@@ -96,7 +96,7 @@ def status(
     from reinforcepp_verl.slurm import job_status as listing
 
     with _errors_in_one_line():
-        listing.show(runs_dir, Console(highlight=False))
+        listing.show(runs_dir, SafeConsole(highlight=False))
 
 
 @slurm.command(hidden=True)
@@ -105,7 +105,7 @@ def facts(run: Path, nodes: int) -> None:
     from reinforcepp_verl.slurm import in_job
 
     with _errors_in_one_line():
-        typer.echo(in_job.node_resources(run, nodes))
+        echo(in_job.node_resources(run, nodes))
 
 
 @slurm.command(hidden=True)
@@ -113,7 +113,7 @@ def versions() -> None:
     """Print the versions installed on this node, in one line. For recipes/slurm/node.sh."""
     from reinforcepp_verl.slurm import in_job
 
-    typer.echo(in_job.node_versions())
+    echo(in_job.node_versions())
 
 
 @slurm.command(hidden=True)
@@ -122,9 +122,9 @@ def ready(address_file: Path, nodes: int, gpus: int, deadline_s: float) -> None:
     from reinforcepp_verl.slurm import in_job
 
     try:
-        typer.echo(f"Ray at {in_job.wait_for_ray(address_file, nodes, gpus, deadline_s)} is complete")
+        echo(f"Ray at {in_job.wait_for_ray(address_file, nodes, gpus, deadline_s)} is complete")
     except TimeoutError as error:
-        typer.echo(f"error: after {deadline_s:g} s: {error}", err=True)
+        echo(f"error: after {deadline_s:g} s: {error}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -133,5 +133,5 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(2)

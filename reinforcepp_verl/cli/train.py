@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.cli import hydra_app
-from reinforcepp_verl.common.terminal import PipeSafeConsole
+from reinforcepp_verl.common.terminal import PipeSafeConsole, SafeConsole, echo
 from reinforcepp_verl.config import keys, search_path
 
 
@@ -78,7 +77,7 @@ def _train(config: DictConfig) -> None:
     try:
         exit_code = launch.train(config, PipeSafeConsole(), warnings)
     except OSError as error:
-        typer.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(1)
     if exit_code != 0:
         sys.exit(exit_code)
@@ -89,12 +88,12 @@ def _check(config: DictConfig, *, as_yaml: bool) -> None:
     from reinforcepp_verl.sizing.show_plan import show_plan
 
     if as_yaml:
-        typer.echo(OmegaConf.to_yaml(config, resolve=True), nl=False)
+        echo(OmegaConf.to_yaml(config, resolve=True), nl=False)
     else:
-        show_plan(config, Console())
+        show_plan(config, SafeConsole())
     note_missing_model(config)
     count = f", with {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else ""
-    typer.echo(f"configuration is valid{count}", err=True)
+    echo(f"configuration is valid{count}", err=True)
 
 
 def note_missing_model(config: DictConfig) -> None:
@@ -102,7 +101,7 @@ def note_missing_model(config: DictConfig) -> None:
     from reinforcepp_verl.preflight.model_files import is_downloaded_at_start
 
     if is_downloaded_at_start(name := config.actor_rollout_ref.model.path):
-        typer.echo(f"{name} is not on this machine: it is downloaded when training starts", err=True)
+        echo(f"{name} is not on this machine: it is downloaded when training starts", err=True)
 
 
 def exit_on_errors(
@@ -114,7 +113,7 @@ def exit_on_errors(
 
     found = examine(config, other_machine=other_machine, files_may_be_missing=files_may_be_missing)
     for error in found.errors:
-        typer.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
     if found.errors:
         sys.exit(2)
     show_warnings(found.warnings)

@@ -9,10 +9,10 @@ from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
-from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from reinforcepp_verl.common.replaced_folder import replace_folder
+from reinforcepp_verl.common.terminal import SafeConsole
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.data import data_summary, held_out, loading, overlap, prompt_templates
 from reinforcepp_verl.data.conversion import Conversion
@@ -159,7 +159,7 @@ def prepare_command(task: str, out: Path, *, force: bool = False, **options: Any
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # It logs what it raises.
     transformers_logging.disable_progress_bar()
-    console = Console()
+    console = SafeConsole()
     with console.status(f"preparing {task}"):
         manifest = prepare(request(task, **options), out, force=force)
     console.print(data_summary.table(manifest, out))

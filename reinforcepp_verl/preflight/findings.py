@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
-from reinforcepp_verl.common.terminal import say
+from reinforcepp_verl.common.terminal import SafeConsole, say
 from reinforcepp_verl.config import keys
 
 
@@ -44,7 +43,7 @@ def silenced(config: DictConfig, warnings: Sequence[PreflightWarning]) -> list[P
 
 def show_warnings(warnings: Sequence[PreflightWarning]) -> None:
     """Print warnings, each with its name, and how to silence them."""
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     for warning in warnings:
         say(console, f"warning: {warning}", style="yellow")
     if warnings:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 from omegaconf import DictConfig, OmegaConf
 
 from reinforcepp_verl.common import durable
+from reinforcepp_verl.common.terminal import echo
 from reinforcepp_verl.preflight.findings import PreflightWarning
 from reinforcepp_verl.runs import launch
 from reinforcepp_verl.slurm import job, site
@@ -51,7 +51,7 @@ def submit(config: DictConfig, request: Request, warnings: Sequence[PreflightWar
     job.require_sbatch()
     estimate = job.call_sbatch(wanted.command(test_only=True), {})
     if request.test_only:
-        typer.echo(estimate)
+        echo(estimate)
         return
     _submit(config, wanted, seeds, warnings)
 
@@ -60,15 +60,15 @@ def _submit(config: DictConfig, wanted: Job, seeds: list[int | None], warnings: 
     """Create the run folders, submit the job, and print the folders."""
     _, held_back = job.without_secrets(os.environ)
     if held_back:
-        typer.echo(f"not passed to the job: {', '.join(held_back)}; put them into SECRETS_FILE (site.env)", err=True)
+        echo(f"not passed to the job: {', '.join(held_back)}; put them into SECRETS_FILE (site.env)", err=True)
     runs = {seed: launch.new_run(_with_seed(config, seed), warnings) for seed in seeds}
     job_id = job.call_sbatch(wanted.command(), wanted.variables({seed: run.path for seed, run in runs.items()}))
     for seed, run in runs.items():
         task = job_id if seed is None else f"{job_id}_{seed}"
         (run.path / JOB_ID).parent.mkdir(exist_ok=True)
         durable.write(run.path / JOB_ID, f"{task}\n".encode())
-        typer.echo(f"job {task}: {run.path}")
-    typer.echo(f"watch: reinforcepp slurm status {shlex.quote(str(wanted.logs))}", err=True)
+        echo(f"job {task}: {run.path}")
+    echo(f"watch: reinforcepp slurm status {shlex.quote(str(wanted.logs))}", err=True)
 
 
 def _with_seed(config: DictConfig, seed: int | None) -> DictConfig:
@@ -82,6 +82,6 @@ def _show(config: DictConfig, wanted: Job, seeds: list[int | None]) -> None:
     """Print command, script and configuration."""
     # Values that are unknown before the folders are created are shown in <>.
     runs: dict[int | None, Path | str] = {seed: f"{wanted.logs}/<time>_{wanted.name}" for seed in seeds}
-    typer.echo(f"# command\n{job.as_typed(wanted.command(), wanted.variables(runs))}\n")
-    typer.echo(f"# script {job.script()}\n{job.script().read_text()}")
-    typer.echo(f"# configuration\n{OmegaConf.to_yaml(config, resolve=True)}")
+    echo(f"# command\n{job.as_typed(wanted.command(), wanted.variables(runs))}\n")
+    echo(f"# script {job.script()}\n{job.script().read_text()}")
+    echo(f"# configuration\n{OmegaConf.to_yaml(config, resolve=True)}")

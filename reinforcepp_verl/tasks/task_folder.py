@@ -7,13 +7,13 @@ from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
 from reinforcepp_verl.common.replaced_folder import replace_folder
+from reinforcepp_verl.common.terminal import SafeConsole
 from reinforcepp_verl.data.prepared_folder import owned_manifest, write_manifest
 from reinforcepp_verl.tasks.warm_start import Progress
 
@@ -48,7 +48,7 @@ def show(
 ) -> None:
     """Run `prepare` under a progress bar of `steps`, then print `rows(manifest)` as a table."""
     transformers_logging.disable_progress_bar()
-    console, start = Console(), time.perf_counter()
+    console, start = SafeConsole(), time.perf_counter()
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")
     with Bar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(doing, total=steps)
