@@ -164,6 +164,25 @@ def test_without_sbatch(compose, tmp_path, monkeypatch):
         submit(compose(*CPU), Request())
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("sleep 60", "not read within 1 s; it must only set variables"),
+        ("sleep 60 &", "not read within 1 s; it must only set variables"),
+        ("exit 0", r"it ends Bash \(exit\), and with it every job; it must only set variables"),
+        ("exit 3", "Bash ended with exit code 3"),
+        ("false", "Bash ended with exit code 1"),
+        ("module load nothing", "line 1: module: command not found"),
+        ("read -r answer", "Bash ended with exit code 1"),
+    ],
+)
+def test_a_site_env_that_cannot_be_read(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(site, "TIME_LIMIT_S", 1 if "sleep" in content else 30)
+    (tmp_path / "site.env").write_text(content)
+    with pytest.raises(ValueError, match=rf"site.env: .*{message}; correct it \(recipes/slurm/site.env.example\)$"):
+        site.read(tmp_path)
+
+
 def test_site_options(tmp_path, monkeypatch):
     (tmp_path / "site.env").write_text(
         "SBATCH_ARGS=(--account=a '--comment=b c')\nGPU_TYPE=h100$NOT_SET\nactivate() { exit 1; }\n"
@@ -174,7 +193,7 @@ def test_site_options(tmp_path, monkeypatch):
     assert {"--comment=b c", "--gpus-per-node=h100:8"} <= set(command) and "--exclusive" not in command
     assert command.index("--export=ALL") < command.index("--account=a"), "the site has the last word"
     monkeypatch.setenv("SITE_ENV", str(tmp_path / "missing.env"))
-    with pytest.raises(ValueError, match=r"missing.env: .*No such file.*; repair it"):
+    with pytest.raises(ValueError, match=r"missing.env: .*No such file.*; correct it"):
         site.read(tmp_path)
 
 
