@@ -14,14 +14,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from reinforcepp_verl.common import durable
-from reinforcepp_verl.common.hardware import cpu_platform_wanted
-from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
+from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.config import config_file
-from reinforcepp_verl.integration import message_authentication
-from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 from reinforcepp_verl.integration.verl_patches import SETUP_HOOK
-from reinforcepp_verl.preflight.registered_names import OWN_MODULES
-from reinforcepp_verl.runs import processes, ray_token
+from reinforcepp_verl.runs import run_environment
 from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.run_console import RunConsole
 from reinforcepp_verl.runs.run_summary import Summary
@@ -44,7 +40,7 @@ def write_config(config: DictConfig, attempt: Attempt) -> None:
         config.trainer.logger = loggers if FILE_LOGGER in loggers else [*loggers, FILE_LOGGER]
         config.ray_kwargs.ray_init.runtime_env.worker_process_setup_hook = SETUP_HOOK
         config.ray_kwargs.ray_init.runtime_env.env_vars = {
-            **_variables(attempt),
+            **run_environment.variables(attempt),
             **(config.ray_kwargs.ray_init.runtime_env.get("env_vars") or {}),
         }
     durable.write(attempt.config, OmegaConf.to_yaml(config, resolve=True).encode())
@@ -64,7 +60,7 @@ def kept_config(attempt: Attempt) -> DictConfig:
             config.trainer.validation_data_dir = None
         config.ray_kwargs.ray_init.runtime_env.pop("worker_process_setup_hook", None)
         given = config.ray_kwargs.ray_init.runtime_env.get("env_vars") or {}
-        added = _variables(attempt)
+        added = run_environment.variables(attempt)
         config.ray_kwargs.ray_init.runtime_env.env_vars = {n: v for n, v in given.items() if n not in added}
     return config
 
@@ -72,7 +68,7 @@ def kept_config(attempt: Attempt) -> DictConfig:
 def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Summary, metrics: MetricsFile) -> int:
     """Show the attempt until its process ends; return its exit code, or 0 if it stopped on request."""
     follower = MetricsFollower(attempt.tracker, metrics)
-    with _environment(config, attempt) as environment, _training_process(attempt, environment) as process, screen:
+    with run_environment.of(config, attempt) as environment, _training_process(attempt, environment) as process, screen:
         running = True
         while running:
             running = process.poll() is None
@@ -89,56 +85,6 @@ def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Su
     if attempt.stopped.exists():
         return 0
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
-
-
-def _variables(attempt: Attempt) -> dict[str, str]:
-    """Return the environment variables that Ray sets for processes on all nodes."""
-    return {
-        processes.RUN_VARIABLE: str(attempt.run.path),
-        ATTEMPT_VARIABLE: str(attempt.path),
-        message_authentication.VARIABLE: "1",
-        "VERL_FILE_LOGGER_PATH": str(attempt.tracker),
-        # One curve for all attempts.
-        "TENSORBOARD_DIR": os.environ.get("TENSORBOARD_DIR", str(attempt.run.path / "tensorboard")),
-        "WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID", attempt.run.path.name),
-        "WANDB_RESUME": os.environ.get("WANDB_RESUME", "allow"),
-        **_own_modules(),
-    }
-
-
-def _own_modules() -> dict[str, str]:
-    """Return what makes verl import the user's modules. Ray's workers inherit it, except where Ray ran before."""
-    if not os.environ.get(OWN_MODULES):
-        return {}
-    given = {OWN_MODULES: os.environ[OWN_MODULES]}
-    if search_path := os.environ.get("PYTHONPATH"):
-        given["PYTHONPATH"] = os.pathsep.join(os.path.abspath(folder) for folder in search_path.split(os.pathsep))
-    return given
-
-
-@contextmanager
-def _environment(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
-    """Yield the environment of the training process, inherited by all processes of the run on this machine."""
-    environment = {
-        # The plugin sets them too, but only after the import of torch, which reads some of them.
-        **(CPU_ENVIRONMENT if cpu_platform_wanted() else {}),
-        **os.environ,
-        processes.RUN_VARIABLE: str(attempt.run.path),
-        message_authentication.VARIABLE: "1",
-        # Ray's agents rename themselves, which would overwrite the environment that carries the mark.
-        "SPT_NOENV": "1",
-        # Keep the log complete: by default Ray omits repeated lines.
-        "RAY_DEDUP_LOGS": "0",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if config.ray_kwargs.ray_init.get("address") != "local":
-        yield environment
-        return
-    # Keeps Ray, and therefore vLLM's servers, on loopback. Despite the name, this is the only setting that does:
-    # Ray replaces `_node_ip_address=127.0.0.1` by the machine's address.
-    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    with ray_token.written(attempt.ray_token, environment) as environment:
-        yield environment
 
 
 @contextmanager

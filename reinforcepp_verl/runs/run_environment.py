@@ -1,0 +1,102 @@
+"""The environment of a run's processes: what verl and its libraries read there, and what must not reach them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from omegaconf import DictConfig
+
+from reinforcepp_verl.common.hardware import cpu_platform_wanted
+from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
+from reinforcepp_verl.integration import message_authentication
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
+from reinforcepp_verl.preflight.registered_names import OWN_MODULES
+from reinforcepp_verl.runs import processes, ray_token
+
+# On a CPU these are about devices that the run does not use; Ray compares the first ones with the virtual GPUs.
+ABOUT_ACCELERATORS = (
+    *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    *("ASCEND_RT_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR", "TPU_VISIBLE_CHIPS", "HABANA_VISIBLE_MODULES"),
+    *("NEURON_RT_VISIBLE_CORES", "GPU_DEVICE_ORDINAL"),
+)
+# A Ray of its own must not look for another one.
+ABOUT_ANOTHER_RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+LOOPBACK = "127.0.0.1,localhost"
+SHORT_FOLDER = "/tmp"
+LONGEST_TEMPORARY = 28
+"""Characters of a folder in which Ray's sockets have paths of at most 107 bytes, the longest that Linux allows."""
+
+
+def variables(attempt: Attempt) -> dict[str, str]:
+    """Return the environment variables that Ray sets for processes on all nodes."""
+    return {
+        processes.RUN_VARIABLE: str(attempt.run.path),
+        ATTEMPT_VARIABLE: str(attempt.path),
+        message_authentication.VARIABLE: "1",
+        "VERL_FILE_LOGGER_PATH": str(attempt.tracker),
+        # One curve for all attempts.
+        "TENSORBOARD_DIR": os.environ.get("TENSORBOARD_DIR", str(attempt.run.path / "tensorboard")),
+        "WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID", attempt.run.path.name),
+        "WANDB_RESUME": os.environ.get("WANDB_RESUME", "allow"),
+        **_own_modules(),
+    }
+
+
+def _own_modules() -> dict[str, str]:
+    """Return what makes verl import the user's modules. Ray's workers inherit it, except where Ray ran before."""
+    if not os.environ.get(OWN_MODULES):
+        return {}
+    given = {OWN_MODULES: os.environ[OWN_MODULES]}
+    if search_path := os.environ.get("PYTHONPATH"):
+        given["PYTHONPATH"] = os.pathsep.join(os.path.abspath(folder) for folder in search_path.split(os.pathsep))
+    return given
+
+
+@contextmanager
+def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
+    """Yield the environment of the training process, inherited by all processes of the run on this machine."""
+    environment = {
+        # The plugin sets them too, but only after the import of torch, which reads some of them.
+        **(CPU_ENVIRONMENT if cpu_platform_wanted() else {}),
+        **os.environ,
+        processes.RUN_VARIABLE: str(attempt.run.path),
+        message_authentication.VARIABLE: "1",
+        # Ray's agents rename themselves, which would overwrite the environment that carries the mark.
+        "SPT_NOENV": "1",
+        # Keep the log complete: by default Ray omits repeated lines.
+        "RAY_DEDUP_LOGS": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if cpu_platform_wanted():
+        _remove(environment, ABOUT_ACCELERATORS)
+    if config.ray_kwargs.ray_init.get("address") != "local":
+        yield environment
+        return
+    # Keeps Ray, and therefore vLLM's servers, on loopback. Despite the name, this is the only setting that does:
+    # Ray replaces `_node_ip_address=127.0.0.1` by the machine's address.
+    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    _remove(environment, ABOUT_ANOTHER_RAY)
+    _avoid_proxies(environment)
+    _shorten_sockets(environment)
+    with ray_token.written(attempt.ray_token, environment) as environment:
+        yield environment
+
+
+def _remove(environment: dict[str, str], names: tuple[str, ...]) -> None:
+    for name in names:
+        environment.pop(name, None)
+
+
+def _avoid_proxies(environment: dict[str, str]) -> None:
+    """Connect to loopback directly: gRPC, which Ray uses, and HTTP clients obey proxies also there."""
+    for name in ("no_proxy", "NO_PROXY"):
+        environment[name] = ",".join(filter(None, (environment.get(name), LOOPBACK)))
+
+
+def _shorten_sockets(environment: dict[str, str]) -> None:
+    """Put sockets into a short folder if that of temporary files is long."""
+    if len(environment.get("TMPDIR", "")) > LONGEST_TEMPORARY:
+        environment.setdefault("RAY_TMPDIR", SHORT_FOLDER)
+        environment.setdefault("VLLM_RPC_BASE_PATH", SHORT_FOLDER)

@@ -1,0 +1,71 @@
+"""What a run's processes find in their environment, whatever the shell that started it has exported."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.integration import message_authentication
+from reinforcepp_verl.runs import run_environment
+
+RECIPE = "+recipe=math_rlvr/arithmetic"
+
+
+@pytest.fixture
+def environment(compose, tmp_path, monkeypatch):
+    """Return a function that returns the environment of a run with these overrides."""
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    for name in ("TMPDIR", "RAY_TMPDIR", "no_proxy", "NO_PROXY", "RAY_AUTH_MODE", "VLLM_RPC_BASE_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    attempt = RunFolder(tmp_path).new_attempt()
+
+    def of(*overrides: str) -> dict[str, str]:
+        with run_environment.of(compose(RECIPE, *overrides), attempt) as variables:
+            return dict(variables)
+
+    return of
+
+
+@pytest.mark.parametrize("visible", ["", "0", "-1", "NoDevFiles"])
+def test_devices_do_not_reach_a_run_on_the_cpu(environment, monkeypatch, visible):
+    for name in run_environment.ABOUT_ACCELERATORS:
+        monkeypatch.setenv(name, visible)
+    assert not set(run_environment.ABOUT_ACCELERATORS) & set(environment())
+    monkeypatch.setenv("VERL_PLATFORM", "nvidia")
+    assert environment()["CUDA_VISIBLE_DEVICES"] == visible
+
+
+def test_another_ray_does_not_reach_a_run_with_its_own(environment, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert "RAY_ADDRESS" not in environment()
+    assert environment("ray_kwargs.ray_init.address=auto")["RAY_ADDRESS"] == "127.0.0.1:1"
+
+
+def test_loopback_needs_no_proxy(environment, monkeypatch):
+    assert environment()["no_proxy"] == "127.0.0.1,localhost"
+    monkeypatch.setenv("no_proxy", "intranet")
+    assert environment()["no_proxy"] == "intranet,127.0.0.1,localhost"
+
+
+@pytest.mark.parametrize(("folder", "ray"), [("/scratch/me", None), ("/scratch/" + 30 * "a", "/tmp")])
+def test_sockets_are_in_a_short_folder(environment, monkeypatch, folder, ray):
+    monkeypatch.setenv("TMPDIR", folder)
+    found = environment()
+    assert (found["TMPDIR"], found.get("RAY_TMPDIR"), found.get("VLLM_RPC_BASE_PATH")) == (folder, ray, ray)
+    monkeypatch.setenv("RAY_TMPDIR", "/mine")
+    assert environment()["RAY_TMPDIR"] == "/mine"
+
+
+def test_the_longest_socket_of_ray_fits():
+    """ray/_private/node.py: session_{date:%Y-%m-%d_%H-%M-%S_%f}_{pid}/sockets/plasma_store"""
+    socket = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+    assert run_environment.LONGEST_TEMPORARY + len(socket) <= 107 < run_environment.LONGEST_TEMPORARY + len(socket) + 12
+
+
+def test_messages_are_authenticated_in_all_processes(environment, tmp_path):
+    attempt = RunFolder(tmp_path).attempts()[-1]
+    assert environment()[message_authentication.VARIABLE] == "1"
+    assert run_environment.variables(attempt)[message_authentication.VARIABLE] == "1"
+    assert os.path.basename(environment()["RAY_AUTH_TOKEN_PATH"]) == "ray_token"
