@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -12,12 +14,19 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import trainer_mode, value
 
 GROUP, AUTO = "cluster", "auto"
+FLASH_ATTENTION = "flash_attention_2"
 
 
 def register_resolvers() -> None:
     """Register the resolvers used in cluster/auto.yaml and cluster/local.yaml."""
+    OmegaConf.register_new_resolver("reinforcepp.attention", attention, replace=True)
     OmegaConf.register_new_resolver("reinforcepp.machine_at_hand", machine_at_hand, replace=True)
     OmegaConf.register_new_resolver("reinforcepp.local_gpus", gpu_count, replace=True)
+
+
+def attention() -> str:
+    """Return the attention that transformers uses on a GPU: FlashAttention 2 if it is installed."""
+    return FLASH_ATTENTION if importlib.util.find_spec("flash_attn") else "sdpa"
 
 
 def machine_at_hand() -> str:

@@ -15,11 +15,12 @@ LONG_PROMPTS = "long_prompts"
 MEMORY_ESTIMATE = "memory_estimate"
 MESSAGE_ROLES = "message_roles"
 MISSING_FILES = "missing_files"
+NO_FLASH_ATTENTION = "no_flash_attention"
 OTHER_MACHINE = "other_machine"
 VERL_TRAINER = "verl_trainer"
 WARNINGS = (
     *(ANSWER_FORMAT, KL_LOSS_GRADIENT, KL_TWICE, KL_IN_BASELINE_REWARD, LONG_PROMPTS, MEMORY_ESTIMATE, MESSAGE_ROLES),
-    *(MISSING_FILES, OTHER_MACHINE, VERL_TRAINER),
+    *(MISSING_FILES, NO_FLASH_ATTENTION, OTHER_MACHINE, VERL_TRAINER),
 )
 
 
@@ -32,8 +33,9 @@ class PreflightOptions:
     the KL loss), `kl_twice` (KL in the reward and as a loss), `kl_in_baseline_reward` (KL in the reward of
     `reinforcepp_baseline`), `long_prompts` (prompts that are left out or lose their beginning), `memory_estimate` (the
     estimate exceeds the GPU's memory), `message_roles` (a role of a message that chat templates do not know),
-    `missing_files` (`check` only: data or model are not on this machine), `other_machine` (smaller than
-    `hardware.meant_for`), `verl_trainer` (verl's own trainer)."""
+    `missing_files` (`check` only: data or model are not on this machine), `no_flash_attention` (sdpa is used, because
+    flash-attn is not installed), `other_machine` (smaller than `hardware.meant_for`), `verl_trainer` (verl's own
+    trainer)."""
 
     def __post_init__(self) -> None:
         for name in self.allow:

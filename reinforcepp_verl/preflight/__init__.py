@@ -12,6 +12,7 @@ from reinforcepp_verl.config.preflight_options import MISSING_FILES
 from reinforcepp_verl.preflight import (
     algorithm_settings,
     answer_format,
+    attention,
     batch_sizes,
     data_files,
     engines,
@@ -50,6 +51,7 @@ from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarnin
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check, warning_names.check, machine.meant_for),
+    (machine.platform_named,),
     (machine.counted,),
     (value_types.check,),
     (machine.at_hand,),
@@ -60,7 +62,7 @@ STAGES: tuple[tuple[Check, ...], ...] = (
         *(guard_limits.check, sampling.check, losses.check, group_filter.check, trackers.check),
         yaml_files.check,
     ),
-    (engines.check, answer_format.check, reward_import.check),
+    (engines.check, answer_format.check, reward_import.check, attention.check),
     (start_checkpoint.check,),
     (sequence_lengths.check,),
     (tokenizer_loading.check,),
@@ -68,7 +70,7 @@ STAGES: tuple[tuple[Check, ...], ...] = (
     (prompt_lengths.check,),
     (verl_validation.check,),
 )
-OF_THIS_MACHINE: tuple[Check, ...] = (machine.at_hand, machine.accelerator)
+OF_THIS_MACHINE: tuple[Check, ...] = (machine.platform_named, machine.at_hand, machine.accelerator, attention.check)
 
 
 def examine(config: DictConfig, *, other_machine: bool = False, files_may_be_missing: bool = False) -> Findings:

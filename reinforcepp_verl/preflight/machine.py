@@ -14,10 +14,26 @@ from reinforcepp_verl.config.preflight_options import OTHER_MACHINE
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 
+OTHER_NAMES = {"cuda": "nvidia", "gpu": "nvidia", "rocm": "amd", "hip": "amd", "npu": "huawei", "ascend": "huawei"}
+
 
 def check(config: DictConfig) -> list[str]:
     """Check a CPU run against what works on the CPU."""
     return _cpu_run(config) if value(config, keys.DEVICE) == "cpu" else []
+
+
+def platform_named(_config: DictConfig) -> list[str]:
+    """Check the name in VERL_PLATFORM, which verl only looks up in its workers."""
+    name = os.environ.get(PLATFORM_VARIABLE, "").strip().lower()
+    if name in ("", "cpu", "nvidia"):
+        return []
+    import verl  # noqa: F401  (importing registers the platforms)
+    from verl.plugin.platform.platform_manager import PlatformRegistry
+
+    if name in (known := ("cpu", *PlatformRegistry.registered_names())):
+        return []
+    meant = f" (did you mean {OTHER_NAMES[name]}?)" if name in OTHER_NAMES else did_you_mean(name, known)
+    return [f"{PLATFORM_VARIABLE} is {name}: no such platform{meant}; set it to one of {', '.join(known)}, or unset it"]
 
 
 def meant_for(config: DictConfig) -> list[str]:
