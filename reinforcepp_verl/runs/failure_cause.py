@@ -9,12 +9,12 @@ from pathlib import Path
 from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.guards import END_OF_RUN
 from reinforcepp_verl.guards.process_names import ENGINE, TRAINER, role_of
+from reinforcepp_verl.runs.engine_error import ANSI, ERROR_LINE, engine_error, root_error
 
 LINES_SHOWN = 2
 LINE_LENGTH = 400
 TAIL_BYTES = 400_000
 FULL_BELOW_BYTES = 1 << 20
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 WATCHDOG_MESSAGE = re.compile(re.escape(END_OF_RUN).replace("%s", "(?P<problem>.+)"))
 PID = re.compile(r"\bpid[ :=]+(\d+)")
 # Ray's report of a dead actor: one key per line.
@@ -28,8 +28,6 @@ SERVER_OF_DEAD_ENGINE = re.compile(
     rf"^\(vLLMHttpServer pid=(?P<pid>\d+)(?:, ip=(?P<address>[^)\n]*))?\) .*(?:{ENGINE_DEATH.pattern})", re.MULTILINE
 )
 SECONDARY_ERROR = re.compile(r"ActorDied|ActorUnavailable|RayActorError|StalledRollout|FailedRollout|EngineDead")
-CHAINED = re.compile(r"^(?:The above exception was the direct cause|During handling of the above exception)")
-ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
 
 
 def failure_cause(attempt: Attempt, exit_code: int) -> str:
@@ -42,12 +40,15 @@ def failure_cause(attempt: Attempt, exit_code: int) -> str:
             f"no space is left on the disk of {attempt.path}: make room, then resume\n{note or _last_error(log) or ''}"
         )
     if failed := _failed_process(note, log):
+        if failed.startswith(ENGINE) and (error := _labelled(engine_error(attempt.log))):
+            return _cut(f"{failed}\n{error}")
         return _with_last_words(failed, log)
     if _is_secondary(note) and (death := ENGINE_DEATH.search(log)):
-        return f"the vLLM engine died during the run ({death[0]})"
+        return _cut(f"the vLLM engine died during the run ({death[0]})\n{_labelled(engine_error(attempt.log))}")
     if "FailedRolloutError" in note:
         # The error of a group says why; that the groups failed only follows from it.
-        note = f"{_root_error(log, other_than='FailedRolloutError') or ''}\n{note}"
+        reason = root_error(RAY_PREFIX.sub("", log).splitlines(), other_than="FailedRolloutError") or ""
+        note = f"{reason}\n{note}"
     if not note:
         note = _last_error(log) or f"the training process ended with exit code {exit_code} and no Python error"
     return _cut(note)
@@ -93,6 +94,10 @@ def _dead_actor(text: str) -> str | None:
     return " ".join(filter(None, [role, found["name"], f"(pid {found['pid']}{where}) died during the run"]))
 
 
+def _labelled(error: str | None) -> str:
+    return f"its error: {error}" if error else ""
+
+
 def _cut(text: str) -> str:
     lines = [line.strip()[:LINE_LENGTH] for line in text.splitlines() if line.strip()]
     return "\n".join(lines[:LINES_SHOWN])
@@ -115,16 +120,3 @@ def _is_secondary(note: str) -> bool:
 def _last_error(log: str) -> str | None:
     errors = [match["error"] for line in log.splitlines() if (match := ERROR_LINE.match(line.strip()))]
     return errors[-1] if errors else None
-
-
-def _root_error(log: str, other_than: str) -> str | None:
-    """Return the last error of a log, or the first one of the chain of exceptions that ends with it."""
-    chain: list[str] = []
-    continues = False
-    for line in RAY_PREFIX.sub("", log).splitlines():
-        if CHAINED.search(line):
-            continues = True
-        elif (match := ERROR_LINE.match(line.strip())) and other_than not in match["error"]:
-            chain = [*chain, match["error"]] if continues else [match["error"]]
-            continues = False
-    return chain[0] if chain else None

@@ -165,4 +165,6 @@ def _validation(summary: Summary) -> str:
     if summary.final_val is None:
         return ""
     before = "" if summary.initial_val is None else f"{summary.initial_val:.3f} -> "
-    return f", validation {before}{summary.final_val:.3f}"
+    at_the_end = summary.best_val is None or summary.best_val <= summary.final_val
+    best = "" if at_the_end else f" (best {summary.best_val:.3f} at step {summary.best_step})"
+    return f", validation {before}{summary.final_val:.3f}{best}"

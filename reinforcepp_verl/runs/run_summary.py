@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ class Summary:
     """Validation metric before training, if `trainer.val_before_train`."""
     final_val: float | None = None
     """The last validation metric recorded."""
+    best_val: float | None = None
+    """The highest validation metric recorded."""
+    best_step: int | None = None
+    """The first step with that metric."""
     val_metric: str | None = None
     """verl's name for that metric."""
     error: str | None = None
@@ -71,6 +76,8 @@ class Summary:
             self.final_val = record[key]
             if record["step"] == 0:
                 self.initial_val = record[key]
+            if not math.isnan(record[key]) and (self.best_val is None or record[key] > self.best_val):
+                self.best_val, self.best_step = record[key], record["step"]
 
     @classmethod
     def of(cls, seed: int, records: Iterable[dict[str, Any]], earlier: Path) -> Summary:

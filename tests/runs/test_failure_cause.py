@@ -126,3 +126,26 @@ def test_a_full_disk_is_reported_even_if_nothing_could_be_written(explain, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4096))
     assert explain("") == f"no space is left on the disk of {tmp_path}: make room, then resume"
     assert explain("", "RuntimeError: file write failed\n").endswith("then resume\nRuntimeError: file write failed")
+
+
+ENGINE_LOG = """\
+\x1b[36m(vLLMHttpServer pid=9)\x1b[0m (EngineCore pid=12) ERROR 11-28 12:00:00 [core.py:1435] EngineCore encountered a fatal error.
+(WorkerDict pid=30) update 3
+\x1b[36m(vLLMHttpServer pid=9)\x1b[0m (EngineCore pid=12) ERROR 11-28 12:00:00 [core.py:1435] Traceback (most recent call last):
+\x1b[36m(vLLMHttpServer pid=9)\x1b[0m (EngineCore pid=12) ERROR 11-28 12:00:00 [core.py:1435]   File "a.py", line 1, in run
+\x1b[36m(vLLMHttpServer pid=9)\x1b[0m (EngineCore pid=12) ERROR 11-28 12:00:00 [core.py:1435] torch.OutOfMemoryError: no memory
+\x1b[36m(vLLMHttpServer pid=9)\x1b[0m (EngineCore pid=12) ERROR 11-28 12:00:00 [core.py:1435]
+\x1b[36m(vLLMHttpServer pid=9)\x1b[0m (EngineCore pid=12) ERROR 11-28 12:00:00 [core.py:1435] The above exception was the direct cause of the following exception:
+\x1b[36m(vLLMHttpServer pid=9)\x1b[0m (EngineCore pid=12) ERROR 11-28 12:00:00 [core.py:1435] RuntimeError: step failed
+"""  # noqa: E501
+CONSEQUENCES = "(vLLMHttpServer pid=9) ERROR x vllm.v1.engine.exceptions.EngineDeadError: EngineCore had an issue\n"
+
+
+@pytest.mark.parametrize(
+    "note", [None, "EngineDeadError: EngineCore encountered an issue\n", "FailedRolloutError: 24 of 24 groups failed\n"]
+)
+def test_an_engine_that_died_is_named_with_its_own_error(explain, note):
+    """Its consequences fill the log behind it."""
+    assert explain(ENGINE_LOG + 8000 * CONSEQUENCES, note) == (
+        "vLLM engine (server pid 9) died during the run\nits error: torch.OutOfMemoryError: no memory"
+    )

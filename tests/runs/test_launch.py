@@ -174,6 +174,22 @@ def test_a_curve_that_cannot_be_drawn_does_not_change_how_a_run_ended(tmp_path, 
     assert "no curves: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ((0.25, 0.75), "validation 0.250 -> 0.750"),
+        ((0.25, 0.875, 0.75), "validation 0.250 -> 0.750 (best 0.875 at step 1)"),
+        ((0.5, 0.25, float("nan"), 0.25), "validation 0.500 -> 0.250 (best 0.500 at step 0)"),
+    ],
+)
+def test_the_outcome_names_the_best_validation(tmp_path, capsys, values, says):
+    summary = Summary(seed=1, status="finished")
+    for step, accuracy in enumerate(values):
+        summary.add({"step": step, VAL: accuracy})
+    show_outcome(create(tmp_path, "run"), summary, Console(width=200))
+    assert capsys.readouterr().out.splitlines()[0].endswith(f" s, {says}")
+
+
 def test_a_validation_metric_that_is_nan_is_left_out_of_the_mean():
     data = {f"val-core/{source}/acc/mean@1": value for source, value in {"a": None, "b": 0.5, "c": 1.0}.items()}
     record = flatten(json.dumps({"step": 1, "data": data}).encode())
@@ -218,10 +234,13 @@ def test_summary_of_a_run(tmp_path):
     summary.add({"step": 0, VAL: 0.25})
     for step, seconds in ((1, 4.0), (2, 2.0), (3, 3.0)):
         summary.add({"step": step, "timing_s/step": seconds})
-    summary.add({"step": 4, "timing_s/step": 3.0, VAL: 0.75})
+    summary.add({"step": 4, "timing_s/step": 3.0, VAL: 0.875})
+    summary.add({"step": 5, "timing_s/step": 3.0, VAL: 0.875})
+    summary.add({"step": 6, "timing_s/step": 3.0, VAL: 0.75})
     summary.write(tmp_path / "summary.json")
     written = json.loads((tmp_path / "summary.json").read_text())
-    expected = {"seed": 7, "steps": 4, "initial_val": 0.25, "final_val": 0.75, "step_seconds_median": 3.0}
+    expected = {"seed": 7, "steps": 6, "initial_val": 0.25, "final_val": 0.75, "step_seconds_median": 3.0}
+    expected |= {"best_val": 0.875, "best_step": 4}
     assert expected.items() <= written.items()
     assert not any(name.startswith("_") for name in written)
 

@@ -1,0 +1,45 @@
+"""Finds the error that ended a vLLM engine: the log has it once, thousands of lines before its consequences."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# vLLM marks every line of a message with the place that logs it, here before the traceback.
+DEATH = re.compile(
+    r"(?P<place>\[\w+\.py:\d+\]) (?:EngineCore (?:encountered a fatal error|failed to start)"
+    r"|WorkerProc (?:failed|hit an exception))"
+)
+CHAINED = re.compile(r"^(?:The above exception was the direct cause|During handling of the above exception)")
+ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
+LONGEST_TRACEBACK = 2000
+
+
+def engine_error(log: Path) -> str | None:
+    """Return the root error of the first engine that died with a traceback, None if there is none."""
+    if not log.is_file():
+        return None
+    place, lines, others = "", [], 0
+    with log.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            if not place:
+                place = found["place"] if (found := DEATH.search(line)) else ""
+            elif place in line:
+                lines.append(ANSI.sub("", line).partition(place)[2].strip())
+            elif (others := others + 1) > LONGEST_TRACEBACK:
+                break
+    return root_error(lines)
+
+
+def root_error(lines: list[str], other_than: str | None = None) -> str | None:
+    """Return the last error of a log, or the first one of the chain of exceptions that ends with it."""
+    chain: list[str] = []
+    continues = False
+    for line in lines:
+        if CHAINED.search(line):
+            continues = True
+        elif (match := ERROR_LINE.match(line.strip())) and not (other_than and other_than in match["error"]):
+            chain = [*chain, match["error"]] if continues else [match["error"]]
+            continues = False
+    return chain[0] if chain else None
