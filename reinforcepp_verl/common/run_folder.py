@@ -128,6 +128,16 @@ class Attempt:
         return self.path / "ray_token"
 
     @property
+    def temporary(self) -> Path:
+        """Names the folder of what its processes write outside the run, while there is one."""
+        return self.path / "temporary_folder"
+
+    @property
+    def ray_logs(self) -> Path:
+        """The logs of Ray's own processes, if the attempt failed."""
+        return self.path / "ray_logs"
+
+    @property
     def failure(self) -> Path:
         """The exception that ended the training process."""
         return self.path / "failure.txt"

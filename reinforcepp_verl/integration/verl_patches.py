@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -33,10 +34,12 @@ def own_socket(handle: str) -> str:
 
     verl distinguishes runs on one machine by Ray's job number, which is 1 in every Ray that a run starts itself: the
     weights of one run can reach the engine of another, and both then hang. The FSDP worker and the engine share a
-    raylet, and the attempt's folder distinguishes containers whose processes have equal numbers.
+    raylet, and the attempt's folder distinguishes containers whose processes have equal numbers. The socket is in the
+    folder of temporary files, which is removed with the run.
     """
     run = " ".join(os.environ.get(name, "") for name in ("RAY_RAYLET_PID", ATTEMPT_VARIABLE))
-    return f"{handle.removesuffix('.sock')}-{hashlib.blake2b(run.encode(), digest_size=6).hexdigest()}.sock"
+    name = handle.rpartition("/")[2].removesuffix(".sock")
+    return f"ipc://{tempfile.gettempdir()}/{name}-{hashlib.blake2b(run.encode(), digest_size=6).hexdigest()}.sock"
 
 
 def use_own_sockets(module: Any) -> None:

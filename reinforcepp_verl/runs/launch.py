@@ -20,7 +20,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.preflight.findings import PreflightWarning
 from reinforcepp_verl.report.run_records import Record, start_step
 from reinforcepp_verl.runs import attempt as attempts
-from reinforcepp_verl.runs import processes
+from reinforcepp_verl.runs import processes, temporary_folder
 from reinforcepp_verl.runs.failure_cause import failure_cause
 from reinforcepp_verl.runs.metrics_file import MetricsFile
 from reinforcepp_verl.runs.run_console import RunConsole, headline, show_outcome
@@ -113,6 +113,7 @@ def run_attempt(folder: RunFolder, config: DictConfig, records: dict[int, Record
             summary.seconds = round(seconds_before + time.monotonic() - started, 1)
             try:
                 processes.terminate_all(str(folder.path))
+                temporary_folder.remove(folder, logs_of=attempt if summary.status == "failed" else None)
             finally:
                 # Frees space for the next attempt if a full disk ended this one.
                 store.clear_leftovers(folder.checkpoints)

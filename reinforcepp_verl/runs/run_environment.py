@@ -13,7 +13,7 @@ from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
 from reinforcepp_verl.integration import message_authentication
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 from reinforcepp_verl.preflight.registered_names import OWN_MODULES
-from reinforcepp_verl.runs import processes, ray_token
+from reinforcepp_verl.runs import processes, ray_token, temporary_folder
 
 # On a CPU these are about devices that the run does not use; Ray compares the first ones with the virtual GPUs.
 ABOUT_ACCELERATORS = (
@@ -24,9 +24,6 @@ ABOUT_ACCELERATORS = (
 # A Ray of its own must not look for another one.
 ABOUT_ANOTHER_RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 LOOPBACK = "127.0.0.1,localhost"
-SHORT_FOLDER = "/tmp"
-LONGEST_TEMPORARY = 28
-"""Characters of a folder in which Ray's sockets have paths of at most 107 bytes, the longest that Linux allows."""
 
 
 def variables(attempt: Attempt) -> dict[str, str]:
@@ -79,7 +76,9 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
     environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     _remove(environment, ABOUT_ANOTHER_RAY)
     _avoid_proxies(environment)
-    _shorten_sockets(environment)
+    environment["TMPDIR"] = str(temporary_folder.create(attempt, environment))
+    if not _has_home(environment):
+        environment["HOME"] = environment["TMPDIR"]
     with ray_token.written(attempt.ray_token, environment) as environment:
         yield environment
 
@@ -95,8 +94,7 @@ def _avoid_proxies(environment: dict[str, str]) -> None:
         environment[name] = ",".join(filter(None, (environment.get(name), LOOPBACK)))
 
 
-def _shorten_sockets(environment: dict[str, str]) -> None:
-    """Put sockets into a short folder if that of temporary files is long."""
-    if len(environment.get("TMPDIR", "")) > LONGEST_TEMPORARY:
-        environment.setdefault("RAY_TMPDIR", SHORT_FOLDER)
-        environment.setdefault("VLLM_RPC_BASE_PATH", SHORT_FOLDER)
+def _has_home(environment: dict[str, str]) -> bool:
+    """Return True if there is a home that libraries can write their caches to; containers may have none."""
+    home = environment.get("HOME") or os.path.expanduser("~")
+    return os.path.isdir(home) and os.access(home, os.W_OK)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.integration import message_authentication
-from reinforcepp_verl.runs import run_environment
+from reinforcepp_verl.runs import run_environment, temporary_folder
 
 RECIPE = "+recipe=math_rlvr/arithmetic"
 
@@ -25,7 +26,8 @@ def environment(compose, tmp_path, monkeypatch):
         with run_environment.of(compose(RECIPE, *overrides), attempt) as variables:
             return dict(variables)
 
-    return of
+    yield of
+    temporary_folder.remove(RunFolder(tmp_path))
 
 
 @pytest.mark.parametrize("visible", ["", "0", "-1", "NoDevFiles"])
@@ -49,19 +51,22 @@ def test_loopback_needs_no_proxy(environment, monkeypatch):
     assert environment()["no_proxy"] == "intranet,127.0.0.1,localhost"
 
 
-@pytest.mark.parametrize(("folder", "ray"), [("/scratch/me", None), ("/scratch/" + 30 * "a", "/tmp")])
-def test_sockets_are_in_a_short_folder(environment, monkeypatch, folder, ray):
-    monkeypatch.setenv("TMPDIR", folder)
+def test_temporary_files_are_in_a_folder_of_the_attempt(environment, tmp_path, monkeypatch):
+    folder = Path(environment()["TMPDIR"])
+    assert (folder / "attempt").read_text() == str(RunFolder(tmp_path).attempts()[-1].path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert Path(environment()["TMPDIR"]).resolve().parent == tmp_path
+    assert environment("ray_kwargs.ray_init.address=auto")["TMPDIR"] == str(tmp_path)
+
+
+def test_a_home_that_does_not_exist_is_replaced(environment, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert environment()["HOME"] == str(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
     found = environment()
-    assert (found["TMPDIR"], found.get("RAY_TMPDIR"), found.get("VLLM_RPC_BASE_PATH")) == (folder, ray, ray)
-    monkeypatch.setenv("RAY_TMPDIR", "/mine")
-    assert environment()["RAY_TMPDIR"] == "/mine"
-
-
-def test_the_longest_socket_of_ray_fits():
-    """ray/_private/node.py: session_{date:%Y-%m-%d_%H-%M-%S_%f}_{pid}/sockets/plasma_store"""
-    socket = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-    assert run_environment.LONGEST_TEMPORARY + len(socket) <= 107 < run_environment.LONGEST_TEMPORARY + len(socket) + 12
+    assert found["HOME"] == found["TMPDIR"]
+    monkeypatch.delenv("HOME")
+    assert "HOME" not in environment()  # The one of /etc/passwd is found without it.
 
 
 def test_messages_are_authenticated_in_all_processes(environment, tmp_path):

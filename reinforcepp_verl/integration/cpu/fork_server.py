@@ -98,10 +98,10 @@ class Child:
 def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Iterator[str | None]:
     """Start the server with these environment variables; yield the path of the program to run instead of Python.
 
-    None if programs in /tmp cannot be written or run. The server ends with this process.
+    None if programs in the folder of temporary files cannot be written or run. The server ends with this process.
     """
     # Ray keeps its sockets there too; the path of a socket must be short, and Ray does not quote the program's.
-    with _folder_in_tmp() as folder:
+    with _temporary_folder() as folder:
         if folder is None:
             yield None
             return
@@ -124,9 +124,9 @@ def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Ite
 
 
 @contextlib.contextmanager
-def _folder_in_tmp() -> Iterator[str | None]:
+def _temporary_folder() -> Iterator[str | None]:
     try:
-        folder = TemporaryDirectory(prefix="reinforcepp-", dir="/tmp")
+        folder = TemporaryDirectory(prefix="reinforcepp-")
     except OSError:  # full or read-only
         yield None
         return

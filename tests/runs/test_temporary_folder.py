@@ -1,0 +1,75 @@
+"""What a run leaves outside its folder is removed, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.runs import temporary_folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run").mkdir()
+    return RunFolder(tmp_path / "run")
+
+
+def test_the_folder_is_this_users_and_removed_with_everything_in_it(run):
+    attempt = run.new_attempt()
+    folder = temporary_folder.create(attempt, {})
+    assert folder.parent == Path(tempfile.gettempdir()).resolve() and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (folder / "ray/session_2026/logs").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket"))
+    temporary_folder.remove(run)
+    assert not folder.exists() and not attempt.temporary.exists() and not attempt.ray_logs.exists()
+    temporary_folder.remove(run)
+
+
+def test_a_long_folder_has_a_short_link(run, tmp_path):
+    long = tmp_path / ("a" * 80)
+    long.mkdir()
+    folder = temporary_folder.create(run.new_attempt(), {"TMPDIR": str(long)})
+    assert folder.is_symlink() and folder.resolve().parent == long
+    path = f"{folder}{temporary_folder.SOCKET_OF_RAY}"
+    assert len(path) <= temporary_folder.LONGEST_SOCKET
+    Path(path).parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+    temporary_folder.remove(run)
+    assert not os.path.lexists(folder) and list(long.iterdir()) == []
+
+
+def test_rays_logs_are_kept_if_the_attempt_failed(run):
+    attempt = run.new_attempt()
+    logs = temporary_folder.create(attempt, {}) / "ray/session_2026-01-01/logs"
+    logs.mkdir(parents=True)
+    for name in ("raylet.out", "gcs_server.err", "worker-1.out", "worker-1.err"):
+        (logs / name).write_text(name)
+    temporary_folder.remove(run, logs_of=attempt)
+    assert {file.name for file in attempt.ray_logs.iterdir()} == {"raylet.out", "gcs_server.err"}
+
+
+def test_folders_of_killed_attempts_are_removed_too(run):
+    folders = [temporary_folder.create(run.new_attempt(), {}) for _ in range(2)]
+    temporary_folder.remove(run)
+    assert not any(folder.exists() for folder in folders)
+
+
+@pytest.mark.parametrize("claimed", ["", "\n", "{other}\n{other}\n", "/tmp\n/tmp\n", "{link}\n{link}\n"])
+def test_only_a_folder_of_this_attempt_is_removed(run, tmp_path, claimed):
+    other = temporary_folder.create(RunFolder(tmp_path).new_attempt(), {})
+    link = tmp_path / "rpp-link"
+    link.symlink_to(other)
+    attempt = run.new_attempt()
+    attempt.temporary.write_text(claimed.format(other=other, link=link))
+    temporary_folder.remove(run)
+    assert (other / "attempt").is_file()
+    temporary_folder.remove(RunFolder(tmp_path))
+    assert not other.exists()
