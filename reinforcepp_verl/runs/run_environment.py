@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -33,11 +34,21 @@ def variables(attempt: Attempt) -> dict[str, str]:
         ATTEMPT_VARIABLE: str(attempt.path),
         message_authentication.VARIABLE: "1",
         "VERL_FILE_LOGGER_PATH": str(attempt.tracker),
-        # One curve for all attempts.
-        "TENSORBOARD_DIR": os.environ.get("TENSORBOARD_DIR", str(attempt.run.path / "tensorboard")),
-        "WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID", attempt.run.path.name),
-        "WANDB_RESUME": os.environ.get("WANDB_RESUME", "allow"),
+        **{name: os.environ.get(name, default) for name, default in _trackers(attempt.run.path).items()},
         **_own_modules(),
+    }
+
+
+def _trackers(run: Path) -> dict[str, str]:
+    """Return where verl's trackers write: into the run's folder, one curve for all attempts (docs/logging.md)."""
+    return {
+        "TENSORBOARD_DIR": str(run / "tensorboard"),
+        "WANDB_DIR": str(run),
+        "WANDB_RUN_ID": run.name,
+        "WANDB_RESUME": "allow",
+        "SWANLAB_LOG_DIR": str(run / "swanlog"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{run}/mlflow.db",
+        "TRACKIO_DIR": str(run / "trackio"),
     }
 
 

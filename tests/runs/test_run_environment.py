@@ -69,6 +69,17 @@ def test_a_home_that_does_not_exist_is_replaced(environment, tmp_path, monkeypat
     assert "HOME" not in environment()  # The one of /etc/passwd is found without it.
 
 
+def test_trackers_write_into_the_runs_folder_unless_told_otherwise(tmp_path, monkeypatch):
+    attempt = RunFolder(tmp_path / "run-7")
+    attempt.path.mkdir()
+    monkeypatch.setenv("WANDB_DIR", "/mine")
+    found = run_environment.variables(attempt.new_attempt())
+    assert (found["WANDB_DIR"], found["WANDB_RUN_ID"]) == ("/mine", "run-7")
+    assert found["MLFLOW_TRACKING_URI"] == f"sqlite:///{attempt.path}/mlflow.db"
+    for name in ("TENSORBOARD_DIR", "SWANLAB_LOG_DIR", "TRACKIO_DIR", "VERL_FILE_LOGGER_PATH"):
+        assert Path(found[name]).is_relative_to(attempt.path)
+
+
 def test_messages_are_authenticated_in_all_processes(environment, tmp_path):
     attempt = RunFolder(tmp_path).attempts()[-1]
     assert environment()[message_authentication.VARIABLE] == "1"
