@@ -11,6 +11,8 @@ from pathlib import Path
 LATEST = "latest"
 ATTEMPT_VARIABLE = "REINFORCEPP_ATTEMPT"
 """Environment variable with the attempt's folder, set in every process of a run."""
+TEMPORARY_PREFIX = "rpp-"
+"""Begins the name of an attempt's folder for temporary files, and of the semaphores of its processes."""
 _ATTEMPT = re.compile(r"attempt_(\d+)")
 
 

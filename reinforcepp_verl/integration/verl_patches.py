@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import multiprocessing
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import wrapt
 
-from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
+from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, TEMPORARY_PREFIX
 from reinforcepp_verl.integration import message_authentication
 
 SERVER_MODULE = "verl.workers.rollout.vllm_rollout.vllm_async_server"
@@ -130,12 +131,23 @@ def _with_key(original: Callable[..., Any]) -> Callable[..., Any]:
     return build_app
 
 
+def name_semaphores() -> None:
+    """Name the semaphores of this process and its children after the attempt, which then removes those that remain.
+
+    Ray kills the children of a worker that ends, also the process that would remove them: each run leaves some.
+    """
+    folder = os.path.basename(tempfile.gettempdir())
+    if folder.startswith(TEMPORARY_PREFIX):
+        multiprocessing.current_process()._config["semprefix"] = f"/{folder}"  # type: ignore[attr-defined]
+
+
 def install() -> None:
     """Apply each patch as soon as its module is imported.
 
     The plugin calls it in verl's processes. Those of the TransferQueue import no verl: Ray calls it there, as the setup
     hook of the run's workers.
     """
+    name_semaphores()
     wrapt.register_post_import_hook(authenticate_messages, QUEUE_MODULE)
     wrapt.register_post_import_hook(ask_for_key, SERVER_MODULE)
     wrapt.register_post_import_hook(use_own_sockets, WEIGHT_TRANSFER_MODULE)

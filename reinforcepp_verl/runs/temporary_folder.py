@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from reinforcepp_verl.common.run_folder import Attempt, RunFolder
+from reinforcepp_verl.common.run_folder import TEMPORARY_PREFIX, Attempt, RunFolder
 
-PREFIX, OWNER = "rpp-", "attempt"
-SHORT = Path("/tmp")
+OWNER = "attempt"
+SHORT, SHARED_MEMORY = Path("/tmp"), Path("/dev/shm")
 LONGEST_SOCKET = 107
 SOCKET_OF_RAY = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """In ray/_private/node.py: temporary folder, session with date and process, sockets."""
@@ -26,11 +26,11 @@ IN_TRAIN_LOG = shutil.ignore_patterns("worker-*.out", "worker-*.err")
 
 def create(attempt: Attempt, environment: Mapping[str, str]) -> Path:
     """Create the folder in TMPDIR, with a short link to it if that is long, and note it in the attempt's folder."""
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=environment.get("TMPDIR") or None)).resolve()
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=environment.get("TMPDIR") or None)).resolve()
     (folder / OWNER).write_text(str(attempt.path))
     short = folder
     if len(os.fsencode(folder)) + len(SOCKET_OF_RAY) > LONGEST_SOCKET:
-        short = SHORT / f"{PREFIX}{secrets.token_hex(4)}"
+        short = SHORT / f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}"
         short.symlink_to(folder)
     attempt.temporary.write_text(f"{folder}\n{short}\n")
     return short
@@ -47,6 +47,8 @@ def remove(run: RunFolder, logs_of: Attempt | None = None) -> None:
         if attempt == logs_of:
             for logs in folder.glob("ray/session_2*/logs"):
                 shutil.copytree(logs, attempt.ray_logs, ignore=IN_TRAIN_LOG, symlinks=True, dirs_exist_ok=True)
+        for semaphore in SHARED_MEMORY.glob(f"sem.{short.name}-*"):
+            semaphore.unlink()
         if short.is_symlink() and short.resolve() == folder:
             short.unlink()
         shutil.rmtree(folder)
@@ -55,6 +57,6 @@ def remove(run: RunFolder, logs_of: Attempt | None = None) -> None:
 
 def _is_of(attempt: Attempt, folder: Path) -> bool:
     """Return True for a folder that `create` made: the run may be on another machine now, or have been moved."""
-    if not folder.name.startswith(PREFIX) or folder.is_symlink() or not (folder / OWNER).is_file():
+    if not folder.name.startswith(TEMPORARY_PREFIX) or folder.is_symlink() or not (folder / OWNER).is_file():
         return False
     return folder.stat().st_uid == os.getuid() and (folder / OWNER).read_text() == str(attempt.path)

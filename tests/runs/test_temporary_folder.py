@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -73,3 +75,41 @@ def test_only_a_folder_of_this_attempt_is_removed(run, tmp_path, claimed):
     assert (other / "attempt").is_file()
     temporary_folder.remove(RunFolder(tmp_path))
     assert not other.exists()
+
+
+LEAVES_A_SEMAPHORE = """
+import multiprocessing, os, signal
+from reinforcepp_verl.integration import verl_patches
+
+def end():
+    lock = multiprocessing.get_context("spawn").Lock()
+    print(lock._semlock.name)
+
+if __name__ == "__main__":
+    verl_patches.install()
+    child = multiprocessing.get_context("spawn").Process(target=end)
+    child.start()
+    child.join()
+    lock = multiprocessing.get_context("spawn").Lock()
+    print(lock._semlock.name, flush=True)
+    os.kill(multiprocessing.resource_tracker._resource_tracker._pid, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_semaphores_that_killed_processes_leave_are_removed(run, tmp_path):
+    folder = temporary_folder.create(run.new_attempt(), {})
+    (tmp_path / "script.py").write_text(LEAVES_A_SEMAPHORE)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    names = done.stdout.split()
+    assert len(names) == 2 and all(name.startswith(f"/{folder.name}-") for name in names)
+    left = temporary_folder.SHARED_MEMORY / f"sem.{names[1][1:]}"
+    assert left.exists()
+    temporary_folder.remove(run)
+    assert not left.exists()
