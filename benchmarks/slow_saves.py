@@ -39,6 +39,6 @@ def into_a_file(_content: Any, target: Any, *_: Any) -> bool:
 
 # verl's files one by one, then the files that seal the checkpoint.
 torch.save = slowed(torch.save, into_a_file)
-manifest.describe_files = slowed(manifest.describe_files)
+manifest.describe = slowed(manifest.describe)
 durable.write = slowed(durable.write)
 durable.rename = slowed(durable.rename)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 import xxhash
 
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.config.reading import is_count
 
+Files: TypeAlias = Mapping[str, dict[str, int | str]]
+"""Size and digest of each file, by its path in the checkpoint."""
 MANIFEST, COMPLETE = "manifest.json", "COMPLETE"
 CHUNK_BYTES = 16 * 2**20
 DIGEST_THREADS = min(8, os.cpu_count() or 1)
@@ -37,7 +41,7 @@ class Manifest:
     """XXH3-128 of the content of each training file."""
     versions: dict[str, str]
     """Versions of the packages that wrote it."""
-    files: dict[str, dict[str, int | str]]
+    files: Files
     """`bytes` and `xxh3_128` of each file, by its path in the checkpoint."""
 
 
@@ -56,15 +60,29 @@ def digests(paths: Iterable[Path]) -> list[str]:
         return list(pool.map(digest, paths))
 
 
-def describe_files(folder: Path) -> dict[str, dict[str, int | str]]:
-    """Sync every file under `folder` to disk and describe it, except a manifest and its marker."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, COMPLETE))
-    for path in [*files, *(path for path in folder.rglob("*") if path.is_dir()), folder]:
+def files_of(folder: Path) -> list[Path]:
+    """Return the files that a manifest describes: all but itself and its marker."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, COMPLETE))
+
+
+def describe(files: Sequence[Path], folder: Path) -> Files:
+    """Sync files of a checkpoint to disk and describe them."""
+    for path in files:
         durable.sync(path)
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "xxh3_128": value}
         for path, value in zip(files, digests(files), strict=True)
     }
+
+
+def describe_files(folder: Path, known: Files = MappingProxyType({})) -> Files:
+    """Sync everything under `folder` to disk and describe its files; `known` ones have been described before."""
+    described = describe(
+        [file for file in files_of(folder) if file.relative_to(folder).as_posix() not in known], folder
+    )
+    for path in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
+        durable.sync(path)
+    return {**known, **described}
 
 
 def seal(folder: Path, manifest: Manifest) -> None:

@@ -1,7 +1,7 @@
 """Adds atomic checkpoints and stopping on request to verl's trainers.
 
 A checkpoint is written to a staging folder and renamed once all of it is on disk and the step's metrics are recorded,
-so that a resumed run has the metrics of every step before it.
+so that a resumed run has the metrics of every step before it. It is verified while the training continues.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
-from reinforcepp_verl.checkpoints import compatibility, manifest, store
+from reinforcepp_verl.checkpoints import compatibility, store
 from reinforcepp_verl.checkpoints.manifest import Manifest
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import FSDP_ENGINE, value, world_size
-from reinforcepp_verl.guards.finite_weights import check_finite_weights
+from reinforcepp_verl.guards import GuardError
 from reinforcepp_verl.integration import optimizer_settings
 from reinforcepp_verl.integration.cpu import forked_python
+from reinforcepp_verl.integration.pending_save import PendingSave
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
@@ -58,7 +59,7 @@ class CheckpointingTrainer(Base):
         self.keep = config.trainer.max_actor_ckpt_to_keep
         # verl keeps its list of saves in memory only, and may delete one before the next save is complete.
         config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
-        self._staged: Path | None = None
+        self._staged: PendingSave | None = None
         self._committed_step: int | None = None
         self._stopping = False
         super().__init__(config)
@@ -89,15 +90,16 @@ class CheckpointingTrainer(Base):
     def on_step_end(self) -> None:
         # After the last step the run is finished, not stopped.
         self._stopping = self._stop_requested() and self.global_steps < self.total_training_steps
-        if self._stopping and self._staged is None:
+        if self._stopping and (self._staged is None or self._staged.step < self.global_steps):
             self._save_checkpoint()
         super().on_step_end()
 
     def on_validate_begin(self) -> None:
         if self._staged is not None:
             # A validation can take long, and the save should not wait for it.
-            self._record_before_validation(self._staged)
-            self._commit()
+            if self._staged.step == self.global_steps:
+                self._record_before_validation(self._staged.folder)
+            self._commit(wait=False)
         super().on_validate_begin()
 
     def _validate(self) -> dict[str, float]:
@@ -106,12 +108,16 @@ class CheckpointingTrainer(Base):
 
     def on_logged(self) -> None:
         """Complete the step whose metrics are logged."""
-        if self._staged is not None:
-            self._commit()
-        self.raise_if_tripped()
+        stopping = self._stopping or self._stop_requested()
+        self._commit(wait=stopping or self.global_steps >= self.total_training_steps)
+        try:
+            self.raise_if_tripped()
+        except GuardError:
+            self._commit(wait=True)
+            raise
         # If the stop was requested in the validation of a step that is already saved, no further step is needed.
         saved = self._committed_step == self.global_steps < self.total_training_steps
-        if self._stopping or (saved and self._stop_requested()):
+        if self._stopping or (saved and stopping):
             self._end_loop()
 
     def extra_metrics(self, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -129,21 +135,26 @@ class CheckpointingTrainer(Base):
         """Restore the state returned by `plugin_state`."""
 
     def _save_checkpoint(self) -> None:
+        self._commit(wait=True)
         self._refuse_if_overtaken()
         attempt = self.attempt.path.name if self.attempt is not None else WITHOUT_ATTEMPT
         staging = store.begin_save(self._checkpoints, attempt)
         trainer, callback = self.config.trainer, self.checkpoint_callback
         given, trainer.default_local_dir = trainer.default_local_dir, str(staging)
         self.checkpoint_callback = CheckpointCallback()
+        started = time.monotonic()
         try:
             super()._save_checkpoint()
         finally:
             trainer.default_local_dir, self.checkpoint_callback = given, callback
+        seconds = time.monotonic() - started
         folder = staging / store.folder_name(self.global_steps)
         state = self.plugin_state() | {store.IS_LAST_STEP: self.global_steps >= self.total_training_steps}
         durable.write(folder / store.STATE_FILE, json.dumps(state).encode())
         durable.write(folder / store.CONFIG_FILE, OmegaConf.to_yaml(self.original_config, resolve=True).encode())
-        self._staged = folder
+        roles = ("actor", "critic") if self.use_critic else ("actor",)
+        models = roles if self.config.model_engine == FSDP_ENGINE else ()
+        self._staged = PendingSave(folder, self.global_steps, models, world_size(self.config), seconds)
 
     def _load_checkpoint(self) -> None:
         source = self._source()
@@ -184,28 +195,29 @@ class CheckpointingTrainer(Base):
     def _checkpoints(self) -> Path:
         return Path(self.config.trainer.default_local_dir).absolute()
 
-    def _commit(self) -> None:
-        assert self._staged is not None
-        started = time.monotonic()
-        folder, self._staged = self._staged, None
-        workers = world_size(self.config)
-        if self.config.model_engine == FSDP_ENGINE:
-            for role in ("actor", "critic") if self.use_critic else ("actor",):
-                _check_shards(folder / role, workers)
+    def _commit(self, *, wait: bool) -> None:
+        """Make the pending save a checkpoint, if there is one and it is verified."""
+        started, pending = time.monotonic(), self._staged
+        if pending is None:
+            return
+        if not pending.verified(wait_for_it=wait):
+            logger.info("the save of step %d is still being verified; the training continues", pending.step)
+            return
+        self._staged = None
         if self.attempt is not None and self.attempt.tracker.exists():
             durable.sync(self.attempt.tracker)
-        described = self._manifest(folder, workers)
+        described = self._manifest(pending)
         self._refuse_if_overtaken()
-        final = store.commit_save(folder, self._checkpoints, described)
-        self._committed_step = self.global_steps
-        gone = store.prune(self._checkpoints, self.keep, self.global_steps)
+        final = store.commit_save(pending.folder, self._checkpoints, described)
+        self._committed_step = pending.step
+        gone = store.prune(self._checkpoints, self.keep, pending.step)
         logger.info(
-            "saved %s, verified and sealed in %.0f s%s",
+            "saved %s, waited %.0f s for its verification%s",
             *(final, time.monotonic() - started),
             f", deleted {', '.join(path.name for path in gone)}" if gone else "",
         )
         self.checkpoint_callback.on_save(
-            trainer=self, global_step=self.global_steps, checkpoint_dir=str(final), async_save=False
+            trainer=self, global_step=pending.step, checkpoint_dir=str(final), async_save=False
         )
 
     def _refuse_if_overtaken(self) -> None:
@@ -213,15 +225,14 @@ class CheckpointingTrainer(Base):
         if self.attempt is not None and (newest := self.attempt.run.attempts()[-1]).number > self.attempt.number:
             raise RuntimeError(f"{newest.path} continues the run, so this attempt ends without saving")
 
-    def _manifest(self, folder: Path, workers: int) -> Manifest:
-        files = manifest.describe_files(folder)
+    def _manifest(self, pending: PendingSave) -> Manifest:
         return Manifest(
-            step=self.global_steps,
-            world_size=workers,
+            step=pending.step,
+            world_size=world_size(self.config),
             seed=OmegaConf.select(self.original_config, keys.SEED),
             data=self._data,
             versions=compatibility.versions(),
-            files=files,
+            files=pending.files(),
         )
 
     def _record_before_validation(self, folder: Path) -> None:
@@ -246,17 +257,6 @@ class CheckpointingTrainer(Base):
         assert self.attempt is not None
         self.attempt.stopped.touch()
         self.total_training_steps = 0
-
-
-def _check_shards(folder: Path, workers: int) -> None:
-    """Refuse a model with missing shards or non-finite weights."""
-    found = len(list(folder.glob("model_world_size_*_rank_*.pt")))
-    if found != workers:
-        raise FileNotFoundError(
-            f"{folder} holds {found} of {workers} shards: checkpoints must be on a file system shared by all nodes; "
-            "set runs_dir to one"
-        )
-    check_finite_weights(folder, workers)
 
 
 def _refuse_cut_off_line(tracker: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 import torch
@@ -11,10 +12,10 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from reinforcepp_verl.checkpoints import store
+from reinforcepp_verl.checkpoints import manifest, store
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, create
 from reinforcepp_verl.guards import GuardError
-from reinforcepp_verl.integration import optimizer_settings
+from reinforcepp_verl.integration import optimizer_settings, pending_save
 from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
 from reinforcepp_verl.report.run_records import flatten, recorded
 
@@ -171,6 +172,71 @@ def test_every_save_is_complete_and_names_its_run_and_step(run):
         found.manifest.files
     )
     assert json.loads((found.path / store.STATE_FILE).read_text()) == {"weights": 6.0, "is_last_step": True}
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Return an event: until it is set, no save is verified, and the training does not wait for it."""
+    monkeypatch.setattr(pending_save, "LEAST_PATIENCE_S", 0.0)
+    written, describe = threading.Event(), manifest.describe
+
+    def described(files, folder):
+        assert threading.current_thread() is threading.main_thread() or written.wait(20)
+        return describe(files, folder)
+
+    monkeypatch.setattr(manifest, "describe", described)
+    yield written
+    written.set()
+
+
+def test_the_training_continues_while_a_save_is_verified(run, slow_disk):
+    folder, attempt = run
+
+    class OnASlowDisk(Loop):
+        seen = {}
+
+        def during_step(self, step):
+            self.seen[step] = store.checkpoint_steps(folder.checkpoints)
+            if step == 4:
+                slow_disk.set()
+
+    trainer = attempt(OnASlowDisk)
+    fit(trainer)
+    # The save of step 2 is written while step 3 trains, and is a checkpoint before that of step 4 begins.
+    assert trainer.seen[3] == [] and trainer.seen[5][-1] == 2
+    assert trainer.checkpoint_callback.saved_steps == [2, 4, 6]
+    for step in (2, 4, 6):
+        saved = manifest.read(folder.checkpoints / f"global_step_{step}")
+        manifest.verify(folder.checkpoints / f"global_step_{step}", saved)
+        assert saved.step == step
+    shard = folder.checkpoints / "global_step_2/actor/model_world_size_1_rank_0.pt"
+    assert torch.load(shard, weights_only=True) == {"weight": torch.tensor([2.0])}
+
+
+@pytest.mark.parametrize("ends", ["stop", "guard", "last"])
+def test_a_save_that_is_still_verified_is_kept_when_the_run_ends(run, slow_disk, ends):
+    folder, attempt = run
+
+    class Ending(Loop):
+        def during_step(self, step):
+            if step == 3:
+                threading.Timer(0.5, slow_disk.set).start()
+                if ends == "stop":
+                    self.attempt.run.stop.touch()
+
+        def raise_if_tripped(self):
+            if ends == "guard" and self.global_steps == 3:
+                raise GuardError("enough")
+
+    trainer = attempt(Ending, total_training_steps=3 if ends == "last" else 6)
+    if ends == "guard":
+        with pytest.raises(GuardError):
+            trainer.fit(None)
+    else:
+        fit(trainer)
+    assert store.checkpoint_steps(folder.checkpoints)[-1] == 2
+    assert ends == "guard" or store.checkpoint_steps(folder.checkpoints)[0] == 3
+    assert store.newest_checkpoint(folder.checkpoints)[1] == []
 
 
 def test_verls_key_limits_the_number_of_checkpoints_kept(run):
