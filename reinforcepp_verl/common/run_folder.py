@@ -125,13 +125,8 @@ class Attempt:
         return self.path / "verl_metrics.jsonl"
 
     @property
-    def ray_token(self) -> Path:
-        """What the attempt's Ray asks for, while the attempt runs."""
-        return self.path / "ray_token"
-
-    @property
     def temporary(self) -> Path:
-        """Names the folder of what its processes write outside the run, while there is one."""
+        """Identifies the folder of what its processes write outside the run, while there is one."""
         return self.path / "temporary_folder"
 
     @property

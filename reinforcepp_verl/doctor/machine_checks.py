@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -30,7 +31,7 @@ EXTRAS = {
 FLASH_ATTENTION = "flash-attn"
 FLASH_ATTENTION_FIX = "run `pip install --no-build-isolation '.[flash-attn]'` in the checkout (needs nvcc)"
 INSTALL = "run `make install`; for a GPU machine see docs/install.md"
-DISK_FIX = "free 5 GiB in /tmp: Ray writes its logs and spills objects there"
+DISK_FIX = "free 5 GiB there, or set TMPDIR to another folder: Ray writes its logs and spills objects there"
 SHARED_MEMORY_FIX = "weights pass through it: remount it larger, or start the container with --shm-size=2g"
 INSTALL_SELF = "run `pip install --no-deps --no-build-isolation -e .` in the checkout"
 
@@ -48,6 +49,7 @@ class Finding:
 def run_checks(*, ray: bool = True) -> list[Finding]:
     """Run all checks; `ray` also starts Ray with one CPU and checks a worker. Takes less than a minute."""
     kind = "cpu" if cpu_platform_wanted() else "gpu"
+    scratch = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     with ThreadPoolExecutor() as probes:
         verl_report = probes.submit(probe, "print_registration")
         vllm_report = probes.submit(probe, "print_vllm_platform")
@@ -61,7 +63,7 @@ def run_checks(*, ray: bool = True) -> list[Finding]:
                 "memory", memory_limit() / GIB, 12e9 / GIB, "GiB", "give the job 12 GB; a run peaks near 9 GB"
             ),
             check_instruction_set(platform.machine(), cpu_flags(), kind),
-            check_amount("disk /tmp", shutil.disk_usage("/tmp").free / GIB, 5, "GiB free", DISK_FIX),
+            check_amount(f"disk {scratch}", shutil.disk_usage(scratch).free / GIB, 5, "GiB free", DISK_FIX),
             check_amount("/dev/shm", shutil.disk_usage("/dev/shm").free / GIB, 0.5, "GiB free", SHARED_MEMORY_FIX),
             check_entry_points(),
             check_plugin_policy(plugin_policy()),

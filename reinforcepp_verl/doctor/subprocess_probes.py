@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,6 +18,7 @@ import psutil
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.common.plugin_policy import PLUGIN_NAME, allows_our_plugin, plugin_policy
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
+from reinforcepp_verl.runs import ray_token, run_environment
 
 PROBE_SECONDS = 45
 NO_ANSWER = f"no answer within {PROBE_SECONDS} s"
@@ -60,6 +62,15 @@ def print_registration(_scratch: str) -> None:
 
 
 def print_ray_worker(scratch: str) -> None:
+    environment: dict[str, str] = dict(os.environ)
+    run_environment.for_own_ray(environment)
+    with ray_token.written(Path(scratch, "ray_token"), environment) as changed:
+        os.environ.clear()
+        os.environ.update(changed)
+        _print_ray_worker(scratch)
+
+
+def _print_ray_worker(scratch: str) -> None:
     import ray
 
     # "local", because a bare init() would join a cluster that is already running on this machine.

@@ -42,6 +42,30 @@ def api_key() -> str:
     return hmac.new(run_secret(), b"vllm", "sha256").hexdigest()
 
 
+class KeyMiddleware:
+    """An ASGI middleware that answers 401 to requests without the key, except those that only look at the server."""
+
+    OPEN_PATHS = ("/health", "/metrics")
+
+    def __init__(self, app: Any, key: str) -> None:
+        self._app, self._expected = app, f"Bearer {key}".encode()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Pass on a request with the key."""
+        given = dict(scope.get("headers", ())).get(b"authorization", b"")
+        if (
+            scope["type"] == "lifespan"
+            or scope.get("path") in self.OPEN_PATHS
+            or hmac.compare_digest(given, self._expected)
+        ):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 401, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": b"the key of the run is missing\n"})
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+
 def run_secret() -> bytes:
     """Return the secret, which the first process that asks creates.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import multiprocessing
 import os
 import re
@@ -20,6 +21,7 @@ import wrapt
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, TEMPORARY_PREFIX
 from reinforcepp_verl.integration import message_authentication
 
+MODEL_MODULE = "verl.utils.model"
 SERVER_MODULE = "verl.workers.rollout.vllm_rollout.vllm_async_server"
 QUEUE_MODULE = "transfer_queue.utils.zmq_utils"
 IMPORT_MODULE = "verl.utils.import_utils"
@@ -35,12 +37,14 @@ def own_socket(handle: str) -> str:
 
     verl distinguishes runs on one machine by Ray's job number, which is 1 in every Ray that a run starts itself: the
     weights of one run can reach the engine of another, and both then hang. The FSDP worker and the engine share a
-    raylet, and the attempt's folder distinguishes containers whose processes have equal numbers. The socket is in the
-    folder of temporary files, which is removed with the run.
+    raylet, and the attempt's folder distinguishes containers whose processes have equal numbers. A run with a folder of
+    its own for temporary files has the socket there, where no other user can take its place.
     """
     run = " ".join(os.environ.get(name, "") for name in ("RAY_RAYLET_PID", ATTEMPT_VARIABLE))
-    name = handle.rpartition("/")[2].removesuffix(".sock")
-    return f"ipc://{tempfile.gettempdir()}/{name}-{hashlib.blake2b(run.encode(), digest_size=6).hexdigest()}.sock"
+    address = f"{handle.removesuffix('.sock')}-{hashlib.blake2b(run.encode(), digest_size=6).hexdigest()}.sock"
+    folder = tempfile.gettempdir()
+    own_folder = os.path.basename(folder).startswith(TEMPORARY_PREFIX)
+    return f"ipc://{folder}/{address.rpartition('/')[2]}" if own_folder else address
 
 
 def use_own_sockets(module: Any) -> None:
@@ -109,7 +113,9 @@ def _verifying(original: Callable[..., Any], refused: type[Exception]) -> Callab
 
 
 def ask_for_key(module: Any) -> None:
-    """Let vLLM's HTTP servers refuse requests without the run's key, unless `VLLM_API_KEY` sets another one.
+    """Let vLLM's HTTP servers refuse requests without the run's key, or the one in `VLLM_API_KEY`.
+
+    vLLM's own check leaves some paths open that generate text.
 
     verl's trainers do not use HTTP: they call the servers through Ray. Reward models and teachers are used through
     HTTP, by verl's router and by reward functions that know no key, so their servers stay open.
@@ -123,12 +129,33 @@ def _with_key(original: Callable[..., Any]) -> Callable[..., Any]:
     def build_app(args: Any, *rest: Any, **kwargs: Any) -> Any:
         import ray
 
+        app = original(args, *rest, **kwargs)
         server = ray.get_runtime_context().get_actor_name() or ""
-        if not (args.api_key or os.environ.get("VLLM_API_KEY") or _OTHER_SERVER.search(server)):
-            args.api_key = [message_authentication.api_key()]
-        return original(args, *rest, **kwargs)
+        if not (args.api_key or _OTHER_SERVER.search(server)):
+            key = os.environ.get("VLLM_API_KEY") or message_authentication.api_key()
+            app.add_middleware(message_authentication.KeyMiddleware, key=key)
+        return app
 
     return build_app
+
+
+def load_critic_with_sdpa(module: Any) -> None:
+    """verl always loads a critic with FlashAttention 2, also if the package is not installed."""
+    if importlib.util.find_spec("flash_attn"):
+        return
+
+    def load_valuehead_model(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
+        from transformers import AutoModelForTokenClassification
+
+        return AutoModelForTokenClassification.from_pretrained(
+            local_path,
+            torch_dtype=torch_dtype,
+            config=model_config,
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+        )
+
+    module.load_valuehead_model = load_valuehead_model
 
 
 def name_semaphores() -> None:
@@ -150,5 +177,6 @@ def install() -> None:
     name_semaphores()
     wrapt.register_post_import_hook(authenticate_messages, QUEUE_MODULE)
     wrapt.register_post_import_hook(ask_for_key, SERVER_MODULE)
+    wrapt.register_post_import_hook(load_critic_with_sdpa, MODEL_MODULE)
     wrapt.register_post_import_hook(use_own_sockets, WEIGHT_TRANSFER_MODULE)
     wrapt.register_post_import_hook(import_from_own_folder, IMPORT_MODULE)

@@ -17,6 +17,7 @@ from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 
 INSTALL = "install it with `pip install --no-build-isolation '.[flash-attn]'` in a clone of this repository"
 IMPORT_TIMEOUT_S = 60
+SEQUENCE_PARALLEL_SIZES = (keys.ULYSSES_SEQUENCE_PARALLEL_SIZE, keys.FSDP_ULYSSES_SEQUENCE_PARALLEL_SIZE)
 
 
 def check(config: DictConfig) -> Found:
@@ -29,10 +30,21 @@ def check(config: DictConfig) -> Found:
     if with_flash:
         reason = _why_not()
         return [f"{key} is {FLASH_ATTENTION}: {reason}; {INSTALL}, or set {key}=sdpa" for key in with_flash if reason]
+    if value(config, keys.ATTENTION) != "sdpa":
+        return []
+    if split := [key for key in SEQUENCE_PARALLEL_SIZES if (value(config, key) or 1) > 1]:
+        return [
+            f"{key} is {value(config, key)}, but {keys.ATTENTION} is sdpa: verl splits sequences for FlashAttention "
+            f"only, with sdpa each worker would see its part alone; {INSTALL}, or set {key}=1"
+            for key in split
+        ]
     if importlib.util.find_spec("flash_attn"):
         return []
-    message = f"{keys.ATTENTION} is {value(config, keys.ATTENTION)}: flash-attn is not installed; to train faster on "
-    return [PreflightWarning(NO_FLASH_ATTENTION, f"{message}long answers, {INSTALL}")]
+    message = (
+        f"{keys.ATTENTION} is sdpa: flash-attn is not installed, so memory grows with the square of "
+        f"{keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU}; to train on long answers, {INSTALL}"
+    )
+    return [PreflightWarning(NO_FLASH_ATTENTION, message)]
 
 
 def _why_not() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+PID = re.compile(r"pid=(\d+)")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # vLLM marks every line of a message with the place that logs it, here before the traceback.
 DEATH = re.compile(
@@ -20,13 +21,16 @@ def engine_error(log: Path) -> str | None:
     """Return the root error of the first engine that died with a traceback, None if there is none."""
     if not log.is_file():
         return None
-    place, lines, others = "", [], 0
+    place, process, lines, others = "", [], [], 0
     with log.open(encoding="utf-8", errors="replace") as stream:
         for line in stream:
             if not place:
-                place = found["place"] if (found := DEATH.search(line)) else ""
-            elif place in line:
-                lines.append(ANSI.sub("", line).partition(place)[2].strip())
+                if found := DEATH.search(line):
+                    place, process = found["place"], PID.findall(line[: found.start()])
+                continue
+            before, here, text = ANSI.sub("", line).partition(place)
+            if here and PID.findall(before) == process:
+                lines.append(text.strip())
             elif (others := others + 1) > LONGEST_TRACEBACK:
                 break
     return root_error(lines)

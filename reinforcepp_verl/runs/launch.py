@@ -113,10 +113,11 @@ def run_attempt(folder: RunFolder, config: DictConfig, records: dict[int, Record
             summary.seconds = round(seconds_before + time.monotonic() - started, 1)
             try:
                 processes.terminate_all(str(folder.path))
-                temporary_folder.remove(folder, logs_of=attempt if summary.status == "failed" else None)
             finally:
                 # Frees space for the next attempt if a full disk ended this one.
                 store.clear_leftovers(folder.checkpoints)
+                for problem in temporary_folder.remove(folder, attempt if summary.status == "failed" else None):
+                    say(console, problem)
                 summary.write(folder.summary)
                 folder.stop.unlink(missing_ok=True)
     show_outcome(folder, summary, console)

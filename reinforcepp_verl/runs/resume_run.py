@@ -70,7 +70,8 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
             with raise_on_stop_signals():
                 # Processes left by a killed attempt on this machine would keep writing, and maybe saving.
                 processes.terminate_all(str(run.path))
-                temporary_folder.remove(run)
+                for problem in temporary_folder.remove(run):
+                    say(console, problem)
                 if run.stop.exists():
                     say(console, f"{run.stop} already existed: removed")
                     run.stop.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,8 @@ ABOUT_ACCELERATORS = (
 )
 # A Ray of its own must not look for another one.
 ABOUT_ANOTHER_RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_CONFIG_JSON_ENV_VAR")
-LOOPBACK = "127.0.0.1,localhost"
+LOOPBACK = ("127.0.0.1", "localhost")
+NO_PROXY = ("no_proxy", "NO_PROXY")
 
 
 def variables(attempt: Attempt) -> dict[str, str]:
@@ -34,14 +36,18 @@ def variables(attempt: Attempt) -> dict[str, str]:
         ATTEMPT_VARIABLE: str(attempt.path),
         message_authentication.VARIABLE: "1",
         "VERL_FILE_LOGGER_PATH": str(attempt.tracker),
-        **{name: os.environ.get(name, default) for name, default in _trackers(attempt.run.path).items()},
+        **_trackers(attempt.run.path),
         **_own_modules(),
     }
 
 
 def _trackers(run: Path) -> dict[str, str]:
-    """Return where verl's trackers write: into the run's folder, one curve for all attempts (docs/logging.md)."""
-    return {
+    """Return where verl's trackers write: into the run's folder, one curve for all attempts (docs/logging.md).
+
+    What the user has set is inherited. It is not repeated here: verl prints these variables, and an address may have a
+    password in it.
+    """
+    defaults = {
         "TENSORBOARD_DIR": str(run / "tensorboard"),
         "WANDB_DIR": str(run),
         "WANDB_RUN_ID": run.name,
@@ -50,6 +56,7 @@ def _trackers(run: Path) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"sqlite:///{run}/mlflow.db",
         "TRACKIO_DIR": str(run / "trackio"),
     }
+    return {name: default for name, default in defaults.items() if name not in os.environ}
 
 
 def _own_modules() -> dict[str, str]:
@@ -77,35 +84,37 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
         "RAY_DEDUP_LOGS": "0",
         "PYTHONUNBUFFERED": "1",
     }
-    if cpu_platform_wanted():
-        _remove(environment, ABOUT_ACCELERATORS)
     if config.ray_kwargs.ray_init.get("address") != "local":
+        if cpu_platform_wanted():
+            _remove(environment, ABOUT_ACCELERATORS)
         yield environment
         return
+    for_own_ray(environment)
+    if not cpu_platform_wanted():
+        # It would be in the temporary folder otherwise, and so be lost with each attempt.
+        environment.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
+    folder = str(temporary_folder.create(attempt, environment))
+    environment |= {"TMPDIR": folder, "RAY_TMPDIR": folder}
+    if not os.path.isdir(environment.get("HOME") or os.path.expanduser("~")):
+        environment["HOME"] = folder
+    with ray_token.written(Path(folder, "ray_token"), environment) as environment:
+        yield environment
+
+
+def for_own_ray(environment: dict[str, str]) -> None:
+    """Change the environment of a process that starts a Ray of its own on this machine."""
     # Keeps Ray, and therefore vLLM's servers, on loopback. Despite the name, this is the only setting that does:
     # Ray replaces `_node_ip_address=127.0.0.1` by the machine's address.
     environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     _remove(environment, ABOUT_ANOTHER_RAY)
-    _avoid_proxies(environment)
-    environment["TMPDIR"] = str(temporary_folder.create(attempt, environment))
-    if not _has_home(environment):
-        environment["HOME"] = environment["TMPDIR"]
-    with ray_token.written(attempt.ray_token, environment) as environment:
-        yield environment
+    if cpu_platform_wanted():
+        _remove(environment, ABOUT_ACCELERATORS)
+    # gRPC, which Ray uses, and HTTP clients obey proxies also on loopback. Which spelling they read differs.
+    hosts = [host for name in NO_PROXY for host in environment.get(name, "").split(",") if host]
+    for name in NO_PROXY:
+        environment[name] = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
 
 
 def _remove(environment: dict[str, str], names: tuple[str, ...]) -> None:
     for name in names:
         environment.pop(name, None)
-
-
-def _avoid_proxies(environment: dict[str, str]) -> None:
-    """Connect to loopback directly: gRPC, which Ray uses, and HTTP clients obey proxies also there."""
-    for name in ("no_proxy", "NO_PROXY"):
-        environment[name] = ",".join(filter(None, (environment.get(name), LOOPBACK)))
-
-
-def _has_home(environment: dict[str, str]) -> bool:
-    """Return True if there is a home that libraries can write their caches to; containers may have none."""
-    home = environment.get("HOME") or os.path.expanduser("~")
-    return os.path.isdir(home) and os.access(home, os.W_OK)

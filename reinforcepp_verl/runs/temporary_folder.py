@@ -7,6 +7,7 @@ socket may have 107 bytes only.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -14,49 +15,80 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reinforcepp_verl.common.run_folder import TEMPORARY_PREFIX, Attempt, RunFolder
+from reinforcepp_verl.common.wording import first_line
 
-OWNER = "attempt"
+ID_FILE = "reinforcepp_attempt"
 SHORT, SHARED_MEMORY = Path("/tmp"), Path("/dev/shm")
 LONGEST_SOCKET = 107
 SOCKET_OF_RAY = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """In ray/_private/node.py: temporary folder, session with date and process, sockets."""
+# Ray does not quote the path of a program in it.
+SAFE = re.compile(r"[\w./-]+")
 # train.log has the output of the workers.
 IN_TRAIN_LOG = shutil.ignore_patterns("worker-*.out", "worker-*.err")
 
 
 def create(attempt: Attempt, environment: Mapping[str, str]) -> Path:
-    """Create the folder in TMPDIR, with a short link to it if that is long, and note it in the attempt's folder."""
-    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=environment.get("TMPDIR") or None)).resolve()
-    (folder / OWNER).write_text(str(attempt.path))
+    """Create the folder in RAY_TMPDIR, TMPDIR or /tmp and return it, or a link if its path is too long for sockets.
+
+    Raises:
+        OSError: none of them can be written
+    """
+    asked = [environment[name] for name in ("RAY_TMPDIR", "TMPDIR") if environment.get(name)]
+    usable = [name for name in asked if os.access(name, os.W_OK | os.X_OK)]
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=usable[0] if usable else SHORT)).resolve()
     short = folder
-    if len(os.fsencode(folder)) + len(SOCKET_OF_RAY) > LONGEST_SOCKET:
+    if len(os.fsencode(folder)) + len(SOCKET_OF_RAY) > LONGEST_SOCKET or not SAFE.fullmatch(str(folder)):
         short = SHORT / f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}"
+    identity = secrets.token_hex(16)
+    (folder / ID_FILE).write_text(identity)
+    attempt.temporary.write_text(f"{folder}\n{short}\n{identity}\n")
+    if short != folder:
         short.symlink_to(folder)
-    attempt.temporary.write_text(f"{folder}\n{short}\n")
     return short
 
 
-def remove(run: RunFolder, logs_of: Attempt | None = None) -> None:
-    """Remove the folders of all attempts on this machine, after Ray's logs have been copied to `logs_of`."""
+def remove(run: RunFolder, logs_of: Attempt | None = None) -> list[str]:
+    """Remove the folders of all attempts on this machine, after Ray's logs have been copied to `logs_of`.
+
+    Returns what could not be removed or copied: that changes nothing about the run.
+    """
+    problems: list[str] = []
     for attempt in run.attempts():
         if not attempt.temporary.is_file():
             continue
-        folder, short = (Path(line) for line in (*attempt.temporary.read_text().splitlines(), "", "")[:2])
-        if not _is_of(attempt, folder):
+        folder, short, identity = (*attempt.temporary.read_text().splitlines(), "", "", "")[:3]
+        if not _is_of(Path(folder), identity):
             continue
-        if attempt == logs_of:
-            for logs in folder.glob("ray/session_2*/logs"):
-                shutil.copytree(logs, attempt.ray_logs, ignore=IN_TRAIN_LOG, symlinks=True, dirs_exist_ok=True)
-        for semaphore in SHARED_MEMORY.glob(f"sem.{short.name}-*"):
-            semaphore.unlink()
-        if short.is_symlink() and short.resolve() == folder:
-            short.unlink()
-        shutil.rmtree(folder)
-        attempt.temporary.unlink()
+        try:
+            if attempt == logs_of:
+                _copy_logs(Path(folder), attempt.ray_logs)
+        except OSError as error:
+            problems.append(f"{attempt.ray_logs}: {first_line(error)}")
+        try:
+            _remove(Path(folder), Path(short))
+            attempt.temporary.unlink()
+        except OSError as error:
+            problems.append(f"{folder}: not removed ({first_line(error)})")
+    return problems
 
 
-def _is_of(attempt: Attempt, folder: Path) -> bool:
-    """Return True for a folder that `create` made: the run may be on another machine now, or have been moved."""
-    if not folder.name.startswith(TEMPORARY_PREFIX) or folder.is_symlink() or not (folder / OWNER).is_file():
+def _is_of(folder: Path, identity: str) -> bool:
+    """Return True for a folder that `create` made; the run may be on another machine now."""
+    if not folder.name.startswith(TEMPORARY_PREFIX) or folder.is_symlink() or not (folder / ID_FILE).is_file():
         return False
-    return folder.stat().st_uid == os.getuid() and (folder / OWNER).read_text() == str(attempt.path)
+    return folder.stat().st_uid == os.getuid() and (folder / ID_FILE).read_text() == identity != ""
+
+
+def _copy_logs(folder: Path, target: Path) -> None:
+    for logs in folder.glob("ray/session_2*/logs"):
+        shutil.copytree(logs, target, ignore=IN_TRAIN_LOG, symlinks=True, dirs_exist_ok=True)
+
+
+def _remove(folder: Path, short: Path) -> None:
+    for semaphore in SHARED_MEMORY.glob(f"sem.{short.name}-*"):
+        if semaphore.stat().st_uid == os.getuid():
+            semaphore.unlink()
+    if short.is_symlink() and short.resolve() == folder:
+        short.unlink()
+    shutil.rmtree(folder)

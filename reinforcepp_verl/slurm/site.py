@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,8 +52,10 @@ def _settings(file: Path, folder: Path) -> str:
         try:
             output, errors = bash.communicate(timeout=TIME_LIMIT_S)
         except subprocess.TimeoutExpired:
-            os.killpg(bash.pid, signal.SIGKILL)
             raise ValueError(f"not read within {TIME_LIMIT_S} s; it must only set variables") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(bash.pid, signal.SIGKILL)
     if bash.returncode:
         said = errors.strip().splitlines() or [f"Bash ended with exit code {bash.returncode}"]
         raise ValueError(said[-1])

@@ -20,6 +20,7 @@ HARMLESS = r"a\x1b]0;title\x07b\x1b[2Jc\x9b31md\x0de\x08"
 
 def test_control_characters_are_shown():
     assert printable(HOSTILE) == HARMLESS
+    assert printable("a\u202eb\u2066c\u200fd\u2028e") == r"a\u202eb\u2066c\u200fd\u2028e"
     assert printable("tab\tline\nüπ🙂") == "tab\tline\nüπ🙂"
 
 

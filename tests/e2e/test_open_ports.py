@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import subprocess
 import sys
 import time
@@ -35,10 +36,18 @@ def _listening(run: RunFolder) -> dict[int, tuple[str, str]]:
     return found
 
 
-def _status(port: int) -> int | None:
-    """Return how the port answers a request for vLLM's models, None if it does not speak HTTP."""
+def _join_ray(port: int) -> int:
+    """Try to use the run's Ray without its token; return the exit code."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    script = f"import ray; ray.init('127.0.0.1:{port}'); print(ray.get(ray.remote(id).remote(1)))"
+    command = ["timeout", "60", sys.executable, "-c", script]
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+
+def _status(port: int, path: str) -> int | None:
+    """Return how the port answers a request, None if it does not speak HTTP."""
     try:
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=3).status
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=3).status
     except urllib.error.HTTPError as error:
         return error.code
     except (OSError, ValueError):
@@ -71,10 +80,12 @@ def test_the_ports_of_a_run_are_on_loopback_and_ask_for_a_secret(start, workplac
     ports = _listening(run)
     outside = {name for address, name in ports.values() if not ipaddress.ip_address(address).is_loopback}
     assert all("WorkerDict" in name for name in outside), outside  # torch's rendezvous
-    token = run.attempts()[-1].ray_token
-    assert token.stat().st_mode & 0o077 == 0
-    statuses = {port: _status(port) for port in ports}
-    assert 401 in statuses.values() and 200 not in statuses.values(), statuses
+    folder = Path(run.attempts()[-1].temporary.read_text().split()[0])
+    assert folder.stat().st_mode & 0o077 == 0
+    for path in ("/v1/models", "/invocations"):
+        statuses = {port: _status(port, path) for port in ports}
+        assert 401 in statuses.values() and 200 not in statuses.values(), statuses
+    assert _join_ray(next(port for port, (_, name) in ports.items() if "gcs_server" in name)) != 0
     queue = [port for port, (_, name) in ports.items() if "TransferQueue" in name]
     assert len(queue) >= 3
     for port in queue:
@@ -84,4 +95,4 @@ def test_the_ports_of_a_run_are_on_loopback_and_ask_for_a_secret(start, workplac
     run.stop.touch()
     command.output(exit_code=75)
     assert "the message is not from a process of this run" in run.log.read_text()
-    assert not token.exists()
+    assert not folder.exists()

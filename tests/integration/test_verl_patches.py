@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import tempfile
 from types import SimpleNamespace
 
 import pytest
 import ray
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
@@ -50,47 +53,53 @@ def test_every_ray_cluster_gives_its_first_job_the_same_name():
     assert jobs == ["01000000", "01000000"]
 
 
-class _Server:
-    """What the patch touches of verl's module, with vLLM's own application behind it."""
-
-    @staticmethod
-    def build_app(args, *, supported_tasks=()):
-        return args.api_key
+def _application(args, *, supported_tasks=()):
+    """A web application in place of vLLM's."""
+    app = FastAPI()
+    for path in ("/v1/models", "/invocations", "/health", "/metrics"):
+        app.get(path)(lambda: "served")
+    return app
 
 
 @pytest.mark.parametrize(
-    ("actor", "given", "variable", "asked"),
+    ("actor", "given", "variable", "key"),
     [
-        ("server_0_0", None, None, ["run"]),
-        ("abc_server_3_1_suffix", None, None, ["run"]),
-        ("server_0_0", ["mine"], None, ["mine"]),
-        ("server_0_0", None, "mine", None),
+        ("server_0_0", None, None, "run"),
+        ("abc_server_3_1_suffix", None, None, "run"),
+        ("server_0_0", None, "mine", "mine"),
+        ("server_0_0", ["vllm's own"], None, None),
         ("server_reward_0_0", None, None, None),
         ("server_teacher_0_0", None, None, None),
     ],
 )
-def test_the_servers_of_the_rollout_ask_for_a_key(monkeypatch, actor, given, variable, asked):
-    module = type("module", (_Server,), {})
+def test_the_servers_of_the_rollout_ask_for_a_key(monkeypatch, actor, given, variable, key):
+    module = SimpleNamespace(build_app=_application)
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
     if variable:
         monkeypatch.setenv("VLLM_API_KEY", variable)
     monkeypatch.setattr(message_authentication, "api_key", lambda: "run")
-    monkeypatch.setattr(
-        ray, "get_runtime_context", lambda: SimpleNamespace(get_actor_name=lambda: actor), raising=False
-    )
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_actor_name=lambda: actor))
     monkeypatch.delenv(message_authentication.VARIABLE, raising=False)
     verl_patches.ask_for_key(module)
-    assert module.build_app(SimpleNamespace(api_key=given)) == given
+    assert module.build_app is _application
     monkeypatch.setenv(message_authentication.VARIABLE, "1")
     for _ in range(2):
         verl_patches.ask_for_key(module)
     assert "supported_tasks" in inspect.signature(module.build_app).parameters
-    assert module.build_app(SimpleNamespace(api_key=given)) == asked
+
+    client = TestClient(module.build_app(SimpleNamespace(api_key=given)))
+    for path in ("/v1/models", "/invocations", "/nowhere"):
+        served = 404 if path == "/nowhere" else 200
+        assert client.get(path).status_code == (served if key is None else 401)
+        assert client.get(path, headers={"Authorization": "Bearer wrong"}).status_code == (
+            served if key is None else 401
+        )
+        assert client.get(path, headers={"Authorization": f"Bearer {key}"}).status_code == served
+    assert client.get("/health").status_code == client.get("/metrics").status_code == 200
 
 
 def test_verl_still_builds_and_names_its_servers_as_the_patch_expects():
     from verl.workers.rollout.vllm_rollout import vllm_async_server
-    from vllm.entrypoints.serve.middleware import register
 
     source = inspect.getsource(vllm_async_server)
     assert "app = build_app(args, **build_app_kwargs)" in source
@@ -98,4 +107,10 @@ def test_verl_still_builds_and_names_its_servers_as_the_patch_expects():
     for other in ("reward", "teacher"):
         assert f'f"{{prefix}}server_{other}_{{self.replica_rank}}_{{node_rank}}{{self.name_suffix}}"' in source
     assert "api_key" not in source, "verl asks for a key itself: the patch can go"
-    assert "args.api_key or [envs.VLLM_API_KEY]" in inspect.getsource(register)
+
+
+def test_a_run_with_a_folder_of_its_own_has_the_socket_there(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/rpp-12345678")
+    assert verl_patches.own_socket(HANDLE).startswith("ipc:///tmp/rpp-12345678/rl-colocate-zmq-")
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch/" + 60 * "a")
+    assert verl_patches.own_socket(HANDLE).startswith("ipc:///tmp/rl-colocate-zmq-")

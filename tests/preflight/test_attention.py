@@ -29,7 +29,20 @@ def test_without_it_sdpa_is_used_and_a_warning_says_so(compose):
     assert config.critic.model.override_config.attn_implementation == "sdpa"
     [warning] = attention.check(config)
     assert warning.name == "no_flash_attention"
-    assert warning.message.startswith(f"{KEY} is sdpa: flash-attn is not installed; to train faster on long answers")
+    assert warning.message.startswith(f"{KEY} is sdpa: flash-attn is not installed, so memory grows with the square")
+
+
+def test_sequences_are_not_split_without_it(compose):
+    key = "actor_rollout_ref.actor.ulysses_sequence_parallel_size"
+    errors = attention.check(compose(*RECIPE, f"{key}=2"))
+    assert errors[0].startswith(
+        f"{key} is 2, but {KEY} is sdpa: verl splits sequences for FlashAttention only, with sdpa"
+    )
+
+
+@pytest.mark.parametrize("other", ["eager", "flex_attention", "flash_attention_3"])
+def test_another_attention_is_the_users_choice(compose, other):
+    assert attention.check(compose(*RECIPE, f"++{KEY}={other}")) == []
 
 
 def test_with_it_it_is_used(compose, flash_attn):

@@ -149,3 +149,9 @@ def test_an_engine_that_died_is_named_with_its_own_error(explain, note):
     assert explain(ENGINE_LOG + 8000 * CONSEQUENCES, note) == (
         "vLLM engine (server pid 9) died during the run\nits error: torch.OutOfMemoryError: no memory"
     )
+
+
+def test_engines_that_die_together_are_told_apart(explain):
+    other = [line.replace("pid=12", "pid=13").replace("no memory", "other") for line in ENGINE_LOG.splitlines(True)]
+    both = "".join(line for pair in zip(ENGINE_LOG.splitlines(True), other, strict=True) for line in pair)
+    assert explain(both + CONSEQUENCES, "EngineDeadError: x\n").endswith("its error: torch.OutOfMemoryError: no memory")

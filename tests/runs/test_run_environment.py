@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -45,18 +44,37 @@ def test_another_ray_does_not_reach_a_run_with_its_own(environment, monkeypatch)
     assert environment("ray_kwargs.ray_init.address=auto")["RAY_ADDRESS"] == "127.0.0.1:1"
 
 
-def test_loopback_needs_no_proxy(environment, monkeypatch):
-    assert environment()["no_proxy"] == "127.0.0.1,localhost"
-    monkeypatch.setenv("no_proxy", "intranet")
-    assert environment()["no_proxy"] == "intranet,127.0.0.1,localhost"
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"no_proxy": "intranet"}, "intranet,127.0.0.1,localhost"),
+        ({"NO_PROXY": "intranet"}, "intranet,127.0.0.1,localhost"),
+        ({"no_proxy": "a,localhost", "NO_PROXY": "b"}, "a,localhost,b,127.0.0.1"),
+    ],
+)
+def test_loopback_needs_no_proxy(environment, monkeypatch, given, found):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    variables = environment()
+    assert variables["no_proxy"] == variables["NO_PROXY"] == found
 
 
-def test_temporary_files_are_in_a_folder_of_the_attempt(environment, tmp_path, monkeypatch):
-    folder = Path(environment()["TMPDIR"])
-    assert (folder / "attempt").read_text() == str(RunFolder(tmp_path).attempts()[-1].path)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert Path(environment()["TMPDIR"]).resolve().parent == tmp_path
-    assert environment("ray_kwargs.ray_init.address=auto")["TMPDIR"] == str(tmp_path)
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_temporary_files_are_in_a_folder_of_the_attempt(environment, tmp_path, monkeypatch, name):
+    monkeypatch.setenv(name, str(tmp_path))
+    found = environment()
+    assert found["TMPDIR"] == found["RAY_TMPDIR"]
+    assert Path(found["TMPDIR"]).resolve().parent == tmp_path
+    assert environment("ray_kwargs.ray_init.address=auto")[name] == str(tmp_path)
+
+
+def test_compiled_kernels_outlive_the_attempt(environment, monkeypatch):
+    monkeypatch.setenv("VERL_PLATFORM", "nvidia")
+    found = environment()
+    assert not Path(found["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(found["TMPDIR"])
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+    assert environment()["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
 
 
 def test_a_home_that_does_not_exist_is_replaced(environment, tmp_path, monkeypatch):
@@ -70,18 +88,25 @@ def test_a_home_that_does_not_exist_is_replaced(environment, tmp_path, monkeypat
 
 
 def test_trackers_write_into_the_runs_folder_unless_told_otherwise(tmp_path, monkeypatch):
-    attempt = RunFolder(tmp_path / "run-7")
-    attempt.path.mkdir()
+    run = RunFolder(tmp_path / "run-7")
+    run.path.mkdir()
+    for name in ("TENSORBOARD_DIR", "WANDB_DIR", "WANDB_RUN_ID", "SWANLAB_LOG_DIR", "TRACKIO_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    # verl prints these variables.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@db/mlflow")
+    found = run_environment.variables(run.new_attempt())
+    assert found["WANDB_RUN_ID"] == "run-7" and "MLFLOW_TRACKING_URI" not in found
+    for name in ("TENSORBOARD_DIR", "WANDB_DIR", "SWANLAB_LOG_DIR", "TRACKIO_DIR", "VERL_FILE_LOGGER_PATH"):
+        assert Path(found[name]).is_relative_to(run.path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setenv("WANDB_DIR", "/mine")
-    found = run_environment.variables(attempt.new_attempt())
-    assert (found["WANDB_DIR"], found["WANDB_RUN_ID"]) == ("/mine", "run-7")
-    assert found["MLFLOW_TRACKING_URI"] == f"sqlite:///{attempt.path}/mlflow.db"
-    for name in ("TENSORBOARD_DIR", "SWANLAB_LOG_DIR", "TRACKIO_DIR", "VERL_FILE_LOGGER_PATH"):
-        assert Path(found[name]).is_relative_to(attempt.path)
+    found = run_environment.variables(run.attempts()[0])
+    assert found["MLFLOW_TRACKING_URI"] == f"sqlite:///{run.path}/mlflow.db" and "WANDB_DIR" not in found
 
 
 def test_messages_are_authenticated_in_all_processes(environment, tmp_path):
     attempt = RunFolder(tmp_path).attempts()[-1]
     assert environment()[message_authentication.VARIABLE] == "1"
     assert run_environment.variables(attempt)[message_authentication.VARIABLE] == "1"
-    assert os.path.basename(environment()["RAY_AUTH_TOKEN_PATH"]) == "ray_token"
+    found = environment()
+    assert found["RAY_AUTH_TOKEN_PATH"] == f"{found['TMPDIR']}/ray_token"

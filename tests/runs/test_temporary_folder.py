@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -64,17 +65,56 @@ def test_folders_of_killed_attempts_are_removed_too(run):
     assert not any(folder.exists() for folder in folders)
 
 
-@pytest.mark.parametrize("claimed", ["", "\n", "{other}\n{other}\n", "/tmp\n/tmp\n", "{link}\n{link}\n"])
+@pytest.mark.parametrize("claimed", ["", "\n", "{other}\n{other}\nid\n", "/tmp\n/tmp\n\n", "{link}\n{link}\nid\n"])
 def test_only_a_folder_of_this_attempt_is_removed(run, tmp_path, claimed):
     other = temporary_folder.create(RunFolder(tmp_path).new_attempt(), {})
     link = tmp_path / "rpp-link"
     link.symlink_to(other)
     attempt = run.new_attempt()
     attempt.temporary.write_text(claimed.format(other=other, link=link))
-    temporary_folder.remove(run)
-    assert (other / "attempt").is_file()
+    assert temporary_folder.remove(run) == []
+    assert (other / temporary_folder.ID_FILE).is_file()
     temporary_folder.remove(RunFolder(tmp_path))
     assert not other.exists()
+
+
+def test_the_folder_of_a_run_that_was_moved_is_removed(run, tmp_path):
+    folder = temporary_folder.create(run.new_attempt(), {})
+    run.path.rename(tmp_path / "moved")
+    temporary_folder.remove(RunFolder(tmp_path / "moved"))
+    assert not folder.exists()
+
+
+def test_what_cannot_be_removed_or_copied_is_reported_and_changes_nothing_else(run, monkeypatch):
+    attempt = run.new_attempt()
+    folder = temporary_folder.create(attempt, {})
+    (folder / "ray/session_2026/logs").mkdir(parents=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copytree", _fail)
+        patched.setattr(shutil, "rmtree", _fail)
+        assert temporary_folder.remove(run, logs_of=attempt) == [
+            f"{attempt.ray_logs}: [Errno 28] no space",
+            f"{folder}: not removed ([Errno 28] no space)",
+        ]
+    assert temporary_folder.remove(run) == [] and not folder.exists()
+
+
+def _fail(*_, **__):
+    raise OSError(28, "no space")
+
+
+@pytest.mark.parametrize("given", [{"TMPDIR": "/nowhere"}, {"TMPDIR": ""}, {"RAY_TMPDIR": "/nowhere"}])
+def test_a_folder_that_cannot_be_written_is_replaced(run, given):
+    folder = temporary_folder.create(run.new_attempt(), given)
+    assert folder.parent == Path("/tmp")
+    temporary_folder.remove(run)
+
+
+def test_a_path_that_ray_would_have_to_quote_has_a_link(run, tmp_path):
+    (tmp_path / "a b").mkdir()
+    folder = temporary_folder.create(run.new_attempt(), {"TMPDIR": str(tmp_path / "a b")})
+    assert " " not in str(folder) and folder.resolve().parent == tmp_path / "a b"
+    temporary_folder.remove(run)
 
 
 LEAVES_A_SEMAPHORE = """

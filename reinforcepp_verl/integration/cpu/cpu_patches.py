@@ -50,26 +50,8 @@ def copy_received_weights(module: Any) -> None:
     receiver.receive_weights = receive
 
 
-def load_critic_with_sdpa(module: Any) -> None:
-    """verl always loads a critic with flash attention, which is not available on the CPU."""
-
-    def load_valuehead_model(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
-        from transformers import AutoModelForTokenClassification
-
-        return AutoModelForTokenClassification.from_pretrained(
-            local_path,
-            torch_dtype=torch_dtype,
-            config=model_config,
-            attn_implementation="sdpa",
-            trust_remote_code=trust_remote_code,
-        )
-
-    module.load_valuehead_model = load_valuehead_model
-
-
 PATCHES = {
     "verl.utils.distributed": use_one_gloo_backend,
-    "verl.utils.model": load_critic_with_sdpa,
     "verl.workers.engine.fsdp.transformer_impl": offload_without_pinning,
     "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer": copy_received_weights,
 }
