@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -35,6 +36,8 @@ def as_text(found: Any, name: str) -> str:
     """Return a text or a number as text."""
     if isinstance(found, bool) or not isinstance(found, str | int | float | Decimal):
         raise UnusableRowError(f"empty {name}" if found is None else f"{name} is not text")
+    if isinstance(found, float) and not math.isfinite(found):
+        raise UnusableRowError(f"{name} is {found}")
     return format(found, "f") if isinstance(found, Decimal) else str(found)
 
 

@@ -23,11 +23,6 @@ class CustomQuestions(Questions):
         for option, path in (("--question", self.question), ("--answer", self.answer)):
             if _is_missing(raw, path):
                 there = list(_paths(raw))
-                if len(there) == 1 and (separator := next((mark for mark in ";\t|" if mark in there[0]), None)):
-                    raise ValueError(
-                        f"{option}: {origin} has one column, {there[0]!r}; it seems to be separated by {separator!r}: "
-                        "write it with commas"
-                    )
                 raise ValueError(
                     f"{option}: {origin} has no column {path}{did_you_mean(path, there)}; set {option} to one of "
                     f"{named(there)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -15,6 +16,7 @@ import fsspec
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 HEAD_ROWS = 1000
 LONGEST_FIELD = 2**31 - 1
+SEPARATORS = ";\t|"
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip", ".zst", ".lz4")
 ENDINGS = f"{', '.join(FORMATS)} (also with {', '.join(COMPRESSIONS)})"
 
@@ -46,16 +48,39 @@ def _csv_rows(file: Path) -> Iterator[dict[str, Any]]:
     value too many.
     """
     csv.field_size_limit(LONGEST_FIELD)
-    with fsspec.open(str(file), "rt", encoding="utf-8-sig", newline="", compression="infer") as text:
+    with _opened(file, newline="") as text:
         lines = csv.reader(text, strict=True)
-        header = next(lines, [])
-        if twice := next((name for name in header if header.count(name) > 1), None):
-            raise ValueError(f"it has two columns {twice}")
-        for values in lines:
-            if len(values) not in (0, len(header)):
-                raise ValueError(f"line {lines.line_num}: {len(values)} values for {len(header)} columns")
-            if values:
-                yield dict(zip(header, values, strict=True))
+        header: list[str] = []
+        try:
+            for values in lines:
+                if not any(value.strip() for value in values):
+                    continue
+                if not header:
+                    header = _header([name.strip() for name in values])
+                elif len(values) != len(header):
+                    raise ValueError(f"{len(values)} values for {len(header)} columns: quote values that have commas")
+                else:
+                    yield dict(zip(header, values, strict=True))
+        except UnicodeError:
+            raise
+        except (csv.Error, ValueError) as error:
+            raise ValueError(f"line {lines.line_num}: {error}") from None
+
+
+def _header(names: list[str]) -> list[str]:
+    """Return the names of the columns, which must differ; those without a name are not used."""
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
+        raise ValueError(f"two columns {twice}")
+    if len(names) == 1 and (separator := next((mark for mark in SEPARATORS if mark in names[0]), None)):
+        raise ValueError(f"one column, {names[0]!r}; it seems to be separated by {separator!r}: write it with commas")
+    return names
+
+
+def _opened(file: Path, newline: str | None = None) -> Any:
+    """Open a text file, also a compressed one."""
+    if file.suffix == ".zip" and len(members := zipfile.ZipFile(file).namelist()) != 1:
+        raise ValueError(f"it holds {len(members)} files: give one file, or unpack it and give the folder")
+    return fsspec.open(str(file), "rt", encoding="utf-8-sig", newline=newline, compression="infer")
 
 
 def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -63,7 +88,7 @@ def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
 
     pandas, which `datasets` uses where types differ, would read "007" as 7 and round large integers.
     """
-    with fsspec.open(str(file), "rt", encoding="utf-8-sig", compression="infer") as text:
+    with _opened(file) as text:
         lines = ((number, line) for number, line in enumerate(text, 1) if line.strip())
         first = next(lines, None)
         if first is None:

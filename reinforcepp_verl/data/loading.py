@@ -36,7 +36,8 @@ class Split:
             for file in self.files:
                 yield from file_formats.rows(file)
         except Exception as error:  # pyarrow and datasets raise many kinds
-            raise ValueError(f"{file} cannot be read ({first_line(error)}); write it again") from error
+            encoding = "save it as UTF-8" if isinstance(error, UnicodeError) else "write it again"
+            raise ValueError(f"{file} cannot be read ({first_line(error)}); {encoding}") from error
         yield from self.table
 
 

@@ -44,7 +44,9 @@ _NUMERIC = re.compile(
 )
 _PLAIN = re.compile(r"[-+]?[\d.]+|\\frac\{\d+\}\{\d+\}")
 # What a question asks for, as in "Find m + n". The coordinates x, y and z are as likely the equation of a line.
-_SUM = re.compile(r"(?!.*([a-w]).*\1)[a-w](?: ?\+ ?[a-w])+ ?= ?([-\d.]+)")
+_SUM = re.compile(
+    r"(?!.*([a-w]).*\1.*=)[a-df-hj-w](?: ?\+ ?[a-df-hj-w])+ ?=(?:[^=]*=)? ?(-?[\d.]+|-?\\frac\{\d+\}\{\d+\})"
+)
 OPENING, CLOSING = "([{", ")]}"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import re
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ class VerifyResult(NamedTuple):
 
 
 NOT_PARSED, GROUND_TRUTH_NOT_PARSED = "not parsed", "ground truth not parsed"
+_NUMBER_BEFORE_BRACKET = re.compile(r"(?<![\w_^.}{\\)])(\d+(?:\.\d+)?) ?(?=\()")
+_BRACKETS = re.compile(r"\) ?(?=\(\d|\(-\d|\(\\frac|\d)")
 _EXACT, _ROUNDED = 1e-40, 1e-6
 """Largest relative differences of equal numbers, without and with decimals."""
 
@@ -27,11 +31,17 @@ def compare_expressions(truth: str, answer: str) -> VerifyResult:
     return _verified(expected, given) or VerifyResult(False, NOT_PARSED)
 
 
+def with_products(text: str) -> str:
+    r"""Write the product of a number and a bracket with `\cdot`: math-verify adds them, so that 2(3) is 5."""
+    text = _NUMBER_BEFORE_BRACKET.sub(r"\1\\cdot ", text)
+    return _BRACKETS.sub(r")\\cdot ", text)
+
+
 def _parsed(text: str) -> list:
     """Parse a normal form with math-verify; [] if it cannot, which it signals with many kinds of exceptions."""
     parse, _, configs = _math_verify()
     try:
-        parsed = parse(rf"\boxed{{{text}}}", configs, parsing_timeout=None, raise_on_error=True)
+        parsed = parse(rf"\boxed{{{with_products(text)}}}", configs, parsing_timeout=None, raise_on_error=True)
         return [_with_imaginary_unit(each) for each in parsed]
     except MemoryError:  # the limit of the worker
         raise
@@ -72,7 +82,9 @@ def _math_verify() -> tuple[Any, Any, Any]:
 
     # It warns that its own time limits are off; ours kills the process instead.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    return parse, verify, (LatexExtractionConfig(boxed_match_priority=0),)
+    # Its units are letters that may be variables: it reads 5t as 5.
+    normalization = dataclasses.replace(LatexExtractionConfig().normalization_config, units=False)
+    return parse, verify, (LatexExtractionConfig(boxed_match_priority=0, normalization_config=normalization),)
 
 
 def _false_equation(expression: Any) -> bool:

@@ -6,8 +6,9 @@ import re
 from typing import NamedTuple
 
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
+from reinforcepp_verl.rewards.symbols import as_latex
 from reinforcepp_verl.rewards.units import KNOWN_UNIT
-from reinforcepp_verl.rewards.words import QUALIFIER
+from reinforcepp_verl.rewards.words import EXCEPTION, QUALIFIER
 
 # JSON may have doubled the backslash of a box. `\{` and the like are text, not braces.
 _BRACE = re.compile(r"\\{1,2}(?:boxed|f(?:rame)?box)\s*\{|\\.|[{}]", re.DOTALL)
@@ -35,25 +36,37 @@ _UNDECIDED = re.compile(
     re.IGNORECASE,
 )
 # Denies the box behind it.
-_DENIED = re.compile(r"\W*(?:(?:and|but) )?(?:not|instead of|rather than)\W*", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\bnot|n't|\b(?:instead of|rather than))"
+    r"(?:\W+(?:the|a|an|be|equal|to|actually|really|expected|correct|answer|is))*\W*$",
+    re.IGNORECASE,
+)
 _WITHOUT_WORDS = re.compile(
     r"\\(?:text[a-z]*|mbox|mathrm)\s*\{([^{}]*)\}|\\(?:q?quad|[,;:! \[\]()])|\\\\|\$|&|~|\s+", re.DOTALL
 )
 _LONGEST_GAP = 80
+# A sign of the box, not the bullet of a list.
+_MINUS = re.compile(r"(?<!\w)(?<!\w )(?<![)}])(?<![)}] )-$")
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w.)])[-+−])?\s?\$?"
     r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?:/\d+)?|(?<!\d)\.\d+)"
 )
 _HASHES = "####"
+_SPECIAL_TOKEN = re.compile(r"<\|[^|<>]{1,40}\|>")
 _GROUPED = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?!\w|[.,/]\d)")
 # Makes a number part of an expression. A unit may follow a space, and `12\%`, `\(12\)` and `**12**` are 12.
-_BEFORE = re.compile(r"(?:[\^_!/A-Za-zπ√{]|(?<!\\)\(|\\(?:sqrt|pi) ?|[\w)}]\*{1,2}|[\w)}] ?[-+])$")
+_BEFORE = re.compile(r"(?:[\^_!/A-Za-zπ√{]|(?<!\\)\(|\\(?:sqrt|pi) ?|[\w)}]\*{1,2}|[\w)}] ?[-+])\Z")
 _LOOK_BACK = 8
-_UNIT = re.compile(rf" ?{KNOWN_UNIT.pattern}(?:\^\{{?\d\}}?)?\.?", re.IGNORECASE)
-_REMARK = re.compile(r"(?:^| )\([^()]*\)\.?$")
+_UNIT = re.compile(
+    rf"(?<![a-z'])(?:{KNOWN_UNIT.pattern}|square|cubic|sq|cu|per)(?![a-z])|[€£¥₹%°‰]|\\circ|\\text\{{permille",
+    re.IGNORECASE,
+)
+_REMARK = re.compile(r"(?:^| )\((?!mod|base)[^()]*\)\.?$")
+_SHORT_ANSWER = re.compile(r"\**(?!.*\banswer\b)[A-Za-z'()-]+(?: [A-Za-z'-]+)?\**\.?", re.IGNORECASE)
 _SAYS_MORE = re.compile(
-    rf"(?i:{QUALIFIER.pattern}|\b(?:and|or|except|between|sqrt|pi)\b)|[<>±π√]|\\(?![%$,;! \[\]()]|text|mathrm|mbox)"
-    r"|(?<!\w)(?!a [a-z]{2})[a-z](?!\w| ?=)|(?<!\^)(?<!\^\{)\d"
+    rf"(?i:{QUALIFIER.pattern}|{EXCEPTION.pattern}|\b(?:and|or|sqrt|pi|twice|root|up to|almost|nearly|base)\b)"
+    r"|[<>±π√]|\\(?![%$,;! \[\]()]|text|mathrm|mbox)|(?<![\w'])(?!(?i:an?) [a-z]{2})[a-zA-Z](?!\w| ?=|')"
+    r"|(?<!\^)(?<!\^\{)\d"
 )
 _AFTER = re.compile(
     r"[\^_!/({A-Za-zπ√]|:\d|\\(?![%$)\],;! ]|text|mathrm|mbox)"
@@ -92,9 +105,9 @@ def extract_answer(
         return Answer(boxed, "boxed")
     if bare := list(_BARE_BOX.finditer(tail)):
         return Answer(bare[-1][1].rstrip(".,;"), "boxed")
-    _, hashes, after = tail.rpartition(_HASHES)
+    _, hashes, after = _SPECIAL_TOKEN.sub("", tail).rstrip().removesuffix(_HASHES).rpartition(_HASHES)
     if hashes and after.strip():
-        return _after_hashes(_GROUPED.sub(_joined, after.strip()))
+        return _after_hashes(_GROUPED.sub(_joined, as_latex(after.strip())))
     if lines := list(_ANSWER_LINE.finditer(tail)):
         return Answer(lines[-1]["answer"].strip().strip("*").strip(), "line")
     if last_number and (numbers := list(_NUMBER.finditer(tail))):
@@ -132,13 +145,15 @@ def _last_boxes(text: str) -> str | None:
         box = boxes[index]
         if following is not None and box.command > following.command:
             continue
-        if following is not None and _denies(gap := text[box.end + 1 : following.command]):
-            items.clear()
-        elif following is not None and not _continues(gap):
+        before = text[boxes[index - 1].end + 1 if index else 0 : box.command][-_LONGEST_GAP:]
+        if _DENIED.search(_words(before)):
+            continue
+        gap = text[box.end + 1 : following.command] if following is not None else ""
+        if following is not None and not _continues(gap):
             break
         inner = _innermost(text, boxes, index)
-        item = text[inner.start : inner.end].strip()
-        if items and following is not None and gap.strip(" $") == "=":
+        item = ("-" if _MINUS.search(before) else "") + text[inner.start : inner.end].strip()
+        if following is not None and gap.strip(" $") == "=":
             items[-1] = f"{item} = {items[-1]}"
         else:
             items.append(item)
@@ -169,11 +184,6 @@ def _continues(gap: str) -> bool:
     return bool(_BETWEEN.fullmatch(words) or _UNDECIDED.fullmatch(words))
 
 
-def _denies(gap: str) -> bool:
-    """Return True if the text before a box says that it is not the answer."""
-    return len(gap) <= _LONGEST_GAP and bool(_DENIED.fullmatch(_words(gap)))
-
-
 def _words(gap: str) -> str:
     return " ".join(_WITHOUT_WORDS.sub(lambda found: f" {found[1] or ''} ", gap).split())
 
@@ -197,14 +207,16 @@ def _in_expression(text: str, number: re.Match[str]) -> bool:
 
 
 def _after_hashes(text: str) -> Answer:
-    """Return the first number, or its line if that says more than a number; the last line may have no number."""
+    """Return the first number, or its line if that says more than a number, or a first line of a word or two."""
+    first, _, rest = text.partition("\n")
+    if not _NUMBER.search(first) and (not rest.strip() or _SHORT_ANSWER.fullmatch(first)):
+        return Answer(first.strip().strip("*"), "hashes")
     number = _NUMBER.search(text)
     if number is None:
-        return Answer("", "none") if "\n" in text else Answer(text.strip("*"), "hashes")
+        return Answer("", "none")
     before = text[: number.start()].rpartition("\n")[2]
     behind = _REMARK.sub("", text[number.end() :].partition("\n")[0])
-    says_more = _SAYS_MORE.search(f"{before} {behind}") or _UNIT.fullmatch(behind)
-    if says_more or _in_expression(text, number):
+    if _SAYS_MORE.search(f"{before} {behind}") or _UNIT.search(f"{before} {behind}") or _in_expression(text, number):
         return Answer(f"{before}{number.group()}{behind}".strip().strip("*"), "hashes")
     return Answer(_plain(number), "hashes")
 

@@ -22,7 +22,7 @@ _COLOR = re.compile(
 )
 _BOLD = re.compile(
     r"\\(?:boldsymbol|mathbf|bold|bm|mathit|mathsf|mathtt|mathnormal|emph|underline|ensuremath|underbrace|overbrace"
-    r"|f(?:rame)?box)\s*(?:\{(\w+)\})?|(?<![\d.])\\overline(?=\{\d+\}$)"
+    r"|f(?:rame)?box)(?![a-zA-Z])\s*(?:\{(\w+)\})?|(?<![\d.])\\overline(?=\{\d+\}$)"
 )
 _FORMULA = r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\(([^\n]+?)\\\)|\\\[(.+?)\\\]"
 _SENTENCE = re.compile(rf"(?P<words>[A-Za-z][A-Za-z ,:]*)(?:{_FORMULA})\s*\.?", re.DOTALL)

@@ -34,7 +34,7 @@ _TEXT_OF_TIME = re.compile(r"\\text ?\{ *(\d{1,2}:\d\d[^{}]*)\}")
 _NUMBER_SET = re.compile(r"\\mathbb ?([A-Z])(?![a-zA-Z])")
 _MODULUS = (
     r"(?:\\[pb]?mod(?![a-z])|\\(?:text|mathrm) ?\{ *mod(?:ulo)? *\}|(?<![a-zA-Z\\])mod(?:ulo)?(?![a-z])) ?"
-    r"(?:\{ ?(\w+) ?\}|(\d+|[a-z])(?![a-z]))"
+    r"(?:\{ ?((?:\w|\^\{?\d+\}?)+) ?\}|(\d+(?:\^(?:\d+|\{\d+\}))?|[a-z])(?![\w.^]))"
 )
 _MODULO = re.compile(rf" ?\( ?{_MODULUS} ?\)| ?{_MODULUS}")
 _EMPTY = re.compile(
@@ -62,9 +62,9 @@ def normal_form(answer: str, *, grouped: bool = True) -> str:
     """
     if _DIGITS.fullmatch(answer):
         return answer
-    text = plain(joined(as_latex(answer)))
+    text = in_digits(plain(joined(as_latex(answer))))
     text = _fractions(_ANSWER_IS.sub(lambda words: r"\text{" if words[1] and not words[2] else "", text))
-    text = _MODULO.sub(_pmod, _NUMBER_SET.sub(r"\\mathbb{\1}", in_digits(text)))
+    text = _MODULO.sub(_pmod, _NUMBER_SET.sub(r"\\mathbb{\1}", text))
     if _REAL_LINE.fullmatch(text):
         return r"(-\infty, \infty)"
     text = _EMPTY.sub(r"\\emptyset ", _TEXT_OF_TIME.sub(r"\1", text))

@@ -42,7 +42,8 @@ def compare(truth: str, answer: str, leaf: Leaf, depth: int = 0) -> bool | None:
     """Compare two normal forms; None if it depends on values that `leaf` cannot compare."""
     if truth == answer:
         return True
-    if conjunctions_differ(truth, answer):
+    named_points = all(_NAMED_POINT.match(text) for text in (truth, answer))
+    if conjunctions_differ(truth, answer) or (named_points and truth[0] != answer[0]):
         return False
     expected, given = parse(truth), parse(answer)
     if expected.kind == given.kind == "single":
@@ -120,16 +121,23 @@ def _may_be_several(text: str) -> bool:
 
 
 def _without_labels(expected: Parsed, given: Parsed) -> tuple[Parsed, Parsed, bool]:
-    """Remove the names of items where they tell nothing: on one side only, or the same name throughout."""
-    values = []
-    for parsed in (expected, given):
-        named = [value_of(item) for item in parsed.items]
-        values.append((parsed, {label for label, _ in named if label}, [value for _, value in named]))
-    informative = all(len(labels) == len(parsed.items) > 1 for parsed, labels, _ in values)
-    if informative:
+    """Remove the names of items where they tell nothing: on one side only, or the same name throughout.
+
+    Also returns whether the names were kept. Beside a point, `y = 2, x = 3` is read in the order of its names.
+    """
+    names = [{label for item in parsed.items if (label := value_of(item)[0])} for parsed in (expected, given)]
+    if all(len(labels) == len(parsed.items) > 1 for labels, parsed in zip(names, (expected, given), strict=True)):
         return expected, given, True
-    first, second = (Parsed(parsed.kind, tuple(items)) for parsed, _, items in values)
+    in_order = [_in_order(parsed, other) for parsed, other in ((expected, given), (given, expected))]
+    first, second = (Parsed(parsed.kind, tuple(value_of(item)[1] for item in parsed.items)) for parsed in in_order)
     return first, second, False
+
+
+def _in_order(parsed: Parsed, other: Parsed) -> Parsed:
+    names = [value_of(item)[0] for item in parsed.items]
+    if parsed.kind != "list" or other.kind != "()" or not all(names) or len(set(names)) < len(names):
+        return parsed
+    return Parsed(parsed.kind, tuple(item for _, item in sorted(zip(names, parsed.items, strict=True))))
 
 
 def _compare_unordered(expected: tuple[str, ...], given: tuple[str, ...], compare_items: Leaf) -> bool | None:

@@ -19,7 +19,7 @@ _SYMBOLS = {
     **dict.fromkeys("\u2009\u202f\u2006\u2008", r"\,"),
     **dict.fromkeys("\u00a0\u3000\u2002\u2003", " "),
     **{"∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot "},
-    **{"÷": "/", "⁄": "/", "∕": "/", "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "≈": r"\approx "},
+    **{"÷": "/", "⁄": "/", "∕": "/", "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "≡": r"\equiv "},
     **{"±": r"\pm ", "∓": r"\mp ", "∈": r"\in ", "∅": r"\emptyset ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta "},
     **{"°": r"^\circ ", "º": r"^\circ ", "˚": r"^\circ ", "ℝ": r"\mathbb{R}", "Ω": r"\Omega ", "\u2126": r"\Omega "},
     **{

@@ -56,9 +56,14 @@ _APART = rf"{_ATTACHED}|m|s|g|h|L|l|N|J|W|V|K|in|yd|deg|lbs|[mMG]W|[mk]V|[mk]A|[
 _OHM = r"\Omega"
 _ALSO_WITH_OTHERS = r"sq|cu|per|of|a|an|the|\\Omega"
 
-_VALUE = r"(?:\d+/\d+|(?:\d+(?:\.\d*)?|\.\d+)(?:\\(?:times|cdot) ?10\^ ?(?:\d|\{-?\d+\}))?|\\frac\{\d+\}\{\d+\})"
+_PI, _ROOT, _EXPONENT_OF_VALUE = r"\\pi(?![a-zA-Z])", r"\\sqrt\{\d+\}", r"\^ ?(?:\d|\{-?\d+\})"
+_VALUE = (
+    rf"(?:\d+ ?[/:] ?\d+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{{1,3}}|{_EXPONENT_OF_VALUE})?"
+    rf"(?: ?\\(?:times|cdot) ?10{_EXPONENT_OF_VALUE})?(?: ?{_ROOT})?(?: ?{_PI})?|{_ROOT}|{_PI}"
+    rf"|\\frac\{{\d+\}}\{{\d+\}}(?: ?{_PI})?)"
+)
 _START = r"(?:(?<=^)|(?<=[,;(=])|(?<=[,;(=] ))"
-_END = r"(?= *(?:$|[,;)}\]]|\\}))"
+_END = r"(?= *(?:$|[,;)}\]]|\\}|(?:\\text ?\{ *)?(?:and|or)(?![a-z])))"
 _POWER = r"(?:\^ *\{?-?\d\}?)?"
 _CURRENCY = "|".join(re.escape(symbol) for symbol in _CURRENCIES)
 _CURRENCY_BEFORE = re.compile(
@@ -72,7 +77,9 @@ _DEGREES = re.compile(
 )
 _BARE = re.compile(rf"{_START}(-? ?{_VALUE})(?: ({_APART})|({_ATTACHED}))(?![a-zA-Z/])( ?{_POWER}){_END}")
 _NO_UNIT = rf"(?!(?:percent(?:age)?|pct|{FUNCTIONS}|mod|and|plus|minus|times|over|cap|choose)\b)"
-_UNIT_WORD = rf"{_NO_UNIT}(?:(?:{_APART}|{_ALSO_WITH_OTHERS})(?![A-Za-z])|[A-Za-z]{{3,}})(?:\^ ?\{{?-?\d\}}?)?"
+# The alternatives exclude each other: if a word could match both, the time would double with each of them.
+_SHORT_WORD = rf"(?:{_APART}|{_ALSO_WITH_OTHERS})(?![A-Za-z])"
+_UNIT_WORD = rf"{_NO_UNIT}(?:{_SHORT_WORD}|(?!{_SHORT_WORD})[A-Za-z]{{3,}}(?![A-Za-z]))(?:\^ ?\{{?-?\d\}}?)?"
 _SEVERAL_WORDS = re.compile(
     rf"{_START}(-? ?{_VALUE})(?: (?!(?:of|per|an?|the)\b)|(?=(?:{_ATTACHED})/))"
     rf"({_UNIT_WORD}(?:(?: ?[/*] ?| ?\\cdot ?|\.? ){_UNIT_WORD})*)\.?{_END}"
@@ -93,16 +100,17 @@ _TAIL = re.compile(rf"\D*\d[^{_MARK}]*?(?:{_MARK}|{_BARE_WORD})")
 # `6 and 8` are two answers, `12 dollars and 50 cents` is one.
 _AND_ANOTHER = rf"{_MARK}?\b(?:and|or)\b *(?=[-+\d\\({{\[.]|[a-zA-Z] *=)"
 _PIECES = re.compile(rf"[,;]|(?<![A-Za-z]{{2}})(?<![A-Za-z]{{2}} ) ?{_AND_ANOTHER}")
-_TAIL_OF_LETTERS = re.compile(rf"[^\d{_MARK}]*{_MARK}(?=\D*$)")
+_TAIL_OF_LETTERS = re.compile(rf"[^\d{_MARK}]*{_MARK}(?=(?:\D|\^\{{?-?\d\}}?)*$)")
 _EXPONENT = re.compile(r"\^\{?-?\d\}?")
 _PLURAL = re.compile(r"(?<=[a-z]{2})(?:es|s|e)\b")
 _MEGA = re.compile(r"\bM(?=(?:W|J|V|Hz|Pa|N|eV|B|b)\b)")
-_FILLER = re.compile(r"\b(?:is|are|an?|the)\b")
-_POUNDS = re.compile(r"gbp|lb")
+_FILLER = re.compile(r"\b(?:is|are|the)\b")
+_POUNDS = re.compile(r"gbp|lb(?![a-z])")
 """Both are called pounds."""
 _AREA = re.compile(r"\b(square|cubic|(?:sq|cu)\b)\.? *([a-z]+)")
 _SINGULAR_ALIASES = {_PLURAL.sub("", name): unit for name, unit in _ALIASES.items()}
 _UNIT_AT_END = re.compile(rf"\\(?:text[a-z]*|mbox|mathrm)\s*\{{[^{{}}]*\}} ?{_POWER}$")
+_UNITS = re.compile(rf"(?<=[\w)}}]) ?(?!\\mathrm\{{[eid]\}})\\(?:text[a-z]*|mbox|mathrm)\s*\{{[^{{}}]*\}} ?{_POWER}")
 _LETTER_UNIT = re.compile(rf"^(-?{_VALUE})([msghLlNJWVK])$")
 
 
@@ -133,6 +141,11 @@ def with_marked_letter(text: str, other: str) -> str:
 def without_unit(text: str) -> str:
     """Remove the words at the end of an answer, and their exponent."""
     return _UNIT_AT_END.sub("", text).strip()
+
+
+def without_units(text: str) -> str:
+    """Remove all words behind numbers and letters, which `words_differ` has compared."""
+    return _UNITS.sub("", text)
 
 
 def singular(words: str) -> str:

@@ -11,9 +11,9 @@ from reinforcepp_verl.rewards.expression_limits import MAX_DIGITS, too_large, un
 from reinforcepp_verl.rewards.expressions import GROUND_TRUTH_NOT_PARSED, NOT_PARSED, VerifyResult, compare_expressions
 from reinforcepp_verl.rewards.extraction import extract_answer
 from reinforcepp_verl.rewards.failures import NO_GROUND_TRUTH
-from reinforcepp_verl.rewards.inequalities import as_interval, condition, is_interval
+from reinforcepp_verl.rewards.inequalities import as_interval, as_intervals, condition, is_interval
 from reinforcepp_verl.rewards.notation import lists_by_blanks, normal_form
-from reinforcepp_verl.rewards.units import singular, with_marked_letter, without_unit, words_differ
+from reinforcepp_verl.rewards.units import singular, with_marked_letter, without_unit, without_units, words_differ
 from reinforcepp_verl.rewards.words import EXCEPTION
 
 _PERCENT = "\\%"
@@ -27,6 +27,7 @@ _SCIENTIFIC = re.compile(
 _WORDS = re.compile(r"\\text\{([^{}]*)\}|([A-Za-z]{3,}|[Nn]o|[Oo]n)")
 _DECIMAL_COMMA = re.compile(r"^((?:\\\$|[^\w(\[{\\])*(?:0|\d+(?!,\d{3}(?!\d))|\d{4,})),(\d+)(?=[^\d,.]*$)")
 _HAS_POINT = re.compile(r"\d\.\d")
+_TRANSPOSED = re.compile(r"\^\{?(?:T|\\top)\}?(?![a-zA-Z])")
 _UNCLOSED_BOX = re.compile(r"^\\{1,2}(?:boxed|fbox) *\{")
 _CHOICE_WITH_TEXT = re.compile(
     r"(?:\\text[a-z]*\{)? *(?:\(([A-Z])\) *\}? *(?:\\text)?.+|([A-Z])(?:[.):] ?\}? ?| (?=[A-Z])(?<!A ))[\w\\].*)",
@@ -37,14 +38,15 @@ _APART = re.compile(r"\d\s+\d")
 _MULTIPLE = re.compile(r"[-+]?\d+(?:\.\d+)? ?[A-Za-z]{2,}")
 _PRIME = re.compile(r"\w\)?('+)")
 _SYMBOL = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\[A-Za-z]+")
-_CHOICE = re.compile(r"[A-Ea-e]")
+_CHOICE = re.compile(r"[A-Da-d]")
 _ENDLESS = re.compile(r"(?<![\d.])\d+\\[lc]?dots")
 # Permutations, which math-verify takes for sums: (1 2)(3 4).
-_CYCLES = re.compile(r"(?:\(\d+\)){2,}|(?:\(\d+(?: \d+)+\))+")
+_CYCLES = re.compile(r"(?:\(\d{2,}\)){2,}|(?:\(\d+(?: \d+)+\))+")
 _TIME = re.compile(r"\d{1,2}:[0-5]\d")
 _RATIO = re.compile(r"\d+(?:\.\d+)?(?:: ?\d+(?:\.\d+)?)+")
-_DATE = re.compile(r"\d{4}-\d\d?-\d\d?")
-_ROMAN = re.compile(r"(?=..)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
+_DATE = re.compile(r"(\d{4})-(\d\d?)-(\d\d?)")
+# Without I, V and X it is as likely the name of a segment.
+_ROMAN = re.compile(r"(?=..)(?=.*[IVX])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
 _ARTICLE = re.compile(r"^(?:an?|the) (?=\w{2})")
 _BASE = re.compile(r"\d_\{?(\w+)")
 
@@ -61,12 +63,15 @@ def normal_forms(truth: str, answer: str) -> tuple[str, str]:
     given = condition(normal_form(answer, grouped=given_is_list or not expected_is_list))
     if is_interval(expected) != is_interval(given):
         return as_interval(expected), as_interval(given)
-    return expected, given
+    return as_intervals(expected, given)
 
 
 def _with_point(text: str, other: str) -> str:
     """Write a decimal comma as a point if the other number has one. 1,234 stays: it has a thousands separator."""
-    return _DECIMAL_COMMA.sub(r"\1.\2", text.replace("{,}", ",")) if _HAS_POINT.search(other) else text
+    if not _HAS_POINT.search(other):
+        return text
+    pointed, found = _DECIMAL_COMMA.subn(r"\1.\2", text.replace("{,}", ","))
+    return pointed if found else text
 
 
 def decide(truth: str, answer: str) -> VerifyResult | None:
@@ -85,8 +90,10 @@ def compare_plain(truth: str, answer: str) -> bool | None:
     """Compare two single values as text and as plain numbers; None if that does not decide it."""
     if _squeezed(truth) == _squeezed(answer):
         return True
-    if any(all(pattern.fullmatch(text) for text in (truth, answer)) for pattern in (_ROMAN, _DATE)):
+    if all(_ROMAN.fullmatch(text) for text in (truth, answer)):
         return False
+    if (expected_date := _DATE.fullmatch(truth)) and (given_date := _DATE.fullmatch(answer)):
+        return [int(part) for part in expected_date.groups()] == [int(part) for part in given_date.groups()]
     if (decided := _compare_words(truth, answer)) is not None:
         return decided
     if _RATIO.fullmatch(truth) or _RATIO.fullmatch(answer):
@@ -119,7 +126,7 @@ def compare(truth: str, answer: str) -> VerifyResult:
         plain = compare_plain(expected, given)
         if plain is not None:
             return plain
-        result = compare_expressions(expected, given)
+        result = compare_expressions(without_units(expected), without_units(given))
         reasons.append(result.reason)
         return result.correct
 
@@ -141,11 +148,16 @@ def _unlike(truth: str, answer: str) -> bool:
     """Return True for differences that math-verify does not see.
 
     It adds separate numbers (1 2 is 3), and drops bases (10_2 is 10), dots (5 dots is 5), primes and words before a
-    number (not 5 is 5).
+    number (not 5 is 5). It ignores the order of ratios and a transposition.
     """
     if any(differs.findall(truth.lower()) != differs.findall(answer.lower()) for differs in (_PRIME, EXCEPTION)):
         return True
     if _CYCLES.fullmatch(truth) or _CYCLES.fullmatch(answer):
+        return True
+    if len(_TRANSPOSED.findall(truth)) != len(_TRANSPOSED.findall(answer)):
+        return True
+    terms, other_terms = truth.split(":"), answer.split(":")
+    if len(terms) > 1 and terms != other_terms and sorted(terms) == sorted(other_terms):
         return True
     if _APART.search(answer) and not _APART.search(truth):
         return True

@@ -7,22 +7,22 @@ import re
 SIZES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _FRACTIONS = "half|halves|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth|permille"
 _EXCEPTIONS = "except|least|most|less|more|greater|fewer|not"
-_KINDS = "odd|even|positive"
+_KINDS = "odd|even"
 FUNCTIONS = "sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt"
-"""Names that are no unit behind a number, as in 2 sin x."""
+"""Names that are not units after a number, as in 2 sin x."""
 
 QUALIFIER = re.compile(
-    rf"\b(?:{'|'.join(SIZES)}|k|{_FRACTIONS}|{_EXCEPTIONS}|odd|even|mod|modulo|squared|cubed|factorial|plus|minus"
+    rf"\b(?:{'|'.join(SIZES)}|k|{_FRACTIONS}|{_EXCEPTIONS}|{_KINDS}|mod|modulo|squared|cubed|factorial|plus|minus"
     r"|negative|prime|theta|phi|alpha|beta|gamma|lambda)s?\b",
     re.IGNORECASE,
 )
-"""Changes the number that it stands beside: an answer without it is another one."""
+"""Changes the number that it stands beside: without it the answer is a different one."""
 EXCEPTION = re.compile(
     rf"(?<!\\)\b(?:{_EXCEPTIONS}|but|non|without|other|between|over|under|above|below)\b", re.IGNORECASE
 )
 """Changes the number that it stands before: `not 5` is not 5."""
 KIND_OF_NUMBER = re.compile(
-    rf"\b(?:{_KINDS}|multiples?|factors?|divisors?|all|every|any|no|except|twice)\b", re.IGNORECASE
+    rf"\b(?:{_KINDS}|positive|multiples?|factors?|divisors?|all|every|any|no|except|twice)\b", re.IGNORECASE
 )
 """Makes a sentence say more than the formula that it ends with: `all multiples of $3$`."""
 
@@ -33,9 +33,10 @@ NUMERALS = {
     **{word: number for number, word in enumerate(_ONES)},
     **{word: 10 * number for number, word in enumerate(_TENS, start=2)},
     **{
-        f"{ten}-{one}": 10 * tens + ones
+        f"{ten}{hyphen}{one}": 10 * tens + ones
         for tens, ten in enumerate(_TENS, start=2)
         for ones, one in enumerate(_ONES[1:10], start=1)
+        for hyphen in "- "
     },
 }
 """The numbers in words below one hundred."""
@@ -47,12 +48,13 @@ _WHOLE_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _APPROXIMATELY = re.compile(
-    rf"^{_OPENS}(?:about|approximately|roughly|approx\.?|around)(?: ?\}} ?| )(?=[-\d\\.][^{{}}]*$)", re.IGNORECASE
+    r"^(?:\\text ?\{ *)?(?:about|approximately|roughly|approx\.?|around|exactly)(?: *\} *| (?![^{]*\}))(?=[-\d\\.])",
+    re.IGNORECASE,
 )
 
 
 def in_digits(text: str) -> str:
-    """Write an answer that is a number in words with digits: `negative five` is -5, `about 5` is 5."""
+    """Write an answer that is a number in words with digits, without "about": `negative five` is -5."""
     text = _APPROXIMATELY.sub("", text)
     if not (number := _WHOLE_NUMBER.fullmatch(text)):
         return text

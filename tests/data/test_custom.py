@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 
@@ -176,21 +177,43 @@ def test_a_row_that_lacks_a_column_is_unusable_and_does_not_hide_it():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("question;answer\na;1\n", "has one column, 'question;answer'; it seems to be separated by ';': write it with"),
+        (b"question;answer\na, b;1\n", "line 1: one column, 'question;answer'; it seems to be separated by ';': write"),
         (
-            "question ,answer\na,1\n",
-            "has no column question (did you mean question ?); set --question to one of 'quest",
+            b"question,answer\na,1\nb,2,3\n",
+            "mine.csv cannot be read (line 3: 3 values for 2 columns: quote values",
         ),
-        ("question,answer\na,1\nb,2,3\n", "mine.csv cannot be read (line 3: 3 values for 2 columns); write it again"),
-        ("question,answer\na,1,2\n", "(line 2: 3 values for 2 columns)"),
-        ('question,answer\na,"1\n', "mine.csv cannot be read (unexpected end of data)"),
-        ("question,question\na,b\n", "it has two columns question"),
+        (b'question,answer\n"a" b,2\n', "(line 2: ',' expected after '\"')"),
+        (b'question,answer\na,"1\n', "(line 2: unexpected end of data)"),
+        (b"question,question\na,b\n", "(line 1: two columns question)"),
+        ("question,answer\n\xe4,1\n".encode("latin-1"), "; save it as UTF-8"),
     ],
 )
-def test_the_header_of_csv(content, message, capfd):
-    Path("mine.csv").write_text(content)
+def test_broken_csv(content, message, capfd):
+    Path("mine.csv").write_bytes(content)
     assert message in refused("custom", "--source", "mine.csv")
     assert capfd.readouterr().err == ""
+
+
+def test_blanks_around_rows_and_names_of_csv_mean_nothing():
+    Path("mine.csv").write_bytes(
+        b'\xef\xbb\xbf\r\n , \r\nquestion , answer,\r\n\r\n"a\r\nb, c",1,\r\n , ,\r\nd,2,x\r\n'
+    )
+    rows = list(file_formats.rows(Path("mine.csv")))
+    assert [(row["question"], row["answer"]) for row in rows] == [("a\r\nb, c", "1"), ("d", "2")]
+
+
+def test_an_archive_of_several_files_is_refused():
+    with zipfile.ZipFile("two.csv.zip", "w") as archive:
+        for name in ("a.csv", "b.csv"):
+            archive.writestr(name, "question,answer\na,1\n")
+    assert "it holds 2 files: give one file, or unpack it and give the folder" in refused(
+        "custom", "--source", "two.csv.zip"
+    )
+
+
+def test_a_number_that_is_not_finite_is_no_answer():
+    Path("mine.jsonl").write_text('{"question": "a", "answer": NaN}\n{"question": "b", "answer": 1e400}\n')
+    assert "unusable (1 × answer is nan, 1 × answer is inf)" in refused("custom", "--source", "mine.jsonl")
 
 
 def test_decimal_numbers_are_text():

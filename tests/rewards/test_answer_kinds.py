@@ -3,6 +3,7 @@
 import pytest
 
 from reinforcepp_verl.rewards.math import compute_score
+from reinforcepp_verl.rewards.notation import normal_form
 
 
 def acc(answer: str, truth: str) -> float:
@@ -317,6 +318,44 @@ SAME = {
         (r"\{x \in \mathbb{R} \mid x \neq 3\}", r"\mathbb{R}\setminus\{3\}"),
         ("twenty-one", "21"),
     ],
+    "products, letters and units without a command": [
+        ("5(2)", "10"),
+        (r"3(\frac12)", "1.5"),
+        ("(2)(3)", "6"),
+        ("y=2,x=3", "(3,2)"),
+        ("CD", "DC"),
+        ("MC", "CM"),
+        ("2020-01-02", "2020-1-2"),
+        ("(1{,}000, 0.5)", "(1000, 0.5)"),
+        (r"7 \bmod 3", r"7 \pmod 3"),
+        ("2 (mod 10^9)", r"2 \pmod{10^9}"),
+        ("n≡2 (mod 3)", r"n\equiv2\pmod3"),
+        ("x>1 and x<3", "1<x<3"),
+        (r"about \frac12", "0.5"),
+        (r"about 5\text{ cm}", "5 cm"),
+        ("twenty five", "25"),
+        ("exactly 5", "5"),
+        ("m+n=3+14=17", "17"),
+        (r"m+n=\frac12", "0.5"),
+        (r"2\pi cm", r"2\pi"),
+        ("2√3 cm", r"2\sqrt3"),
+        ("3 cm and 4 m", "4 m and 3 cm"),
+        (r"\frac13\pi r^2h", r"\frac{\pi r^2 h}{3}"),
+        ("f(2)(3)", r"f(2)\cdot 3"),
+        (r"5\text{ cm}", "5"),
+        (r"\pi\text{ cm}^2", r"\pi"),
+        (r"\frac{1}{2}\text{ m}", "0.5"),
+        (r"x\text{ cm}", "x"),
+        (r"\log_2(8)", "3"),
+        (r"\sin(0)", "0"),
+        ("2(x+1)", "2x+2"),
+        ("(x+1)(x-1)", "x^2-1"),
+        ("(2)(x)", "2x"),
+        ("3(x+1)(x+2)", "3x^2+9x+6"),
+        (r"\mathrm{e}", "e"),
+        (r"2\mathrm{i}", "2i"),
+        (r"5\text{ and }6", "5, 6"),
+    ],
 }
 
 DIFFERENT = {
@@ -538,6 +577,47 @@ DIFFERENT = {
         ("twenty-one", "22"),
         ("0.333...", "0.333"),
     ],
+    "products, letters and units without a command": [
+        (r"\frac13\pi r^2h", r"\frac13\pi r^2"),
+        ("d = 5t", "5"),
+        ("5t", "5s"),
+        ("5c", "5"),
+        ("5d", "5"),
+        ("5m", "5"),
+        (r"2\pi d", r"2\pi"),
+        ("v = v_0 t", "v=v_0"),
+        ("f(t)=3t", "f(t)=3"),
+        ("2(3)", "5"),
+        ("2(3)+1", "6"),
+        ("5(1/2)", "5.5"),
+        (r"4\left(\frac12\right)", "4.5"),
+        ("(5)2", "7"),
+        ("A^T", "A"),
+        ("(AB)^T", "AB"),
+        ("e^{T}", "e"),
+        (r"2\pi cm", r"2\pi m"),
+        ("2√3 cm", "2√3 m"),
+        ("10√2 miles", "10√2 km"),
+        ("10^3 cm", "10^3 m"),
+        ("3e8 m", "3e8 km"),
+        (r"5 \times 10^3 m", r"5\times10^3 km"),
+        ("5 / 2 cm", "5 / 2 m"),
+        (r"10\pi square cm", r"10\pi cubic cm"),
+        ("3 cm and 4 m", "3 m and 4 cm"),
+        ("x>1 and y<3", "(1,3)"),
+        ("x>5 and x<3", "(5,3)"),
+        (r"x\le 2 \text{ and } y\ge 1", "[1,2]"),
+        ("x<1 or y>3", r"(-\infty,1)\cup(3,\infty)"),
+        ("y=2,x=3", "(2,3)"),
+        (r"5\text{ an hour}", r"5\text{ hours}"),
+        (r"\pi\text{ cm}^2", r"\pi\text{ m}^2"),
+        ("x:y:z", "x:z:y"),
+        (r"1:\sqrt3:2", r"1:2:\sqrt3"),
+        ("P(5,2)", "C(5,2)"),
+        ("E", "e"),
+        ("e+i=5", "5"),
+        ("IV", "VI"),
+    ],
 }
 
 
@@ -555,3 +635,79 @@ def test_the_same_answer(answer, truth):
 @pytest.mark.parametrize(("answer", "truth"), cases(DIFFERENT))
 def test_a_different_answer(answer, truth):
     assert acc(answer, truth) == 0
+
+
+@pytest.mark.parametrize(
+    ("solution", "truth", "right"),
+    [
+        (r"\boxed{A} is correct, not \boxed{B}", "B", False),
+        (r"\boxed{A} is correct, not \boxed{B}", "A", True),
+        (r"\boxed{5} rather than the expected \boxed{6}", "6", False),
+        (r"The answer is not \boxed{5}.", "5", False),
+        (r"It isn't \boxed{5}", "5", False),
+        (r"not \boxed{6} but \boxed{7}", "7", True),
+        (r"= -\boxed{5}", "5", False),
+        (r"= -\boxed{5}", "-5", True),
+        ("- \\boxed{3}\n- \\boxed{4}", "3,4", True),
+        (r"10 -\boxed{5}", "5", True),
+        (r"x=-\boxed{\frac12}", "-0.5", True),
+    ],
+)
+def test_boxes_with_words_and_signs_around_them(solution, truth, right):
+    assert compute_score("math", solution, truth)["acc"] == right
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "right"),
+    [
+        ("5²", "5", False),
+        ("5½", "5", False),
+        ("–5", "5", False),
+        ("–5", "-5", True),
+        ("≥5", "5", False),
+        ("twice 5", "5", False),
+        ("square root of 5", "5", False),
+        ("up to 5", "5", False),
+        ("over 5", "5", False),
+        ("almost 5", "5", False),
+        ("5 (mod 7)", "5", False),
+        ("5 + C", "5", False),
+        ("101 (base 2)", "101", False),
+        ("€5", "$5", False),
+        ("5€", "$5", False),
+        ("5 miles per hour", "5 km/h", False),
+        ("5 square meters", "5 meters", False),
+        ("45° ", "45 cm", False),
+        ("5 km per hour", "5 km", False),
+        ("12%", "0.12", True),
+        ("12%", "12", True),
+        ("five\n\nLet me know.", "5", True),
+        ("A\n\nBecause", "A", True),
+        ("5<|im_end|>", "5", True),
+        ("5 ####", "5", True),
+        ("2½", "2.5", True),
+        ("12 apples a day", "12", True),
+        ("18 is the answer", "18", True),
+        ("$1,250", "1250", True),
+        ("Final Answer\n12", "12", True),
+        ("The answer is 12", "12", True),
+        ("x = 12", "12", True),
+        ("12 cm^2", "12", True),
+        ("12 dollars", "12", True),
+        ("Bob's score is 12", "12", True),
+        ("12 eggs", "12", True),
+        ("12 hours", "12", True),
+        ("12 (3 x 4)", "12", True),
+        ("5 million", "5000000", True),
+    ],
+)
+def test_answers_behind_hashes(answer, truth, right):
+    assert compute_score("math", f"so\n#### {answer}", truth)["acc"] == right
+
+
+@pytest.mark.parametrize(
+    "piece", ["min ", "the ", "per ", "sq ", "rad/", "kWh cu ", "(+", ".", "1 ", "{", "\\text{a}", "2^"]
+)
+def test_the_time_of_the_normal_form_does_not_explode(piece):
+    """If it doubled with each word, as it once did, this would exceed the timeout."""
+    normal_form(f"5 {piece * (1000 // len(piece))}=")
