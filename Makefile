@@ -101,4 +101,4 @@ build: $(INSTALLED) ## wheel and source archive in dist/
 	$(BIN)/python -m build --no-isolation
 
 clean: ## remove files left by builds and tests; keeps runs/ and data/
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
