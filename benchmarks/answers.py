@@ -144,7 +144,7 @@ SCORERS: dict[str, Callable[[Case], bool]] = {
 }
 
 
-def judge(scorer: Callable[[Case], bool], case: Case) -> bool:
+def is_scored_right(scorer: Callable[[Case], bool], case: Case) -> bool:
     """Return the verdict; a scorer that fails gives no reward."""
     try:
         return scorer(case)
@@ -165,7 +165,7 @@ def main(
         if not cases:
             raise typer.BadParameter(f"{path}: no literal cases found")
         verdicts = {
-            name: [judge(scorer, case) for case in track(cases, f"{path.name}: {name}", transient=True)]
+            name: [is_scored_right(scorer, case) for case in track(cases, f"{path.name}: {name}", transient=True)]
             for name, scorer in SCORERS.items()
         }
         table.add_row(str(path), str(len(cases)), *(summary(cases, given) for given in verdicts.values()))

@@ -194,7 +194,7 @@ def test_a_wrong_name_lists_functions_only(compose, tmp_path):
     [problem] = examine(compose(RECIPE, f"{REWARD}.path={file}")).errors
     assert problem.endswith(f"define it, or set {REWARD}.name to one of compute_scores")
     [problem] = examine(compose(RECIPE, f"{REWARD}.path={file}", f"{REWARD}.name=LIMIT")).errors
-    assert problem.startswith(f"{REWARD}.name is LIMIT: in {file} it is no function")
+    assert problem.startswith(f"{REWARD}.name is LIMIT, which is not a function in {file}")
 
 
 @pytest.mark.parametrize(
