@@ -45,9 +45,9 @@ from reinforcepp_verl.preflight import (
 from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarning, silenced
 
 # A stage runs only if those before it found no error: a misspelled key leaves a default in place, and complaints about
-# that default would only hide the cause. Five checks import verl or transformers, which takes seconds, but only if
-# nothing else can answer: the names, the sequence lengths, the
-# tokenizer, the prompt lengths and verl's own validation.
+# that default would only hide the cause. Five checks import verl or transformers, which takes seconds, and only when a
+# cheaper check cannot decide: the names, the sequence lengths, the tokenizer, the prompt lengths and verl's own
+# validation.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check, warning_names.check, machine.meant_for),

@@ -79,7 +79,9 @@ def test_a_missing_plus_is_named(reinforcepp, key):
     assert needs_plus(key)
     done = reinforcepp("check", RECIPE, f"{key}=1")
     assert done.exit_code == 2
-    assert f"error: {key}: no file of verl lists this key" in done.stderr and f"+{key}=VALUE" in done.stderr
+    assert (
+        f"error: {key}: verl's configuration does not define this key" in done.stderr and f"+{key}=VALUE" in done.stderr
+    )
 
 
 def test_other_keys_need_no_plus():
