@@ -88,7 +88,7 @@ types: $(INSTALLED) ## static types
 
 benchmark: $(INSTALLED) ## ours against verl (estimators, math verifier, step time of the CPU job), reading of long runs
 	$(BIN)/python benchmarks/advantages.py
-	$(BIN)/python benchmarks/verifier.py
+	$(BIN)/python benchmarks/verifier_speed.py
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/readers.py
 

@@ -20,7 +20,7 @@ from reinforcepp_verl.preflight import (
     group_filter,
     guard_limits,
     legacy_keys,
-    losses,
+    loss_settings,
     machine,
     model_files,
     plugin_installed,
@@ -59,7 +59,7 @@ STAGES: tuple[tuple[Check, ...], ...] = (
     (
         *(value_types.grad_clip, algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check),
         *(machine.accelerator, plugin_installed.check, data_files.check, model_files.check, reward_function.check),
-        *(guard_limits.check, sampling.check, losses.check, group_filter.check, trackers.check),
+        *(guard_limits.check, sampling.check, loss_settings.check, group_filter.check, trackers.check),
         yaml_files.check,
     ),
     (engines.check, answer_format.check, reward_import.check, attention.check),

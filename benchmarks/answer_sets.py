@@ -1,8 +1,8 @@
 r"""Compares our verdicts with those of math-verify and of verl's scorers on the test sets of other projects.
 
     git clone https://github.com/huggingface/Math-Verify && git clone https://github.com/huggingface/lighteval
-    python benchmarks/answers.py Math-Verify/tests lighteval/tests/unit/metrics/test_extractive_match.py
-    python benchmarks/answers.py NeMo-Skills/tests/test_math_equal.py MARIO_EVAL/math_evaluation/tests
+    python benchmarks/answer_sets.py Math-Verify/tests lighteval/tests/unit/metrics/test_extractive_match.py
+    python benchmarks/answer_sets.py NeMo-Skills/tests/test_math_equal.py MARIO_EVAL/math_evaluation/tests
 
 The files are read, not run: the literal cases of `parametrize` (ground truth, answer, expected), and for MARIO_EVAL the
 assignments before each assertion. Rows for options that other scorers lack are left out, as are sentences that mark no
