@@ -88,7 +88,7 @@ types: $(INSTALLED) ## static types
 
 benchmark: $(INSTALLED) ## ours against verl (estimators, math verifier, step time of the CPU job), reading of long runs
 	$(BIN)/python benchmarks/advantages.py
-	$(BIN)/python benchmarks/verifier.py
+	$(BIN)/python benchmarks/verifier_speed.py
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/readers.py
 
@@ -101,4 +101,4 @@ build: $(INSTALLED) ## wheel and source archive in dist/
 	$(BIN)/python -m build --no-isolation
 
 clean: ## remove files left by builds and tests; keeps runs/ and data/
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

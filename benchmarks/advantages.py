@@ -2,7 +2,7 @@
 
     python benchmarks/advantages.py
     python benchmarks/advantages.py --quick --json advantages.json
-    python benchmarks/advantages.py --busy 2 --rounds 3     # beside two processes that keep cores busy
+    python benchmarks/advantages.py --busy 2 --rounds 3     # with two processes that keep cores busy
 
 Before a case is timed, ours must return the same as verl's and the loop. Time is the best of several rounds, in which
 the estimators alternate; with --busy, the median, because the best is luck. Each case runs in a separate process, so
@@ -28,7 +28,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
-from busy_cores import busy_cores
+from helpers.busy_cores import busy_cores
 from omegaconf import OmegaConf
 from rich import box
 from rich.console import Console
@@ -137,7 +137,7 @@ def check_agreement(case: Case, inputs: Inputs) -> None:
 
 
 def seconds(case: Case, threads: int, rounds: int, busy: int) -> dict[str, float]:
-    """Return the time of each estimator, all warmed up by the check: the best, or beside others the median."""
+    """Return the time of each estimator, all warmed up by the check: the best, or with other processes the median."""
     torch.set_num_threads(threads)
     inputs = inputs_of(case)
     check_agreement(case, inputs)

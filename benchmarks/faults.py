@@ -29,6 +29,7 @@ import typer
 from reinforcepp_verl.runs import processes
 
 COMMAND = str(Path(sys.executable).with_name("reinforcepp"))
+HELPERS = Path(__file__).with_name("helpers")
 STEPS_A_FAULT = 3
 START_DEADLINE_S, END_DEADLINE_S = 600.0, 600.0
 HANG_DEADLINE_S = 30
@@ -41,7 +42,7 @@ RECIPE = [
     "trainer.max_actor_ckpt_to_keep=2",
     f"guards.hang_deadline_s={HANG_DEADLINE_S}",
     "actor_rollout_ref.model.external_lib=poison",
-    f"reward.custom_reward_function.path={Path(__file__).with_name('poison.py')}",
+    f"reward.custom_reward_function.path={HELPERS / 'poison.py'}",
 ]
 SAVE, STEP_DEADLINE = "trainer.save_freq", "guards.step_deadline_s"
 DISK_MIB = 256
@@ -130,8 +131,8 @@ def newest(run: Path) -> str:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """Start the command, with this folder on the module path for poison.py."""
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    """Start the command, with helpers/ on the module path for poison.py."""
+    path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [COMMAND, *arguments],
         env={**os.environ, "PYTHONPATH": path},

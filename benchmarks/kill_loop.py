@@ -3,8 +3,8 @@
     reinforcepp prepare arithmetic
     python benchmarks/kill_loop.py --kills 20
 
-Every other kill waits for a save and interrupts it; saves are slowed down for that (slow_saves.py). A kill hits all
-processes of the run at once, the command first. Prints a line for each kill, and exits with 1 if a step was lost or
+Every other kill waits for a save and interrupts it; saves are slowed down for that (helpers/slow_saves.py). A kill hits
+all processes of the run at once, the command first. Prints a line for each kill, and exits with 1 if a step was lost or
 duplicated, an incomplete checkpoint was accepted, or a metric of any step differs from the uninterrupted run.
 """
 
@@ -95,7 +95,7 @@ def make_run(steps: int, name: str) -> RunFolder:
 
 def start(run: RunFolder) -> subprocess.Popen:
     """Start the next attempt."""
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).with_name("helpers")), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "VERL_USE_EXTERNAL_MODULES": "slow_saves"}
     with (run.path / "console.log").open("ab") as log:
         return subprocess.Popen([COMMAND, "resume", str(run.path)], env=environment, stdout=log, stderr=log)

@@ -78,7 +78,7 @@ def evaluate(
     try:
         ks = None if k is None else _parse_ks(k)
         if resamples < 1 or seed < 0:
-            raise ValueError(f"--resamples {resamples} --seed {seed}: at least 1 resample, and a seed from 0 on")
+            raise ValueError(f"--resamples {resamples} --seed {seed}: at least 1 resample, and a seed of at least 0")
         if json_file is not None:
             _check_json(json_file)
         resampling = Resampling(resamples, seed)
@@ -132,7 +132,7 @@ def _parse_ks(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     wrong = [part for part in parts if not part.isdecimal() or int(part) < 1]
     if wrong:
-        raise ValueError(f"--k {text}: {wrong[0]!r} is not a whole number from 1 on; write for example --k 1,4,8")
+        raise ValueError(f"--k {text}: {wrong[0]!r} is not an integer >= 1; write for example --k 1,4,8")
     return [int(part) for part in parts]
 
 
@@ -143,7 +143,9 @@ def _files(sources: list[Path], step: int | None, settings: list[str], console: 
 
     for source in sources:
         if "=" in source.name and not source.exists():
-            raise ValueError(f"{source}: it is no file; write a setting of a checkpoint's evaluation as --set {source}")
+            raise ValueError(
+                f"{source}: no such file; to change a setting of a checkpoint's evaluation, write --set {source}"
+            )
     checkpoints = [source for source in sources if is_checkpoint(source)]
     if settings and not checkpoints:
         raise ValueError(f"--set {settings[0]}: applies to checkpoints only, and no source is a checkpoint; remove it")

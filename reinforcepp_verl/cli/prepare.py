@@ -53,11 +53,17 @@ def prepare(
     ] = None,
     question: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="COLUMN", show_default="question", help="For custom: its column, or a path as in a.b.0."),
+        typer.Option(
+            metavar="COLUMN", show_default="question", help="For custom: the question column, or a path as in a.b.0."
+        ),
     ] = None,
     answer: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="COLUMN", show_default="answer", help="For custom; a list means several right answers."),
+        typer.Option(
+            metavar="COLUMN",
+            show_default="answer",
+            help="For custom: the answer column; any entry of a list counts as right.",
+        ),
     ] = None,
     name: Annotated[
         Optional[str],  # noqa: UP045
@@ -80,7 +86,10 @@ def prepare(
     ] = None,
     tokenizer: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(show_default="count characters", help="Folder of a model or tokenizer; counts tokens."),
+        typer.Option(
+            show_default="count characters",
+            help="Folder of a model or tokenizer; lengths are reported in tokens instead of characters.",
+        ),
     ] = None,
     against: Annotated[
         Optional[list[Path]],  # noqa: UP045
@@ -95,7 +104,7 @@ def prepare(
     max_unusable: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            show_default="0.01, for both numina_math 0.5",
+            show_default="0.01; 0.5 for numina_math and numina_math_cot",
             help="Largest allowed share of rows without question or answer.",
         ),
     ] = None,

@@ -119,7 +119,7 @@ class _Reader:
 
     def _scalar(self, event: Any, line: int) -> None:
         if not self._open and (event.value or event.style):
-            raise self._error(line, "it is no mapping; write keys and values, such as `seed: 1`")
+            raise self._error(line, "this is not a mapping; write keys and values, such as `seed: 1`")
         if not event.style and len(event.value) > MAX_DIGITS and _NUMBER.fullmatch(event.value):
             raise self._error(line, f"a number of {len(event.value)} digits; write one of at most {MAX_DIGITS}")
         node = self._open[-1] if self._open else None

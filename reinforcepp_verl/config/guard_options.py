@@ -32,10 +32,10 @@ class GuardOptions:
     patience: int = 5
     """Consecutive steps beyond one of the limits above after which the run stops; the first one logs a warning."""
     hang_deadline_s: float = 600.0
-    """Seconds without an answer from a process of the run, FSDP workers excepted, after which the run stops."""
+    """Seconds without an answer from a process of the run, except FSDP workers, after which the run stops."""
     step_deadline_s: float | None = 7200.0
-    """Seconds in one phase of a step, rollouts excepted, after which the run stops: an FSDP worker hangs. Rollouts have
-    `trainer.v1.sampler.sampler_kwargs.stall_deadline_s`."""
+    """Seconds in one phase of a step, except rollouts, after which the run stops, because an FSDP worker probably
+    hangs. Rollouts have `trainer.v1.sampler.sampler_kwargs.stall_deadline_s`."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -57,7 +57,7 @@ class MathRewardOptions:
     """Longer answers count as wrong without being parsed."""
 
     max_exponent: int = 10_000
-    """So do answers with a larger exponent, factorial or binomial."""
+    """Answers with a larger exponent, factorial or binomial count as wrong without being parsed."""
 
     def __post_init__(self) -> None:
         if self.score_scale not in SCALES:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reinforcepp_verl.config import keys
 
-REWARD_MANAGER = "reinforcepp"
+OUR_REWARD_MANAGER = "reinforcepp"
 """The reward manager that reads these options."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from reinforcepp_verl.evaluation import estimates
 from reinforcepp_verl.evaluation.equal_answers import by_value
-from reinforcepp_verl.evaluation.estimates import Difference, Estimate
+from reinforcepp_verl.evaluation.estimates import BootstrapEstimate, Difference
 from reinforcepp_verl.evaluation.generations import DataSource, Generations
 from reinforcepp_verl.evaluation.record import UNNAMED
 
@@ -32,7 +32,7 @@ class SourceReport:
     questions: int
     samples: tuple[int, int]
     ks: tuple[int, ...]
-    metrics: dict[str, Estimate]
+    metrics: dict[str, BootstrapEstimate]
     values: dict[str, np.ndarray]
     keys: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -134,7 +134,7 @@ def _values(source: DataSource, ks: Sequence[int]) -> dict[str, np.ndarray]:
     return values
 
 
-def _notes(source: DataSource, metrics: dict[str, Estimate]) -> list[str]:
+def _notes(source: DataSource, metrics: dict[str, BootstrapEstimate]) -> list[str]:
     """Return caveats about the numbers."""
     fewest, most = source.samples
     notes = []

@@ -20,7 +20,7 @@ INDICES_AT_A_TIME = 1 << 22
 
 
 @dataclass(frozen=True)
-class Estimate:
+class BootstrapEstimate:
     """A mean over questions with its confidence interval."""
 
     value: float
@@ -29,7 +29,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Difference(Estimate):
+class Difference(BootstrapEstimate):
     """A mean difference on the same questions, with a two-sided p-value."""
 
     p_value: float
@@ -60,7 +60,7 @@ def majority_at_k(correct: Sequence[Sequence[bool]], answers: Sequence[Sequence[
     return np.array([_majority(*_ballot(right, given), k) for right, given in zip(correct, answers, strict=True)])
 
 
-def bootstrap(values: np.ndarray, *, resamples: int, seed: int, confidence: float = CONFIDENCE) -> Estimate:
+def bootstrap(values: np.ndarray, *, resamples: int, seed: int, confidence: float = CONFIDENCE) -> BootstrapEstimate:
     """Return the mean of `values` (one per question) with the percentile interval of its bootstrap over questions.
 
     Whole questions are drawn with replacement (the samples of one question are not independent), so the interval
@@ -68,7 +68,7 @@ def bootstrap(values: np.ndarray, *, resamples: int, seed: int, confidence: floa
     2024, arXiv:2411.00640). If all values are equal, the interval has zero width.
     """
     low, high = _interval(_resampled_means(values, resamples, seed), confidence)
-    return Estimate(float(np.mean(values)), low, high)
+    return BootstrapEstimate(float(np.mean(values)), low, high)
 
 
 def paired_bootstrap(

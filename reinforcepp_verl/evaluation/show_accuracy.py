@@ -20,7 +20,7 @@ from reinforcepp_verl.evaluation.accuracy_report import (
     SourceComparison,
     SourceReport,
 )
-from reinforcepp_verl.evaluation.estimates import CONFIDENCE, Difference, Estimate
+from reinforcepp_verl.evaluation.estimates import CONFIDENCE, BootstrapEstimate, Difference
 
 SIGNIFICANT = 1 - CONFIDENCE
 FEW = 10
@@ -135,7 +135,7 @@ def _note(console: Console, text: str) -> None:
     console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def _numbers(estimate: Estimate) -> tuple[str, str]:
+def _numbers(estimate: BootstrapEstimate) -> tuple[str, str]:
     sign = "+" if isinstance(estimate, Difference) else ""
     value, low, high = (f"{100 * number:{sign}.1f}" for number in (estimate.value, estimate.low, estimate.high))
     return value, f"{low} to {high}"

@@ -69,28 +69,27 @@ def empty_model(original: Path) -> PreTrainedModel:
 
 def _same_config(exported: Path, original: Path) -> None:
     """Compare all settings: transformers ties embeddings by the weights, but other libraries by the setting."""
-    ours, theirs = (AutoConfig.from_pretrained(folder).to_dict() for folder in (exported, original))
-    for key in sorted(ours.keys() | theirs.keys()):
-        pair = ours.get(key), theirs.get(key)
+    exported_config, original_config = (AutoConfig.from_pretrained(folder).to_dict() for folder in (exported, original))
+    for key in sorted(exported_config.keys() | original_config.keys()):
+        pair = exported_config.get(key), original_config.get(key)
         if key not in IGNORED_SETTINGS and pair[0] != pair[1]:
             raise ValueError(f"{key} is {pair[0]} in the exported config.json and {pair[1]} in the checkpoint's")
 
 
 def _same_tokens(exported: Path, original: Path) -> list[Tensor]:
     """Check that both tokenizers agree, and return the token ids of the prompts, each (1, T)."""
-    ours, theirs = (AutoTokenizer.from_pretrained(folder) for folder in (exported, original))
+    exported_tokenizer, original_tokenizer = (AutoTokenizer.from_pretrained(folder) for folder in (exported, original))
     for fact in TOKENIZER_FACTS:
-        if getattr(ours, fact) != getattr(theirs, fact):
-            raise ValueError(
-                f"the exported tokenizer has a different {fact} than the checkpoint's: {getattr(ours, fact)!r}"
-            )
+        found, expected = getattr(exported_tokenizer, fact), getattr(original_tokenizer, fact)
+        if found != expected:
+            raise ValueError(f"the exported tokenizer has a different {fact} than the checkpoint's: {found!r}")
     prompts = []
     for question in PROMPTS:
         text: Any = question
-        if theirs.chat_template:
-            text = theirs.apply_chat_template([{"role": "user", "content": question}], tokenize=False)
-        ids = ours(text, add_special_tokens=False)["input_ids"]
-        if ids != theirs(text, add_special_tokens=False)["input_ids"]:
+        if original_tokenizer.chat_template:
+            text = original_tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False)
+        ids = exported_tokenizer(text, add_special_tokens=False)["input_ids"]
+        if ids != original_tokenizer(text, add_special_tokens=False)["input_ids"]:
             raise ValueError(f"the exported tokenizer splits {text!r} into different tokens than the checkpoint's")
         prompts.append(torch.tensor([ids]))
     return prompts

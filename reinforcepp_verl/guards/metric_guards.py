@@ -41,15 +41,15 @@ class Limit:
 
 
 LIMITS = (
-    Limit("max_kl", "reinforcepp/kl", "raise the coefficient of the KL, or lower the learning rate"),
-    Limit("max_update_kl", "actor/ppo_kl", "lower the learning rate, or make fewer updates per step"),
+    Limit("max_kl", "reinforcepp/kl", f"raise {keys.KL_COEF} or {keys.KL_LOSS_COEF}, or lower {keys.ACTOR_LR}"),
+    Limit("max_update_kl", "actor/ppo_kl", f"lower {keys.ACTOR_LR}, or make fewer updates per step"),
     Limit(
         "min_entropy",
         "actor/entropy",
-        "the policy collapses: raise clip_ratio_high or entropy_coeff",
+        f"entropy collapse: raise {keys.CLIP_RATIO_HIGH} or {keys.ENTROPY_COEFF}",
         is_lower_bound=True,
     ),
-    Limit("max_entropy", "actor/entropy", "the policy dissolves: lower the learning rate or entropy_coeff"),
+    Limit("max_entropy", "actor/entropy", f"entropy is growing: lower {keys.ACTOR_LR} or {keys.ENTROPY_COEFF}"),
     Limit(
         "max_logprob_gap",
         "training/rollout_probs_diff_mean",
@@ -119,10 +119,10 @@ class MetricGuards:
             self._warn_or_raise(
                 self._steps_without_signal,
                 self.options.no_signal_steps,
-                f"all answers score alike, or no advantage differs from 0 ({keys.GUARDS}.no_signal_steps="
+                f"all scores are equal, or all advantages are 0 ({keys.GUARDS}.no_signal_steps="
                 f"{self.options.no_signal_steps})",
                 "the task is solved, too hard, or the reward function is wrong: look at the answers, change data or "
-                f"rollout.n, or filter such groups ({keys.FILTER_GROUPS})",
+                f"{keys.ROLLOUT_N}, or filter such groups ({keys.FILTER_GROUPS})",
             )
 
     def _check_limit(self, limit: Limit, metrics: Mapping[str, float]) -> None:

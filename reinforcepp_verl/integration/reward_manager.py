@@ -20,11 +20,11 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, value
-from reinforcepp_verl.config.reward_error_options import REWARD_MANAGER
+from reinforcepp_verl.config.reward_error_options import OUR_REWARD_MANAGER
 from reinforcepp_verl.rewards.failures import SafeRewardFunction
 
 
-@register(REWARD_MANAGER)
+@register(OUR_REWARD_MANAGER)
 class ReinforceppRewardManager(NaiveRewardManager):
     """Calls the reward function like verl, passes it the length of the answer, and handles its exceptions."""
 

@@ -35,7 +35,7 @@ from reinforcepp_verl.integration.reward_errors import (
     reward_infos,
     validation_reward_infos,
 )
-from reinforcepp_verl.integration.token_scores import SCORE_MASK, write_token_scores
+from reinforcepp_verl.integration.score_columns import SCORE_MASK, write_token_scores
 from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from reinforcepp_verl.preflight import (
     group_filter,
     guard_limits,
     legacy_keys,
-    losses,
+    loss_settings,
     machine,
     model_files,
     plugin_installed,
@@ -45,9 +45,9 @@ from reinforcepp_verl.preflight import (
 from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarning, silenced
 
 # A stage runs only if those before it found no error: a misspelled key leaves a default in place, and complaints about
-# that default would only hide the cause. Five checks import verl or transformers, which takes seconds, but only if
-# nothing else can answer: the names, the sequence lengths, the
-# tokenizer, the prompt lengths and verl's own validation.
+# that default would only hide the cause. Five checks import verl or transformers, which takes seconds, and only when a
+# cheaper check cannot decide: the names, the sequence lengths, the tokenizer, the prompt lengths and verl's own
+# validation.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check, warning_names.check, machine.meant_for),
@@ -59,7 +59,7 @@ STAGES: tuple[tuple[Check, ...], ...] = (
     (
         *(value_types.grad_clip, algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check),
         *(machine.accelerator, plugin_installed.check, data_files.check, model_files.check, reward_function.check),
-        *(guard_limits.check, sampling.check, losses.check, group_filter.check, trackers.check),
+        *(guard_limits.check, sampling.check, loss_settings.check, group_filter.check, trackers.check),
         yaml_files.check,
     ),
     (engines.check, answer_format.check, reward_import.check, attention.check),

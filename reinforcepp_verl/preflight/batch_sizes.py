@@ -88,8 +88,8 @@ def _workers(config: DictConfig) -> list[str]:
     rows = value(config, keys.TRAIN_BATCH_SIZE) * value(config, keys.ROLLOUT_N)
     if rows % gpus:
         found.append(
-            f"{keys.TRAIN_BATCH_SIZE} is {value(config, keys.TRAIN_BATCH_SIZE)}: x {keys.ROLLOUT_N} that is {rows} "
-            f"answers, not divisible by {gpus} workers; set {keys.TRAIN_BATCH_SIZE} to a multiple of {gpus}"
+            f"{keys.TRAIN_BATCH_SIZE} is {value(config, keys.TRAIN_BATCH_SIZE)}: times {keys.ROLLOUT_N}, that makes "
+            f"{rows} answers, not divisible by {gpus} workers; set {keys.TRAIN_BATCH_SIZE} to a multiple of {gpus}"
         )
     actor, rollout = keys.ACTOR_USE_DYNAMIC_BSZ, keys.ROLLOUT_LOG_PROB_USE_DYNAMIC_BSZ
     if bool(value(config, actor)) != bool(value(config, rollout)):
@@ -108,7 +108,10 @@ def _mini_batches(config: DictConfig, node: str) -> list[str]:
         ]
     rows = mini * value(config, keys.ROLLOUT_N)
     if rows % ranks:
-        return [f"{key} is {mini}: x {keys.ROLLOUT_N} that is {rows}, which must be a multiple of the {ranks} workers"]
+        return [
+            f"{key} is {mini}: times {keys.ROLLOUT_N}, that makes {rows} answers, which must be a multiple of the "
+            f"{ranks} workers"
+        ]
     return [] if value(config, f"{node}.use_dynamic_bsz") else _micro_batches(config, micro_key, rows // ranks)
 
 

@@ -31,7 +31,7 @@ def explain(error: CompactHydraException) -> str:
     if unknown := _UNKNOWN_KEY.match(str(error)):
         key = unknown[1]
         if needs_plus(key):
-            return f"{key}: no file of verl lists this key, so it is new to Hydra; write it with a plus: +{key}=VALUE"
+            return f"{key}: verl's configuration does not define this key; write it with a plus: +{key}=VALUE"
         return unknown_key(key, known_keys())
     if isinstance(error, MissingConfigException):
         return _missing_file(error)
@@ -48,7 +48,9 @@ def explain(error: CompactHydraException) -> str:
             f"defaults list of a YAML file, as `override /{CLUSTER}: {twice[1]}`"
         )
     if added := _NO_PLUS.search(message):
-        return f"{added[1].lstrip('+')}: there is none to replace; write it with a plus: {added[1]}"
+        override = added[1].lstrip("+")
+        group = override.partition("=")[0]
+        return f"{override}: the configuration has no {group} yet; write it with a plus: {added[1]}"
     if plusses := _PLUSSES.match(message):
         return f"{message}; write {as_written(plusses[1])}=NAME"
     return message

@@ -13,7 +13,7 @@ from reinforcepp_verl.config import keys
 
 @dataclass(frozen=True)
 class PreflightWarning:
-    """Taste, an estimate or an unusual ablation: the training can start, and does something sensible."""
+    """A matter of taste, an estimate or an unusual ablation; the run can start and is valid."""
 
     name: str
     """The name that `preflight.allow` silences it by, one of `WARNINGS`."""
@@ -29,7 +29,7 @@ Check = Callable[[DictConfig], Found]
 
 @dataclass(frozen=True)
 class Findings:
-    """Errors are what would fail or train on nonsense. Each is one line with the dotted key, its value and the fix."""
+    """Errors would fail or train on wrong data. Each is one line with the dotted key, its value and the fix."""
 
     errors: list[str] = field(default_factory=list)
     warnings: list[PreflightWarning] = field(default_factory=list)

@@ -28,7 +28,7 @@ from reinforcepp_verl.preflight.prompt_tokens import (
 )
 from reinforcepp_verl.sizing.model_size import model_folder
 
-# What this check cannot render: tools, images and tokenizers with their own code.
+# What this check cannot render: tools, images and tokenizers with custom code.
 OTHER_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 # verl removes them too.
 NOT_FOR_THE_TEMPLATE = ("tokenize", "return_dict", "return_tensors")
@@ -67,11 +67,11 @@ def check(config: DictConfig) -> Found:
             key = keys.TOKENIZER_PATH if value(config, keys.TOKENIZER_PATH) else keys.MODEL_PATH
             return [f"{key}: {error}; save it again"]
         if lengths.too_long:
-            found += _judged(config, key, lengths)
+            found += _long_prompt_findings(config, key, lengths)
     return found
 
 
-def _judged(config: DictConfig, key: str, lengths: Lengths) -> Found:
+def _long_prompt_findings(config: DictConfig, key: str, lengths: Lengths) -> Found:
     limit, cut = value(config, keys.MAX_PROMPT_LENGTH), value(config, keys.TRUNCATION)
     raised, filtered = f"{keys.MAX_PROMPT_LENGTH}={lengths.longest}", f"{keys.FILTER_OVERLONG_PROMPTS}=true"
     longer = f"{key}: {lengths.too_long} of {lengths.rows} prompts are longer than {keys.MAX_PROMPT_LENGTH}={limit}"

@@ -78,7 +78,7 @@ class Bound:
 
 
 def is_plain(prompts: pa.Array) -> bool:
-    """Return True for prompts of role and text only, which `Bound` can judge."""
+    """Return True for prompts of role and text only, which `Bound` can measure."""
     if not pa.types.is_list(prompts.type) or not pa.types.is_struct(prompts.type.value_type):
         return False
     return {field.name: field.type for field in prompts.type.value_type} == dict.fromkeys(

@@ -15,7 +15,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.config.reward_error_options import REWARD_MANAGER, RewardErrorOptions
+from reinforcepp_verl.config.reward_error_options import OUR_REWARD_MANAGER, RewardErrorOptions
 
 OUR_REWARDS = "pkg://reinforcepp_verl.rewards."
 MATH_REWARD = f"{OUR_REWARDS}math"
@@ -67,12 +67,12 @@ def _options(config: DictConfig) -> list[str]:
     except TypeError as error:
         return [f"{keys.REWARD_KWARGS}: {error}; select this reward with +reward_function=math, which checks the types"]
     manager = value(config, keys.REWARD_MANAGER_NAME)
-    if not options.needs_length or manager == REWARD_MANAGER:
+    if not options.needs_length or manager == OUR_REWARD_MANAGER:
         return []
     return [
-        f"{keys.REWARD_MANAGER_NAME} is {manager}: only {REWARD_MANAGER} passes the length of an answer to the "
+        f"{keys.REWARD_MANAGER_NAME} is {manager}: only {OUR_REWARD_MANAGER} passes the length of an answer to the "
         f"math reward, which overlong_max_tokens and truncated_penalty need; set "
-        f"{keys.REWARD_MANAGER_NAME}={REWARD_MANAGER}, or both to null"
+        f"{keys.REWARD_MANAGER_NAME}={OUR_REWARD_MANAGER}, or both to null"
     ]
 
 
@@ -87,10 +87,10 @@ def _errors(config: DictConfig) -> list[str]:
     except ValueError as error:
         return [str(error)]
     manager = value(config, keys.REWARD_MANAGER_NAME)
-    if manager != REWARD_MANAGER and options != RewardErrorOptions():
+    if manager != OUR_REWARD_MANAGER and options != RewardErrorOptions():
         return [
             f"{keys.REWARD_ERRORS} is set, but {keys.REWARD_MANAGER_NAME} is {manager}, which does not read it; set "
-            f"{keys.REWARD_MANAGER_NAME}={REWARD_MANAGER}"
+            f"{keys.REWARD_MANAGER_NAME}={OUR_REWARD_MANAGER}"
         ]
     estimator_is_registered = value(config, keys.ADV_ESTIMATOR) in ESTIMATORS
     drops_rows = estimator_is_registered and value(config, keys.NONFINITE) == "drop"

@@ -16,15 +16,15 @@ from omegaconf import DictConfig
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.preflight import reward_probe
+from reinforcepp_verl.preflight.reward_function import OUR_REWARDS
 
-OURS = "pkg://reinforcepp_verl."
 TIMEOUT_S = 30
 
 
 def check(config: DictConfig) -> list[str]:
     """Import the file or module, unless it is one of ours."""
     path, name = value(config, keys.REWARD_FUNCTION_PATH), value(config, keys.REWARD_FUNCTION_NAME)
-    if not path or path.startswith(OURS):
+    if not path or path.startswith(OUR_REWARDS):
         return []
     command = value(config, keys.PY_EXECUTABLE)
     found = _found(shlex.split(command) if command else [sys.executable], path.removeprefix("file://"), name)
@@ -36,7 +36,9 @@ def check(config: DictConfig) -> list[str]:
             "install what it needs"
         ]
     if found.get("callable") is False:
-        return [f"{keys.REWARD_FUNCTION_NAME} is {name}: in {path} it is no function; define it, or set another name"]
+        return [
+            f"{keys.REWARD_FUNCTION_NAME} is {name}, which is not a function in {path}; define it, or set another name"
+        ]
     return []
 
 

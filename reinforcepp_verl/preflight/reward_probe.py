@@ -18,7 +18,7 @@ MARK = "reward import: "
 
 
 def load(path: str) -> ModuleType:
-    """Import a file or module as verl does, and let a file import its neighbours."""
+    """Import a file or module as verl does, and let a file import others in its folder."""
     if path.startswith("pkg://"):
         return importlib.import_module(path.removeprefix("pkg://").replace("/", "."))
     sys.path.append(os.path.dirname(os.path.abspath(path)))

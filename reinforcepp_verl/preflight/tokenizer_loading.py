@@ -13,7 +13,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.sizing.model_size import model_folder
 
-TOKENIZER, SETTINGS, MODEL = "tokenizer.json", "tokenizer_config.json", "config.json"
+TOKENIZER, SETTINGS, CONFIG_JSON = "tokenizer.json", "tokenizer_config.json", "config.json"
 LOADED_AS_SAVED = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # transformers' MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS: for these models it ignores the saved class.
 REBUILT_BY_MODEL_TYPE = (
@@ -46,9 +46,9 @@ def check(config: DictConfig) -> list[str]:
 
 def loads_as_saved(folder: Path) -> bool:
     """Return True if neither class nor model type makes transformers rebuild the tokenizer; without its import."""
-    settings, model = _read(folder / SETTINGS), _read(folder / MODEL)
+    settings, model = _read(folder / SETTINGS), _read(folder / CONFIG_JSON)
     if "auto_map" in settings:
-        return True  # code of its own, which is not run here
+        return True  # custom code, which is not run here
     name, kind = settings.get("tokenizer_class"), model.get("model_type")
     if name in LOADED_AS_SAVED and kind not in REBUILT_BY_MODEL_TYPE:
         return True
@@ -58,7 +58,7 @@ def loads_as_saved(folder: Path) -> bool:
 def _read(file: Path) -> dict[str, Any]:
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if not isinstance(content, dict):
-        raise ValueError(f"{file.name} holds no JSON object")
+        raise ValueError(f"{file.name} does not contain a JSON object")
     return content
 
 
@@ -83,7 +83,7 @@ def _changed(folder: Path) -> str | None:
             return (
                 f"transformers does not load the tokenizer in {folder} as saved: it rebuilds a "
                 f"{type(loaded).__name__}, which makes {len(after)} tokens of {text!r} instead of {len(before)}; "
-                f"{_fix(_read(folder / MODEL).get('model_type'), type(loaded).__name__)}"
+                f"{_fix(_read(folder / CONFIG_JSON).get('model_type'), type(loaded).__name__)}"
             )
     return None
 

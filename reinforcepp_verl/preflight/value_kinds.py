@@ -71,11 +71,6 @@ def changed_kinds(config: DictConfig) -> Iterator[tuple[str, Kind]]:
     yield from _walk(as_tree(config), as_tree(known), known, "")
 
 
-def all_kinds(config: DictConfig) -> Iterator[tuple[str, Kind]]:
-    """Yield every such key of a configuration."""
-    yield from _walk(as_tree(config), {}, base(FSDP_ENGINE), "")
-
-
 def _walk(tree: Tree, unchanged: Tree, known: DictConfig, prefix: str) -> Iterator[tuple[str, Kind]]:
     annotations: dict[str, str] | None = None
     for name, content in tree.items():

@@ -22,8 +22,8 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.plot_style import GREY, METADATA, PALETTE, STYLE
-from reinforcepp_verl.report.columns import Curve
 from reinforcepp_verl.report.history import History
+from reinforcepp_verl.report.metric_series import Curve
 from reinforcepp_verl.report.thinning import thinned, thinned_band
 from reinforcepp_verl.report.validation_metric import is_validation_metric, validation_key
 

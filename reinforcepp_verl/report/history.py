@@ -12,7 +12,7 @@ from pathlib import Path
 from reinforcepp_verl.common.json_text import read_object
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.config import config_file, keys
-from reinforcepp_verl.report.columns import Columns, Curve
+from reinforcepp_verl.report.metric_series import Columns, Curve
 from reinforcepp_verl.report.run_records import last_step, metrics_record, recorded
 
 

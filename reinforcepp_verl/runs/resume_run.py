@@ -249,5 +249,5 @@ def _lost(run: RunFolder, file: Path, done: Progress) -> list[str]:
     if file != run.config:
         notes.append(f"{run.config} is missing or damaged: the settings of {file} are used")
     if done.lost_summary is not None:
-        notes.append(f"{done.lost_summary} is missing or damaged: it is written anew from the metrics")
+        notes.append(f"{done.lost_summary} is missing or damaged: it is rewritten from the metrics")
     return notes

@@ -18,7 +18,7 @@ from reinforcepp_verl.runs.running_median import RunningMedian
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """Return the fields of summary.json, {} if it is missing or damaged: its numbers are then counted anew."""
+    """Return the fields of summary.json, {} if it is missing or damaged: its numbers are then counted again."""
     try:
         return read_object(path) if path.is_file() else {}
     except ValueError:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from ray.runtime_env import RuntimeEnv
+
 import reinforcepp_verl
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.schema import dotted_keys, known_keys
@@ -28,13 +30,24 @@ DOTTED = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.\w+)+")
 
 
 def test_every_key_exists() -> None:
-    """A key that verl renames fails here."""
-    known = set(dotted_keys(known_keys()))
+    """A key that verl renames fails here, and so does one that Ray renames, to which verl passes runtime_env."""
+    known = set(dotted_keys(known_keys())) | {f"{keys.RUNTIME_ENV}.{field}" for field in RuntimeEnv.known_fields}
     assert [f"{name} = {key}" for name, key in NAMED.items() if key not in known] == []
 
 
 def test_no_key_has_two_names() -> None:
     assert len(set(NAMED.values())) == len(NAMED)
+
+
+def test_every_name_is_used() -> None:
+    """As `keys.NAME`, in another key, or by reading `config.trainer.nnodes`."""
+    modules = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
+    nodes = [node for tree in modules.values() for node in ast.walk(tree)]
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "keys"}
+    here = modules[PACKAGE / "config" / "keys.py"]
+    used |= {node.id for node in ast.walk(here) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    read = {key for tree in modules.values() for _, key in _attributes(tree)}
+    assert [name for name, key in NAMED.items() if name not in used and key not in read] == []
 
 
 def test_no_key_is_spelled_out_elsewhere() -> None:

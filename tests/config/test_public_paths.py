@@ -1,19 +1,22 @@
 """Module paths written into run folders and users' YAML: runs must resume after the package is updated."""
 
-import importlib
+import pkgutil
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
+from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.config import search_path
+from reinforcepp_verl.runs.attempt import write_config
 
 # Never remove or rename one: move the code and leave the old path importable.
 IN_CONFIGURATIONS = {
     "reinforcepp_verl.integration.policy_loss_config.PolicyLossWithOptions",
     "reinforcepp_verl.integration.replay_buffer",
     "reinforcepp_verl.integration.rollout_seeds.SeededAgentLoopManager",
+    "reinforcepp_verl.integration.verl_patches.install",
     "reinforcepp_verl.rewards.arithmetic",
     "reinforcepp_verl.rewards.math",
 }
@@ -24,23 +27,23 @@ ENTRY_POINTS = {
 _PATH = re.compile(r"^[^#\n]*?(reinforcepp_verl(?:\.\w+)+)", re.MULTILINE)
 
 
-def written_paths() -> set[str]:
+def _paths(file: Path) -> set[str]:
+    return set(_PATH.findall(file.read_text(encoding="utf-8")))
+
+
+def test_the_configurations_name_these_paths_and_no_others(compose, tmp_path):
+    """Those of this package, and the one that every attempt and every checkpoint gets."""
     folder = search_path.config_dir()
     files = [file for root in (folder, (folder / "recipe").resolve()) for file in Path(root).rglob("*.yaml")]
-    return {path for file in files for path in _PATH.findall(file.read_text(encoding="utf-8"))}
-
-
-def test_the_configurations_name_these_paths_and_no_others():
-    assert written_paths() == IN_CONFIGURATIONS
+    attempt = RunFolder(tmp_path).new_attempt()
+    write_config(compose("+recipe=math_rlvr/arithmetic"), attempt)
+    assert "reinforcepp_verl.integration.verl_patches.install" in _paths(attempt.config)
+    assert set().union(*map(_paths, [*files, attempt.config])) == IN_CONFIGURATIONS
 
 
 @pytest.mark.parametrize("path", sorted(IN_CONFIGURATIONS))
 def test_the_path_can_be_imported(path):
-    module, _, name = path.rpartition(".")
-    if name[0].isupper():
-        assert hasattr(importlib.import_module(module), name)
-    else:
-        importlib.import_module(path)
+    pkgutil.resolve_name(path)
 
 
 @pytest.mark.parametrize(("group", "value"), ENTRY_POINTS.items())

@@ -1,4 +1,4 @@
-"""docs/mistakes.md: every mistake in its tables is tried, and the messages are those that are printed.
+"""docs/mistakes.md: every mistake in its tables is made, and the messages are those that are printed.
 
 To write the page again: MISTAKES=write python -m pytest tests/docs/test_mistakes.py
 """
@@ -16,11 +16,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "mistakes.md"
 RECIPE = "+recipe=math_rlvr/arithmetic"
 ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.model"
 REWARD = "reward.custom_reward_function"
-HEAD = """# Mistakes, and what is said about them
+HEAD = """# Common mistakes and their messages
 
-Each row of these tables is tried by `tests/docs/test_mistakes.py`, which compares the message with this page. Rows
-without a command are additions to `reinforcepp check +recipe=math_rlvr/arithmetic`. `train`, `create`, `slurm submit`
-and, for changed settings, `resume` and `eval --set` say the same; the exit code is 2.
+`tests/docs/test_mistakes.py` runs every row and compares the output with this page. Rows without a command are
+additions to `reinforcepp check +recipe=math_rlvr/arithmetic`. `train`, `create`, `slurm submit` and, for changed
+settings, `resume` and `eval --set` print the same message; the exit code is 2.
 """
 CONFIGURATIONS = {
     "Values": (
@@ -145,9 +145,9 @@ def _with_files(arithmetic, tmp_path, monkeypatch):
 
 
 def _table(title: str, rows: list[tuple[str, list[str]]]) -> str:
-    lines = [f"## {title}", "", "| mistake | what is said |", "|---|---|"]
+    lines = [f"## {title}", "", "| mistake | message |", "|---|---|"]
     for mistake, said in rows:
-        assert said, f"nothing is said about {mistake}"
+        assert said, f"no message about {mistake}"
         lines.append(f"| `{mistake}` | {'<br>'.join(said)} |")
     return "\n".join(lines) + "\n"
 

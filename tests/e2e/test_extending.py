@@ -50,7 +50,7 @@ def window(checkpoint: Path) -> list:
 @pytest.fixture
 def environment() -> dict[str, str]:
     return {
-        "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{ROOT / 'benchmarks'}",
+        "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{ROOT / 'benchmarks' / 'helpers'}",
         "VERL_USE_EXTERNAL_MODULES": "my_estimator,my_loss",
     }
 

@@ -20,7 +20,7 @@ from reinforcepp_verl.runs import processes
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
-POISON = Path(__file__).parents[2] / "benchmarks" / "poison.py"
+POISON = Path(__file__).parents[2] / "benchmarks" / "helpers" / "poison.py"
 ENGINE = "VLLM::EngineCore"
 LEARNING_RATE = "actor_rollout_ref.actor.optim.lr"
 START_DEADLINE_S, END_DEADLINE_S = 600, 300

@@ -16,7 +16,7 @@ from reinforcepp_verl.runs import processes
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+HELPERS = Path(__file__).parents[2] / "benchmarks" / "helpers"
 RECIPE = "+recipe=math_rlvr/arithmetic"
 VAL_ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 # Token-mean makes the on-policy loss zero up to rounding, which has no relative error to compare.
@@ -88,7 +88,7 @@ def test_a_run_stopped_and_then_killed_in_a_save_has_the_metrics_of_an_uninterru
     stopped_at = max(loop.read(run))
     assert stopped_at < 4 and store.newest_checkpoint(run.checkpoints)[0].manifest.step == stopped_at
 
-    process = start(COMMAND, "resume", folder, VERL_USE_EXTERNAL_MODULES="slow_saves", PYTHONPATH=str(BENCHMARKS))
+    process = start(COMMAND, "resume", folder, VERL_USE_EXTERNAL_MODULES="slow_saves", PYTHONPATH=str(HELPERS))
     loop.wait_until((run.checkpoints / store.SAVING_FOLDER / "attempt_2" / "global_step_4" / "actor").exists, process)
     loop.kill_tree(process, run)
     found, ignored = store.newest_checkpoint(run.checkpoints)

@@ -103,7 +103,7 @@ def test_steps_without_a_signal_end_the_run_after_their_record(no_signal):
         metric_guards.raise_if_tripped()
     assert counts == [1.0, 0.0, 1.0]
     assert metric_guards.after_step(no_signal) == {"guards/steps_without_signal": 2.0}
-    with pytest.raises(GuardError, match=r"for 2 steps in a row all answers .*no_signal_steps=2.*filter_groups"):
+    with pytest.raises(GuardError, match=r"for 2 steps in a row all scores .*no_signal_steps=2.*filter_groups"):
         metric_guards.raise_if_tripped()
 
 

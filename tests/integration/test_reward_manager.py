@@ -19,7 +19,7 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.v1 import trainer_base
 
-from reinforcepp_verl.config.reward_error_options import REWARD_MANAGER
+from reinforcepp_verl.config.reward_error_options import OUR_REWARD_MANAGER
 from reinforcepp_verl.integration.reward_manager import ReinforceppRewardManager
 from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer
 
@@ -46,7 +46,7 @@ def worker(compute_score, mode="reinforcepp_sync", **algorithm) -> RewardLoopWor
             "trainer": {"v1": {"trainer_mode": mode}},
         }
     )
-    made.reward_manager = get_reward_manager_cls(REWARD_MANAGER)(
+    made.reward_manager = get_reward_manager_cls(OUR_REWARD_MANAGER)(
         config=made.config,
         tokenizer=TOKENIZER,
         compute_score=compute_score,
@@ -99,7 +99,7 @@ def received_by(data: DataProto) -> dict:
 
 
 def test_verl_finds_it_by_its_name():
-    assert get_reward_manager_cls(REWARD_MANAGER) is ReinforceppRewardManager
+    assert get_reward_manager_cls(OUR_REWARD_MANAGER) is ReinforceppRewardManager
 
 
 def test_the_function_is_called_as_by_verl_plus_the_length():

@@ -17,7 +17,7 @@ from reinforcepp_verl.algorithm.estimators import reinforcepp
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
-from reinforcepp_verl.integration import reward_errors, token_scores, trainers
+from reinforcepp_verl.integration import reward_errors, score_columns, trainers
 from reinforcepp_verl.integration.batch_context import PaddingAwareKL
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, RewardFailureError
 
@@ -85,7 +85,7 @@ def queue(monkeypatch):
             "rollout_log_probs": ragged(-1.0),
         }
     )
-    for module in (trainer_base, trainers, reward_errors, token_scores):
+    for module in (trainer_base, trainers, reward_errors, score_columns):
         monkeypatch.setattr(module, "tq", made)
     return made
 

@@ -21,7 +21,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.preflight import (
     algorithm_settings,
     examine,
-    losses,
+    loss_settings,
     reward_import,
     sequence_lengths,
     tokenizer_loading,
@@ -115,17 +115,17 @@ def _split(overrides: str) -> list[str]:
 
 def test_the_tables_are_verls():
     log_probs = torch.zeros(1, 1)
-    for kind in losses.KL_KINDS:
+    for kind in loss_settings.KL_KINDS:
         core_algos.kl_penalty(log_probs, log_probs, kind)
         core_algos.kl_penalty(log_probs, log_probs, f"{kind}+")
-    assert set(losses.REJECTIONS) == SUPPORTED_ROLLOUT_RS_OPTIONS
+    assert set(loss_settings.REJECTIONS) == SUPPORTED_ROLLOUT_RS_OPTIONS
     assert set(trackers.PACKAGES) - {"tracking"} == set(Tracking.supported_backend)
     assert list(sequence_lengths.CPU_HEAD_SIZES) == CPUAttentionBackend.get_supported_head_sizes()
     rebuilt = tokenization_auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
     assert set(tokenizer_loading.REBUILT_BY_MODEL_TYPE) == rebuilt
 
 
-@pytest.mark.parametrize("loss", losses.DUAL_CLIP_LOSSES)
+@pytest.mark.parametrize("loss", loss_settings.DUAL_CLIP_LOSSES)
 def test_these_losses_compute_with_the_dual_clip(compose, loss):
     config = omega_conf_to_dataclass(compose(RECIPE, f"{LOSS}={loss}").actor_rollout_ref.actor)
     ones = torch.ones(1, 1)
@@ -194,7 +194,7 @@ def test_a_wrong_name_lists_functions_only(compose, tmp_path):
     [problem] = examine(compose(RECIPE, f"{REWARD}.path={file}")).errors
     assert problem.endswith(f"define it, or set {REWARD}.name to one of compute_scores")
     [problem] = examine(compose(RECIPE, f"{REWARD}.path={file}", f"{REWARD}.name=LIMIT")).errors
-    assert problem.startswith(f"{REWARD}.name is LIMIT: in {file} it is no function")
+    assert problem.startswith(f"{REWARD}.name is LIMIT, which is not a function in {file}")
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ def test_a_missing_plus_is_named(reinforcepp, key):
     assert needs_plus(key)
     done = reinforcepp("check", RECIPE, f"{key}=1")
     assert done.exit_code == 2
-    assert f"error: {key}: no file of verl lists this key" in done.stderr and f"+{key}=VALUE" in done.stderr
+    assert (
+        f"error: {key}: verl's configuration does not define this key" in done.stderr and f"+{key}=VALUE" in done.stderr
+    )
 
 
 def test_other_keys_need_no_plus():
@@ -112,7 +114,7 @@ def test_missing_micro_batches_offer_dynamic_ones(compose):
 def test_eval_names_its_option_for_settings(reinforcepp):
     done = reinforcepp("eval", "runs/latest", f"{ROLLOUT}.val_kwargs.n=4")
     assert done.exit_code == 2
-    assert f"write a setting of a checkpoint's evaluation as --set {ROLLOUT}.val_kwargs.n=4" in done.stderr
+    assert f"to change a setting of a checkpoint's evaluation, write --set {ROLLOUT}.val_kwargs.n=4" in done.stderr
 
 
 @pytest.mark.parametrize("limit", ["12:00:00", "1-12:00:00", "0:30:00", "2-0", "1-12:30", "UNLIMITED", "100:00:00"])

@@ -198,7 +198,7 @@ def test_a_lost_summary_is_written_anew(run, content):
     checkpoint(run, 15)
     run.summary.unlink() if content is None else run.summary.write_bytes(content)
     continuation = prepare(run, [])
-    assert continuation.notes[0] == f"{run.summary} is missing or damaged: it is written anew from the metrics"
+    assert continuation.notes[0] == f"{run.summary} is missing or damaged: it is rewritten from the metrics"
     assert (Summary.of(1, continuation.records.values(), run.summary).steps, len(continuation.records)) == (15, 15)
 
 

@@ -29,7 +29,7 @@ CPU_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Workers started in advance lack the environment of the run, so that none is ever used.
     "RAY_prestart_worker_first_driver": "0",
-    # Ray gives its workers a low priority (15): beside other work on the machine, a run would nearly stop.
+    # Ray gives its workers a low priority (15): other work on the machine would nearly stall the run.
     "RAY_worker_niceness": "0",
 }
 

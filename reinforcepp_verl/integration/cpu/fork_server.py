@@ -1,6 +1,6 @@
 """One process that imports torch, transformers and vLLM once, and forks the processes of a run.
 
-verl starts about ten Python processes, and on a CPU their imports are most of the time until the first step. Ray
+verl starts about ten Python processes, and on a CPU their imports take most of the time before the first step. Ray
 (through `runtime_env.py_executable`) and vLLM (through `multiprocessing.set_executable`) start forked_python.py instead
 of Python, and it has this server fork itself. The forks also share the memory of the imported modules. If the server
 cannot work, it ends, and these processes start as usual.

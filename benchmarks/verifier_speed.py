@@ -1,7 +1,7 @@
 r"""Compares the throughput of our verifier with `verl.utils.reward_score.math_verify` on the same answers, in one run.
 
-    python benchmarks/verifier.py
-    python benchmarks/verifier.py --busy 16 --rounds 1    # while 16 other processes use the cores
+    python benchmarks/verifier_speed.py
+    python benchmarks/verifier_speed.py --busy 16 --rounds 1    # while 16 other processes use the cores
 
 Prints answers per second with the same number of worker processes for both, the median of the rounds, in which the two
 alternate. Both are called from many threads, as in verl's reward loop. `plain`: integers and decimals, which ours
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from busy_cores import busy_cores
+from helpers.busy_cores import busy_cores
 from rich.console import Console
 from rich.table import Table
 from verl.utils.reward_score import math_verify as verls

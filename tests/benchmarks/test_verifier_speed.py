@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.long
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "verifier.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "verifier_speed.py"
 KINDS = ["plain", "expressions", "hung"]
 
 

@@ -1,8 +1,8 @@
 r"""Compares our verdicts with those of math-verify and of verl's scorers on the test sets of other projects.
 
     git clone https://github.com/huggingface/Math-Verify && git clone https://github.com/huggingface/lighteval
-    python benchmarks/answers.py Math-Verify/tests lighteval/tests/unit/metrics/test_extractive_match.py
-    python benchmarks/answers.py NeMo-Skills/tests/test_math_equal.py MARIO_EVAL/math_evaluation/tests
+    python benchmarks/answer_sets.py Math-Verify/tests lighteval/tests/unit/metrics/test_extractive_match.py
+    python benchmarks/answer_sets.py NeMo-Skills/tests/test_math_equal.py MARIO_EVAL/math_evaluation/tests
 
 The files are read, not run: the literal cases of `parametrize` (ground truth, answer, expected), and for MARIO_EVAL the
 assignments before each assertion. Rows for options that other scorers lack are left out, as are sentences that mark no
@@ -144,7 +144,7 @@ SCORERS: dict[str, Callable[[Case], bool]] = {
 }
 
 
-def judge(scorer: Callable[[Case], bool], case: Case) -> bool:
+def is_scored_right(scorer: Callable[[Case], bool], case: Case) -> bool:
     """Return the verdict; a scorer that fails gives no reward."""
     try:
         return scorer(case)
@@ -165,7 +165,7 @@ def main(
         if not cases:
             raise typer.BadParameter(f"{path}: no literal cases found")
         verdicts = {
-            name: [judge(scorer, case) for case in track(cases, f"{path.name}: {name}", transient=True)]
+            name: [is_scored_right(scorer, case) for case in track(cases, f"{path.name}: {name}", transient=True)]
             for name, scorer in SCORERS.items()
         }
         table.add_row(str(path), str(len(cases)), *(summary(cases, given) for given in verdicts.values()))
