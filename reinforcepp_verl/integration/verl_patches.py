@@ -64,7 +64,7 @@ def _with_own_socket(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def import_from_own_folder(module: Any) -> None:
-    """Let a file that the configuration names, such as a reward function, import its neighbours.
+    """Let a file that the configuration names, such as a reward function, import other files in its folder.
 
     verl loads it without its folder on the search path. The folder comes last, so that no library is shadowed.
     """
