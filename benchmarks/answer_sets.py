@@ -171,7 +171,7 @@ def main(
         table.add_row(str(path), str(len(cases)), *(summary(cases, given) for given in verdicts.values()))
         for index, case in enumerate(cases):
             details.append({**case._asdict(), "set": str(path), **{name: v[index] for name, v in verdicts.items()}})
-    Console().print(table)
+    Console(width=120).print(table)
     if output is not None:
         output.write_text("".join(json.dumps(detail, ensure_ascii=False) + "\n" for detail in details))
 

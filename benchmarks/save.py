@@ -110,7 +110,7 @@ def main(
     table.add_row("training waits", f"{own + waits + commit:.1f}", "")
     table.add_row("and the verification goes on for", f"{in_background:.1f}", "")
     table.add_row("waits / verl's save", f"{(own + waits + commit) / own:.2f}", "")
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def main(rounds: Annotated[int, typer.Option(help="How often each is run, in tur
     table = Table("median seconds of", *measured, "forked/imported")
     row = [f"{medians[name]:.1f}" for name in measured]
     table.add_row(f"{rounds} rounds", *row, f"{medians['forked'] / medians['imported']:.2f}")
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def main(
             statistics.median(record[f"timing_s/{part}"] for record in measured[variant]) for variant in VARIANTS
         )
         table.add_row(part, f"{stock:.3f}", f"{ours:.3f}", f"{ours / stock:.2f}")
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def main(
             f"{one['agree']:.3f}",
             str(one["timeouts"]),
         )
-    Console().print(table)
+    Console(width=120).print(table)
     if json_path is not None:
         json_path.write_text(json.dumps({"workers": workers, "answers": answers, "kinds": numbers}, indent=2))
 
