@@ -133,7 +133,9 @@ def _with_key(original: Callable[..., Any]) -> Callable[..., Any]:
         server = ray.get_runtime_context().get_actor_name() or ""
         if not (args.api_key or _OTHER_SERVER.search(server)):
             key = os.environ.get("VLLM_API_KEY") or message_authentication.api_key()
-            app.add_middleware(message_authentication.KeyMiddleware, key=key)
+            # Around all of vLLM's own, which are already in place.
+            inner = app.middleware_stack or app.build_middleware_stack()
+            app.middleware_stack = message_authentication.KeyMiddleware(inner, key)
         return app
 
     return build_app

@@ -77,6 +77,8 @@ def test_no_cpu_setting_remains_on_gpus():
     plain, local = (OmegaConf.to_container(compose(cluster)) for cluster in ("~cluster", "cluster=local"))
     local["trainer"]["n_gpus_per_node"] = plain["trainer"]["n_gpus_per_node"]
     assert local["ray_kwargs"]["ray_init"].pop("address") == "local"
+    for model in (local["actor_rollout_ref"]["model"], local["critic"]["model"]):
+        assert model["override_config"].pop("attn_implementation") == "${reinforcepp.attention:}"
     assert local == plain
 
 

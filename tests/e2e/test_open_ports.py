@@ -36,6 +36,11 @@ def _listening(run: RunFolder) -> dict[int, tuple[str, str]]:
     return found
 
 
+def _is_loopback(address: str) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
+
+
 def _join_ray(port: int) -> int:
     """Try to use the run's Ray without its token; return the exit code."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -78,7 +83,7 @@ def test_the_ports_of_a_run_are_on_loopback_and_ask_for_a_secret(start, workplac
         time.sleep(0.5)
 
     ports = _listening(run)
-    outside = {name for address, name in ports.values() if not ipaddress.ip_address(address).is_loopback}
+    outside = {name for address, name in ports.values() if not _is_loopback(address)}
     assert all("WorkerDict" in name for name in outside), outside  # torch's rendezvous
     folder = Path(run.attempts()[-1].temporary.read_text().split()[0])
     assert folder.stat().st_mode & 0o077 == 0

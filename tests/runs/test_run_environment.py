@@ -23,10 +23,15 @@ def environment(compose, tmp_path, monkeypatch):
 
     def of(*overrides: str) -> dict[str, str]:
         with run_environment.of(compose(RECIPE, *overrides), attempt) as variables:
+            if attempt.temporary.exists():
+                created.append(attempt.temporary.read_text())
             return dict(variables)
 
+    created: list[str] = []
     yield of
-    temporary_folder.remove(RunFolder(tmp_path))
+    for folder in created:
+        attempt.temporary.write_text(folder)
+        temporary_folder.remove(RunFolder(tmp_path))
 
 
 @pytest.mark.parametrize("visible", ["", "0", "-1", "NoDevFiles"])
