@@ -73,6 +73,8 @@ def _send_a_message(port: int) -> None:
 
 def test_the_ports_of_a_run_are_on_loopback_and_ask_for_a_secret(start, workplace):
     options = ["trainer.total_training_steps=400", "trainer.val_before_train=false", "trainer.test_freq=-1"]
+    # Forked processes have the command line of the fork server instead of their names.
+    options += [f"+ray_kwargs.ray_init.runtime_env.py_executable={sys.executable}"]
     create = [COMMAND, "create", "+recipe=math_rlvr/arithmetic", *options]
     folder = subprocess.run(create, cwd=workplace, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     run = RunFolder(Path(folder))
@@ -88,7 +90,7 @@ def test_the_ports_of_a_run_are_on_loopback_and_ask_for_a_secret(start, workplac
     folder = Path(run.attempts()[-1].temporary.read_text().split()[0])
     assert folder.stat().st_mode & 0o077 == 0
     for path in ("/v1/models", "/invocations"):
-        statuses = {port: _status(port, path) for port in ports}
+        statuses = {port: _status(port, path) for port, (_, name) in ports.items() if "vLLMHttpServer" in name}
         assert 401 in statuses.values() and 200 not in statuses.values(), statuses
     assert _join_ray(next(port for port, (_, name) in ports.items() if "gcs_server" in name)) != 0
     queue = [port for port, (_, name) in ports.items() if "TransferQueue" in name]
