@@ -1,7 +1,7 @@
 """A secret of the Ray cluster, which the TransferQueue's messages and requests to vLLM must show.
 
-The queue's ports unpickle what anybody sends who can connect to them: every user of the machine and, on several nodes,
-of the network. The first frame of a message is therefore a keyed digest of all that is unpickled (the header) and of
+The queue's ports unpickle whatever anyone who can connect sends: every user of the machine and, on several nodes, of
+the network. The first frame of a message is therefore a keyed digest of all that is unpickled (the header) and of
 the sizes of the tensors behind it. Their bytes are not covered: they are read as numbers, and a digest of gigabytes
 would delay every step.
 """

@@ -29,10 +29,10 @@ class PendingSave:
         self.folder, self.step = folder, step
         self._models, self._workers = models, workers
         self._patience_s = max(LEAST_PATIENCE_S, PATIENCE * seconds)
-        self._pool = ThreadPoolExecutor(1, "verify-save")
+        pool = ThreadPoolExecutor(1, "verify-save")
         # Listed here: the trainer may add the metrics of the step meanwhile.
-        self._files = self._pool.submit(self._verified, manifest.files_of(folder))
-        self._pool.shutdown(wait=False)
+        self._files = pool.submit(self._verified, manifest.files_of(folder))
+        pool.shutdown(wait=False)
 
     def verified(self, *, wait_for_it: bool) -> bool:
         """Return whether it is verified, after waiting for it, or for as long as training should wait in all."""

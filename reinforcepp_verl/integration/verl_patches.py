@@ -26,8 +26,6 @@ SERVER_MODULE = "verl.workers.rollout.vllm_rollout.vllm_async_server"
 QUEUE_MODULE = "transfer_queue.utils.zmq_utils"
 IMPORT_MODULE = "verl.utils.import_utils"
 WEIGHT_TRANSFER_MODULE = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
-
-
 _OTHER_SERVER = re.compile(r"server_(?:reward|teacher)_")
 SETUP_HOOK = f"{__name__}.install"
 

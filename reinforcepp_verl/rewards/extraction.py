@@ -57,8 +57,10 @@ _GROUPED = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?!\w|[.,/]\d)")
 # Makes a number part of an expression. A unit may follow a space, and `12\%`, `\(12\)` and `**12**` are 12.
 _BEFORE = re.compile(r"(?:[\^_!/A-Za-zπ√{]|(?<!\\)\(|\\(?:sqrt|pi) ?|[\w)}]\*{1,2}|[\w)}] ?[-+])\Z")
 _LOOK_BACK = 8
+# All that stands around a number: its unit. In a sentence, the number alone counts.
 _UNIT = re.compile(
-    rf"(?<![a-z'])(?:{KNOWN_UNIT.pattern}|square|cubic|sq|cu|per)(?![a-z])|[€£¥₹%°‰]|\\circ|\\text\{{permille",
+    rf"[€£¥₹] | ?(?:(?:square|cubic|sq\.?|cu\.?) )?{KNOWN_UNIT.pattern}(?:\^\{{?\d\}}?)?(?:(?: ?/ ?| per )[a-z]+)?\.?"
+    r"| ?(?:[€£¥₹]|\\?%|\\text\{permille\})\.?",
     re.IGNORECASE,
 )
 _REMARK = re.compile(r"(?:^| )\((?!mod|base)[^()]*\)\.?$")
@@ -216,7 +218,8 @@ def _after_hashes(text: str) -> Answer:
         return Answer("", "none")
     before = text[: number.start()].rpartition("\n")[2]
     behind = _REMARK.sub("", text[number.end() :].partition("\n")[0])
-    if _SAYS_MORE.search(f"{before} {behind}") or _UNIT.search(f"{before} {behind}") or _in_expression(text, number):
+    around = f"{before} {behind}" if before else behind
+    if _SAYS_MORE.search(around) or _UNIT.fullmatch(around) or _in_expression(text, number):
         return Answer(f"{before}{number.group()}{behind}".strip().strip("*"), "hashes")
     return Answer(_plain(number), "hashes")
 

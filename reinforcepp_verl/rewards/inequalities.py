@@ -12,7 +12,6 @@ _REALS_WITHOUT = re.compile(r"\\mathbb\{R\} ?(?:\\setminus|\\backslash|-) ?\\\{ 
 _MEMBER = re.compile(r"[a-zA-Z] ?\\in(?![a-z]) ?")
 _AND = re.compile(r" ?(?:\\(?:text|mathrm|mbox) ?\{ *and *\}|(?<![a-zA-Z\\])and(?![a-z])|\\land(?![a-z])) ?")
 _DECIMAL = re.compile(r"-?\d+(?:\.\d+)?")
-_CONJUNCTION = re.compile(r"(?<![a-zA-Z])(and|or)(?![a-z])")
 _OR = re.compile(r" ?(?:\\(?:text|mathrm|mbox) ?\{ *or *\}|(?<![a-zA-Z\\])or(?![a-z])|\\lor(?![a-z])|\\cup(?![a-z])) ?")
 _BUILDER = re.compile(
     r"\\\{ ?([a-zA-Z])(?: ?\\in ?(?:\\mathbb\{R\}|\(-\\infty, \\infty\)))? ?(?:\\mid|\\vert|:|\|) ?(.*)\\\}"
@@ -40,8 +39,8 @@ def conjunctions_differ(truth: str, answer: str) -> bool:
     """Return True for inequalities joined by "and" on one side and by "or" on the other."""
     if not (_SPLIT.search(truth) and _SPLIT.search(answer)):
         return False
-    expected, given = (set(_CONJUNCTION.findall(text)) for text in (truth, answer))
-    return bool(expected and given) and expected != given
+    expected, given = ((bool(_AND.search(text)), bool(_OR.search(text))) for text in (truth, answer))
+    return any(expected) and any(given) and expected != given
 
 
 def as_interval(text: str) -> str:

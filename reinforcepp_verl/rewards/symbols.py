@@ -22,17 +22,7 @@ _SYMBOLS = {
     **{"÷": "/", "⁄": "/", "∕": "/", "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "≡": r"\equiv "},
     **{"±": r"\pm ", "∓": r"\mp ", "∈": r"\in ", "∅": r"\emptyset ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta "},
     **{"°": r"^\circ ", "º": r"^\circ ", "˚": r"^\circ ", "ℝ": r"\mathbb{R}", "Ω": r"\Omega ", "\u2126": r"\Omega "},
-    **{
-        "′": "'",
-        "，": ",",
-        "。": ".",
-        "、": ",",
-        "…": "...",
-        "∠": r"\angle ",
-        "‰": r"\text{permille}",
-        "⟨": r"\langle ",
-        "⟩": r"\rangle ",
-    },
+    **{"′": "'", "，": ",", "。": ".", "、": ",", "…": "...", "∠": r"\angle ", "⟨": r"\langle ", "⟩": r"\rangle "},
     "‰": r"\text{permille}",
     **{root: rf"\sqrt{index} " for root, index in _ROOTS.items()},
 }

@@ -7,12 +7,11 @@ import re
 SIZES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _FRACTIONS = "half|halves|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth|permille"
 _EXCEPTIONS = "except|least|most|less|more|greater|fewer|not"
-_KINDS = "odd|even"
 FUNCTIONS = "sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt"
 """Names that are not units after a number, as in 2 sin x."""
 
 QUALIFIER = re.compile(
-    rf"\b(?:{'|'.join(SIZES)}|k|{_FRACTIONS}|{_EXCEPTIONS}|{_KINDS}|mod|modulo|squared|cubed|factorial|plus|minus"
+    rf"\b(?:{'|'.join(SIZES)}|k|{_FRACTIONS}|{_EXCEPTIONS}|odd|even|mod|modulo|squared|cubed|factorial|plus|minus"
     r"|negative|prime|theta|phi|alpha|beta|gamma|lambda)s?\b",
     re.IGNORECASE,
 )
@@ -21,10 +20,8 @@ EXCEPTION = re.compile(
     rf"(?<!\\)\b(?:{_EXCEPTIONS}|but|non|without|other|between|over|under|above|below)\b", re.IGNORECASE
 )
 """Changes the number that it stands before: `not 5` is not 5."""
-KIND_OF_NUMBER = re.compile(
-    rf"\b(?:{_KINDS}|positive|multiples?|factors?|divisors?|all|every|any|no|except|twice)\b", re.IGNORECASE
-)
-"""Makes a sentence say more than the formula that it ends with: `all multiples of $3$`."""
+KIND_OF_NUMBER = re.compile(r"\b(?:positive|multiples?|factors?|divisors?|all|every|any|no|twice)\b", re.IGNORECASE)
+"""Like a qualifier, makes a sentence say more than the formula that it ends with: `all multiples of $3$`."""
 
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 _ONES += ["seventeen", "eighteen", "nineteen"]

@@ -57,7 +57,7 @@ def remove(run: RunFolder, logs_of: Attempt | None = None) -> list[str]:
     for attempt in run.attempts():
         if not attempt.temporary.is_file():
             continue
-        folder, short, identity = (*attempt.temporary.read_text().splitlines(), "", "", "")[:3]
+        folder, short, identity = (*attempt.temporary.read_text(errors="replace").splitlines(), "", "", "")[:3]
         if not _is_of(Path(folder), identity):
             continue
         try:
