@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -12,11 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
-from reinforcepp_verl.algorithm.metrics import METRIC_PREFIX
 from reinforcepp_verl.algorithm.moments import Memory
-
-MIN_KL = 1e-3
 
 
 @dataclass
@@ -60,31 +56,6 @@ def session_index(row_keys: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.unique(sessions, return_inverse=True)[1])
 
 
-def non_finite_rows(rows: Mapping[str, Tensor]) -> Tensor:
-    """Return True for the rows (B,) with a NaN or infinite score or log-probability where it matters.
-
-    That is on a valid token, and for a score also after the last one and on a token that `score_mask` marks.
-
-    Raises:
-        NonFiniteRewardError: the policy itself gives such a log-probability; its update would be NaN too
-    """
-    valid = rows["response_mask"].bool()
-    trailing = valid.flip(-1).cumsum(-1).flip(-1) == 0
-    marked = rows["score_mask"].bool() if "score_mask" in rows else torch.zeros_like(valid)
-    bad = torch.zeros(len(valid), dtype=torch.bool)
-    for name, values in rows.items():
-        if name not in ("response_mask", "score_mask"):
-            counts = valid | trailing | marked if name == "rm_scores" else valid
-            found = (~values.isfinite() & counts).any(-1) & valid.any(-1)
-            if name == "old_log_probs" and found.any():
-                raise NonFiniteRewardError(
-                    f"the policy gives {int(found.sum())} of {len(found)} answers a NaN or infinite log-probability: "
-                    "the model is broken; resume the run with a lower learning rate"
-                )
-            bad |= found
-    return bad
-
-
 class PaddingAwareKL:
     """verl's KL controller, fed with the mean over real rows: verl counts padding rows, whose KL is 0, as answers."""
 
@@ -105,26 +76,3 @@ class PaddingAwareKL:
         """Update with a mean over `n_steps` rows, of which `real_rows` are answers."""
         if self.real_rows:
             self.controller.update(current_kl=current_kl * n_steps / self.real_rows, n_steps=self.real_rows)
-
-
-def response_metrics(rows: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return the metrics that need lengths and log-probabilities; rows without a valid token do not count.
-
-    A right answer is one with a score above 0. `kl` is the mean of log pi_old - log pi_ref over valid tokens, and
-    `reward_per_kl` the mean score over the KL of a whole answer, omitted while that KL is below MIN_KL.
-    """
-    valid = rows["response_mask"].bool()
-    length = valid.sum(-1)
-    real = length > 0
-    score = rows["rm_scores"].sum(-1)
-    found = {}
-    for name, chosen in (("right", real & (score > 0)), ("wrong", real & (score <= 0))):
-        if chosen.any():
-            found[f"length_{name}"] = length[chosen].float().mean().item()
-    if "ref_log_prob" in rows and real.any():
-        kl = torch.where(valid, rows["old_log_probs"] - rows["ref_log_prob"], 0.0)
-        found["kl"] = (kl.sum() / length.sum()).item()
-        per_answer = (kl.sum() / real.sum()).item()
-        if per_answer > MIN_KL:
-            found["reward_per_kl"] = score[real].mean().item() / per_answer
-    return {f"{METRIC_PREFIX}/{name}": value for name, value in found.items()}

@@ -13,13 +13,11 @@ import transfer_queue as tq
 from tensordict import TensorDict
 from verl.workers.utils.padding import response_to_nested
 
+from reinforcepp_verl.integration.row_totals import RESPONSE_MASK, SCORE_MASK, SCORES
 from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
-
-SCORE_MASK = "score_mask"
-"""Column (B, T), True on the tokens that carry a score; an agent loop may write it too."""
 
 
 def write_token_scores(batch: KVBatchMeta, extra_fields: list[dict[str, Any]]) -> None:
@@ -36,9 +34,9 @@ def write_token_scores(batch: KVBatchMeta, extra_fields: list[dict[str, Any]]) -
     if not found:
         return
     _refuse_later_rows([batch.keys[row] for row in found])
-    names = ["response_mask", "rm_scores", SCORE_MASK]
+    names = [RESPONSE_MASK, SCORES, SCORE_MASK]
     nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
-    scores = nested["rm_scores"].to_padded_tensor(0.0)
+    scores = nested[SCORES].to_padded_tensor(0.0)
     marks = torch.zeros_like(scores, dtype=torch.bool)
     if SCORE_MASK in nested:
         marks = nested[SCORE_MASK].to_padded_tensor(0).bool()
@@ -52,8 +50,8 @@ def write_token_scores(batch: KVBatchMeta, extra_fields: list[dict[str, Any]]) -
         scores[row] = 0.0
         scores[row, list(tokens)] = torch.tensor(values, dtype=scores.dtype)
         marks[row, list(tokens)] = True
-    columns = {"rm_scores": scores, SCORE_MASK: marks}
-    fields = {name: response_to_nested(values, nested["response_mask"]) for name, values in columns.items()}
+    columns = {SCORES: scores, SCORE_MASK: marks}
+    fields = {name: response_to_nested(values, nested[RESPONSE_MASK]) for name, values in columns.items()}
     tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch)))
 
 

@@ -16,7 +16,6 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from verl.workers.utils.padding import response_to_nested
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
@@ -27,7 +26,7 @@ from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward
 from reinforcepp_verl.config.reading import TRAINER_PREFIX
 from reinforcepp_verl.guards.metric_guards import MetricGuards
 from reinforcepp_verl.integration import batch_context
-from reinforcepp_verl.integration.batch_context import PaddingAwareKL, non_finite_rows, response_metrics
+from reinforcepp_verl.integration.batch_context import PaddingAwareKL
 from reinforcepp_verl.integration.checkpointing import CheckpointingTrainer
 from reinforcepp_verl.integration.reward_errors import (
     RewardErrorMonitor,
@@ -35,7 +34,17 @@ from reinforcepp_verl.integration.reward_errors import (
     reward_infos,
     validation_reward_infos,
 )
-from reinforcepp_verl.integration.score_columns import SCORE_MASK, write_token_scores
+from reinforcepp_verl.integration.row_totals import (
+    COLUMNS,
+    RESPONSE_MASK,
+    SCORE_MASK,
+    SCORES,
+    RowTotals,
+    response_metrics,
+    row_totals,
+    without_rows,
+)
+from reinforcepp_verl.integration.score_columns import write_token_scores
 from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY
 
 if TYPE_CHECKING:
@@ -43,7 +52,6 @@ if TYPE_CHECKING:
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 KL_PENALTY_METRIC = "actor/reward_kl_penalty"
-ROW_FIELDS = ("response_mask", "rm_scores", "old_log_probs", "ref_log_prob", "rollout_log_probs", SCORE_MASK)
 
 
 class ReinforceppTrainer(CheckpointingTrainer):
@@ -105,50 +113,50 @@ class ReinforceppTrainer(CheckpointingTrainer):
         write_token_scores(batch, extra_fields)
         if not self.estimator_is_registered:
             return super()._compute_advantage(batch, metrics)
-        nested = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(ROW_FIELDS))
-        rows = {name: value for name, value in nested.to_padded_tensor().items() if name in ROW_FIELDS}
-        dropped = self._empty_non_finite_rows(batch, rows, nested["response_mask"])
-        real_rows = int(rows["response_mask"].bool().any(-1).sum())
+        found = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(COLUMNS))
+        columns = {name: found[name] for name in COLUMNS if name in found}
+        totals = row_totals(columns)
+        self._empty_non_finite_rows(batch, columns, totals)
+        real_rows = int((totals.length > 0).sum())
         if self.config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward.real_rows = real_rows
+        rejects = OmegaConf.select(self.config, keys.ROLLOUT_RS) is not None
         context = batch_context.BatchContext(
-            rows["rm_scores"],
+            columns[SCORES].to_padded_tensor(0.0),
             batch_context.session_index(batch.keys),
             self.memory,
-            score_mask=rows.get(SCORE_MASK),
-            sampled=rows["response_mask"],
+            score_mask=columns[SCORE_MASK].to_padded_tensor(0) if SCORE_MASK in columns else None,
+            sampled=columns[RESPONSE_MASK].to_padded_tensor(0) if rejects else None,
         )
         with batch_context.use_context(context):
             batch = super()._compute_advantage(batch, metrics)
-        metrics.update(context.metrics | response_metrics(rows))
+        metrics.update(context.metrics | response_metrics(totals))
         if KL_PENALTY_METRIC in metrics and real_rows:
             metrics[KL_PENALTY_METRIC] *= len(batch) / real_rows
-        metrics["reinforcepp/dropped_rows/sum"] = float(dropped.sum())
-        if OmegaConf.select(self.config, keys.ROLLOUT_RS) is not None:
-            metrics["reinforcepp/rejected_tokens"] = _exclude_rejected_tokens(batch, rows["response_mask"])
+        metrics["reinforcepp/dropped_rows/sum"] = float(totals.is_non_finite.sum())
+        if rejects:
+            metrics["reinforcepp/rejected_tokens"] = _exclude_rejected_tokens(batch, int(totals.length.sum()))
         return batch
 
-    def _empty_non_finite_rows(self, batch: KVBatchMeta, rows: dict[str, Tensor], nested_mask: Tensor) -> Tensor:
-        """Empty the rows (B,) with a NaN or infinite score or log-probability, in `rows` and in the TransferQueue.
+    def _empty_non_finite_rows(self, batch: KVBatchMeta, columns: dict[str, Tensor], totals: RowTotals) -> None:
+        """Empty the rows with a NaN or infinite score or log-probability, here and in the TransferQueue.
 
         Done before anything is computed: verl's KL controller and rollout weights would spread it over the batch.
         """
-        bad = non_finite_rows(rows)
-        if bad.any():
-            if self.options.nonfinite == "raise":
-                names = [key for key, is_bad in zip(batch.keys, bad.tolist(), strict=True) if is_bad]
-                raise NonFiniteRewardError(
-                    f"{len(names)} of {len(bad)} answers have a NaN or infinite score or log-probability, the first is "
-                    f"{names[0]}: look at the reward function, or drop them with {keys.NONFINITE}=drop"
-                )
-            for values in rows.values():
-                values[bad] = 0
-            emptied = {**rows, "loss_mask": rows["response_mask"]}
-            fields = {name: response_to_nested(values, nested_mask) for name, values in emptied.items()}
-            tq.kv_batch_put(
-                keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch))
+        bad = totals.is_non_finite
+        if not bad.any():
+            return
+        if self.options.nonfinite == "raise":
+            names = [key for key, is_bad in zip(batch.keys, bad.tolist(), strict=True) if is_bad]
+            raise NonFiniteRewardError(
+                f"{len(names)} of {len(bad)} answers have a NaN or infinite score or log-probability, the first is "
+                f"{names[0]}: look at the reward function, or drop them with {keys.NONFINITE}=drop"
             )
-        return bad
+        columns.update({name: without_rows(column, bad) for name, column in columns.items()})
+        totals.length[bad] = 0
+        emptied = {**columns, "loss_mask": columns[RESPONSE_MASK]}
+        fields = TensorDict(emptied, batch_size=len(batch))
+        tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
 
     def plugin_state(self) -> dict[str, Any]:
         """Return running statistics and KL coefficient, which verl does not save."""
@@ -176,16 +184,15 @@ class ReinforceppTrainer(CheckpointingTrainer):
             self.kl_ctrl_in_reward.value = state["kl_coef"]
 
 
-def _exclude_rejected_tokens(batch: KVBatchMeta, mask_before: Tensor) -> float:
+def _exclude_rejected_tokens(batch: KVBatchMeta, tokens_before: int) -> float:
     """Return the share of tokens rejected by rollout correction, and remove them from the token-mean's denominator.
 
     verl divides by the tokens of `loss_mask`, which it sets once and does not update after a rejection.
     """
-    kept = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
-    fields = TensorDict({"loss_mask": kept["response_mask"]}, batch_size=len(batch))
+    kept = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[RESPONSE_MASK])
+    fields = TensorDict({"loss_mask": kept[RESPONSE_MASK]}, batch_size=len(batch))
     tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
-    before = mask_before.sum().item()
-    return 1.0 - kept["response_mask"].values().sum().item() / before if before else 0.0
+    return 1.0 - kept[RESPONSE_MASK].values().sum().item() / tokens_before if tokens_before else 0.0
 
 
 @register_trainer(f"{TRAINER_PREFIX}sync")

@@ -20,6 +20,7 @@ from reinforcepp_verl.integration import trainers
 from reinforcepp_verl.integration.batch_context import PaddingAwareKL
 from reinforcepp_verl.integration.replay_buffer import ReinforceppReplayBuffer
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor
+from reinforcepp_verl.integration.row_totals import row_totals
 
 MODES = ["sync", "colocate_async", "separate_async"]
 
@@ -73,7 +74,7 @@ def test_verls_methods_that_we_extend_are_still_there(method, parameters):
 
 def test_verl_reads_the_fields_that_we_read_and_sets_loss_mask_once():
     source = inspect.getsource(PPOTrainer._compute_advantage)
-    for name in {"uid", *trainers.ROW_FIELDS} - {trainers.SCORE_MASK}:
+    for name in {"uid", *trainers.COLUMNS} - {trainers.SCORE_MASK}:
         assert f'"{name}"' in source
     assert '"loss_mask"' not in source, "verl updates loss_mask itself: ours need not"
     save = inspect.getsource(PPOTrainer._save_checkpoint)
@@ -161,23 +162,27 @@ class Queue:
         self.batch = type("Batch", (), {"keys": ["a_0_0", "a_1_0"], "partition_id": "train", "__len__": lambda _: 2})()
 
 
-def rows():
-    return {
-        "response_mask": torch.ones(2, 2, dtype=torch.long),
-        "rm_scores": torch.tensor([[0.0, 1.0], [0.0, float("nan")]]),
-        "old_log_probs": torch.full((2, 2), -1.0),
+def columns(bad_score):
+    rows = {
+        "response_mask": torch.ones(4, dtype=torch.long),
+        "rm_scores": torch.tensor([0.0, 1.0, 0.0, bad_score]),
+        "old_log_probs": torch.full((4,), -1.0),
     }
+    offsets = torch.tensor([0, 2, 4])
+    return {name: torch.nested.nested_tensor_from_jagged(values, offsets) for name, values in rows.items()}
 
 
-def nested_mask():
-    return torch.nested.as_nested_tensor([torch.ones(2), torch.ones(2)], layout=torch.jagged)
+def empty_non_finite_rows(trainer, queue, data):
+    totals = row_totals(data)
+    trainer._empty_non_finite_rows(queue.batch, data, totals)
+    return totals
 
 
 def test_a_bad_row_is_emptied_in_every_field_before_verl_uses_it(tmp_path, monkeypatch):
-    queue, data = Queue(monkeypatch), rows()
-    dropped = Stub(tmp_path, nonfinite="drop")._empty_non_finite_rows(queue.batch, data, nested_mask())
-    assert dropped.tolist() == [False, True]
-    assert data["rm_scores"].tolist() == [[0.0, 1.0], [0.0, 0.0]]
+    queue, data = Queue(monkeypatch), columns(bad_score=float("nan"))
+    totals = empty_non_finite_rows(Stub(tmp_path, nonfinite="drop"), queue, data)
+    assert totals.is_non_finite.tolist() == [False, True] and totals.length.tolist() == [2, 0]
+    assert data["rm_scores"].values().tolist() == [0.0, 1.0, 0.0, 0.0]
     assert set(queue.put) == {"response_mask", "loss_mask", "rm_scores", "old_log_probs"}
     for values in queue.put.values():
         assert not values.to_padded_tensor(0)[1].any() and values.to_padded_tensor(0)[0].any()
@@ -186,12 +191,11 @@ def test_a_bad_row_is_emptied_in_every_field_before_verl_uses_it(tmp_path, monke
 def test_a_bad_row_that_stops_the_run_is_named(tmp_path, monkeypatch):
     queue = Queue(monkeypatch)
     with pytest.raises(NonFiniteRewardError, match="1 of 2 answers .* the first is a_1_0"):
-        Stub(tmp_path)._empty_non_finite_rows(queue.batch, rows(), nested_mask())
+        empty_non_finite_rows(Stub(tmp_path), queue, columns(bad_score=float("nan")))
     assert not queue.put
 
 
 def test_a_clean_batch_is_unchanged(tmp_path, monkeypatch):
-    queue, data = Queue(monkeypatch), rows()
-    data["rm_scores"] = data["rm_scores"].nan_to_num()
-    assert not Stub(tmp_path)._empty_non_finite_rows(queue.batch, data, nested_mask()).any()
+    queue = Queue(monkeypatch)
+    assert not empty_non_finite_rows(Stub(tmp_path), queue, columns(bad_score=0.0)).is_non_finite.any()
     assert not queue.put

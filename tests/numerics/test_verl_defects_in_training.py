@@ -22,6 +22,7 @@ from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.integration import batch_context, trainers
 from reinforcepp_verl.integration.estimator_adapter import estimator_for_verl
 from reinforcepp_verl.integration.loss_adapter import loss_for_verl
+from reinforcepp_verl.integration.row_totals import response_metrics, row_totals
 
 reinforcepp_policy_loss = loss_for_verl("reinforcepp")
 
@@ -118,12 +119,16 @@ def test_b13_rejected_tokens_stay_in_the_denominator_of_the_token_mean(monkeypat
         return agg_loss(token_loss, accepted, "token-mean", dp_size=1, batch_num_tokens=tokens).item()
 
     assert token_mean() == pytest.approx(15 / 9)
-    mask_before = queue["loss_mask"].to_padded_tensor(0)
-    rejected = trainers._exclude_rejected_tokens(batch, mask_before)
+    rejected = trainers._exclude_rejected_tokens(batch, tokens_before=9)
     assert rejected == pytest.approx(4 / 9)
     assert token_mean() == pytest.approx(15 / 5)
     assert torch.equal(queue["loss_mask"].values(), torch.cat(after))
     assert torch.equal(queue["loss_mask"].offsets(), queue["response_mask"].offsets())
+
+
+def metrics_of(rows):
+    columns = {name: torch.nested.as_nested_tensor(list(values), layout=torch.jagged) for name, values in rows.items()}
+    return response_metrics(row_totals(columns))
 
 
 def test_b14_padding_rows_dilute_the_kl():
@@ -139,8 +144,8 @@ def test_b14_padding_rows_dilute_the_kl():
     data = DataProto.from_single_dict({**rows, "token_level_scores": rows["rm_scores"]})
     _, metrics = apply_kl_penalty(data, FixedKLController(1e-3), kl_penalty="kl")
     assert metrics["actor/reward_kl_penalty"] == pytest.approx(0.15)
-    assert batch_context.response_metrics(rows)["reinforcepp/kl"] == pytest.approx(0.3)
-    assert batch_context.response_metrics(rows)["reinforcepp/length_wrong"] == 2.5
+    assert metrics_of(rows)["reinforcepp/kl"] == pytest.approx(0.3)
+    assert metrics_of(rows)["reinforcepp/length_wrong"] == 2.5
 
 
 def test_b14_the_reward_per_kl_counts_answers_only():
@@ -150,6 +155,6 @@ def test_b14_the_reward_per_kl_counts_answers_only():
         "old_log_probs": torch.tensor([[0.2, 0.4], [0.3, 9.0], [9.0, 9.0]]),
         "ref_log_prob": torch.zeros(3, 2),
     }
-    found = batch_context.response_metrics(rows)
+    found = metrics_of(rows)
     assert found["reinforcepp/kl"] == pytest.approx(0.3)
     assert found["reinforcepp/reward_per_kl"] == pytest.approx(0.5 / 0.45)
