@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -71,6 +72,34 @@ def recorded(
     Lines that were cut off or are damaged are left out: each file has what the other one lost.
     """
     wanted = functools.cache(wanted) if wanted is not None else None
+    records = _if_nothing_is_lost(run, wanted)
+    if records is None:
+        records = _merged(run, wanted)
+    return records if start is None else _until(start, records)
+
+
+def _if_nothing_is_lost(run: RunFolder, wanted: Callable[[str], bool] | None) -> dict[int, Record] | None:
+    """Return the records of metrics.jsonl if it has all that the attempts have, which is the usual case."""
+    try:
+        records = {record["step"]: record for record in _read(run.metrics, metrics_record, wanted, skip_damaged=False)}
+    except ValueError:
+        return None
+    if not records or max(records) - min(records) != len(records) - 1:
+        return None
+    # Each attempt rewrites the file when it starts, so only what the newest one wrote can be missing.
+    newest = [
+        record for attempt in run.attempts()[-1:] for record in islice(_from_the_end(attempt.tracker, flatten), 1)
+    ]
+    return records if all(_has(records, record, wanted) for record in newest) else None
+
+
+def _has(records: Mapping[int, Record], record: Record, wanted: Callable[[str], bool] | None) -> bool:
+    names = (name for name in record if wanted is None or name == "step" or wanted(name))
+    return set(names) <= records.get(record["step"], {}).keys()
+
+
+def _merged(run: RunFolder, wanted: Callable[[str], bool] | None) -> dict[int, Record]:
+    """Merge the records of all attempts and of metrics.jsonl."""
     records: dict[int, Record] = {}
     for attempt in run.attempts():
         of_attempt = list(_read(attempt.tracker, flatten, wanted))
@@ -81,7 +110,7 @@ def recorded(
     # Attempt folders may have been deleted to save space.
     for record in _read(run.metrics, metrics_record, wanted):
         records[record["step"]] = record | records.get(record["step"], {})
-    return records if start is None else _until(start, records)
+    return records
 
 
 def last_record(run: RunFolder, metric: str) -> Record | None:
@@ -130,12 +159,14 @@ def _until(step: int, records: dict[int, Record]) -> dict[int, Record]:
     return {number: record for number, record in records.items() if number <= step}
 
 
-def _read(file: Path, parse: Parser, wanted: Callable[[str], bool] | None) -> Iterator[Record]:
-    """Yield the records of a file that are whole."""
+def _read(
+    file: Path, parse: Parser, wanted: Callable[[str], bool] | None, *, skip_damaged: bool = True
+) -> Iterator[Record]:
+    """Yield the records of a file; a damaged one is left out, or is a ValueError."""
     if not file.is_file():
         return
     with file.open("rb") as lines:
-        for record in whole_records(lines, parse):
+        for record in whole_records(lines, parse) if skip_damaged else map(parse, lines):
             if wanted is not None:
                 record = {name: value for name, value in record.items() if name == "step" or wanted(name)}
             yield record

@@ -7,30 +7,32 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reinforcepp_verl.common import durable
-from reinforcepp_verl.report.run_records import Record, flatten, whole_records
+from reinforcepp_verl.report.run_records import Record, flatten, metrics_record, whole_records
 
 
 class MetricsFile:
-    """metrics.jsonl; at any time it has every step exactly once."""
+    """metrics.jsonl; at any time it has every step exactly once. Only the newest record is kept in memory."""
 
     def __init__(self, path: Path, records: Mapping[int, Record]) -> None:
         self._path = path
-        self._records = dict(records)
+        self._newest = records[max(records)] if records else None
         if records or path.is_file():
-            self._write_all()
+            self._write(records)
 
     def add(self, record: Record) -> None:
         """Append a step, or extend its existing record."""
-        step = record["step"]
-        if step in self._records:
-            self._records[step] = {**self._records[step], **record}
-            self._write_all()
-        else:
-            self._records[step] = record
+        if self._newest is None or record["step"] > self._newest["step"]:
+            self._newest = record
             durable.append(self._path, _line(record))
+        else:
+            with self._path.open("rb") as lines:
+                records = {known["step"]: known for known in whole_records(lines, metrics_record)}
+            records[record["step"]] = {**records.get(record["step"], {}), **record}
+            self._newest = records[max(records)]
+            self._write(records)
 
-    def _write_all(self) -> None:
-        durable.write(self._path, (_line(self._records[step]) for step in sorted(self._records)))
+    def _write(self, records: Mapping[int, Record]) -> None:
+        durable.write(self._path, (_line(records[step]) for step in sorted(records)))
 
 
 def _line(record: Record) -> bytes:

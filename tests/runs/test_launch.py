@@ -213,6 +213,33 @@ def test_a_validation_that_follows_later_joins_its_step_in_the_file(tmp_path):
     assert lines == [{"step": 4, "a": 40, VAL: 0.5}, {"step": 5, "a": 50}]
 
 
+def test_an_earlier_step_is_extended_in_place(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(file, {4: {"step": 4, "a": 40}, 5: {"step": 5, "a": 50}})
+    metrics.add({"step": 4, VAL: 0.5})
+    metrics.add({"step": 6, "a": 60})
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert lines == [{"step": 4, "a": 40, VAL: 0.5}, {"step": 5, "a": 50}, {"step": 6, "a": 60}]
+
+
+@pytest.mark.parametrize("lost", ["validation", "last step", "middle step", "damaged line", "nothing"])
+def test_what_metrics_jsonl_has_lost_is_read_from_the_attempts(tmp_path, lost):
+    run = create(tmp_path, "run")
+    steps = [{"step": step, "a": 10 * step} for step in (1, 2, 3)]
+    steps[2][VAL] = 0.5
+    write_attempt(run, 0, *((record["step"], {k: v for k, v in record.items() if k != "step"}) for record in steps))
+    lines = [json.dumps(record) for record in steps]
+    if lost == "validation":
+        lines[2] = json.dumps({"step": 3, "a": 30})
+    elif lost == "damaged line":
+        lines[1] = lines[1][:9]
+    elif lost != "nothing":
+        del lines[1 if lost == "middle step" else 2]
+    run.metrics.write_text("".join(f"{line}\n" for line in lines))
+    assert recorded(run) == {record["step"]: record for record in steps}
+    assert recorded(run, wanted=lambda name: name == "a")[3] == {"step": 3, "a": 30}
+
+
 def test_attempts_are_numbered_and_the_log_points_to_the_newest(tmp_path):
     run = create(tmp_path, "run")
     first, second = run.new_attempt(), run.new_attempt()
