@@ -56,15 +56,22 @@ def register_estimator(name: str, function: Callable[..., Estimate], *, traits: 
     estimator_adapter.offer_to_verl(name)
 
 
-def register_policy_loss(name: str, function: Callable[..., LossTerms], *, options: type = NoOptions) -> None:
+def register_policy_loss(
+    name: str,
+    function: Callable[..., LossTerms],
+    *,
+    options: type = NoOptions,
+    loss_agg_mode: str | None = None,
+) -> None:
     """Register a policy loss as `actor_rollout_ref.actor.policy_loss.loss_mode=name`.
 
-    `options` is a dataclass that defines the keys of `actor_rollout_ref.actor.policy_loss.options`.
+    `options` is a dataclass that defines the keys of `actor_rollout_ref.actor.policy_loss.options`; `loss_agg_mode` is
+    the only aggregation that suits the loss, None for any.
 
     Raises:
         ValueError: the name is taken, or `options` is not a dataclass
     """
-    add_policy_loss(name, function, options)
+    add_policy_loss(name, function, options, loss_agg_mode)
     loss_adapter.offer_to_verl(name)
 
 

@@ -86,6 +86,22 @@ def reinforce_reward_to_go(
 
 
 @one_thread
+def leave_one_out(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
+    """Compute RLOO (arXiv 2402.14740, Eq. 9): `R` minus the mean `R` of the group's other answers, on every token.
+
+    `R = score - KL penalties`, in the baseline too (verl's own `rloo` has it in both as well; OpenRLHF subtracts each
+    token's KL after the baseline). A group with fewer than two usable sessions gets 0 (verl's keeps `R`).
+    """
+    prepared = prepare(batch, options, memory)
+    weight, group_index, score = prepared.weight, prepared.group_index, prepared.shaped.total
+    total = score - prepared.rows.kl_penalty
+    baseline = samples.leave_one_out_mean(total, group_index, batch.session_index, weight=weight)
+    excluded = prepared.zero_signal_rows(group_index, (score, score))
+    excluded |= samples.rows_without_group_peers(group_index, weight=weight)
+    return centered_advantages(prepared, Returns.from_rows(total - baseline), center=0.0, excluded=excluded)
+
+
+@one_thread
 def raft(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
     """Compute reward-ranked fine-tuning (arXiv 2304.06767): 1 on the tokens of each group's best answer, 0 elsewhere.
 

@@ -96,27 +96,47 @@ def clipped_surrogate(
 
 def clipped_loss(batch: LossBatch, _: NoOptions) -> LossTerms:
     """Compute the loss `reinforcepp`: the clipped surrogate, with the actor's clip range."""
-    clip, advantages = batch.clip, batch.advantages
-    terms = clipped_surrogate(
-        batch.log_prob,
-        batch.old_log_prob,
-        advantages=advantages,
-        clip_low=clip.low,
-        clip_high=clip.high,
-        dual_clip=clip.dual,
-    )
+    terms = _surrogate(batch.log_prob, batch.old_log_prob, batch.advantages, batch.clip)
     ratio = torch.where(batch.response_mask, (-terms.approx_kl.detach()).exp(), 0.0)
-    return LossTerms(
-        terms.loss,
-        {
-            "actor/pg_clipfrac": terms.clipped,
-            "actor/ppo_kl": terms.approx_kl,
-            "actor/pg_clipfrac_lower": terms.dual_clipped,
-            "actor/clip_fraction_low": terms.clipped & (advantages < 0),
-            "actor/clip_fraction_high": terms.clipped & (advantages > 0),
-            "actor/ratio_max": ratio.max().item(),
-        },
+    return LossTerms(terms.loss, _clip_metrics(terms, batch.advantages, ratio))
+
+
+def clipped_answer_loss(batch: LossBatch, _: NoOptions) -> LossTerms:
+    """Compute the loss `reinforcepp_answer`: the answer is one action, with the ratio of whole answers.
+
+    `s = exp(sum over valid tokens of log_prob - old_log_prob)`, clipped as a ratio of tokens is (arXiv 2402.14740 takes
+    the answer as the action). Each token of an answer with n valid ones carries 1/n of the answer's loss, so that
+    `seq-mean-token-sum` averages over answers. Its advantage is the mean over its tokens, which are equal for the
+    estimators that score whole answers.
+    """
+    mask = batch.response_mask
+    tokens = mask.sum(-1, keepdim=True).clamp(min=1)
+    log_prob, old_log_prob, total_advantage = (
+        torch.where(mask, values, 0.0).sum(-1, keepdim=True)
+        for values in (batch.log_prob, batch.old_log_prob, batch.advantages)
     )
+    advantage = total_advantage / tokens
+    terms = _surrogate(log_prob, old_log_prob, advantage, batch.clip)
+    metrics = _clip_metrics(terms, advantage, (-terms.approx_kl.detach()).exp())
+    spread = {name: m.expand(mask.shape) if isinstance(m, Tensor) else m for name, m in metrics.items()}
+    return LossTerms(torch.where(mask, terms.loss / tokens, 0.0), spread)
+
+
+def _surrogate(log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, clip: ClipRange) -> SurrogateTerms:
+    return clipped_surrogate(
+        log_prob, old_log_prob, advantages=advantages, clip_low=clip.low, clip_high=clip.high, dual_clip=clip.dual
+    )
+
+
+def _clip_metrics(terms: SurrogateTerms, advantages: Tensor, ratio: Tensor) -> dict[str, Tensor | float]:
+    return {
+        "actor/pg_clipfrac": terms.clipped,
+        "actor/ppo_kl": terms.approx_kl,
+        "actor/pg_clipfrac_lower": terms.dual_clipped,
+        "actor/clip_fraction_low": terms.clipped & (advantages < 0),
+        "actor/clip_fraction_high": terms.clipped & (advantages > 0),
+        "actor/ratio_max": ratio.max().item(),
+    }
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

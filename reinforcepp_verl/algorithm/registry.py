@@ -86,9 +86,11 @@ class RegisteredEstimator(Registered):
 
 @dataclass(frozen=True)
 class RegisteredLoss(Registered):
-    """A policy loss and the class of its options (`actor_rollout_ref.actor.policy_loss.options`)."""
+    """A policy loss, the class of its options (`actor_rollout_ref.actor.policy_loss.options`), and what it requires."""
 
     options: type
+    loss_agg_mode: str | None = None
+    """The only `actor_rollout_ref.actor.loss_agg_mode` with which it is what it says; None: any."""
 
     @functools.cached_property
     def function(self) -> Callable[..., LossTerms]:
@@ -104,11 +106,13 @@ def add_estimator(name: str, function: Callable[..., Estimate] | str, traits: Tr
     _add(ESTIMATORS, "estimator", RegisteredEstimator(name, function, traits), VERL_ESTIMATORS)
 
 
-def add_policy_loss(name: str, function: Callable[..., LossTerms] | str, options: type) -> None:
+def add_policy_loss(
+    name: str, function: Callable[..., LossTerms] | str, options: type, loss_agg_mode: str | None = None
+) -> None:
     """Register a policy loss; see `plugin.register_policy_loss`, which also registers it with verl."""
     if not is_dataclass(options):
         raise ValueError(f"the options of the policy loss {name} are {options!r}: they must be a dataclass")
-    _add(LOSSES, "policy loss", RegisteredLoss(name, function, options), VERL_LOSSES)
+    _add(LOSSES, "policy loss", RegisteredLoss(name, function, options, loss_agg_mode), VERL_LOSSES)
 
 
 def _add(registry: dict[str, Any], kind: str, entry: Registered, taken_by_verl: tuple[str, ...]) -> None:
@@ -169,8 +173,15 @@ _OWN_TRAITS = {
     ),
     "reinforce": Traits(options_read=_SCORES | {"baseline"}),
     "reinforce_reward_to_go": Traits(uses_gamma=True, options_read=_SCORES | {"baseline"}),
+    "leave_one_out": Traits(needs_group=True, options_read=_SCORES),
     "raft": Traits(needs_group=True, options_read=frozenset({"zero_signal"})),
 }
 for _name, _traits in _OWN_TRAITS.items():
     add_estimator(_name, f"reinforcepp_verl.algorithm.estimators:{_name}", _traits)
 add_policy_loss("reinforcepp", "reinforcepp_verl.algorithm.losses:clipped_loss", NoOptions)
+add_policy_loss(
+    "reinforcepp_answer",
+    "reinforcepp_verl.algorithm.losses:clipped_answer_loss",
+    NoOptions,
+    loss_agg_mode="seq-mean-token-sum",
+)

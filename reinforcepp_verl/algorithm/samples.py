@@ -141,6 +141,13 @@ def group_baseline(total: Tensor, steps: Tensor, group_index: Tensor, *, weight:
     return _group_sum(group_index, weight * total) / _group_sum(group_index, weight * steps).clamp(min=1)
 
 
+def leave_one_out_mean(total: Tensor, group_index: Tensor, session_index: Tensor | None, *, weight: Tensor) -> Tensor:
+    """Return the mean score over the other sessions of each row's group (B,); a session scores the mean of its rows."""
+    own = weight * total if session_index is None else _group_sum(session_index, weight * total)
+    others = _group_sum(group_index, weight) - 1
+    return (_group_sum(group_index, weight * total) - own) / others.clamp(min=1)
+
+
 def rows_without_group_peers(group_index: Tensor, *, weight: Tensor) -> Tensor:
     """Return True for rows (B,) whose group has fewer than two usable sessions."""
     return _group_sum(group_index, weight) < 1.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from reinforcepp_verl.algorithm.registry import LOSSES
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
@@ -21,8 +22,15 @@ REJECTIONS = (
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the estimate of the KL, the keys of the loss, then rollout correction."""
-    return [*_kl_kinds(config), *_dual_clip(config), *_own_keys(config), *_bypass(config), *_correction(config)]
+    """Check the estimate of the KL, the keys of the loss, its aggregation, then rollout correction."""
+    return [
+        *_kl_kinds(config),
+        *_dual_clip(config),
+        *_own_keys(config),
+        *_aggregation(config),
+        *_bypass(config),
+        *_correction(config),
+    ]
 
 
 def _kl_kinds(config: DictConfig) -> list[str]:
@@ -58,6 +66,16 @@ def _own_keys(config: DictConfig) -> list[str]:
     if loss == "clip_cov" and value(config, keys.CLIP_COV_RATIO) == 0:
         return [f"{keys.CLIP_COV_RATIO} is 0: the loss clip_cov needs a number > 0; set {keys.CLIP_COV_RATIO}=0.0002"]
     return []
+
+
+def _aggregation(config: DictConfig) -> list[str]:
+    loss, given = LOSSES.get(value(config, keys.LOSS_MODE)), value(config, keys.LOSS_AGG_MODE)
+    if loss is None or loss.loss_agg_mode in (None, given):
+        return []
+    return [
+        f"{keys.LOSS_AGG_MODE} is {given}: the loss {loss.name} is one of whole answers; set "
+        f"{keys.LOSS_AGG_MODE}={loss.loss_agg_mode}"
+    ]
 
 
 def _bypass(config: DictConfig) -> list[str]:

@@ -7,6 +7,7 @@ import torch
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError, RewardBatch
 from reinforcepp_verl.algorithm.estimators import (
+    leave_one_out,
     raft,
     reinforce,
     reinforce_reward_to_go,
@@ -17,7 +18,7 @@ from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import OPENRLHF
 
 NAN, INF = float("nan"), float("inf")
-ALL = [reinforcepp, reinforcepp_baseline, reinforce, reinforce_reward_to_go, raft]
+ALL = [reinforcepp, reinforcepp_baseline, reinforce, reinforce_reward_to_go, leave_one_out, raft]
 GROUP_OF_ALL = torch.zeros(9, dtype=torch.long)
 
 # Wolfe's REINFORCE example: outcome scores 1 and 0.5 on the last token, and 0.1 times the token KL.
@@ -57,6 +58,18 @@ def test_wolfe_example():
     check(to_go.advantages, [[0.33, 0.23, 0.24], [-0.24, -0.29, -0.27]])
 
 
+def test_leave_one_out_counts_the_kl_in_score_and_baseline():
+    check(leave_one_out(replace(WOLFE, group_index=GROUP_OF_ALL[:2]), OPENRLHF).advantages, [[0.57] * 3, [-0.57] * 3])
+    # Three answers to the first prompt, two to the second, one to the third, which has nothing to compare with.
+    batch = outcomes(1.04, 1.96, 2.95, 4.0, 1.0, 7.0, groups=[0, 0, 0, 1, 1, 2])
+    check(leave_one_out(batch, OPENRLHF).advantages[:, 0], [-1.415, -0.035, 1.45, 3.0, -3.0, 0.0])
+
+
+def test_leave_one_out_compares_sessions():
+    rows = outcomes(1.0, 1.0, 0.0, 0.25, groups=[0] * 4, sessions=[7, 7, 8, 9])
+    check(leave_one_out(rows, OPENRLHF).advantages[:, 0], [0.875, 0.875, -0.625, -0.25])
+
+
 def test_baseline_keeps_the_kl_per_token_with_kl_in_the_reward():
     batch = replace(WOLFE, group_index=GROUP_OF_ALL[:2])
     # (1 - 0.75) and (0.5 - 0.75), minus the KL still to come: 0.12, 0.02, 0.03 and 0.05, 0, 0.02
@@ -85,7 +98,9 @@ def test_a_batch_with_zero_to_two_valid_tokens(estimator):
 
 
 @pytest.mark.parametrize("reward", [0.1, 100.0, -1e6])
-@pytest.mark.parametrize("estimator", [reinforcepp, reinforcepp_baseline, reinforce, reinforce_reward_to_go])
+@pytest.mark.parametrize(
+    "estimator", [reinforcepp, reinforcepp_baseline, reinforce, reinforce_reward_to_go, leave_one_out]
+)
 def test_equal_scores_give_exactly_zero(estimator, reward):
     batch = outcomes(*[reward] * 7, length=13, groups=[0, 0, 0, 1, 1, 1, 1])
     assert not estimator(batch, replace(OPENRLHF, reward_clip=None)).advantages.any()
@@ -95,6 +110,7 @@ def test_a_group_of_one_gets_zero_and_is_excluded_from_the_statistics():
     batch = outcomes(1.0, 0.0, 50.0, groups=[0, 0, 1])
     check(reinforcepp_baseline(batch, OPENRLHF).advantages, [[1, 1], [-1, -1], [0, 0]])
     check(raft(batch, OPENRLHF).advantages, [[1, 1], [0, 0], [0, 0]])
+    check(leave_one_out(batch, OPENRLHF).advantages, [[1, 1], [-1, -1], [0, 0]])
 
 
 def test_a_rejected_answer_is_excluded_from_its_group():
@@ -107,7 +123,8 @@ def test_a_session_has_weight_one_however_many_rows_it_has():
     thrice = outcomes(1.0, 1.0, 1.0, 0.0, groups=[0] * 4, sessions=[7, 7, 7, 9])
     check(reinforcepp_baseline(thrice, OPENRLHF).returns[[0, 3]], reinforcepp_baseline(once, OPENRLHF).returns)
     samples = replace(OPENRLHF, population="sample")
-    for estimator, options in [(reinforcepp, samples), (reinforcepp_baseline, samples), (reinforce, OPENRLHF)]:
+    answers = [(reinforce, OPENRLHF), (leave_one_out, OPENRLHF)]
+    for estimator, options in [(reinforcepp, samples), (reinforcepp_baseline, samples), *answers]:
         check(estimator(thrice, options).advantages[[0, 3]], estimator(once, options).advantages)
     # Three rows of one session are not a group to compare in.
     alone = outcomes(1.0, 1.0, 0.5, groups=[0] * 3, sessions=[7, 7, 7])

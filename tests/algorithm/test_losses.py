@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from reinforcepp_verl.algorithm.losses import LOG_RATIO_LIMIT, clipped_surrogate, masked_mean
+from reinforcepp_verl.algorithm.losses import (
+    LOG_RATIO_LIMIT,
+    ClipRange,
+    LossBatch,
+    clipped_answer_loss,
+    clipped_surrogate,
+    masked_mean,
+)
+from reinforcepp_verl.algorithm.options import NoOptions
 
 # Probabilities of four tokens before and after the update, and their advantages: one of them needs the dual clip.
 OLD = torch.tensor([[0.5, 0.5, 0.5, 0.1]]).log()
@@ -54,6 +62,50 @@ def test_on_policy_gradient_is_the_policy_gradient():
         gradient(log_prob, log_prob, advantages=advantages, **CLIP) / 2,
         torch.tensor([[-0.1425] * 3, [0.1425] * 3]),
     )
+
+
+def answer_loss(log_prob, old_log_prob, advantages, mask, dual=None):
+    """Loss, gradient and metrics of `reinforcepp_answer`, summed over tokens and averaged over answers."""
+    leaf = log_prob.clone().requires_grad_()
+    batch = LossBatch(leaf, old_log_prob, advantages, mask.bool(), ClipRange(0.2, 0.2, dual))
+    terms = clipped_answer_loss(batch, NoOptions())
+    total = terms.loss.sum(-1).mean()
+    total.backward()
+    return total.item(), leaf.grad, terms.metrics
+
+
+def test_the_ratio_of_a_whole_answer_is_that_of_its_sum():
+    # Two answers of two tokens and one: ratios exp(0.1 + 0.05) and exp(-0.3); the second is below 0.8, advantage -1.
+    old = torch.tensor([[-1.0, -2.0], [-1.0, 0.0]], dtype=torch.float64)
+    new = old + torch.tensor([[0.1, 0.05], [-0.3, 0.7]], dtype=torch.float64)
+    mask = torch.tensor([[1, 1], [1, 0]])
+    advantages = torch.tensor([[2.0, 2.0], [-1.0, 9.0]], dtype=torch.float64)
+    loss, grad, metrics = answer_loss(new, old, advantages, mask)
+    assert loss == pytest.approx((-2 * math.exp(0.15) + 0.8) / 2)
+    torch.testing.assert_close(grad, torch.tensor([[-2 * math.exp(0.15) / 2] * 2, [0.0, 0.0]], dtype=torch.float64))
+    assert metrics["actor/pg_clipfrac"].tolist() == [[False, False], [True, True]]
+    assert metrics["actor/ratio_max"] == pytest.approx(math.exp(0.15))
+
+
+def test_on_policy_the_loss_of_answers_has_the_gradient_of_that_of_tokens():
+    log_prob = torch.tensor([[-1.0, -0.5, -0.2], [-0.3, -2.0, -0.7]])
+    advantages = torch.tensor([[0.285], [-0.285]]).expand(2, 3)
+    _, grad, _ = answer_loss(log_prob, log_prob, advantages, torch.ones(2, 3))
+    torch.testing.assert_close(grad, gradient(log_prob, log_prob, advantages=advantages, **CLIP) / 2)
+
+
+def test_the_second_update_weights_an_answer_by_its_ratio():
+    # Importance sampling by hand: d/dw of -A exp(sum(new) - sum(old)) is -A ratio for every token of the answer.
+    old = torch.tensor([[-1.0, -1.0, -1.0]], dtype=torch.float64)
+    new = old + torch.tensor([[0.05, -0.1, 0.12]], dtype=torch.float64)
+    _, grad, _ = answer_loss(new, old, torch.full((1, 3), 0.5, dtype=torch.float64), torch.ones(1, 3))
+    torch.testing.assert_close(grad, torch.full((1, 3), -0.5 * math.exp(0.07), dtype=torch.float64))
+
+
+def test_an_answer_without_a_valid_token_has_no_loss():
+    zeros = torch.zeros(2, 2)
+    loss, grad, _ = answer_loss(zeros, zeros, torch.ones(2, 2), torch.tensor([[0, 0], [1, 1]]), dual=3.0)
+    assert loss == -0.5 and grad.tolist() == [[0.0, 0.0], [-0.5, -0.5]]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,15 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.config import omega_conf_to_dataclass
 
-from reinforcepp_verl.algorithm.registry import ESTIMATORS
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, LOSSES
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.nodes import read_options
 
 CONFIGS = search_path.config_dir()
 RECIPES = search_path.recipe_names()
 METHODS = sorted(path.stem for path in (CONFIGS / "method").glob("*.yaml"))
+NAMES = {"ppo": "gae", "rloo": "leave_one_out", "rloo_verl": "rloo"}
+"""Estimators of the methods that have another name."""
 CLUSTERS = sorted(path.stem for path in (CONFIGS / "cluster").glob("*.yaml"))
 ARITHMETIC = "+recipe=math_rlvr/arithmetic"
 TYPED_NODES = (
@@ -46,7 +48,7 @@ def assert_verl_accepts(config: DictConfig) -> None:
 
 def test_there_is_something_to_test():
     assert "math_rlvr/arithmetic" in RECIPES
-    assert {*ESTIMATORS, "grpo", "rloo", "ppo"} == set(METHODS)
+    assert {NAMES.get(name, name) for name in METHODS} == {*ESTIMATORS, "grpo", "rloo", "gae"}
     assert {"auto", "cpu", "local"} <= set(CLUSTERS)
 
 
@@ -63,8 +65,10 @@ def test_method_composes_with_the_arithmetic_recipe(compose, method):
     assert_verl_accepts(config)
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     ours = config.algorithm.adv_estimator in ESTIMATORS
-    assert (config.algorithm.adv_estimator == method) == (method != "ppo")
-    assert actor.policy_loss.loss_mode == ("reinforcepp" if ours else "vanilla")
+    assert config.algorithm.adv_estimator == NAMES.get(method, method)
+    whole_answers = method in ("reinforce", "rloo")
+    assert whole_answers == (actor.policy_loss.loss_mode == "reinforcepp_answer")
+    assert actor.policy_loss.loss_mode in (LOSSES if ours else ["vanilla"])
     if ours:
         assert (actor.clip_ratio_low, actor.clip_ratio_high) == (None, None)
         assert actor.clip_ratio_c is None

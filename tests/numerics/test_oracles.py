@@ -106,6 +106,58 @@ def test_wolfes_rloo_toy():
     torch.testing.assert_close(leaf.grad, -leave_one_out / 9)
 
 
+def update(config, scores, log_ratio, groups, new=None):
+    """Advantages, loss and gradient by the log-probabilities, by what a composed configuration selects."""
+    algorithm, node = config.algorithm, config.actor_rollout_ref.actor
+    on_last = torch.zeros_like(log_ratio)
+    on_last[:, -1] = scores
+    rewards = on_last - algorithm.kl_ctrl.kl_coef * kl_penalty(log_ratio, torch.zeros_like(log_ratio), "k1")
+    valid = torch.ones(log_ratio.shape, dtype=torch.bool)
+    context = batch_context.BatchContext(on_last, torch.arange(len(scores)), Memory())
+    with batch_context.use_context(context):
+        advantages, _ = estimator_for_verl(algorithm.adv_estimator)(rewards, valid, algorithm, np.array(groups))
+    old = torch.full(log_ratio.shape, -1.0, dtype=torch.float64)
+    leaf = (old if new is None else new).clone().requires_grad_()
+    actor_config = actor(node.clip_ratio_c)
+    loss, _ = loss_for_verl(node.policy_loss.loss_mode)(old, leaf, advantages, valid, node.loss_agg_mode, actor_config)
+    loss.backward()
+    return advantages, loss.item(), leaf.grad
+
+
+def test_reinforce_by_its_method_alone(compose):
+    config = compose("+method=reinforce", f"algorithm.kl_ctrl.kl_coef={BETA}")
+    advantages, _, grad = update(config, SCORES[:, -1], LOG_RATIO, ["p", "q"])
+    expected = torch.tensor([[0.285] * 3, [-0.285] * 3], dtype=torch.float64)
+    torch.testing.assert_close(advantages, expected)
+    torch.testing.assert_close(grad, -expected / 2)
+
+
+def test_rloo_by_its_method_alone(compose):
+    config = compose("+method=rloo", f"algorithm.kl_ctrl.kl_coef={BETA}")
+    total = torch.tensor([[1.04, 1.96, 2.95], [1.98, 2.86, 3.96], [2.82, 3.98, 5.15]], dtype=torch.float64).flatten()
+    # The KL belongs to R, so that scores that make up for it give the numbers of the text.
+    log_ratio = torch.randn(9, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    scores = total + BETA * log_ratio.sum(-1)
+    advantages, _, grad = update(config, scores, log_ratio, list("aaabbbccc"))
+    rows = [-1.415, -0.035, 1.45, -1.43, -0.11, 1.54, -1.745, -0.005, 1.75]
+    expected = torch.tensor(rows, dtype=torch.float64)[:, None].expand(9, 3)
+    torch.testing.assert_close(advantages, expected)
+    torch.testing.assert_close(grad, -expected / 9)
+
+
+@pytest.mark.parametrize("method", ["reinforce", "rloo"])
+def test_these_methods_keep_scores_as_they_are_and_weight_answers_in_later_updates(compose, method):
+    config = compose(f"+method={method}", "algorithm.kl_ctrl.kl_coef=0")
+    moved = torch.tensor([[0.05, -0.1, 0.12], [0.01, 0.02, 0.03]], dtype=torch.float64)
+    scores = torch.tensor([15.0, 12.0], dtype=torch.float64)
+    advantages, loss, grad = update(config, scores, torch.zeros(2, 3, dtype=torch.float64), ["p", "p"], moved - 1.0)
+    half = 1.5 if method == "reinforce" else 3.0
+    torch.testing.assert_close(advantages[:, 0], torch.tensor([half, -half], dtype=torch.float64))
+    weights = moved.sum(-1).exp() * torch.tensor([half, -half], dtype=torch.float64) / 2
+    assert loss == pytest.approx(-weights.sum().item())
+    torch.testing.assert_close(grad, -weights[:, None].expand(2, 3))
+
+
 @pytest.mark.parametrize("sizes", [[2, 2], [4], [3, 2, 5]])
 def test_rloo_is_the_baseline_times_k_over_k_minus_1(sizes):
     generator = torch.Generator().manual_seed(len(sizes))

@@ -123,7 +123,7 @@ def test_what_runs_is_the_wheel(run, environment):
 def test_recipe_with_plain_overrides(run):
     config = config_of(run("reinforcepp", "train", RECIPE, "+method=rloo", "seed=5", *SHOW))
     assert config.data.train_files == "data/arithmetic/train.parquet"
-    assert (config.seed, config.algorithm.adv_estimator) == (5, "rloo")
+    assert (config.seed, config.algorithm.adv_estimator) == (5, "leave_one_out")
     assert "recipe" not in config
 
 

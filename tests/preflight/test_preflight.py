@@ -101,7 +101,7 @@ BROKEN = [
         f"set {ACTOR}.loss_scale_factor=",
     ),
     ("+method=grpo algorithm.reinforcepp.population=sample", "algorithm.reinforcepp is set", "does not read it"),
-    ("+method=reinforce +preset=paper", "algorithm.reinforcepp.population is sample", "reinforce does not read it"),
+    ("+method=reinforce_reward_to_go +preset=paper", "algorithm.reinforcepp.population is sample", "does not read it"),
     (
         "algorithm.reinforcepp.statistics_window=9",
         "algorithm.reinforcepp.statistics_window is 9",
@@ -234,6 +234,11 @@ BROKEN = [
         f"{ROLLOUT}.engine_kwargs.vllm.distributed_executor_backend is uni: an engine of 2 workers",
         "distributed_executor_backend=mp",
     ),
+    (
+        f"{ACTOR}.policy_loss.loss_mode=reinforcepp_answer",
+        f"{ACTOR}.loss_agg_mode is token-mean: the loss reinforcepp_answer is one of whole answers",
+        f"set {ACTOR}.loss_agg_mode=seq-mean-token-sum",
+    ),
     # verl's own
     (f"{ACTOR}.loss_agg_mode=mean", "verl refuses the configuration: ", "loss_agg_mode: mean"),
 ]
@@ -243,6 +248,7 @@ SOUND = [
     "+method=reinforcepp_baseline",
     "+method=grpo",
     "+method=rloo",
+    "+method=rloo_verl",
     ONE_ANSWER,
     TWO_WORKERS,
     f"{ACTOR}.use_dynamic_bsz=true",
@@ -292,9 +298,10 @@ def test_the_shipped_recipes_have_only_known_keys(compose, recipe):
     assert not [problem for problem in found if "unknown key" in problem]
 
 
-@pytest.mark.parametrize(
-    "method", ["", "reinforcepp_baseline", "reinforce", "reinforce_reward_to_go", "raft", "grpo", "rloo", "ppo"]
-)
+METHODS = [path.stem for path in sorted((search_path.config_dir() / "method").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("method", ["", *METHODS])
 def test_the_arithmetic_recipe_has_no_problems_with_any_method(compose, method):
     assert problems(compose(RECIPE, *([f"+method={method}"] if method else []))) == []
 
