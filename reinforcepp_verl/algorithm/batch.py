@@ -39,6 +39,9 @@ class RewardBatch:
     score_mask: Tensor | None = None
     """(B, T), nonzero on the tokens that carry a score, 0 included. A row without such a token has an outcome score,
     which its last valid token carries; None: all rows do."""
+    greedy_score: Tensor | None = None
+    """(B,), score of the greedy answer to the row's prompt, NaN if there is none; None: no greedy answers were
+    sampled."""
 
 
 @dataclass

@@ -102,6 +102,27 @@ def leave_one_out(batch: RewardBatch, options: ReinforceppOptions, *, memory: Me
 
 
 @one_thread
+def greedy_baseline(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
+    """Compute ReMax (arXiv 2310.10505, Alg. 2): reward-to-go of score and KL, minus the score of the greedy answer.
+
+    The greedy answer's KL is not subtracted, as in the authors' code and in verl. Rows without a greedy answer get 0.
+
+    Raises:
+        ValueError: no greedy answers were sampled
+    """
+    if batch.greedy_score is None:
+        raise ValueError(
+            "the batch has no greedy answers, which the estimator greedy_baseline compares with: set +method=remax, "
+            "and train with `reinforcepp train`"
+        )
+    prepared = prepare(batch, options, memory, clip=False)
+    known = ~batch.greedy_score.isnan()
+    baseline = Shaping(answer_shift=-torch.where(known, batch.greedy_score, 0.0))
+    returns = rewards_to_go(prepared, baseline, gamma=1.0)
+    return centered_advantages(prepared, returns, center=0.0, excluded=~known)
+
+
+@one_thread
 def raft(batch: RewardBatch, options: ReinforceppOptions, *, memory: Memory | None = None) -> Estimate:
     """Compute reward-ranked fine-tuning (arXiv 2304.06767): 1 on the tokens of each group's best answer, 0 elsewhere.
 

@@ -47,6 +47,9 @@ class Traits:
     """It compares the answers to a prompt, so that `actor_rollout_ref.rollout.n` must be 2 or more."""
     needs_scores: bool = False
     """It treats scores and KL penalties differently; verl's own trainers pass only their difference."""
+    needs_greedy_answer: bool = False
+    """It compares an answer with the greedy answer to the prompt (`RewardBatch.greedy_score`), which only our trainers
+    and `integration.greedy_rollouts` provide."""
     keeps_state: bool = False
     """It keeps state in `memory` whatever the options; verl's own trainers, which have none, are refused."""
     options_read: frozenset[str] = frozenset()
@@ -174,6 +177,7 @@ _OWN_TRAITS = {
     "reinforce": Traits(options_read=_SCORES | {"baseline"}),
     "reinforce_reward_to_go": Traits(uses_gamma=True, options_read=_SCORES | {"baseline"}),
     "leave_one_out": Traits(needs_group=True, options_read=_SCORES),
+    "greedy_baseline": Traits(needs_greedy_answer=True),
     "raft": Traits(needs_group=True, options_read=frozenset({"zero_signal"})),
 }
 for _name, _traits in _OWN_TRAITS.items():

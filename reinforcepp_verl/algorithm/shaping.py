@@ -37,6 +37,8 @@ class Shaping:
     scale: float = 1.0
     shift: float = 0.0
     """Added to the last valid token, that is, once per answer, regardless of the number of step scores."""
+    answer_shift: Tensor | None = None
+    """(B,), added to the last valid token of each row."""
     step_shift: Tensor | None = None
     """(B,), added to each token that carries a score."""
     clip: Clip | None = None
@@ -44,12 +46,15 @@ class Shaping:
     @property
     def is_identity(self) -> bool:
         """True if it changes nothing."""
-        return self.scale == 1.0 and self.shift == 0.0 and self.step_shift is None and self.clip is None
+        by_row = (self.answer_shift, self.step_shift, self.clip)
+        return self.scale == 1.0 and self.shift == 0.0 and all(part is None for part in by_row)
 
     def __call__(self, placed: PlacedScores, block: slice) -> PlacedScores:
         """Shape the scores of the rows `block`."""
         shaped = placed.scores * self.scale
         shaped.scatter_add_(-1, placed.last, torch.full_like(placed.last, self.shift, dtype=shaped.dtype))
+        if self.answer_shift is not None:
+            shaped.scatter_add_(-1, placed.last, self.answer_shift[block].unsqueeze(-1).to(shaped.dtype))
         if self.step_shift is not None:
             shift = self.step_shift[block].unsqueeze(-1).to(shaped.dtype)
             if placed.score_mask is None:

@@ -28,6 +28,8 @@ class BatchContext:
     """(B, T), nonzero on the tokens that carry a score; None: the last valid token of each row does."""
     sampled: Tensor | None = None
     """(B, T), the response mask before rollout correction; None: it rejects nothing."""
+    greedy_score: Tensor | None = None
+    """(B,), score of the greedy answer to the row's prompt, NaN if there is none; None: none was sampled."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Filled by the estimator."""
 

@@ -100,7 +100,7 @@ def _reward_batch(
         return RewardBatch(rewards, mask, group_index=group_index)
     kl_penalty = context.scores - rewards if kl_in_reward else None
     scores, score_mask = _without_rejected_start(context, mask)
-    return RewardBatch(scores, mask, kl_penalty, group_index, context.session_index, score_mask)
+    return RewardBatch(scores, mask, kl_penalty, group_index, context.session_index, score_mask, context.greedy_score)
 
 
 def _without_rejected_start(context: BatchContext, mask: Tensor) -> tuple[Tensor, Tensor | None]:

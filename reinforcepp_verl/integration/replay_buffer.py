@@ -20,6 +20,7 @@ from reinforcepp_verl import integration
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.sampler_options import SamplerOptions
 from reinforcepp_verl.guards.watchdog import Watchdog
+from reinforcepp_verl.integration.greedy_answers import GreedyAnswers
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, read_extra_fields, reward_infos
 
 TRAINING_PACKAGES = (ppo, integration)
@@ -74,7 +75,7 @@ class _StallDeadline(ReplayBuffer):
         return self.pending_keys, self.running_keys, self.finished_keys, self.failure_keys
 
 
-class MonitoredReplayBuffer(_StallDeadline):
+class MonitoredReplayBuffer(_StallDeadline, GreedyAnswers):
     """Reports the groups that verl filters out (DAPO) to a monitor of reward errors, about one batch at a time.
 
     If no answer can be scored, all scores are equal, and verl would filter every group and generate indefinitely.

@@ -6,8 +6,10 @@ Registered as `reinforcepp_sync`, `reinforcepp_colocate_async` and `reinforcepp_
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
@@ -127,6 +129,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
             self.memory,
             score_mask=columns[SCORE_MASK].to_padded_tensor(0) if SCORE_MASK in columns else None,
             sampled=columns[RESPONSE_MASK].to_padded_tensor(0) if rejects else None,
+            greedy_score=self._greedy_scores(batch),
         )
         with batch_context.use_context(context):
             batch = super()._compute_advantage(batch, metrics)
@@ -137,6 +140,24 @@ class ReinforceppTrainer(CheckpointingTrainer):
         if rejects:
             metrics["reinforcepp/rejected_tokens"] = _exclude_rejected_tokens(batch, int(totals.length.sum()))
         return batch
+
+    def _greedy_scores(self, batch: KVBatchMeta) -> Tensor | None:
+        """Return the score of the greedy answer to each row's prompt (B,), None if the estimator needs none.
+
+        Raises:
+            NonFiniteRewardError: one is NaN or infinite, and `nonfinite` is `raise`
+        """
+        if not ESTIMATORS[self.config.algorithm.adv_estimator].traits.needs_greedy_answer:
+            return None
+        by_prompt = self.replay_buffer.greedy_scores
+        bad = [uid for uid, score in by_prompt.items() if not math.isfinite(score)]
+        if bad and self.options.nonfinite == "raise":
+            raise NonFiniteRewardError(
+                f"the greedy answers to {len(bad)} of {len(by_prompt)} prompts have a NaN or infinite score: look at "
+                f"the reward function, or drop the answers to these prompts with {keys.NONFINITE}=drop"
+            )
+        known = {uid: score for uid, score in by_prompt.items() if uid not in bad}
+        return torch.tensor([known.get(key.split("_")[0], math.nan) for key in batch.keys])
 
     def _empty_non_finite_rows(self, batch: KVBatchMeta, columns: dict[str, Tensor], totals: RowTotals) -> None:
         """Empty the rows with a NaN or infinite score or log-probability, here and in the TransferQueue.

@@ -23,10 +23,12 @@ from reinforcepp_verl.config.preflight_options import (
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, value
 from reinforcepp_verl.preflight.findings import Check, Found, PreflightWarning
 
+GREEDY_ROLLOUTS = "reinforcepp_verl.integration.greedy_rollouts.GreedyAgentLoopManager"
+OUR_SAMPLER = "pkg://reinforcepp_verl.integration.replay_buffer"
 VERL_TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 # Inputs that verl's v1 trainer never fetches, without which these of its estimators fail at the first step.
 UNSUPPORTED_ESTIMATORS = {
-    "remax": "the greedy answers' rewards (reward_baselines)",
+    "remax": "the greedy answers' rewards (reward_baselines; ours is +method=remax)",
     "gdpo": "the single reward dimensions",
     "optimal_token_baseline": "sum_pi_squared",
     "tir_optimal_token_baseline": "sum_pi_squared",
@@ -45,6 +47,7 @@ def check(config: DictConfig) -> Found:
     checks: tuple[Check, ...] = (
         _kl,
         _estimator,
+        _greedy_answer,
         _whole_answer,
         _options,
         _trainer,
@@ -91,6 +94,34 @@ def _estimator(config: DictConfig) -> list[str]:
         return [
             f"{keys.ROLLOUT_N} is 1: {estimator} compares the answers to a prompt and needs at least two; "
             f"set {keys.ROLLOUT_N} to 2 or more, or use +method=reinforcepp"
+        ]
+    return []
+
+
+def _greedy_answer(config: DictConfig) -> list[str]:
+    """Check that greedy answers are sampled, for an estimator that needs them and for no other."""
+    traits, manager = traits_of(value(config, keys.ADV_ESTIMATOR)), value(config, keys.AGENT_LOOP_MANAGER_CLASS)
+    needed = traits is not None and traits.needs_greedy_answer
+    if needed != (manager == GREEDY_ROLLOUTS):
+        if needed:
+            return [
+                f"{keys.AGENT_LOOP_MANAGER_CLASS} is {manager}: {value(config, keys.ADV_ESTIMATOR)} needs a greedy "
+                f"answer to each prompt; set {keys.AGENT_LOOP_MANAGER_CLASS}={GREEDY_ROLLOUTS}"
+            ]
+        return [
+            f"{keys.AGENT_LOOP_MANAGER_CLASS} is {manager}: it samples a greedy answer to each prompt, which "
+            f"{value(config, keys.ADV_ESTIMATOR)} does not read; use +method=remax or another manager"
+        ]
+    if needed and value(config, keys.CUSTOM_SAMPLER_PATH) != OUR_SAMPLER:
+        return [
+            f"{keys.CUSTOM_SAMPLER_PATH} is {value(config, keys.CUSTOM_SAMPLER_PATH)}: greedy answers would be trained "
+            f"on; set {keys.CUSTOM_SAMPLER_PATH}={OUR_SAMPLER}"
+        ]
+    shares = value(config, keys.REWARD_MODEL_ENABLE) and not value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL)
+    if needed and shares:
+        return [
+            f"{keys.REWARD_MODEL_ENABLE_RESOURCE_POOL} is false: the reward model would score greedy answers too late; "
+            f"set {keys.REWARD_MODEL_ENABLE_RESOURCE_POOL}=true"
         ]
     return []
 
@@ -158,6 +189,8 @@ def _needs_our_trainer(config: DictConfig) -> str | None:
             return f"{estimator} with {keys.USE_KL_IN_REWARD}=true"
         for name in options_on_scores(estimator, options):
             return f"{keys.REINFORCEPP}.{name} with {keys.USE_KL_IN_REWARD}=true"
+    if traits.needs_greedy_answer:
+        return estimator
     if traits.keeps_state:
         return f"the state of {estimator}"
     return f"the running statistics of {keys.REINFORCEPP}" if options.needs_memory else None

@@ -7,6 +7,7 @@ import torch
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError, RewardBatch
 from reinforcepp_verl.algorithm.estimators import (
+    greedy_baseline,
     leave_one_out,
     raft,
     reinforce,
@@ -68,6 +69,27 @@ def test_leave_one_out_counts_the_kl_in_score_and_baseline():
 def test_leave_one_out_compares_sessions():
     rows = outcomes(1.0, 1.0, 0.0, 0.25, groups=[0] * 4, sessions=[7, 7, 8, 9])
     check(leave_one_out(rows, OPENRLHF).advantages[:, 0], [0.875, 0.875, -0.625, -0.25])
+
+
+def test_greedy_baseline_subtracts_the_greedy_score_and_the_kl_to_come():
+    batch = replace(WOLFE, greedy_score=torch.tensor([0.4, 0.9]))
+    # (1 - 0.4) and (0.5 - 0.9), plus 0.12, 0.02, 0.03 and 0.05, 0, 0.02
+    check(greedy_baseline(batch, OPENRLHF).advantages, [[0.72, 0.62, 0.63], [-0.35, -0.40, -0.38]])
+    unclipped = replace(outcomes(15.0, 12.0), greedy_score=torch.tensor([12.0, 12.0]))
+    check(greedy_baseline(unclipped, OPENRLHF).advantages, [[3, 3], [0, 0]])
+
+
+def test_greedy_baseline_of_step_scores_is_subtracted_once():
+    scores, marks = torch.tensor([[0.5, 0.0, 0.25]]), torch.tensor([[1, 0, 1]])
+    batch = RewardBatch(scores, torch.ones(1, 3), score_mask=marks, greedy_score=torch.tensor([0.5]))
+    check(greedy_baseline(batch, OPENRLHF).advantages, [[0.25, -0.25, -0.25]])
+
+
+def test_an_answer_without_a_greedy_answer_gets_zero_and_a_batch_without_any_is_refused():
+    batch = replace(outcomes(1.0, 1.0), greedy_score=torch.tensor([0.0, NAN]))
+    check(greedy_baseline(batch, OPENRLHF).advantages, [[1, 1], [0, 0]])
+    with pytest.raises(ValueError, match="the batch has no greedy answers.*method=remax"):
+        greedy_baseline(outcomes(1.0), OPENRLHF)
 
 
 def test_baseline_keeps_the_kl_per_token_with_kl_in_the_reward():

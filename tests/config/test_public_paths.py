@@ -13,6 +13,7 @@ from reinforcepp_verl.runs.attempt import write_config
 
 # Never remove or rename one: move the code and leave the old path importable.
 IN_CONFIGURATIONS = {
+    "reinforcepp_verl.integration.greedy_rollouts.GreedyAgentLoopManager",
     "reinforcepp_verl.integration.policy_loss_config.PolicyLossWithOptions",
     "reinforcepp_verl.integration.replay_buffer",
     "reinforcepp_verl.integration.rollout_seeds.SeededAgentLoopManager",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.core_algos import AdaptiveKLController
 from verl.trainer.ppo.v1 import trainer_base
 
-from reinforcepp_verl.algorithm.batch import RewardBatch, ScorePlacementError
+from reinforcepp_verl.algorithm.batch import NonFiniteRewardError, RewardBatch, ScorePlacementError
 from reinforcepp_verl.algorithm.estimators import reinforcepp
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
@@ -90,7 +92,7 @@ def queue(monkeypatch):
     return made
 
 
-def compute(queue, **algorithm):
+def compute(queue, greedy_scores=None, **algorithm):
     """Run one step's advantage computation; return the trainer and the metrics."""
     ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
     node = {
@@ -107,6 +109,7 @@ def compute(queue, **algorithm):
     ours.options, ours.estimator_is_registered, ours.memory = ReinforceppOptions(**OPTIONS), True, Memory()
     ours.error_monitor = RewardErrorMonitor(RewardErrorOptions())
     ours.kl_ctrl_in_reward = PaddingAwareKL(AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100))
+    ours.replay_buffer = SimpleNamespace(greedy_scores=greedy_scores)
     metrics = {}
     ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), metrics)
     return ours, metrics
@@ -133,6 +136,17 @@ def test_scores_without_kl_sessions_and_groups_reach_the_estimator(queue):
     assert metrics["reinforcepp/clipped_rewards"] == pytest.approx(1 / 3)  # one session of three
     assert metrics["reinforcepp/dropped_rows/sum"] == 0
     assert metrics["reinforcepp/kl"] == pytest.approx(GAP)
+
+
+def test_remax_subtracts_the_score_of_the_greedy_answer(queue, monkeypatch):
+    monkeypatch.setattr(queue, "fields", {**queue.fields, "old_log_probs": queue.fields["ref_log_prob"]})
+    trainer, metrics = compute(
+        queue, adv_estimator="greedy_baseline", reinforcepp={}, greedy_scores={"a": 20.0, "b": 0.25}
+    )
+    advantages = [row.tolist() for row in queue.fields["advantages"]]
+    assert advantages == [[10.0] * 3, [10.0] * 2, [-20.0] * 2, [0.75, 0.0, 0.75], [0.0]]
+    with pytest.raises(NonFiniteRewardError, match="greedy answers to 1 of 2 prompts have a NaN"):
+        compute(queue, adv_estimator="greedy_baseline", reinforcepp={}, greedy_scores={"a": float("nan"), "b": 1.0})
 
 
 def with_token_scores(queue, **pairs):

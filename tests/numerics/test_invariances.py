@@ -37,8 +37,9 @@ def batch():
 
 def estimate(name, rewards, mask, uids, options=None, gamma=1.0):
     config = OmegaConf.create({"gamma": gamma, "reinforcepp": options})
-    marks = rewards != 0
-    with use_context(BatchContext(rewards, torch.arange(len(rewards)), Memory(), score_mask=marks)):
+    greedy = None if uids is None else torch.tensor([{"a": 0.5, "b": -1.0}.get(uid, 0.0) for uid in uids])
+    context = BatchContext(rewards, torch.arange(len(rewards)), Memory(), score_mask=rewards != 0, greedy_score=greedy)
+    with use_context(context):
         return estimator_for_verl(name)(token_level_rewards=rewards, response_mask=mask, index=uids, config=config)
 
 

@@ -54,7 +54,9 @@ def operations(estimator, length, gamma, kl):
     config = OmegaConf.create({"gamma": gamma, "use_kl_in_reward": kl})
     uids = np.array(list("ppqqrrss"), dtype=object)
     with (
-        batch_context.use_context(batch_context.BatchContext(scores, torch.arange(8), Memory())),
+        batch_context.use_context(
+            batch_context.BatchContext(scores, torch.arange(8), Memory(), greedy_score=torch.zeros(8))
+        ),
         CountOperations() as counter,
     ):
         estimator(token_level_rewards=scores - penalty, response_mask=mask, config=config, index=uids)

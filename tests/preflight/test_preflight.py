@@ -239,6 +239,21 @@ BROKEN = [
         f"{ACTOR}.loss_agg_mode is token-mean: the loss reinforcepp_answer is one of whole answers",
         f"set {ACTOR}.loss_agg_mode=seq-mean-token-sum",
     ),
+    (
+        f"+method=remax {ROLLOUT}.agent.agent_loop_manager_class=null",
+        f"{ROLLOUT}.agent.agent_loop_manager_class is None: greedy_baseline needs a greedy answer",
+        f"set {ROLLOUT}.agent.agent_loop_manager_class=reinforcepp_verl.integration.greedy_rollouts.",
+    ),
+    (
+        "+method=remax algorithm.adv_estimator=reinforcepp",
+        f"{ROLLOUT}.agent.agent_loop_manager_class is reinforcepp_verl.integration.greedy_rollouts.",
+        "which reinforcepp does not read; use +method=remax",
+    ),
+    (
+        "+method=remax trainer.v1.trainer_mode=sync",
+        "trainer.v1.trainer_mode is sync, verl's own trainer, which cannot provide what greedy_baseline needs",
+        "set trainer.v1.trainer_mode=reinforcepp_sync",
+    ),
     # verl's own
     (f"{ACTOR}.loss_agg_mode=mean", "verl refuses the configuration: ", "loss_agg_mode: mean"),
 ]

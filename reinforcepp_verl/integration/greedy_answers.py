@@ -1,0 +1,62 @@
+"""Keeps the greedy answers of ReMax out of the batch: only their scores reach the estimator.
+
+Nothing that trains or is logged counts them: group filters, mini-batches, denominators of the loss, metrics.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import transfer_queue as tq
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+from reinforcepp_verl.integration.greedy_rollouts import GREEDY_TAG
+from reinforcepp_verl.integration.row_totals import SCORES
+
+
+class GreedyAnswers(ReplayBuffer):
+    """Mixed into verl's replay buffers: separates the rows with the tag `greedy_baseline` from the others."""
+
+    greedy_scores: dict[str, float]
+    """The score of the greedy answer to each prompt of the newest training batch, by uid."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.greedy_scores = {}
+        self._greedy_keys: dict[str, set[str]] = defaultdict(set)
+
+    def _sync_metadata_from_transfer_queue(self) -> None:
+        super()._sync_metadata_from_transfer_queue()
+        self._greedy_keys.clear()
+        for partition_id, rows in self.partitions.items():
+            greedy = {key for key, tag in rows.items() if tag.get(GREEDY_TAG)}
+            self._greedy_keys[partition_id] = greedy
+            for key in greedy:
+                del rows[key]
+
+    def _clear_groups(self, partition_id: str, uids: set[str]) -> None:
+        super()._clear_groups(partition_id, uids)
+        if keys := self._greedy_rows_of(partition_id, uids):
+            tq.kv_clear(partition_id=partition_id, keys=keys)
+
+    def _materialize_batch(
+        self, partition_id: str, selected_prompt_uids: list[str], partition_snapshot: dict[str, dict]
+    ) -> KVBatchMeta:
+        batch = super()._materialize_batch(partition_id, selected_prompt_uids, partition_snapshot)
+        if keys := self._greedy_rows_of(partition_id, selected_prompt_uids):
+            scores = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=[SCORES])[SCORES]
+            # verl gives all rows of a session the same score.
+            totals = [row.sum().item() for row in scores.unbind()]
+            self.greedy_scores = dict(zip(map(_uid, keys), totals, strict=True))
+            tq.kv_clear(partition_id=partition_id, keys=keys)
+        return batch
+
+    def _greedy_rows_of(self, partition_id: str, uids: Iterable[str]) -> list[str]:
+        wanted = set(uids)
+        return [key for key in self._greedy_keys[partition_id] if _uid(key) in wanted]
+
+
+def _uid(key: str) -> str:
+    return key.split("_")[0]

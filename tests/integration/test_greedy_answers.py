@@ -1,0 +1,125 @@
+"""ReMax's greedy answers are sampled once per prompt, and are in no batch, filter or leftover of the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+import ray
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from tensordict.tensorclass import NonTensorStack
+from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer
+
+from reinforcepp_verl.integration import greedy_answers, greedy_rollouts
+from reinforcepp_verl.integration.greedy_rollouts import GREEDY_TAG, GreedyAgentLoopManager, GreedyAgentLoopWorker
+from reinforcepp_verl.integration.replay_buffer import ReinforceppReplayBuffer
+
+SCORES = {"a_0_0": 1.0, "a_1_0": 1.0, "a_2_0": 0.0, "b_0_0": 0.0, "b_1_0": 1.0, "b_2_0": 0.5, "b_2_1": 0.5}
+GREEDY = {"a_2_0", "b_2_0", "b_2_1"}
+
+
+class Queue:
+    """A TransferQueue of scored answers to two prompts."""
+
+    def __init__(self):
+        prompt = {"is_prompt": True, "status": "finished", "global_steps": 1}
+        self.rows = {"a": dict(prompt), "b": dict(prompt)}
+        self.rows |= {key: {GREEDY_TAG: True} if key in GREEDY else {} for key in SCORES}
+
+    def kv_list(self):
+        return {"train": {key: dict(tag) for key, tag in self.rows.items()}}
+
+    def kv_batch_get(self, keys, partition_id, select_fields):
+        scores = torch.nested.as_nested_tensor([torch.tensor([0.0, SCORES[key]]) for key in keys], layout=torch.jagged)
+        fields = {"rm_scores": scores, "extra_fields": NonTensorStack(*[{} for _ in keys])}
+        return TensorDict({name: fields[name] for name in select_fields}, batch_size=len(keys))
+
+    def kv_clear(self, partition_id, keys):
+        for key in keys:
+            del self.rows[key]
+
+
+@pytest.fixture
+def queue(monkeypatch):
+    made = Queue()
+    for module in (replay_buffer, greedy_answers):
+        monkeypatch.setattr(module, "tq", made)
+    return made
+
+
+def buffer_of(mode, **options):
+    return ReinforceppReplayBuffer(
+        trainer_mode=mode,
+        trainer_config=OmegaConf.create({}),
+        max_off_policy_threshold=8,
+        max_off_policy_strategy="drop",
+        refill_fn=lambda count: None,
+        sampler_kwargs=OmegaConf.create({"train_batch_size": 2, **options}),
+    )
+
+
+@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+def test_a_batch_has_the_sampled_answers_and_the_buffer_the_greedy_scores(queue, mode):
+    buffer = buffer_of(mode)
+    batch, _ = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+    assert set(batch.keys) == SCORES.keys() - GREEDY
+    assert buffer.greedy_scores == {"a": 0.0, "b": 0.5}
+    assert set(queue.rows) == set(batch.keys), "the greedy rows and the prompts are cleared, verl clears the batch"
+
+
+def test_a_group_filter_compares_sampled_answers_only(queue):
+    # Both sampled answers to prompt a score 1; with the greedy one, which scores 0, the group would be kept.
+    buffer = buffer_of("colocate_async", filter_groups=True, filter_groups_metric="reward")
+    buffer._sync_metadata_from_transfer_queue()
+    filtered, _ = buffer._dapo_filtered_keys("train")
+    assert filtered == {"a"}
+    buffer._clear_groups("train", filtered)
+    assert set(queue.rows) == {"b", *(key for key in SCORES if key.startswith("b"))}
+
+
+class Worker(GreedyAgentLoopWorker):
+    """Without Ray, engine and reward function; records the sampling parameters of each session."""
+
+    def __init__(self):
+        self.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"n": 2, "seed": 1, "val_kwargs": {"n": 1}}}})
+        self.sessions = {}
+
+
+def test_one_more_session_is_sampled_greedily_and_its_rows_are_marked(monkeypatch):
+    tags, parent = {}, greedy_rollouts.SeededAgentLoopWorker.__mro__[1]
+
+    async def put(key, partition_id, tag):
+        tags.setdefault(key, {}).update(tag)
+
+    async def run(self, sampling_params, trajectory, *, session_id, validate=False, **kwargs):
+        self.sessions[session_id] = sampling_params
+        rows = ["turn 1", "turn 2"] if session_id == 2 else "answer"
+        await self._agent_loop_postprocess(rows, trajectory["validate"], uid=kwargs["uid"], session_id=session_id)
+
+    async def postprocess(self, output, validate, **kwargs):
+        pass
+
+    fake = SimpleNamespace(async_kv_put=put)
+    for module in (agent_loop_tq, greedy_rollouts):
+        monkeypatch.setattr(module, "tq", fake)
+    monkeypatch.setattr(parent, "_run_agent_loop", run)
+    monkeypatch.setattr(parent, "_agent_loop_postprocess", postprocess)
+    sampling = {"temperature": 1.0, "top_p": 0.9, "top_k": 5}
+    for validate, temperatures in ((False, [1.0, 1.0, 0]), (True, [1.0])):
+        worker, trajectory = Worker(), {"step": 1, "sample_index": 0, "validate": validate}
+        tags.clear()
+        asyncio.run(worker._run_prompt({"uid": "a"}, dict(sampling), trajectory))
+        assert [worker.sessions[number]["temperature"] for number in sorted(worker.sessions)] == temperatures
+        assert tags == {"a": {"status": "finished"}} | (
+            {} if validate else {key: {GREEDY_TAG: True} for key in ("a_2_0", "a_2_1")}
+        )
+    assert (worker.sessions[0]["top_p"], worker.sessions[0]["top_k"]) == (0.9, 5)
+
+
+def test_the_manager_starts_these_workers(monkeypatch):
+    monkeypatch.setattr(agent_loop_tq.AgentLoopManager, "__init__", lambda self: None)
+    workers = GreedyAgentLoopManager().agent_loop_workers_class
+    assert isinstance(workers, ray.actor.ActorClass) and "GreedyAgentLoopWorker" in repr(workers)
