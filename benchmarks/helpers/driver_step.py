@@ -26,6 +26,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.rollout_gate_options import RolloutGateOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.integration import reward_errors, score_columns, trainers
 from reinforcepp_verl.integration.batch_context import PaddingAwareKL
@@ -86,6 +87,7 @@ def trainer_of(name: str) -> Any:
     trainer.kl_ctrl_in_reward = FixedKLController(0.001)
     if name == "ours":
         trainer.options, trainer.estimator_is_registered, trainer.memory = ReinforceppOptions(), True, Memory()
+        trainer.rollout_gate = RolloutGateOptions()
         trainer.error_monitor = RewardErrorMonitor(RewardErrorOptions())
         trainer.kl_ctrl_in_reward = PaddingAwareKL(trainer.kl_ctrl_in_reward)
     return trainer

@@ -5,7 +5,7 @@ A constant is named like its key. If several nodes have a key of that name, the 
 
 from __future__ import annotations
 
-from reinforcepp_verl.algorithm import options
+from reinforcepp_verl.algorithm import options, rollout_gate_options
 
 # Ours
 GUARDS = "guards"
@@ -18,6 +18,7 @@ HARDWARE = "hardware"
 MEANT_FOR = f"{HARDWARE}.meant_for"
 GPU_MEMORY_GIB = f"{HARDWARE}.gpu_memory_gib"
 REINFORCEPP = options.OPTIONS_NODE
+ROLLOUT_GATE = rollout_gate_options.GATE_NODE
 NONFINITE = f"{REINFORCEPP}.nonfinite"
 
 # algorithm

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reinforcepp_verl.algorithm.options import ReinforceppOptions, option_types
 from reinforcepp_verl.algorithm.registry import LOSSES
+from reinforcepp_verl.algorithm.rollout_gate_options import RolloutGateOptions
 from reinforcepp_verl.common.wording import did_you_mean, first_line
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.guard_options import GuardOptions
@@ -67,6 +68,11 @@ def _read_strictly(node: DictConfig | Mapping[str, Any] | None, name: str, optio
         raise ValueError(f"{name}.{key}: {first_line(error)}; it must be a {valid[key]}") from None
     assert isinstance(typed, options)
     return typed
+
+
+def read_rollout_gate(config: DictConfig) -> RolloutGateOptions:
+    """Return the node `algorithm.rollout_gate`; see `_read`."""
+    return _read(config, keys.ROLLOUT_GATE, RolloutGateOptions)
 
 
 def read_reward_errors(config: DictConfig) -> RewardErrorOptions:

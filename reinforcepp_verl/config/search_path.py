@@ -12,6 +12,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.algorithm.rollout_gate_options import RolloutGateOptions
 from reinforcepp_verl.config import machines
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.config.hardware_options import HardwareOptions
@@ -23,6 +24,7 @@ from reinforcepp_verl.config.sampler_options import SamplerOptions
 PROVIDER = "reinforcepp-verl"
 TYPED_NODES = {
     "openrlhf": ReinforceppOptions,
+    "rollout_gate": RolloutGateOptions,
     "sampler_options": SamplerOptions,
     "reward_errors": RewardErrorOptions,
     "guards": GuardOptions,

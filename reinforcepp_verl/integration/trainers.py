@@ -24,7 +24,7 @@ from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.algorithm.registry import ESTIMATORS, uses_memory
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors
+from reinforcepp_verl.config.nodes import read_guards, read_options, read_reward_errors, read_rollout_gate
 from reinforcepp_verl.config.reading import TRAINER_PREFIX
 from reinforcepp_verl.guards.metric_guards import MetricGuards
 from reinforcepp_verl.integration import batch_context
@@ -36,6 +36,7 @@ from reinforcepp_verl.integration.reward_errors import (
     reward_infos,
     validation_reward_infos,
 )
+from reinforcepp_verl.integration.rollout_gating import gate_weights
 from reinforcepp_verl.integration.row_totals import (
     COLUMNS,
     RESPONSE_MASK,
@@ -61,6 +62,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
 
     def __init__(self, config: DictConfig) -> None:
         self.options: ReinforceppOptions = read_options(OmegaConf.select(config, keys.REINFORCEPP))
+        self.rollout_gate = read_rollout_gate(config)
         self.estimator_is_registered = config.algorithm.adv_estimator in ESTIMATORS
         self.memory = Memory()
         self.guards = MetricGuards(read_guards(config))
@@ -139,6 +141,8 @@ class ReinforceppTrainer(CheckpointingTrainer):
         metrics["reinforcepp/dropped_rows/sum"] = float(totals.is_non_finite.sum())
         if rejects:
             metrics["reinforcepp/rejected_tokens"] = _exclude_rejected_tokens(batch, int(totals.length.sum()))
+        has_weights = OmegaConf.select(self.config, keys.ROLLOUT_IS) is not None
+        metrics.update(gate_weights(batch, self.rollout_gate, has_weights=has_weights))
         return batch
 
     def _greedy_scores(self, batch: KVBatchMeta) -> Tensor | None:

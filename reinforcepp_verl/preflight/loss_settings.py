@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.algorithm.registry import LOSSES
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, LOSSES
+from reinforcepp_verl.algorithm.rollout_gate_options import DIVERGENCES, OFF, RolloutGateOptions
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.nodes import read_rollout_gate
 from reinforcepp_verl.config.reading import value
 
 KL_KINDS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
@@ -30,6 +32,7 @@ def check(config: DictConfig) -> list[str]:
         *_aggregation(config),
         *_bypass(config),
         *_correction(config),
+        *_gate(config),
     ]
 
 
@@ -132,3 +135,31 @@ def _correction(config: DictConfig) -> list[str]:
         f"{keys.BYPASS_MODE} is true: with it verl skips {' and '.join(skipped)}; set {keys.BYPASS_MODE}=false, or "
         f"{keys.LOSS_MODE}=bypass_mode for verl's own loss"
     ]
+
+
+def _gate(config: DictConfig) -> list[str]:
+    try:
+        gate = read_rollout_gate(config)
+    except ValueError as error:
+        return [str(error)]
+    if gate == RolloutGateOptions():
+        return []
+    name = f"{keys.ROLLOUT_GATE}.divergence"
+    if gate.divergence == OFF:
+        return [f"{keys.ROLLOUT_GATE} is set, but {name} is {OFF}; set {name} to one of {', '.join(DIVERGENCES)}"]
+    if not value(config, keys.CALCULATE_LOG_PROBS):
+        return [
+            f"{keys.CALCULATE_LOG_PROBS} is false: {name}={gate.divergence} needs the engine's log-probabilities; set "
+            f"{keys.CALCULATE_LOG_PROBS}=true"
+        ]
+    if value(config, keys.BYPASS_MODE):
+        return [
+            f"{keys.BYPASS_MODE} is true: the trainer's log-probabilities are then those of the engine, which "
+            f"{name}={gate.divergence} compares; set {keys.BYPASS_MODE}=false"
+        ]
+    if value(config, keys.ADV_ESTIMATOR) not in ESTIMATORS:
+        return [
+            f"{name} is {gate.divergence}: only the estimators {', '.join(ESTIMATORS)} are trained with it; set "
+            f"{name}={OFF}"
+        ]
+    return []

@@ -13,7 +13,13 @@ from reinforcepp_verl.config.nodes import read_options
 CONFIGS = search_path.config_dir()
 RECIPES = search_path.recipe_names()
 METHODS = sorted(path.stem for path in (CONFIGS / "method").glob("*.yaml"))
-NAMES = {"ppo": "gae", "remax": "greedy_baseline", "rloo": "leave_one_out", "rloo_verl": "rloo"}
+NAMES = {
+    "ppo": "gae",
+    "remax": "greedy_baseline",
+    "flash_reinforce": "reinforce",
+    "rloo": "leave_one_out",
+    "rloo_verl": "rloo",
+}
 """Estimators of the methods that have another name."""
 CLUSTERS = sorted(path.stem for path in (CONFIGS / "cluster").glob("*.yaml"))
 ARITHMETIC = "+recipe=math_rlvr/arithmetic"

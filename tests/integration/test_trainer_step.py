@@ -18,8 +18,9 @@ from reinforcepp_verl.algorithm.batch import NonFiniteRewardError, RewardBatch, 
 from reinforcepp_verl.algorithm.estimators import reinforcepp
 from reinforcepp_verl.algorithm.moments import Memory
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
+from reinforcepp_verl.config.nodes import read_rollout_gate
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
-from reinforcepp_verl.integration import reward_errors, score_columns, trainers
+from reinforcepp_verl.integration import reward_errors, rollout_gating, score_columns, trainers
 from reinforcepp_verl.integration.batch_context import PaddingAwareKL
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor, RewardFailureError
 
@@ -87,7 +88,7 @@ def queue(monkeypatch):
             "rollout_log_probs": ragged(-1.0),
         }
     )
-    for module in (trainer_base, trainers, reward_errors, score_columns):
+    for module in (trainer_base, trainers, reward_errors, rollout_gating, score_columns):
         monkeypatch.setattr(module, "tq", made)
     return made
 
@@ -109,6 +110,7 @@ def compute(queue, greedy_scores=None, **algorithm):
     ours.options, ours.estimator_is_registered, ours.memory = ReinforceppOptions(**OPTIONS), True, Memory()
     ours.error_monitor = RewardErrorMonitor(RewardErrorOptions())
     ours.kl_ctrl_in_reward = PaddingAwareKL(AdaptiveKLController(init_kl_coef=BETA, target_kl=0.1, horizon=100))
+    ours.rollout_gate = read_rollout_gate(ours.config)
     ours.replay_buffer = SimpleNamespace(greedy_scores=greedy_scores)
     metrics = {}
     ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), metrics)
@@ -147,6 +149,26 @@ def test_remax_subtracts_the_score_of_the_greedy_answer(queue, monkeypatch):
     assert advantages == [[10.0] * 3, [10.0] * 2, [-20.0] * 2, [0.75, 0.0, 0.75], [0.0]]
     with pytest.raises(NonFiniteRewardError, match="greedy answers to 1 of 2 prompts have a NaN"):
         compute(queue, adv_estimator="greedy_baseline", reinforcepp={}, greedy_scores={"a": float("nan"), "b": 1.0})
+
+
+@pytest.mark.parametrize("importance", [None, "token"])
+@pytest.mark.parametrize(("level", "kept"), [("token", [1, 0, 1]), ("answer", [0, 0, 0])])
+def test_a_gate_drops_tokens_from_the_loss_and_leaves_the_others_their_weight(queue, importance, level, kept):
+    # The engine gave the second token of the first answer half the trainer's probability, all others the same.
+    queue.fields["rollout_log_probs"][0] = torch.tensor([-1.0, -1.0 - float(np.log(2)), -1.0])
+    correction = {**REJECTION, "rollout_is": importance, "rollout_is_threshold": 1e6, "rollout_rs": None}
+    gate = {"divergence": "binary_kl", "level": level, "limit": 0.003}
+    before = [mask.clone() for mask in queue.fields["response_mask"]]
+    _, metrics = compute(queue, rollout_correction=correction, rollout_gate=gate)
+    weights = queue.fields["rollout_is_weights"]
+    torch.testing.assert_close(weights[0], torch.tensor(kept, dtype=torch.float32))
+    for row, mask in zip(weights[1:4], MASKS[1:4], strict=True):
+        torch.testing.assert_close(row, torch.tensor(mask, dtype=torch.float32))
+    assert all(torch.equal(*pair) for pair in zip(queue.fields["response_mask"], before, strict=True)), "denominators"
+    assert metrics["reinforcepp/gated_tokens"] == pytest.approx((3 - sum(kept)) / 9)
+    p, q = np.exp(-1) / 2, np.exp(-1)
+    binary_kl = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    assert metrics["reinforcepp/rollout_divergence"] == pytest.approx(binary_kl / 9, rel=1e-5)
 
 
 def with_token_scores(queue, **pairs):

@@ -51,7 +51,11 @@ BROKEN = [
     ("ray_kwargs.ray_init.num_cpu=1", "ray_kwargs.ray_init.num_cpu: unknown key", "ray_kwargs.ray_init.num_cpus"),
     ("algorithm.reinforcepp.epz=1", "algorithm.reinforcepp.epz: ", "valid keys: population, unbiased_variance"),
     ("recipe=math_rlvr/foo", "recipe=math_rlvr/foo: ", "known names: math_rlvr/arithmetic"),
-    ("method=grpo", "method=grpo: ", "known names: grpo, ppo, raft, reinforce, reinforce_reward_to_go, "),
+    (
+        "method=grpo",
+        "method=grpo: ",
+        "known names: flash_reinforce, grpo, ppo, raft, reinforce, ",
+    ),
     ("preset=openrhlf", "preset=openrhlf: ", "known names: openrlhf, paper, verl"),
     ("actor_rollout_ref=big", "actor_rollout_ref: is 'big'", "must have the keys"),
     ("reward_model.reward_manager=dapo", "reward_model.reward_manager=dapo", "reward.reward_manager.name"),
@@ -253,6 +257,26 @@ BROKEN = [
         "+method=remax trainer.v1.trainer_mode=sync",
         "trainer.v1.trainer_mode is sync, verl's own trainer, which cannot provide what greedy_baseline needs",
         "set trainer.v1.trainer_mode=reinforcepp_sync",
+    ),
+    (
+        "algorithm.rollout_gate.limit=0.1",
+        "algorithm.rollout_gate is set, but algorithm.rollout_gate.divergence is none",
+        "set algorithm.rollout_gate.divergence to one of binary_kl, total_variation",
+    ),
+    (
+        "algorithm.rollout_gate.divergence=kl",
+        "algorithm.rollout_gate.divergence is 'kl'",
+        "one of none, binary_kl, total_variation",
+    ),
+    (
+        f"{ROLLOUT}.calculate_log_probs=false algorithm.rollout_gate.divergence=binary_kl",
+        f"{ROLLOUT}.calculate_log_probs is false: algorithm.rollout_gate.divergence=binary_kl needs the engine's",
+        f"set {ROLLOUT}.calculate_log_probs=true",
+    ),
+    (
+        f"+method=grpo {ROLLOUT}.calculate_log_probs=true algorithm.rollout_gate.divergence=binary_kl",
+        "algorithm.rollout_gate.divergence is binary_kl: only the estimators reinforcepp",
+        "set algorithm.rollout_gate.divergence=none",
     ),
     # verl's own
     (f"{ACTOR}.loss_agg_mode=mean", "verl refuses the configuration: ", "loss_agg_mode: mean"),
