@@ -19,6 +19,7 @@ MEANT_FOR = f"{HARDWARE}.meant_for"
 GPU_MEMORY_GIB = f"{HARDWARE}.gpu_memory_gib"
 REINFORCEPP = options.OPTIONS_NODE
 ROLLOUT_GATE = rollout_gate_options.GATE_NODE
+ROLLOUT_GATE_DIVERGENCE = f"{ROLLOUT_GATE}.divergence"
 NONFINITE = f"{REINFORCEPP}.nonfinite"
 
 # algorithm

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
@@ -22,7 +23,7 @@ class GreedyAnswers(ReplayBuffer):
     greedy_scores: dict[str, float]
     """The score of the greedy answer to each prompt of the newest training batch, by uid."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.greedy_scores = {}
         self._greedy_keys: dict[str, set[str]] = defaultdict(set)

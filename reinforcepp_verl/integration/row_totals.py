@@ -76,14 +76,14 @@ def response_metrics(totals: RowTotals) -> dict[str, float]:
 
 def without_rows(column: Tensor, rows: Tensor) -> Tensor:
     """Return a jagged column (B, ragged) with 0 in the rows where `rows` (B,) is True."""
-    values, offsets = column.values().clone(), column.offsets()
+    values, offsets = column.values().clone(), _offsets(column)
     values[torch.repeat_interleave(rows, offsets.diff())] = 0
     return torch.nested.nested_tensor_from_jagged(values, offsets)
 
 
 def _blocks(columns: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Yield the values of some rows at a time, joined, with the offsets of the rows in them."""
-    offsets = columns[RESPONSE_MASK].offsets()
+    offsets = _offsets(columns[RESPONSE_MASK])
     values = {name: column.values() for name, column in columns.items()}
     ends = offsets.tolist()
     first = 0
@@ -94,6 +94,10 @@ def _blocks(columns: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], 
         part = {name: column[ends[first] : ends[last]] for name, column in values.items()}
         yield part, offsets[first : last + 1] - ends[first]
         first = last
+
+
+def _offsets(column: Tensor) -> Tensor:
+    return column.offsets()  # type: ignore[attr-defined]  # of jagged tensors only
 
 
 def _totals(values: dict[str, Tensor], offsets: Tensor) -> RowTotals:

@@ -7,7 +7,7 @@ Registered as `reinforcepp_sync`, `reinforcepp_colocate_async` and `reinforcepp_
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transfer_queue as tq
@@ -53,6 +53,8 @@ from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+    from reinforcepp_verl.integration.greedy_answers import GreedyAnswers
 
 KL_PENALTY_METRIC = "actor/reward_kl_penalty"
 
@@ -153,7 +155,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
         """
         if not ESTIMATORS[self.config.algorithm.adv_estimator].traits.needs_greedy_answer:
             return None
-        by_prompt = self.replay_buffer.greedy_scores
+        by_prompt = cast("GreedyAnswers", self.replay_buffer).greedy_scores
         bad = [uid for uid, score in by_prompt.items() if not math.isfinite(score)]
         if bad and self.options.nonfinite == "raise":
             raise NonFiniteRewardError(

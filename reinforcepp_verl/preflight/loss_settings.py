@@ -144,7 +144,7 @@ def _gate(config: DictConfig) -> list[str]:
         return [str(error)]
     if gate == RolloutGateOptions():
         return []
-    name = f"{keys.ROLLOUT_GATE}.divergence"
+    name = keys.ROLLOUT_GATE_DIVERGENCE
     if gate.divergence == OFF:
         return [f"{keys.ROLLOUT_GATE} is set, but {name} is {OFF}; set {name} to one of {', '.join(DIVERGENCES)}"]
     if not value(config, keys.CALCULATE_LOG_PROBS):

@@ -20,6 +20,7 @@ EXCEPTIONS = {
     "config/keys.py",
     # Imports only torch and the standard library.
     "algorithm/options.py",
+    "algorithm/rollout_gate_options.py",
     "algorithm/batch.py",
     # Lists the removed keys of older verl versions.
     "preflight/legacy_keys.py",
