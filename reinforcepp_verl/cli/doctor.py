@@ -8,7 +8,6 @@ import typer
 from rich.table import Table
 
 from reinforcepp_verl.common.terminal import SafeConsole
-from reinforcepp_verl.doctor import machine_checks
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -30,6 +29,8 @@ def doctor(
 
     Faster:      reinforcepp doctor --no-ray
     """
+    from reinforcepp_verl.doctor import machine_checks
+
     console = SafeConsole()
     with console.status("checking this machine"):
         findings = machine_checks.run_checks(ray=ray)
