@@ -61,17 +61,17 @@ def register_policy_loss(
     function: Callable[..., LossTerms],
     *,
     options: type = NoOptions,
-    loss_agg_mode: str | None = None,
+    whole_answers: bool = False,
 ) -> None:
     """Register a policy loss as `actor_rollout_ref.actor.policy_loss.loss_mode=name`.
 
-    `options` is a dataclass that defines the keys of `actor_rollout_ref.actor.policy_loss.options`; `loss_agg_mode` is
-    the only aggregation that suits the loss, None for any.
+    `options` is a dataclass that defines the keys of `actor_rollout_ref.actor.policy_loss.options`. `whole_answers`
+    says that the loss takes the answer as one action; settings that weight or drop single tokens are then refused.
 
     Raises:
         ValueError: the name is taken, or `options` is not a dataclass
     """
-    add_policy_loss(name, function, options, loss_agg_mode)
+    add_policy_loss(name, function, options, whole_answers=whole_answers)
     loss_adapter.offer_to_verl(name)
 
 

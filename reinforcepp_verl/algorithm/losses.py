@@ -107,7 +107,7 @@ def clipped_answer_loss(batch: LossBatch, _: NoOptions) -> LossTerms:
     `s = exp(sum over valid tokens of log_prob - old_log_prob)`, clipped as a ratio of tokens is (arXiv 2402.14740 takes
     the answer as the action). Each token of an answer with n valid ones carries 1/n of the answer's loss, so that
     `seq-mean-token-sum` averages over answers. Its advantage is the mean over its tokens, which are equal for the
-    estimators that score whole answers.
+    estimators that score whole answers. Metrics are means over tokens, so that an answer counts by its length.
     """
     mask = batch.response_mask
     tokens = mask.sum(-1, keepdim=True).clamp(min=1)
@@ -117,7 +117,9 @@ def clipped_answer_loss(batch: LossBatch, _: NoOptions) -> LossTerms:
     )
     advantage = total_advantage / tokens
     terms = _surrogate(log_prob, old_log_prob, advantage, batch.clip)
-    metrics = _clip_metrics(terms, advantage, (-terms.approx_kl.detach()).exp())
+    ratio = torch.where(mask.any(-1, keepdim=True), (-terms.approx_kl.detach()).exp(), 0.0)
+    # The KL per token, so that limits on it mean the same for all losses.
+    metrics = {**_clip_metrics(terms, advantage, ratio), "actor/ppo_kl": terms.approx_kl / tokens}
     spread = {name: m.expand(mask.shape) if isinstance(m, Tensor) else m for name, m in metrics.items()}
     return LossTerms(torch.where(mask, terms.loss / tokens, 0.0), spread)
 

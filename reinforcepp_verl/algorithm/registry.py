@@ -47,6 +47,8 @@ class Traits:
     """It compares the answers to a prompt, so that `actor_rollout_ref.rollout.n` must be 2 or more."""
     needs_scores: bool = False
     """It treats scores and KL penalties differently; verl's own trainers pass only their difference."""
+    whole_answers: bool = False
+    """It gives all tokens of an answer the same advantage, whatever the rewards are."""
     needs_greedy_answer: bool = False
     """It compares an answer with the greedy answer to the prompt (`RewardBatch.greedy_score`), which only our trainers
     and `integration.greedy_rollouts` provide."""
@@ -92,8 +94,8 @@ class RegisteredLoss(Registered):
     """A policy loss, the class of its options (`actor_rollout_ref.actor.policy_loss.options`), and what it requires."""
 
     options: type
-    loss_agg_mode: str | None = None
-    """The only `actor_rollout_ref.actor.loss_agg_mode` with which it is what it says; None: any."""
+    whole_answers: bool = False
+    """It takes the answer as one action: one ratio, one advantage and one importance weight per answer."""
 
     @functools.cached_property
     def function(self) -> Callable[..., LossTerms]:
@@ -110,12 +112,12 @@ def add_estimator(name: str, function: Callable[..., Estimate] | str, traits: Tr
 
 
 def add_policy_loss(
-    name: str, function: Callable[..., LossTerms] | str, options: type, loss_agg_mode: str | None = None
+    name: str, function: Callable[..., LossTerms] | str, options: type, *, whole_answers: bool = False
 ) -> None:
     """Register a policy loss; see `plugin.register_policy_loss`, which also registers it with verl."""
     if not is_dataclass(options):
         raise ValueError(f"the options of the policy loss {name} are {options!r}: they must be a dataclass")
-    _add(LOSSES, "policy loss", RegisteredLoss(name, function, options, loss_agg_mode), VERL_LOSSES)
+    _add(LOSSES, "policy loss", RegisteredLoss(name, function, options, whole_answers), VERL_LOSSES)
 
 
 def _add(registry: dict[str, Any], kind: str, entry: Registered, taken_by_verl: tuple[str, ...]) -> None:
@@ -174,11 +176,11 @@ _OWN_TRAITS = {
         needs_scores=True,
         options_read=_SCORES | STATISTICS_OPTIONS | {"reward_clip_at"},
     ),
-    "reinforce": Traits(options_read=_SCORES | {"baseline"}),
+    "reinforce": Traits(whole_answers=True, options_read=_SCORES | {"baseline"}),
     "reinforce_reward_to_go": Traits(uses_gamma=True, options_read=_SCORES | {"baseline"}),
-    "leave_one_out": Traits(needs_group=True, options_read=_SCORES),
+    "leave_one_out": Traits(needs_group=True, whole_answers=True, options_read=_SCORES),
     "greedy_baseline": Traits(needs_greedy_answer=True),
-    "raft": Traits(needs_group=True, options_read=frozenset({"zero_signal"})),
+    "raft": Traits(needs_group=True, whole_answers=True, options_read=frozenset({"zero_signal"})),
 }
 for _name, _traits in _OWN_TRAITS.items():
     add_estimator(_name, f"reinforcepp_verl.algorithm.estimators:{_name}", _traits)
@@ -187,5 +189,5 @@ add_policy_loss(
     "reinforcepp_answer",
     "reinforcepp_verl.algorithm.losses:clipped_answer_loss",
     NoOptions,
-    loss_agg_mode="seq-mean-token-sum",
+    whole_answers=True,
 )

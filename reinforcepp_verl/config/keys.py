@@ -20,6 +20,8 @@ GPU_MEMORY_GIB = f"{HARDWARE}.gpu_memory_gib"
 REINFORCEPP = options.OPTIONS_NODE
 ROLLOUT_GATE = rollout_gate_options.GATE_NODE
 ROLLOUT_GATE_DIVERGENCE = f"{ROLLOUT_GATE}.divergence"
+ROLLOUT_GATE_LEVEL = f"{ROLLOUT_GATE}.level"
+SKIP_ROLLOUT = "skip.rollout_tq.enable"
 NONFINITE = f"{REINFORCEPP}.nonfinite"
 
 # algorithm

@@ -1,12 +1,14 @@
 """Keeps the greedy answers of ReMax out of the batch: only their scores reach the estimator.
 
-Nothing that trains or is logged counts them: group filters, mini-batches, denominators of the loss, metrics.
+Nothing that trains or is logged counts them: group filters, mini-batches, denominators of the loss, metrics. If a
+greedy answer fails, verl counts its group as failed (`max_failed_fraction`), and its other answers get 0.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from statistics import fmean
 from typing import Any
 
 import transfer_queue as tq
@@ -26,14 +28,14 @@ class GreedyAnswers(ReplayBuffer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.greedy_scores = {}
-        self._greedy_keys: dict[str, set[str]] = defaultdict(set)
+        self._greedy_rows: dict[str, dict[str, dict]] = defaultdict(dict)
 
     def _sync_metadata_from_transfer_queue(self) -> None:
         super()._sync_metadata_from_transfer_queue()
-        self._greedy_keys.clear()
+        self._greedy_rows.clear()
         for partition_id, rows in self.partitions.items():
-            greedy = {key for key, tag in rows.items() if tag.get(GREEDY_TAG)}
-            self._greedy_keys[partition_id] = greedy
+            greedy = {key: tag for key, tag in rows.items() if tag.get(GREEDY_TAG)}
+            self._greedy_rows[partition_id] = greedy
             for key in greedy:
                 del rows[key]
 
@@ -46,17 +48,27 @@ class GreedyAnswers(ReplayBuffer):
         self, partition_id: str, selected_prompt_uids: list[str], partition_snapshot: dict[str, dict]
     ) -> KVBatchMeta:
         batch = super()._materialize_batch(partition_id, selected_prompt_uids, partition_snapshot)
-        if keys := self._greedy_rows_of(partition_id, selected_prompt_uids):
-            scores = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=[SCORES])[SCORES]
-            # verl gives all rows of a session the same score.
-            totals = [row.sum().item() for row in scores.unbind()]
-            self.greedy_scores = dict(zip(map(_uid, keys), totals, strict=True))
+        keys = self._greedy_rows_of(partition_id, selected_prompt_uids)
+        if partition_id == "train":
+            # A row whose session failed may have the tag only.
+            scored = [key for key in keys if self._greedy_rows[partition_id][key].get("status") == "success"]
+            self.greedy_scores = _mean_scores(scored, partition_id) if scored else {}
+        if keys:
             tq.kv_clear(partition_id=partition_id, keys=keys)
         return batch
 
     def _greedy_rows_of(self, partition_id: str, uids: Iterable[str]) -> list[str]:
         wanted = set(uids)
-        return [key for key in self._greedy_keys[partition_id] if _uid(key) in wanted]
+        return [key for key in self._greedy_rows[partition_id] if _uid(key) in wanted]
+
+
+def _mean_scores(keys: list[str], partition_id: str) -> dict[str, float]:
+    """Return the mean score of each prompt's rows: a greedy session may have several."""
+    column = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=[SCORES])[SCORES]
+    scores: dict[str, list[float]] = defaultdict(list)
+    for key, row in zip(keys, column.unbind(), strict=True):
+        scores[_uid(key)].append(row.sum().item())
+    return {uid: fmean(of_rows) for uid, of_rows in scores.items()}
 
 
 def _uid(key: str) -> str:

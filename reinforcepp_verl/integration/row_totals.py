@@ -74,6 +74,21 @@ def response_metrics(totals: RowTotals) -> dict[str, float]:
     return {f"{METRIC_PREFIX}/{name}": value for name, value in found.items()}
 
 
+def aligned(column: Tensor, mask: Tensor) -> Tensor:
+    """Return a jagged column with the rows of `mask`, cut or padded with 0.
+
+    verl's padding rows copy columns that it does not know from a real row, with that row's length.
+    """
+    wanted = _offsets(mask)
+    if torch.equal(_offsets(column), wanted):
+        return column
+    rows = [
+        torch.nn.functional.pad(row[:length], (0, max(0, length - len(row))))
+        for row, length in zip(column.unbind(), wanted.diff().tolist(), strict=True)
+    ]
+    return torch.nested.nested_tensor_from_jagged(torch.cat(rows), wanted)
+
+
 def without_rows(column: Tensor, rows: Tensor) -> Tensor:
     """Return a jagged column (B, ragged) with 0 in the rows where `rows` (B,) is True."""
     values, offsets = column.values().clone(), _offsets(column)

@@ -43,6 +43,7 @@ from reinforcepp_verl.integration.row_totals import (
     SCORE_MASK,
     SCORES,
     RowTotals,
+    aligned,
     response_metrics,
     row_totals,
     without_rows,
@@ -120,7 +121,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
         if not self.estimator_is_registered:
             return super()._compute_advantage(batch, metrics)
         found = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(COLUMNS))
-        columns = {name: found[name] for name in COLUMNS if name in found}
+        columns = {name: aligned(found[name], found[RESPONSE_MASK]) for name in COLUMNS if name in found}
         totals = row_totals(columns)
         self._empty_non_finite_rows(batch, columns, totals)
         real_rows = int((totals.length > 0).sum())
@@ -133,7 +134,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
             self.memory,
             score_mask=columns[SCORE_MASK].to_padded_tensor(0) if SCORE_MASK in columns else None,
             sampled=columns[RESPONSE_MASK].to_padded_tensor(0) if rejects else None,
-            greedy_score=self._greedy_scores(batch),
+            greedy_score=self._greedy_scores(batch, metrics),
         )
         with batch_context.use_context(context):
             batch = super()._compute_advantage(batch, metrics)
@@ -147,11 +148,12 @@ class ReinforceppTrainer(CheckpointingTrainer):
         metrics.update(gate_weights(batch, self.rollout_gate, has_weights=has_weights))
         return batch
 
-    def _greedy_scores(self, batch: KVBatchMeta) -> Tensor | None:
+    def _greedy_scores(self, batch: KVBatchMeta, metrics: dict) -> Tensor | None:
         """Return the score of the greedy answer to each row's prompt (B,), None if the estimator needs none.
 
         Raises:
             NonFiniteRewardError: one is NaN or infinite, and `nonfinite` is `raise`
+            ValueError: no prompt has one
         """
         if not ESTIMATORS[self.config.algorithm.adv_estimator].traits.needs_greedy_answer:
             return None
@@ -163,7 +165,16 @@ class ReinforceppTrainer(CheckpointingTrainer):
                 f"the reward function, or drop the answers to these prompts with {keys.NONFINITE}=drop"
             )
         known = {uid: score for uid, score in by_prompt.items() if uid not in bad}
-        return torch.tensor([known.get(key.split("_")[0], math.nan) for key in batch.keys])
+        scores = torch.tensor([known.get(key.split("_")[0], math.nan) for key in batch.keys])
+        real = torch.tensor([not tag.get("is_padding") for tag in batch.tags])
+        missing = int((scores.isnan() & real).sum())
+        if missing == real.sum():
+            raise ValueError(
+                f"none of the {len(by_prompt)} greedy answers belongs to a prompt of the batch: they failed, or the "
+                "rollouts were saved without them; look for the first error of an agent loop in the log"
+            )
+        metrics["reinforcepp/rows_without_greedy_answer/sum"] = float(missing)
+        return scores
 
     def _empty_non_finite_rows(self, batch: KVBatchMeta, columns: dict[str, Tensor], totals: RowTotals) -> None:
         """Empty the rows with a NaN or infinite score or log-probability, here and in the TransferQueue.

@@ -25,11 +25,12 @@ from reinforcepp_verl.config.reading import TRAINER_PREFIX, value
 from reinforcepp_verl.preflight.findings import Check, Found, PreflightWarning
 
 GREEDY_ROLLOUTS = "reinforcepp_verl.integration.greedy_rollouts.GreedyAgentLoopManager"
+SEEDED_ROLLOUTS = "reinforcepp_verl.integration.rollout_seeds.SeededAgentLoopManager"
 OUR_SAMPLER = "pkg://reinforcepp_verl.integration.replay_buffer"
 VERL_TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 # Inputs that verl's v1 trainer never fetches, without which these of its estimators fail at the first step.
 UNSUPPORTED_ESTIMATORS = {
-    "remax": "the greedy answers' rewards (reward_baselines; ours is +method=remax)",
+    "remax": "the greedy answers' rewards (reward_baselines)",
     "gdpo": "the single reward dimensions",
     "optimal_token_baseline": "sum_pi_squared",
     "tir_optimal_token_baseline": "sum_pi_squared",
@@ -86,7 +87,7 @@ def _estimator(config: DictConfig) -> list[str]:
     if estimator in UNSUPPORTED_ESTIMATORS:
         return [
             f"{keys.ADV_ESTIMATOR} is {estimator}: verl's trainer does not pass it "
-            f"{UNSUPPORTED_ESTIMATORS[estimator]}, so it fails at the first step; use +method=rloo, grpo or "
+            f"{UNSUPPORTED_ESTIMATORS[estimator]}, so it fails at the first step; use +method=remax, rloo, grpo or "
             "reinforcepp_baseline"
         ]
     traits = traits_of(estimator)
@@ -103,16 +104,18 @@ def _greedy_answer(config: DictConfig) -> list[str]:
     """Check that greedy answers are sampled, for an estimator that needs them and for no other."""
     traits, manager = traits_of(value(config, keys.ADV_ESTIMATOR)), value(config, keys.AGENT_LOOP_MANAGER_CLASS)
     needed = traits is not None and traits.needs_greedy_answer
-    if needed != (manager == GREEDY_ROLLOUTS):
-        if needed:
-            return [
-                f"{keys.AGENT_LOOP_MANAGER_CLASS} is {manager}: {value(config, keys.ADV_ESTIMATOR)} needs a greedy "
-                f"answer to each prompt; set {keys.AGENT_LOOP_MANAGER_CLASS}={GREEDY_ROLLOUTS}"
-            ]
+    if needed and manager in (None, SEEDED_ROLLOUTS):
+        return [
+            f"{keys.AGENT_LOOP_MANAGER_CLASS} is {manager}: {value(config, keys.ADV_ESTIMATOR)} needs a greedy answer "
+            f"to each prompt; set {keys.AGENT_LOOP_MANAGER_CLASS}={GREEDY_ROLLOUTS}, or to a subclass of it"
+        ]
+    if not needed and manager == GREEDY_ROLLOUTS:
         return [
             f"{keys.AGENT_LOOP_MANAGER_CLASS} is {manager}: it samples a greedy answer to each prompt, which "
             f"{value(config, keys.ADV_ESTIMATOR)} does not read; use +method=remax or another manager"
         ]
+    if needed and value(config, keys.SKIP_ROLLOUT):
+        return [f"{keys.SKIP_ROLLOUT} is true: saved rollouts lack greedy answers; set {keys.SKIP_ROLLOUT}=false"]
     if needed and value(config, keys.CUSTOM_SAMPLER_PATH) != OUR_SAMPLER:
         return [
             f"{keys.CUSTOM_SAMPLER_PATH} is {value(config, keys.CUSTOM_SAMPLER_PATH)}: greedy answers would be trained "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from reinforcepp_verl.algorithm.registry import ESTIMATORS, LOSSES
+from reinforcepp_verl.algorithm.registry import ESTIMATORS, LOSSES, traits_of
 from reinforcepp_verl.algorithm.rollout_gate_options import DIVERGENCES, OFF, RolloutGateOptions
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config import keys
@@ -13,6 +13,9 @@ from reinforcepp_verl.config.reading import value
 
 KL_KINDS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
 """The estimates of the KL that verl has; each also with a + for the gradient of k2."""
+ANSWER_AGGREGATION = "seq-mean-token-sum"
+GEOMETRIC_LOSSES = ("geo_mean",)
+"""verl's losses in which the weight of a token changes the ratio of its whole answer."""
 DUAL_CLIP_LOSSES = {"vanilla": "3.0", "dppo_tv": "20.0", "dppo_kl": "20.0"}
 """verl's losses that compute with clip_ratio_c, and a value for each."""
 BYPASS_LOSS_TYPES = ("ppo_clip", "reinforce")
@@ -24,12 +27,12 @@ REJECTIONS = (
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the estimate of the KL, the keys of the loss, its aggregation, then rollout correction."""
+    """Check the estimate of the KL, the keys of the loss, what a loss of answers needs, then rollout correction."""
     return [
         *_kl_kinds(config),
         *_dual_clip(config),
         *_own_keys(config),
-        *_aggregation(config),
+        *_whole_answers(config),
         *_bypass(config),
         *_correction(config),
         *_gate(config),
@@ -71,14 +74,28 @@ def _own_keys(config: DictConfig) -> list[str]:
     return []
 
 
-def _aggregation(config: DictConfig) -> list[str]:
-    loss, given = LOSSES.get(value(config, keys.LOSS_MODE)), value(config, keys.LOSS_AGG_MODE)
-    if loss is None or loss.loss_agg_mode in (None, given):
+def _whole_answers(config: DictConfig) -> list[str]:
+    """Check that nothing treats single tokens if the loss takes the answer as one action."""
+    loss = LOSSES.get(value(config, keys.LOSS_MODE))
+    if loss is None or not loss.whole_answers:
         return []
-    return [
-        f"{keys.LOSS_AGG_MODE} is {given}: the loss {loss.name} is one of whole answers; set "
-        f"{keys.LOSS_AGG_MODE}={loss.loss_agg_mode}"
-    ]
+    reason = f"the loss {loss.name} takes the answer as one action"
+    mode, weights = value(config, keys.LOSS_AGG_MODE), value(config, keys.ROLLOUT_IS)
+    rejections, traits = value(config, keys.ROLLOUT_RS), traits_of(value(config, keys.ADV_ESTIMATOR))
+    found = []
+    if mode != ANSWER_AGGREGATION:
+        found.append(f"{keys.LOSS_AGG_MODE} is {mode}: {reason}; set {keys.LOSS_AGG_MODE}={ANSWER_AGGREGATION}")
+    if traits is not None and not traits.whole_answers:
+        found.append(
+            f"{keys.LOSS_MODE} is {loss.name}: it takes the answer as one action, and "
+            f"{value(config, keys.ADV_ESTIMATOR)} gives each token its own advantage; set "
+            f"{keys.LOSS_MODE}=reinforcepp, or use +method=reinforce or +method=rloo"
+        )
+    if weights == "token":
+        found.append(f"{keys.ROLLOUT_IS} is token: {reason}; set {keys.ROLLOUT_IS}=sequence")
+    if rejections and "token_" in str(rejections):
+        found.append(f"{keys.ROLLOUT_RS} is {rejections}: {reason}; use a rejection of answers (seq_...)")
+    return found
 
 
 def _bypass(config: DictConfig) -> list[str]:
@@ -156,6 +173,12 @@ def _gate(config: DictConfig) -> list[str]:
         return [
             f"{keys.BYPASS_MODE} is true: the trainer's log-probabilities are then those of the engine, which "
             f"{name}={gate.divergence} compares; set {keys.BYPASS_MODE}=false"
+        ]
+    loss = value(config, keys.LOSS_MODE)
+    if gate.level == "token" and (loss in GEOMETRIC_LOSSES or (loss in LOSSES and LOSSES[loss].whole_answers)):
+        return [
+            f"{keys.ROLLOUT_GATE_LEVEL} is token: the loss {loss} has one ratio for a whole answer; set "
+            f"{keys.ROLLOUT_GATE_LEVEL}=answer, or {keys.LOSS_MODE}=reinforcepp"
         ]
     if value(config, keys.ADV_ESTIMATOR) not in ESTIMATORS:
         return [

@@ -86,11 +86,9 @@ def _if_nothing_is_lost(run: RunFolder, wanted: Callable[[str], bool] | None) ->
         return None
     if not records or max(records) - min(records) != len(records) - 1:
         return None
-    # Each attempt rewrites the file when it starts, so only what the newest one wrote can be missing.
-    newest = [
-        record for attempt in run.attempts()[-1:] for record in islice(_from_the_end(attempt.tracker, flatten), 1)
-    ]
-    return records if all(_has(records, record, wanted) for record in newest) else None
+    # An attempt rewrites the file before it trains, so only what the last one that trained wrote can be missing.
+    newest = (record for attempt in reversed(run.attempts()) for record in _from_the_end(attempt.tracker, flatten))
+    return records if all(_has(records, record, wanted) for record in islice(newest, 1)) else None
 
 
 def _has(records: Mapping[int, Record], record: Record, wanted: Callable[[str], bool] | None) -> bool:

@@ -85,6 +85,8 @@ def test_the_ratio_of_a_whole_answer_is_that_of_its_sum():
     torch.testing.assert_close(grad, torch.tensor([[-2 * math.exp(0.15) / 2] * 2, [0.0, 0.0]], dtype=torch.float64))
     assert metrics["actor/pg_clipfrac"].tolist() == [[False, False], [True, True]]
     assert metrics["actor/ratio_max"] == pytest.approx(math.exp(0.15))
+    # Per token: the means over the tokens of each answer.
+    torch.testing.assert_close(metrics["actor/ppo_kl"][:, 0], torch.tensor([-0.075, 0.3], dtype=torch.float64))
 
 
 def test_on_policy_the_loss_of_answers_has_the_gradient_of_that_of_tokens():
@@ -105,6 +107,8 @@ def test_the_second_update_weights_an_answer_by_its_ratio():
 def test_an_answer_without_a_valid_token_has_no_loss():
     zeros = torch.zeros(2, 2)
     loss, grad, _ = answer_loss(zeros, zeros, torch.ones(2, 2), torch.tensor([[0, 0], [1, 1]]), dual=3.0)
+    _, _, metrics = answer_loss(zeros - 1, zeros, torch.ones(2, 2), torch.tensor([[0, 0], [1, 1]]))
+    assert metrics["actor/ratio_max"] == pytest.approx(math.exp(-2))
     assert loss == -0.5 and grad.tolist() == [[0.0, 0.0], [-0.5, -0.5]]
 
 

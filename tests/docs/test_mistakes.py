@@ -74,6 +74,9 @@ CONFIGURATIONS = {
     "Algorithms that cannot run": (
         f"+method=grpo {ROLLOUT}.n=1",
         f"+method=rloo {ROLLOUT}.n=1",
+        "+method=rloo algorithm.rollout_correction.rollout_is=token",
+        f"+method=remax {ROLLOUT}.agent.agent_loop_manager_class=null",
+        "algorithm.rollout_gate.limit=0.1",
         f"+method=reinforcepp_baseline {ROLLOUT}.n=1",
         "algorithm.adv_estimator=remax",
         "algorithm.kl_penalty=full",

@@ -17,7 +17,7 @@ from reinforcepp_verl.integration import greedy_answers, greedy_rollouts
 from reinforcepp_verl.integration.greedy_rollouts import GREEDY_TAG, GreedyAgentLoopManager, GreedyAgentLoopWorker
 from reinforcepp_verl.integration.replay_buffer import ReinforceppReplayBuffer
 
-SCORES = {"a_0_0": 1.0, "a_1_0": 1.0, "a_2_0": 0.0, "b_0_0": 0.0, "b_1_0": 1.0, "b_2_0": 0.5, "b_2_1": 0.5}
+SCORES = {"a_0_0": 1.0, "a_1_0": 1.0, "a_2_0": 0.0, "b_0_0": 0.0, "b_1_0": 1.0, "b_2_0": 0.25, "b_2_1": 0.75}
 GREEDY = {"a_2_0", "b_2_0", "b_2_1"}
 
 
@@ -27,12 +27,13 @@ class Queue:
     def __init__(self):
         prompt = {"is_prompt": True, "status": "finished", "global_steps": 1}
         self.rows = {"a": dict(prompt), "b": dict(prompt)}
-        self.rows |= {key: {GREEDY_TAG: True} if key in GREEDY else {} for key in SCORES}
+        self.rows |= {key: {"status": "success"} | ({GREEDY_TAG: True} if key in GREEDY else {}) for key in SCORES}
 
     def kv_list(self):
         return {"train": {key: dict(tag) for key, tag in self.rows.items()}}
 
     def kv_batch_get(self, keys, partition_id, select_fields):
+        assert all(self.rows[key]["status"] == "success" for key in keys)
         scores = torch.nested.as_nested_tensor([torch.tensor([0.0, SCORES[key]]) for key in keys], layout=torch.jagged)
         fields = {"rm_scores": scores, "extra_fields": NonTensorStack(*[{} for _ in keys])}
         return TensorDict({name: fields[name] for name in select_fields}, batch_size=len(keys))
@@ -70,6 +71,16 @@ def test_a_batch_has_the_sampled_answers_and_the_buffer_the_greedy_scores(queue,
     assert set(queue.rows) == set(batch.keys), "the greedy rows and the prompts are cleared, verl clears the batch"
 
 
+def test_scores_of_an_earlier_batch_and_of_a_failed_session_do_not_count(queue):
+    buffer = buffer_of("sync")
+    buffer.greedy_scores = {"z": 1.0}
+    del queue.rows["a_2_0"]["status"]  # the tag was written, the answer was not
+    for key in ("b_2_0", "b_2_1"):
+        del queue.rows[key]
+    batch, _ = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+    assert buffer.greedy_scores == {} and set(queue.rows) == set(batch.keys)
+
+
 def test_a_group_filter_compares_sampled_answers_only(queue):
     # Both sampled answers to prompt a score 1; with the greedy one, which scores 0, the group would be kept.
     buffer = buffer_of("colocate_async", filter_groups=True, filter_groups_metric="reward")
@@ -96,11 +107,12 @@ def test_one_more_session_is_sampled_greedily_and_its_rows_are_marked(monkeypatc
 
     async def run(self, sampling_params, trajectory, *, session_id, validate=False, **kwargs):
         self.sessions[session_id] = sampling_params
-        rows = ["turn 1", "turn 2"] if session_id == 2 else "answer"
+        rows = ["turn 1", "turn 2"] if session_id == expected_greedy else "answer"
         await self._agent_loop_postprocess(rows, trajectory["validate"], uid=kwargs["uid"], session_id=session_id)
 
     async def postprocess(self, output, validate, **kwargs):
-        pass
+        greedy = kwargs["session_id"] == expected_greedy
+        assert (f"{kwargs['uid']}_{kwargs['session_id']}_0" in tags) == greedy, "tags come before the rows"
 
     fake = SimpleNamespace(async_kv_put=put)
     for module in (agent_loop_tq, greedy_rollouts):
@@ -108,14 +120,18 @@ def test_one_more_session_is_sampled_greedily_and_its_rows_are_marked(monkeypatc
     monkeypatch.setattr(parent, "_run_agent_loop", run)
     monkeypatch.setattr(parent, "_agent_loop_postprocess", postprocess)
     sampling = {"temperature": 1.0, "top_p": 0.9, "top_k": 5}
-    for validate, temperatures in ((False, [1.0, 1.0, 0]), (True, [1.0])):
+    for validate, answers, temperatures in (
+        (False, {}, [1.0, 1.0, 0]),
+        (False, {"__rollout_n__": 1}, [1.0, 0]),
+        (True, {}, [1.0]),
+    ):
+        expected_greedy = None if validate else len(temperatures) - 1
         worker, trajectory = Worker(), {"step": 1, "sample_index": 0, "validate": validate}
         tags.clear()
-        asyncio.run(worker._run_prompt({"uid": "a"}, dict(sampling), trajectory))
+        asyncio.run(worker._run_prompt({"uid": "a", **answers}, dict(sampling), trajectory))
         assert [worker.sessions[number]["temperature"] for number in sorted(worker.sessions)] == temperatures
-        assert tags == {"a": {"status": "finished"}} | (
-            {} if validate else {key: {GREEDY_TAG: True} for key in ("a_2_0", "a_2_1")}
-        )
+        marked = {} if validate else {f"a_{expected_greedy}_{row}": {GREEDY_TAG: True} for row in (0, 1)}
+        assert tags == {"a": {"status": "finished"}} | marked
     assert (worker.sessions[0]["top_p"], worker.sessions[0]["top_k"]) == (0.9, 5)
 
 

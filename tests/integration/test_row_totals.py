@@ -5,7 +5,7 @@ import torch
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.integration import row_totals as rows_module
-from reinforcepp_verl.integration.row_totals import response_metrics, row_totals, without_rows
+from reinforcepp_verl.integration.row_totals import aligned, response_metrics, row_totals, without_rows
 
 NAN, INF = float("nan"), float("inf")
 
@@ -95,6 +95,14 @@ def test_a_marked_token_counts_although_it_is_not_valid():
     assert not row_totals(jagged(tensors)).is_non_finite.any()
     tensors["score_mask"][3, 1] = 1
     assert row_totals(jagged(tensors)).is_non_finite.tolist() == [False, False, False, True]
+
+
+def test_a_column_with_rows_of_another_length_takes_those_of_the_mask():
+    # verl's padding row, here the first, has one token, and a copy of another row's score_mask.
+    mask = torch.nested.nested_tensor_from_jagged(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1, 4]))
+    marks = torch.nested.nested_tensor_from_jagged(torch.tensor([1, 0, 1, 1, 0]), torch.tensor([0, 3, 5]))
+    assert [row.tolist() for row in aligned(marks, mask).unbind()] == [[1], [1, 0, 0]]
+    assert aligned(mask, mask) is mask
 
 
 def test_emptied_rows_keep_their_length():

@@ -147,6 +147,11 @@ def test_remax_subtracts_the_score_of_the_greedy_answer(queue, monkeypatch):
     )
     advantages = [row.tolist() for row in queue.fields["advantages"]]
     assert advantages == [[10.0] * 3, [10.0] * 2, [-20.0] * 2, [0.75, 0.0, 0.75], [0.0]]
+    assert metrics["reinforcepp/rows_without_greedy_answer/sum"] == 0
+    _, metrics = compute(queue, adv_estimator="greedy_baseline", reinforcepp={}, greedy_scores={"b": 0.25})
+    assert metrics["reinforcepp/rows_without_greedy_answer/sum"] == 3
+    with pytest.raises(ValueError, match="none of the 1 greedy answers belongs to a prompt of the batch"):
+        compute(queue, adv_estimator="greedy_baseline", reinforcepp={}, greedy_scores={"z": 0.25})
     with pytest.raises(NonFiniteRewardError, match="greedy answers to 1 of 2 prompts have a NaN"):
         compute(queue, adv_estimator="greedy_baseline", reinforcepp={}, greedy_scores={"a": float("nan"), "b": 1.0})
 

@@ -239,10 +239,32 @@ BROKEN = [
         "distributed_executor_backend=mp",
     ),
     (
-        f"{ACTOR}.policy_loss.loss_mode=reinforcepp_answer",
-        f"{ACTOR}.loss_agg_mode is token-mean: the loss reinforcepp_answer is one of whole answers",
+        f"+method=rloo {ACTOR}.loss_agg_mode=token-mean",
+        f"{ACTOR}.loss_agg_mode is token-mean: the loss reinforcepp_answer takes the answer as one action",
         f"set {ACTOR}.loss_agg_mode=seq-mean-token-sum",
     ),
+    (
+        f"+method=reinforce_reward_to_go {ACTOR}.policy_loss.loss_mode=reinforcepp_answer",
+        f"{ACTOR}.policy_loss.loss_mode is reinforcepp_answer: it takes the answer as one action, and reinforce_rew",
+        "or use +method=reinforce or +method=rloo",
+    ),
+    (
+        "+method=rloo algorithm.rollout_correction.rollout_is=token",
+        "algorithm.rollout_correction.rollout_is is token: the loss reinforcepp_answer takes the answer as one action",
+        "set algorithm.rollout_correction.rollout_is=sequence",
+    ),
+    (
+        "+method=rloo algorithm.rollout_correction.rollout_rs=token_k1 "
+        "algorithm.rollout_correction.rollout_rs_threshold=0.5_2.0",
+        "algorithm.rollout_correction.rollout_rs is token_k1: the loss reinforcepp_answer",
+        "use a rejection of answers",
+    ),
+    (
+        "+method=rloo algorithm.rollout_gate.divergence=binary_kl algorithm.rollout_gate.level=token",
+        "algorithm.rollout_gate.level is token: the loss reinforcepp_answer has one ratio for a whole answer",
+        "set algorithm.rollout_gate.level=answer",
+    ),
+    ("+method=remax skip.rollout_tq.enable=true", "skip.rollout_tq.enable is true", "set skip.rollout_tq.enable=false"),
     (
         f"+method=remax {ROLLOUT}.agent.agent_loop_manager_class=null",
         f"{ROLLOUT}.agent.agent_loop_manager_class is None: greedy_baseline needs a greedy answer",

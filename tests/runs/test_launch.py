@@ -240,6 +240,14 @@ def test_what_metrics_jsonl_has_lost_is_read_from_the_attempts(tmp_path, lost):
     assert recorded(run, wanted=lambda name: name == "a")[3] == {"step": 3, "a": 30}
 
 
+def test_an_attempt_that_ended_before_it_wrote_anything_hides_no_step(tmp_path):
+    run = create(tmp_path, "run")
+    write_attempt(run, 0, *((step, {"a": step}) for step in (1, 2, 3)))
+    run.metrics.write_text("".join(json.dumps({"step": step, "a": step}) + "\n" for step in (1, 2)))
+    run.new_attempt()
+    assert list(recorded(run)) == [1, 2, 3]
+
+
 def test_attempts_are_numbered_and_the_log_points_to_the_newest(tmp_path):
     run = create(tmp_path, "run")
     first, second = run.new_attempt(), run.new_attempt()
