@@ -87,7 +87,12 @@ class MathRewardOptions:
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> MathRewardOptions:
         """Read the options from a mapping, refusing unknown names."""
+        if not given:
+            return _DEFAULTS
         names = [option.name for option in fields(cls)]
         if unknown := sorted(set(given) - set(names)):
             raise ValueError(f"{keys.REWARD_KWARGS}.{unknown[0]} is not an option. The options are: {', '.join(names)}")
         return cls(**given)
+
+
+_DEFAULTS = MathRewardOptions()

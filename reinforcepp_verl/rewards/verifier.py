@@ -19,6 +19,7 @@ from reinforcepp_verl.rewards.words import EXCEPTION
 _PERCENT = "\\%"
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(rf"[-+]?(?:{_DECIMAL}(?:[eE][-+]?\d{{1,3}})?|\d+/\d+|\\frac\{{\d+\}}\{{\d+\}})")
+_DECIMALS = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 _FRACTION = re.compile(r"\\frac\{(\d+)\}\{(\d+)\}")
 _SCIENTIFIC = re.compile(
     rf"(?:([-+]?{_DECIMAL})(?:\\times|\\cdot|\*) ?)?10\^(?:\{{([-+]?\d{{1,3}})\}}|([-+]?\d{{1,3}}))"
@@ -80,8 +81,9 @@ def decide(truth: str, answer: str) -> VerifyResult | None:
         return VerifyResult(False, NO_GROUND_TRUTH)
     if not answer:
         return VerifyResult(False, "no answer")
-    if (truth + answer).isascii() and truth.isdecimal() and answer.isdecimal():  # most answers; only for speed
-        return VerifyResult(truth.lstrip("0") == answer.lstrip("0"))
+    if _DECIMALS.fullmatch(truth) and _DECIMALS.fullmatch(answer):  # most answers; only for speed
+        expected, given = Fraction(truth), Fraction(answer)
+        return VerifyResult(_close(expected, given) if "." in truth + answer else expected == given)
     verdict = structure.compare(truth, answer, compare_plain)
     return None if verdict is None else VerifyResult(verdict)
 
