@@ -14,7 +14,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from reinforcepp_verl.algorithm.registry import ESTIMATORS
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.runs import processes
 
@@ -22,6 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 METHODS = sorted(file.stem for file in (search_path.config_dir() / "method").glob("*.yaml"))
+METHODS_OF_VERL = ("grpo", "ppo", "rloo_verl")
 SHORT = ["trainer.val_before_train=false", "trainer.test_freq=-1", "actor_rollout_ref.rollout.agent.num_workers=1"]
 STEPS = 3
 # The run of this method also drops rows, tolerates errors of the reward, keeps running statistics and saves them.
@@ -101,7 +101,12 @@ def test_method_trains(runs, method):
         assert record["actor/grad_norm"] > 0
         assert all(math.isfinite(value) for value in record.values()), record
         ours = "reinforcepp/effective_samples" in record
-        assert ours == (method in ESTIMATORS)
+        assert ours == (method not in METHODS_OF_VERL)
+    if method == "remax":
+        assert all(record["reinforcepp/rows_without_greedy_answer/sum"] == 0 for record in records)
+    if method == "flash_reinforce":
+        assert all(record["reinforcepp/gated_tokens"] == 0 for record in records)
+        assert all(0 < record["reinforcepp/rollout_divergence"] < 1e-6 for record in records)
     assert not processes.find_all(str(run))
 
 
