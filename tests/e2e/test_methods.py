@@ -106,7 +106,7 @@ def test_method_trains(runs, method):
         assert all(record["reinforcepp/rows_without_greedy_answer/sum"] == 0 for record in records)
     if method == "flash_reinforce":
         assert all(record["reinforcepp/gated_tokens"] == 0 for record in records)
-        assert all(0 < record["reinforcepp/rollout_divergence"] < 1e-6 for record in records)
+        assert all(abs(record["reinforcepp/rollout_divergence"]) < 1e-5 for record in records)
     assert not processes.find_all(str(run))
 
 
