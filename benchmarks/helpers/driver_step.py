@@ -58,10 +58,9 @@ def columns_of(answers: int, tokens: int, keys: list[str]) -> dict[str, Any]:
     lengths = torch.randint(tokens * 3 // 4, tokens + 1, (answers,), generator=generator)
     ends = lengths.cumsum(0)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
-    shortest, longest = int(lengths.min()), int(lengths.max())
 
     def nested(values: Tensor) -> Tensor:
-        return torch.nested.nested_tensor_from_jagged(values, offsets, min_seqlen=shortest, max_seqlen=longest)
+        return jagged(values, offsets)
 
     total = int(ends[-1])
     scores = torch.zeros(total)

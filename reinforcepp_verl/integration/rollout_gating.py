@@ -10,7 +10,7 @@ from tensordict import TensorDict
 
 from reinforcepp_verl.algorithm.rollout_gate import divergence, kept_tokens
 from reinforcepp_verl.algorithm.rollout_gate_options import OFF, RolloutGateOptions
-from reinforcepp_verl.integration.row_totals import OLD_LOG_PROBS, RESPONSE_MASK, ROLLOUT_LOG_PROBS
+from reinforcepp_verl.integration.row_totals import OLD_LOG_PROBS, RESPONSE_MASK, ROLLOUT_LOG_PROBS, jagged
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
@@ -36,7 +36,7 @@ def gate_weights(batch: KVBatchMeta, options: RolloutGateOptions, *, has_weights
     )
     kept = kept_tokens(distance, mask, offsets, level=options.level, limit=options.limit)
     weights = columns[WEIGHTS].values() if has_weights else torch.ones_like(distance)
-    gated = torch.nested.nested_tensor_from_jagged(torch.where(kept, weights, 0.0), offsets)
+    gated = jagged(torch.where(kept, weights, 0.0), offsets)
     fields = TensorDict({WEIGHTS: gated}, batch_size=len(batch))
     tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
     tokens = mask.sum().clamp(min=1)

@@ -74,6 +74,14 @@ def response_metrics(totals: RowTotals) -> dict[str, float]:
     return {f"{METRIC_PREFIX}/{name}": value for name, value in found.items()}
 
 
+def jagged(values: Tensor, offsets: Tensor) -> Tensor:
+    """Return rows (B, ragged) that know their longest, without which torch pads them to the length of all together."""
+    lengths = offsets.diff()
+    return torch.nested.nested_tensor_from_jagged(
+        values, offsets, min_seqlen=int(lengths.min()), max_seqlen=int(lengths.max())
+    )
+
+
 def aligned(column: Tensor, mask: Tensor) -> Tensor:
     """Return a jagged column with the rows of `mask`, cut or padded with 0.
 
@@ -86,14 +94,14 @@ def aligned(column: Tensor, mask: Tensor) -> Tensor:
         torch.nn.functional.pad(row[:length], (0, max(0, length - len(row))))
         for row, length in zip(column.unbind(), wanted.diff().tolist(), strict=True)
     ]
-    return torch.nested.nested_tensor_from_jagged(torch.cat(rows), wanted)
+    return jagged(torch.cat(rows), wanted)
 
 
 def without_rows(column: Tensor, rows: Tensor) -> Tensor:
     """Return a jagged column (B, ragged) with 0 in the rows where `rows` (B,) is True."""
     values, offsets = column.values().clone(), _offsets(column)
     values[torch.repeat_interleave(rows, offsets.diff())] = 0
-    return torch.nested.nested_tensor_from_jagged(values, offsets)
+    return jagged(values, offsets)
 
 
 def _blocks(columns: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:

@@ -77,6 +77,7 @@ RANGES = (
     *_each("*.dro_beta *.loss_scale_factor *.target_kl", 0, open_low=True),
     *_each("*.gamma *.lam", 0, 1, fix=1.0),
     *_each("*.rollout_is_threshold *.rollout_rs_threshold", 0, fix=2.0, open_low=True),
+    *_each("*.rollout_gate.limit", 0, fix=0.003),
     *_each("*.pf_ppo.weight_pow", 0),
     *_each("*.horizon", 1),
     *_each("*.ppo_epochs", 1, 1000, fix=1),

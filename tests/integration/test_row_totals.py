@@ -102,6 +102,7 @@ def test_a_column_with_rows_of_another_length_takes_those_of_the_mask():
     mask = torch.nested.nested_tensor_from_jagged(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1, 4]))
     marks = torch.nested.nested_tensor_from_jagged(torch.tensor([1, 0, 1, 1, 0]), torch.tensor([0, 3, 5]))
     assert [row.tolist() for row in aligned(marks, mask).unbind()] == [[1], [1, 0, 0]]
+    assert aligned(marks, mask).to_padded_tensor(0).shape == (2, 3)
     assert aligned(mask, mask) is mask
 
 
@@ -109,4 +110,5 @@ def test_emptied_rows_keep_their_length():
     column = torch.nested.nested_tensor_from_jagged(torch.arange(1.0, 6.0), torch.tensor([0, 2, 3, 5]))
     emptied = without_rows(column, torch.tensor([False, True, True]))
     assert [row.tolist() for row in emptied.unbind()] == [[1.0, 2.0], [0.0], [0.0, 0.0]]
+    assert emptied.to_padded_tensor(0.0).shape == (3, 2)
     assert column.values().tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
