@@ -31,6 +31,7 @@ from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.integration import reward_errors, score_columns, trainers
 from reinforcepp_verl.integration.batch_context import PaddingAwareKL
 from reinforcepp_verl.integration.reward_errors import RewardErrorMonitor
+from reinforcepp_verl.integration.row_totals import jagged
 
 ESTIMATORS = {"ours": "reinforcepp", "verl": "reinforce_plus_plus"}
 GROUP_SIZE = 8
