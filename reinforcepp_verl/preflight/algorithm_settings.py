@@ -14,7 +14,7 @@ from reinforcepp_verl.algorithm.registry import (
 )
 from reinforcepp_verl.algorithm.rollout_gate_options import OFF
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.config.nodes import read_options, read_rollout_gate
+from reinforcepp_verl.config.nodes import read_options
 from reinforcepp_verl.config.preflight_options import (
     KL_IN_BASELINE_REWARD,
     KL_LOSS_GRADIENT,
@@ -195,7 +195,7 @@ def _needs_our_trainer(config: DictConfig) -> str | None:
             return f"{keys.REINFORCEPP}.{name} with {keys.USE_KL_IN_REWARD}=true"
     if traits.needs_greedy_answer:
         return estimator
-    if value(config, keys.ROLLOUT_GATE) is not None and read_rollout_gate(config).divergence != OFF:
+    if value(config, keys.ROLLOUT_GATE_DIVERGENCE) not in (None, OFF):
         return keys.ROLLOUT_GATE
     if traits.keeps_state:
         return f"the state of {estimator}"

@@ -291,6 +291,11 @@ BROKEN = [
         "one of none, binary_kl, total_variation",
     ),
     (
+        f"trainer.v1.trainer_mode=sync {ROLLOUT}.calculate_log_probs=true algorithm.rollout_gate.divergence=binary_kl",
+        "trainer.v1.trainer_mode is sync, verl's own trainer, which cannot provide what algorithm.rollout_gate needs",
+        "set trainer.v1.trainer_mode=reinforcepp_sync",
+    ),
+    (
         f"{ROLLOUT}.calculate_log_probs=false algorithm.rollout_gate.divergence=binary_kl",
         f"{ROLLOUT}.calculate_log_probs is false: algorithm.rollout_gate.divergence=binary_kl needs the engine's",
         f"set {ROLLOUT}.calculate_log_probs=true",
