@@ -15,7 +15,6 @@ from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer
 
 from reinforcepp_verl.integration import greedy_answers, greedy_rollouts
 from reinforcepp_verl.integration.greedy_rollouts import GREEDY_TAG, GreedyAgentLoopManager, GreedyAgentLoopWorker
-from reinforcepp_verl.integration.replay_buffer import ReinforceppReplayBuffer
 
 SCORES = {"a_0_0": 1.0, "a_1_0": 1.0, "a_2_0": 0.0, "b_0_0": 0.0, "b_1_0": 1.0, "b_2_0": 0.25, "b_2_1": 0.75}
 GREEDY = {"a_2_0", "b_2_0", "b_2_1"}
@@ -51,28 +50,17 @@ def queue(monkeypatch):
     return made
 
 
-def buffer_of(mode, **options):
-    return ReinforceppReplayBuffer(
-        trainer_mode=mode,
-        trainer_config=OmegaConf.create({}),
-        max_off_policy_threshold=8,
-        max_off_policy_strategy="drop",
-        refill_fn=lambda count: None,
-        sampler_kwargs=OmegaConf.create({"train_batch_size": 2, **options}),
-    )
-
-
 @pytest.mark.parametrize("mode", ["sync", "colocate_async"])
-def test_a_batch_has_the_sampled_answers_and_the_buffer_the_greedy_scores(queue, mode):
-    buffer = buffer_of(mode)
+def test_a_batch_has_the_sampled_answers_and_the_buffer_the_greedy_scores(queue, mode, build_buffer):
+    buffer = build_buffer(mode)
     batch, _ = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
     assert set(batch.keys) == SCORES.keys() - GREEDY
     assert buffer.greedy_scores == {"a": 0.0, "b": 0.5}
     assert set(queue.rows) == set(batch.keys), "the greedy rows and the prompts are cleared, verl clears the batch"
 
 
-def test_scores_of_an_earlier_batch_and_of_a_failed_session_do_not_count(queue):
-    buffer = buffer_of("sync")
+def test_scores_of_an_earlier_batch_and_of_a_failed_session_do_not_count(queue, build_buffer):
+    buffer = build_buffer("sync")
     buffer.greedy_scores = {"z": 1.0}
     del queue.rows["a_2_0"]["status"]  # the tag was written, the answer was not
     for key in ("b_2_0", "b_2_1"):
@@ -81,9 +69,9 @@ def test_scores_of_an_earlier_batch_and_of_a_failed_session_do_not_count(queue):
     assert buffer.greedy_scores == {} and set(queue.rows) == set(batch.keys)
 
 
-def test_a_group_filter_compares_sampled_answers_only(queue):
+def test_a_group_filter_compares_sampled_answers_only(queue, build_buffer):
     # Both sampled answers to prompt a score 1; with the greedy one, which scores 0, the group would be kept.
-    buffer = buffer_of("colocate_async", filter_groups=True, filter_groups_metric="reward")
+    buffer = build_buffer("colocate_async", filter_groups=True, filter_groups_metric="reward")
     buffer._sync_metadata_from_transfer_queue()
     filtered, _ = buffer._dapo_filtered_keys("train")
     assert filtered == {"a"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError
 from tensordict import TensorDict
 from tensordict.tensorclass import NonTensorStack
@@ -16,43 +15,31 @@ from reinforcepp_verl.integration import reward_errors
 from reinforcepp_verl.integration.replay_buffer import (
     TRAINING_PACKAGES,
     FailedRolloutError,
-    ReinforceppReplayBuffer,
     StalledRolloutError,
 )
 from reinforcepp_verl.integration.trainers import ReinforceppColocateAsync, ReinforceppSeparateAsync, ReinforceppSync
 
 
-def build(trainer_mode="sync", **options):
-    return ReinforceppReplayBuffer(
-        trainer_mode=trainer_mode,
-        trainer_config=OmegaConf.create({}),
-        max_off_policy_threshold=8,
-        max_off_policy_strategy="drop",
-        refill_fn=lambda count: None,
-        sampler_kwargs=OmegaConf.create({"train_batch_size": 4, **options}),
-    )
+def test_buffer_is_verls_own_for_the_trainer_mode(build_buffer):
+    assert isinstance(build_buffer("sync"), ReplayBuffer) and not isinstance(build_buffer("sync"), ReplayBufferAsync)
+    assert isinstance(build_buffer("colocate_async"), ReplayBufferAsync)
 
 
-def test_buffer_is_verls_own_for_the_trainer_mode():
-    assert isinstance(build("sync"), ReplayBuffer) and not isinstance(build("sync"), ReplayBufferAsync)
-    assert isinstance(build("colocate_async"), ReplayBufferAsync)
-
-
-def test_options_reach_verls_buffer():
-    buffer = build(poll_interval_s=0.5, filter_groups=True, filter_groups_metric="acc", gen_batch_size=4)
+def test_options_reach_verls_buffer(build_buffer):
+    buffer = build_buffer(poll_interval_s=0.5, filter_groups=True, filter_groups_metric="acc", gen_batch_size=4)
     assert buffer.poll_interval == 0.5
     assert buffer.filter_groups_metric == "acc"
     assert buffer.gen_batch_size == 1  # exact refills, as verl sets it with group filtering
-    assert build(filter_groups=False, filter_groups_metric="acc").filter_groups_metric is None
+    assert build_buffer(filter_groups=False, filter_groups_metric="acc").filter_groups_metric is None
 
 
-def test_unknown_option_is_refused():
+def test_unknown_option_is_refused(build_buffer):
     with pytest.raises(ConfigKeyError, match="pol_interval"):
-        build(pol_interval=1)
+        build_buffer(pol_interval=1)
 
 
-def test_no_progress_within_the_deadline_raises_and_progress_resets_it():
-    buffer = build(poll_interval_s=0.01, stall_deadline_s=0.2)
+def test_no_progress_within_the_deadline_raises_and_progress_resets_it(build_buffer):
+    buffer = build_buffer(poll_interval_s=0.01, stall_deadline_s=0.2)
     buffer.running_keys["train"] = {"a", "b"}
     last = 0.0
     for finished in range(30):  # 0.3 s of waiting in total, with progress in between
@@ -63,8 +50,8 @@ def test_no_progress_within_the_deadline_raises_and_progress_resets_it():
             last = buffer._wait_for_next_poll("train", last)
 
 
-def test_the_watchdog_sees_a_wait_for_rollouts(monkeypatch):
-    buffer, seen = build(poll_interval_s=0.0), []
+def test_the_watchdog_sees_a_wait_for_rollouts(monkeypatch, build_buffer):
+    buffer, seen = build_buffer(poll_interval_s=0.0), []
     monkeypatch.setattr(replay_buffer.time, "sleep", lambda _: seen.append(buffer.watchdog._waits_for_rollouts))
     buffer._wait_for_next_poll("train", 0.0)
     assert seen == [True] and not buffer.watchdog._waits_for_rollouts
@@ -78,8 +65,8 @@ def test_the_watchdog_sees_where_the_training_loop_is(trainer):
         assert any(is_within(module, package) for package in TRAINING_PACKAGES), module
 
 
-def test_time_without_waiting_does_not_count(monkeypatch):
-    buffer = build(poll_interval_s=0.0, stall_deadline_s=60)
+def test_time_without_waiting_does_not_count(monkeypatch, build_buffer):
+    buffer = build_buffer(poll_interval_s=0.0, stall_deadline_s=60)
     clock = iter([0.0, 1.0, 500.0, 501.0])
     monkeypatch.setattr("reinforcepp_verl.integration.replay_buffer.time.monotonic", lambda: next(clock))
     for _ in range(4):  # 499 s of training between the second and the third poll
@@ -87,8 +74,8 @@ def test_time_without_waiting_does_not_count(monkeypatch):
 
 
 @pytest.mark.parametrize(("options", "raises"), [({}, True), ({"max_failed_fraction": 0.5}, False)])
-def test_failed_groups_stop_the_run_unless_allowed(options, raises):
-    buffer = build(**options)
+def test_failed_groups_stop_the_run_unless_allowed(options, raises, build_buffer):
+    buffer = build_buffer(**options)
     buffer.finished_keys["train"], buffer.failure_keys["train"] = {"a", "b", "c"}, {"d"}
     if raises:
         with pytest.raises(FailedRolloutError, match="1 of 4 prompt groups failed.*max_failed_fraction"):
@@ -97,8 +84,8 @@ def test_failed_groups_stop_the_run_unless_allowed(options, raises):
         buffer._check_failures("train")
 
 
-def test_failed_groups_that_verl_replaces_are_not_an_error():
-    buffer = build(sync_refill_failed_groups=True)
+def test_failed_groups_that_verl_replaces_are_not_an_error(build_buffer):
+    buffer = build_buffer(sync_refill_failed_groups=True)
     buffer.failure_keys["train"] = {"d"}
     buffer._check_failures("train")
 
@@ -120,12 +107,12 @@ class Queue:
         pass
 
 
-def filtering(monkeypatch, broken, trainer_mode="sync"):
+def filtering(build_buffer, monkeypatch, broken, trainer_mode="sync"):
     """Build a buffer that filters out groups of two answers, monitored as in our trainer."""
     queue = Queue(broken)
     for module in (replay_buffer, reward_errors):
         monkeypatch.setattr(module, "tq", queue)
-    buffer = build(trainer_mode, filter_groups=True, filter_groups_metric="acc", train_batch_size=2)
+    buffer = build_buffer(trainer_mode, filter_groups=True, filter_groups_metric="acc", train_batch_size=2)
     buffer.filtered_error_monitor = reward_errors.RewardErrorMonitor(RewardErrorOptions())
     return buffer
 
@@ -140,14 +127,14 @@ def evict(buffer, uid):
 
 
 @pytest.mark.parametrize("trainer_mode", ["sync", "colocate_async"])
-def test_groups_filtered_out_for_scoring_errors_stop_the_run(monkeypatch, trainer_mode):
-    buffer = filtering(monkeypatch, broken="ab", trainer_mode=trainer_mode)
+def test_groups_filtered_out_for_scoring_errors_stop_the_run(monkeypatch, trainer_mode, build_buffer):
+    buffer = filtering(build_buffer, monkeypatch, broken="ab", trainer_mode=trainer_mode)
     evict(buffer, "a")
     with pytest.raises(reward_errors.RewardFailureError, match="6 of 6 answers could not be scored.*boom"):
         evict(buffer, "b")
 
 
-def test_groups_filtered_out_for_equal_answers_do_not(monkeypatch):
-    buffer = filtering(monkeypatch, broken="")
+def test_groups_filtered_out_for_equal_answers_do_not(monkeypatch, build_buffer):
+    buffer = filtering(build_buffer, monkeypatch, broken="")
     for uid in "abcd":
         evict(buffer, uid)
