@@ -17,6 +17,7 @@ import psutil
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.common.plugin_policy import PLUGIN_NAME, allows_our_plugin, plugin_policy
+from reinforcepp_verl.common.slow_ray_start import retry_slow_ray_start
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 from reinforcepp_verl.runs import ray_token, run_environment
 
@@ -74,7 +75,8 @@ def _print_ray_worker(scratch: str) -> None:
     import ray
 
     # "local", because a bare init() would join a cluster that is already running on this machine.
-    ray.init(
+    retry_slow_ray_start(
+        ray.init,
         "local",
         num_cpus=1,
         include_dashboard=False,

@@ -13,23 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.parent_process import end_with_parent
 from reinforcepp_verl.common.run_folder import Attempt
+from reinforcepp_verl.common.slow_ray_start import retry_slow_ray_start
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.integration.cpu import fork_server, forked_python
-
-
-def _ray_was_slow(error: BaseException) -> bool:
-    return "node timed out during startup" in str(error)
-
-
-# Ray waits 30 s for its own process, which is short on a busy machine and not configurable. At this point nothing of
-# the run has started, so it can be retried.
-retry_slow_ray_start = Retrying(retry=retry_if_exception(_ray_was_slow), stop=stop_after_attempt(3), reraise=True)
 
 
 def describe(error: BaseException) -> str:

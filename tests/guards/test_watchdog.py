@@ -15,6 +15,7 @@ import pytest
 import ray
 
 from reinforcepp_verl import checkpoints
+from reinforcepp_verl.common.slow_ray_start import retry_slow_ray_start
 from reinforcepp_verl.guards import watchdog
 from reinforcepp_verl.guards.actors import find_actors
 from reinforcepp_verl.guards.process_names import ROLES, role_of
@@ -57,7 +58,7 @@ class Server:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    retry_slow_ray_start(ray.init, num_cpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -25,11 +25,12 @@ import sys
 import ray, torch, transfer_queue as tq
 from tensordict import TensorDict
 from omegaconf import OmegaConf
+from reinforcepp_verl.common.slow_ray_start import retry_slow_ray_start
 from reinforcepp_verl.integration import verl_patches
 
 verl_patches.install()
 hook = {"worker_process_setup_hook": verl_patches.SETUP_HOOK} if sys.argv[1] == "authenticated" else {}
-ray.init(address="local", num_cpus=4, include_dashboard=False, runtime_env=hook)
+retry_slow_ray_start(ray.init, address="local", num_cpus=4, include_dashboard=False, runtime_env=hook)
 tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))
 tq.kv_put(key="row", partition_id="train", fields=TensorDict({"x": torch.arange(3)[None]}, [1]), tag={})
 print("ready", flush=True)

@@ -46,7 +46,8 @@ def test_verl_still_names_the_socket_by_rays_job_number_alone():
 @pytest.mark.long
 def test_every_ray_cluster_gives_its_first_job_the_same_name():
     """Two runs on one machine, each with its own Ray."""
-    script = "import ray; ray.init(address='local', include_dashboard=False, num_cpus=1); "
+    script = "import ray; from reinforcepp_verl.common.slow_ray_start import retry_slow_ray_start; "
+    script += "retry_slow_ray_start(ray.init, address='local', include_dashboard=False, num_cpus=1); "
     script += "print('job', ray.get_runtime_context().get_job_id())"
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     jobs = [process.communicate(timeout=300)[0].split("job ")[1].strip() for process in both]

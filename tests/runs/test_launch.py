@@ -17,7 +17,7 @@ from reinforcepp_verl.runs.failure_cause import failure_cause
 from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.run_console import METRIC_COLUMNS, header, row, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
-from reinforcepp_verl.runs.training_process import describe, retry_slow_ray_start
+from reinforcepp_verl.runs.training_process import describe
 
 VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
 
@@ -356,20 +356,6 @@ def test_describe_returns_the_root_cause():
             raise RuntimeError("wrapper") from error
     except RuntimeError as error:
         assert describe(error) == "KeyError: 'root'"
-
-
-def test_only_a_slow_start_of_ray_is_retried():
-    slow = Exception("The current node timed out during startup. This could happen because ...")
-    calls = iter([slow, slow, None])
-
-    def start():
-        if error := next(calls):
-            raise error
-
-    retry_slow_ray_start(start)
-    calls = iter([slow, ValueError("a mistake"), None])
-    with pytest.raises(ValueError, match="a mistake"):
-        retry_slow_ray_start(start)
 
 
 STOPPED = """
