@@ -13,6 +13,8 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import is_count, trainer_mode, value
 from reinforcepp_verl.sizing.layout import ParallelLayout, max_sequence_length, needs_reference
 
+LOSSES_OF_ONE_MICRO_BATCH = ("geo_mean",)
+"""verl's losses that average over a micro-batch and are then added up, so that the gradient grows with their number."""
 LOG_PROB_MICRO_BATCH_KEYS = (keys.ROLLOUT_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU, keys.REF_LOG_PROB_MICRO_BATCH_SIZE_PER_GPU)
 
 
@@ -24,7 +26,8 @@ def check(config: DictConfig) -> list[str]:
     found = [*_separate_async(config), *_workers(config)]
     if found or value(config, keys.ACTOR_STRATEGY) not in ("fsdp", "fsdp2"):
         return found
-    return [*_mini_batches(config, keys.ACTOR), *_critic(config), *_log_probs(config), *_token_budgets(config)]
+    sizes = [*_mini_batches(config, keys.ACTOR), *_critic(config), *_log_probs(config), *_token_budgets(config)]
+    return sizes or _one_micro_batch(config)
 
 
 def _missing(key: str) -> str:
@@ -152,6 +155,24 @@ def _token_budgets(config: DictConfig) -> list[str]:
         f"set {key} to {per_gpu} or more"
         for key, switch in switches.items()
         if value(config, switch) and not (is_count(budget := value(config, key)) and budget >= per_gpu)
+    ]
+
+
+def _one_micro_batch(config: DictConfig) -> list[str]:
+    """Check that a worker's part of a mini-batch is one micro-batch if the loss is only right then."""
+    if value(config, keys.LOSS_MODE) not in LOSSES_OF_ONE_MICRO_BATCH:
+        return []
+    layout = ParallelLayout.from_config(config)
+    needed = value(config, keys.ACTOR_PPO_MINI_BATCH_SIZE) * value(config, keys.ROLLOUT_N) // layout.data_parallel
+    key = keys.ACTOR_PPO_MICRO_BATCH_SIZE_PER_GPU
+    if value(config, keys.ACTOR_USE_DYNAMIC_BSZ):
+        key = keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU
+        needed = -(-needed * max_sequence_length(config) // layout.sequence_parallel)
+    if value(config, key) >= needed:
+        return []
+    return [
+        f"{keys.LOSS_MODE} is {value(config, keys.LOSS_MODE)}: verl averages it over each micro-batch and adds these "
+        f"up, so it is only right with one micro-batch per update; set {key}={needed}"
     ]
 
 

@@ -20,6 +20,8 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.config import FSDPActorConfig
 from verl.workers.utils.losses import ppo_loss
 
+from reinforcepp_verl.preflight.batch_sizes import LOSSES_OF_ONE_MICRO_BATCH
+
 ROWS, LENGTH, FEATURES, VOCABULARY = 8, 12, 5, 7
 ANSWER_LENGTHS = torch.tensor([12, 3, 7, 9, 1, 12, 5, 8])
 EMPTY_ROW = 3
@@ -79,7 +81,7 @@ def response_log_probs(policy, data):
     return torch.cat([pad(answer, (0, 1)) for answer in answers])
 
 
-def gradient(policy, batch, loss, *, rows, rows_per_micro_batch, ranks=1):
+def gradient(policy, batch, loss, *, rows, rows_per_micro_batch, ranks=1, loss_mode="reinforcepp"):
     """Sum the micro-batches' gradients; across ranks DDP averages them with the last micro-batch, as verl's engine."""
     mode, loss_scale_factor = loss
     config = FSDPActorConfig(
@@ -87,7 +89,7 @@ def gradient(policy, batch, loss, *, rows, rows_per_micro_batch, ranks=1):
         ppo_micro_batch_size_per_gpu=1,
         loss_agg_mode=mode,
         loss_scale_factor=loss_scale_factor,
-        policy_loss={"loss_mode": "reinforcepp"},
+        policy_loss={"loss_mode": loss_mode},
     )
     policy.zero_grad()
     batch_num_tokens = micro_batch(batch, rows)["response_mask"].sum()
@@ -121,6 +123,17 @@ def test_without_a_scale_factor_the_norm_depends_on_the_split():
     loss = ("seq-mean-token-sum-norm", None)
     cut = gradient(*mini_batch(), loss, rows=torch.arange(ROWS), rows_per_micro_batch=1)
     assert (cut / whole(loss) - 1).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("loss_mode", "parts"), [("gspo", 1), ("cispo", 1), ("sapo", 1), *((name, 8) for name in LOSSES_OF_ONE_MICRO_BATCH)]
+)
+def test_verls_losses_whose_gradient_does_not_depend_on_the_split_and_those_that_grow_with_it(loss_mode, parts):
+    loss, rows = ("seq-mean-token-mean", None), torch.arange(ROWS)
+    policy, batch = mini_batch()
+    at_once = gradient(policy, batch, loss, rows=rows, rows_per_micro_batch=ROWS, loss_mode=loss_mode)
+    cut = gradient(policy, batch, loss, rows=rows, rows_per_micro_batch=1, loss_mode=loss_mode)
+    torch.testing.assert_close(cut, parts * at_once, atol=1e-12, rtol=1e-10)
 
 
 @pytest.fixture(scope="module")

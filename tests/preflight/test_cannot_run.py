@@ -52,6 +52,17 @@ REFUSED = [
     (f"{LOSS}=dppo_kl", f"{ACTOR}.clip_ratio_c is null", f"set {ACTOR}.clip_ratio_c=20.0"),
     (f"{LOSS}=dro", f"{ACTOR}.policy_loss.dro_beta is null", f"set {ACTOR}.policy_loss.dro_beta=1.0"),
     (f"{LOSS}=clip_cov {ACTOR}.policy_loss.clip_cov_ratio=0", "clip_cov_ratio is 0", "clip_cov_ratio=0.0002"),
+    (
+        f"{LOSS}=geo_mean {ACTOR}.ppo_max_token_len_per_gpu=1151",
+        f"{LOSS} is geo_mean",
+        f"set {ACTOR}.ppo_max_token_len_per_gpu=1152",
+    ),
+    (
+        f"{LOSS}=geo_mean {ACTOR}.use_dynamic_bsz=false {ACTOR}.ppo_micro_batch_size_per_gpu=24 "
+        f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu=24 actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=24",
+        f"{LOSS} is geo_mean",
+        f"set {ACTOR}.ppo_micro_batch_size_per_gpu=48",
+    ),
     (f"{BYPASS}", f"{ACTOR}.clip_ratio_c is null", f"set {ACTOR}.clip_ratio_c=3.0"),
     (f"{BYPASS} {CORRECTION}.loss_type=ppo", f"{CORRECTION}.loss_type is ppo", "one of ppo_clip, reinforce"),
     (f"{LOSS}=bypass_mode {ACTOR}.clip_ratio_c=3.0", f"{LOSS} is bypass_mode", f"set {CORRECTION}.bypass_mode=true"),
