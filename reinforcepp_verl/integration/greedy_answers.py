@@ -1,12 +1,13 @@
 """Keeps the greedy answers of ReMax out of the batch: only their scores reach the estimator.
 
 Nothing that trains or is logged counts them: group filters, mini-batches, denominators of the loss, metrics. If a
-greedy answer fails, verl counts its group as failed (`max_failed_fraction`), and its other answers get 0.
+greedy answer fails, verl counts its group as failed (`max_failed_fraction`). The group is replaced if failed groups are
+(`sync_refill_failed_groups`, and always in the asynchronous modes); otherwise its other answers get 0.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
@@ -44,14 +45,23 @@ class GreedyAnswers(ReplayBuffer):
         if keys := self._greedy_rows_of(partition_id, uids):
             tq.kv_clear(partition_id=partition_id, keys=keys)
 
+    def _terminal_eviction_reasons(
+        self, global_steps: int, partition_id: str
+    ) -> tuple[set[str], set[str], set[str], Counter]:
+        # verl's sync mode replaces groups without any row; one without a greedy answer is of no use either.
+        stale, filtered, failed, counts = super()._terminal_eviction_reasons(global_steps, partition_id)
+        if self.sync_refill_failed_groups and partition_id == "train" and self._greedy_rows[partition_id]:
+            rows = self._greedy_rows[partition_id].items()
+            failed |= self.failure_keys[partition_id] - {_uid(key) for key, tag in rows if _is_scored(tag)}
+        return stale, filtered, failed, counts
+
     def _materialize_batch(
         self, partition_id: str, selected_prompt_uids: list[str], partition_snapshot: dict[str, dict]
     ) -> KVBatchMeta:
         batch = super()._materialize_batch(partition_id, selected_prompt_uids, partition_snapshot)
         keys = self._greedy_rows_of(partition_id, selected_prompt_uids)
         if partition_id == "train":
-            # A row whose session failed may have the tag only.
-            scored = [key for key in keys if self._greedy_rows[partition_id][key].get("status") == "success"]
+            scored = [key for key in keys if _is_scored(self._greedy_rows[partition_id][key])]
             self.greedy_scores = _mean_scores(scored, partition_id) if scored else {}
         if keys:
             tq.kv_clear(partition_id=partition_id, keys=keys)
@@ -60,6 +70,11 @@ class GreedyAnswers(ReplayBuffer):
     def _greedy_rows_of(self, partition_id: str, uids: Iterable[str]) -> list[str]:
         wanted = set(uids)
         return [key for key in self._greedy_rows[partition_id] if _uid(key) in wanted]
+
+
+def _is_scored(tag: dict) -> bool:
+    # A row whose session failed may have the mark of the greedy answer only.
+    return tag.get("status") == "success"
 
 
 def _mean_scores(keys: list[str], partition_id: str) -> dict[str, float]:

@@ -69,6 +69,18 @@ def test_scores_of_an_earlier_batch_and_of_a_failed_session_do_not_count(queue, 
     assert buffer.greedy_scores == {} and set(queue.rows) == set(batch.keys)
 
 
+@pytest.mark.parametrize("refill", [False, True])
+def test_a_group_whose_greedy_answer_failed_is_replaced_if_failed_groups_are(queue, build_buffer, refill):
+    buffer = build_buffer("sync", sync_refill_failed_groups=refill, max_failed_fraction=1.0)
+    queue.rows["a"]["status"] = queue.rows["b"]["status"] = "failure"
+    del queue.rows["a_2_0"]["status"]
+    del queue.rows["b_0_0"]  # a sampled answer to b failed; its greedy one has a score
+    buffer._sync_metadata_from_transfer_queue()
+    reasons = buffer._terminal_eviction_reasons(1, "train")
+    assert reasons[2] == ({"a"} if refill else set())
+    assert buffer._terminal_eviction_reasons(1, "val")[2] == set()
+
+
 def test_a_group_filter_compares_sampled_answers_only(queue, build_buffer):
     # Both sampled answers to prompt a score 1; with the greedy one, which scores 0, the group would be kept.
     buffer = build_buffer("colocate_async", filter_groups=True, filter_groups_metric="reward")
