@@ -1,4 +1,4 @@
-"""What grows with the size of a job: the work of the one driver process in a step, its queue, workers, saves, checks.
+"""What grows with the number of answers: the work of the one driver process in a step, its queue, workers, the check.
 
     reinforcepp prepare arithmetic
     python benchmarks/scale.py
@@ -7,21 +7,19 @@
 Batches of 1, 10 and 100 times the CPU job (96 answers of up to 8 tokens), and `--large`. Every line is a process of
 its own. `advantages`: our trainer's step from the ragged rows to the ragged advantages, `verl`: verl's trainer with
 reinforce_plus_plus, both with a KL in the reward and with the rows in memory. `metrics`: what verl's trainer logs of a
-step. Ours run with huge pages, as `reinforcepp train` sets them, verl's without, as its own command does. `memory`:
-growth of the peak resident set over the size of the rows. Rewards and the contents of saves have their own benchmarks:
-verifier_speed.py and save.py.
+step, the same for both. `memory`: growth of the peak resident set over the size of the rows. Saves are those of small
+shards (helpers/save_files.py). Rewards and the contents of saves have their own benchmarks: verifier_speed.py, save.py.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,25 +31,21 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from reinforcepp_verl.runs.run_environment import FOR_LARGE_TENSORS
-
 HELPERS = Path(__file__).parent / "helpers"
 COMMAND = str(Path(sys.executable).with_name("reinforcepp"))
 RECIPE = "+recipe=math_rlvr/arithmetic"
 CPU_JOB, TIMES = (96, 8), (1, 10, 100)
-STEP_PARTS = {"ours": "ours", "verl": "verl", "metrics, ours": "metrics", "metrics, verl": "metrics"}
-"""Argument of driver_step.py for each measured part."""
+STEP_PARTS = ("ours", "verl", "metrics")
 QUEUES = ("plain", "authenticated")
-STARTS = ("ours", "verl")
 JOB_SIZES = (8, 64, 512)
-COLORS = {"ours": "tab:blue", "verl": "tab:orange"}
 SAVE_PARTS = ("listed", "verified", "described", "renamed", "pruned", "found", "verl")
+COLORS = {"ours": "tab:blue", "verl": "tab:orange", "metrics": "tab:gray"}
 
 
-def result_of(helper: str, *arguments: object, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+def result_of(helper: str, *arguments: object) -> dict[str, Any]:
     """Run a helper in a process of its own and return what it prints."""
     command = [sys.executable, str(HELPERS / helper), *map(str, arguments)]
-    environment = {**os.environ, "VERL_PLATFORM": "cpu", "REINFORCEPP_AUTHENTICATED": "1", **(variables or {})}
+    environment = {**os.environ, "VERL_PLATFORM": "cpu", "REINFORCEPP_AUTHENTICATED": "1"}
     process = subprocess.run(command, env=environment, capture_output=True, text=True)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{process.stderr}")
@@ -81,12 +75,12 @@ def table(title: str, *columns: str) -> Table:
 
 
 def step_table(batches: Sequence[tuple[int, int]], found: dict[str, list[dict[str, Any]]]) -> Table:
-    columns = ["answers x tokens", "GB", "ours s", "verl s", "verl/ours", "metrics, ours s", "metrics, verl s"]
-    made = table("Driver, per step", *columns, "ours memory", "verl memory")
+    columns = ["answers x tokens", "GB", "ours s", "verl s", "verl/ours", "metrics s", "ours memory", "verl memory"]
+    made = table("Driver, per step", *columns)
     for number, (answers, tokens) in enumerate(batches):
-        ours, verl, *metrics = (found[part][number] for part in STEP_PARTS)
+        ours, verl, metrics = (found[part][number] for part in STEP_PARTS)
         numbers = [ours["gb"], ours["seconds"], verl["seconds"], verl["seconds"] / ours["seconds"]]
-        numbers += [*(part["seconds"] for part in metrics), ours["memory"], verl["memory"]]
+        numbers += [metrics["seconds"], ours["memory"], verl["memory"]]
         made.add_row(f"{answers} x {tokens}", *(f"{value:.3g}" for value in numbers))
     return made
 
@@ -103,49 +97,24 @@ def queue_table(batches: Sequence[tuple[int, int]], found: dict[str, list[dict[s
     return made
 
 
-def start_table(starts: dict[str, dict[int, dict[str, float]]]) -> Table:
-    made = table(
-        "Start of workers, s",
-        "workers",
-        *(f"{kind} {part}" for kind in STARTS for part in ("created", "answered", "called")),
-    )
-    for count in starts[STARTS[0]]:
-        parts = [starts[kind][count] for kind in STARTS]
-        cells = [f"{part[name]:.2g}" for part in parts for name in ("created", "answered", "called")]
-        made.add_row(str(count), *cells)
-    return made
-
-
 def save_table(saves: dict[int, dict[str, float]]) -> Table:
-    made = table("A save, s", "workers", "files", *SAVE_PARTS)
+    made = table("A save of small shards, s", "workers", "files", *SAVE_PARTS)
     for workers, save in saves.items():
         made.add_row(str(workers), str(save["files"]), *(f"{save[part]:.2g}" for part in SAVE_PARTS))
     return made
 
 
-def draw(numbers: dict[str, Any], path: Path) -> None:
-    """Plot the step over its tokens, and starts and saves over workers, on logarithmic axes."""
-    figure, (step, workers) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    tokens = [answers * length for answers, length in numbers["batches"]]
+def draw(batches: Sequence[tuple[int, int]], found: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Plot seconds over tokens of a step, both on logarithmic axes."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    tokens = [answers * length for answers, length in batches]
+    labels = {"ours": "advantages, reinforcepp", "verl": "advantages, verl", "metrics": "metrics, verl"}
     for part in STEP_PARTS:
-        seconds = [result["seconds"] for result in numbers["step"][part]]
-        kind = part.split()[-1]
-        name = f"metrics, {kind}" if part.startswith("metrics") else f"advantages, {kind}"
-        step.loglog(tokens, seconds, "o:" if part.startswith("metrics") else "o-", color=COLORS[kind], label=name)
-    step.set(xlabel="answers x longest answer (tokens)", ylabel="seconds per step on the driver")
-    for kind, counts in numbers["workers"].items():
-        for name, line in (("answered", "o-"), ("called", "o:")):
-            label = f"{'start' if name == 'answered' else 'call'} of all workers, {kind}"
-            workers.loglog(counts, [each[name] for each in counts.values()], line, color=COLORS[kind], label=label)
-    saves = numbers["saves"]
-    in_background = [save["verified"] for save in saves.values()]
-    waits = [sum(save[part] for part in ("listed", "described", "renamed", "pruned")) for save in saves.values()]
-    workers.loglog(saves, in_background, "s-", color="tab:gray", label="save, in the background")
-    workers.loglog(saves, waits, "s:", color="tab:gray", label="save, training waits")
-    workers.set(xlabel="workers", ylabel="seconds")
-    for axes in (step, workers):
-        axes.grid(which="major", alpha=0.3)
-        axes.legend(frameon=False, fontsize="small")
+        seconds = [result["seconds"] for result in found[part]]
+        axes.loglog(tokens, seconds, "o-", color=COLORS[part], label=labels[part])
+    axes.set(xlabel="answers x longest answer (tokens)", ylabel="seconds per step on the driver")
+    axes.grid(which="major", alpha=0.3)
+    axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
 
@@ -155,33 +124,35 @@ def main(
         list[int] | None, typer.Option(help="Numbers of workers to start; 1, 2 and 4 by default.")
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Also draw them to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the step to this file.")] = None,
 ) -> None:
-    """Measure what grows with the size of a job."""
+    """Measure what grows with the number of answers."""
     batches = [*((CPU_JOB[0] * times, CPU_JOB[1]) for times in TIMES), large]
     transfers = [*batches[:-1], (256, 8000)]
-    console = Console(width=140)
+    console = Console(width=120)
+    jobs = [("driver_step.py", part, batch) for part in STEP_PARTS for batch in batches]
+    jobs += [("queue_traffic.py", kind, batch) for kind in QUEUES for batch in transfers]
     found: dict[str, list[dict[str, Any]]] = {part: [] for part in (*STEP_PARTS, *QUEUES)}
-    for part, batch in track([*itertools.product(STEP_PARTS, batches)], "steps", console=Console(stderr=True)):
-        variables = {} if part.endswith("verl") else FOR_LARGE_TENSORS
-        found[part].append(result_of("driver_step.py", STEP_PARTS[part], *batch, variables=variables))
-    for kind, batch in itertools.product(QUEUES, transfers):
-        found[kind].append(result_of("queue_traffic.py", kind, *batch))
-    counts = workers or (1, 2, 4)
-    starts = {kind: {count: result_of("worker_start.py", kind, count) for count in counts} for kind in STARTS}
+    for helper, part, batch in track(jobs, "measuring", console=Console(stderr=True)):
+        found[part].append(result_of(helper, part, *batch))
+    starts = {count: result_of("worker_start.py", count) for count in workers or (1, 2, 4)}
     saves = {size: result_of("save_files.py", size) for size in JOB_SIZES}
     checks = [(8, *seconds_of_check(times=times)) for times in TIMES]
     checks += [(size, *seconds_of_check(workers=size)) for size in JOB_SIZES[1:]]
+    console.print(step_table(batches, found))
+    console.print(queue_table(transfers, found))
+    started = table("Start of workers, s", "workers", "created", "all answer")
+    for count, seconds in starts.items():
+        started.add_row(str(count), f"{seconds['created']:.1f}", f"{seconds['answered']:.1f}")
     checked = table("reinforcepp check, s", "workers", "rows of data", "seconds")
-    for count, rows, seconds in checks:
-        checked.add_row(str(count), str(rows), f"{seconds:.1f}")
-    console.print(step_table(batches, found), queue_table(transfers, found), start_table(starts), save_table(saves))
-    console.print(checked)
-    numbers = {"batches": batches, "transfers": transfers, "step": found, "workers": starts, "saves": saves}
-    numbers |= {"check": checks}
+    for size, rows, seconds in checks:
+        checked.add_row(str(size), str(rows), f"{seconds:.1f}")
+    console.print(started, save_table(saves), checked)
     if plot is not None:
-        draw(numbers, plot)
+        draw(batches, found, plot)
     if json_path is not None:
+        numbers = {"batches": batches, "transfers": transfers, "step": found, "workers": starts}
+        numbers |= {"saves": saves, "check": checks}
         json_path.write_text(json.dumps(numbers, indent=2) + "\n")
 
 

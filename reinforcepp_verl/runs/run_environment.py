@@ -25,9 +25,6 @@ ABOUT_ACCELERATORS = (
 )
 # A Ray of its own must not look for another one.
 ABOUT_ANOTHER_RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_CONFIG_JSON_ENV_VAR")
-# torch asks for huge pages for tensors of 2 MB and more. The driver creates tens of (B, T) tensors per step, and the
-# first access to each small page of a new one takes more time than the computation (docs/scale.md).
-FOR_LARGE_TENSORS = {"THP_MEM_ALLOC_ENABLE": "1"}
 LOOPBACK = ("127.0.0.1", "localhost")
 NO_PROXY = ("no_proxy", "NO_PROXY")
 
@@ -40,7 +37,6 @@ def variables(attempt: Attempt) -> dict[str, str]:
         message_authentication.VARIABLE: "1",
         "VERL_FILE_LOGGER_PATH": str(attempt.tracker),
         **_trackers(attempt.run.path),
-        **{name: value for name, value in FOR_LARGE_TENSORS.items() if name not in os.environ},
         **_own_modules(),
     }
 
@@ -79,7 +75,6 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
     environment = {
         # The plugin sets them too, but only after the import of torch, which reads some of them.
         **(CPU_ENVIRONMENT if cpu_platform_wanted() else {}),
-        **FOR_LARGE_TENSORS,
         **os.environ,
         processes.RUN_VARIABLE: str(attempt.run.path),
         message_authentication.VARIABLE: "1",

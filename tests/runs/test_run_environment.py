@@ -115,13 +115,3 @@ def test_messages_are_authenticated_in_all_processes(environment, tmp_path):
     assert run_environment.variables(attempt)[message_authentication.VARIABLE] == "1"
     found = environment()
     assert found["RAY_AUTH_TOKEN_PATH"] == f"{found['TMPDIR']}/ray_token"
-
-
-def test_large_tensors_use_huge_pages_unless_the_user_refuses(environment, tmp_path, monkeypatch):
-    (name,) = run_environment.FOR_LARGE_TENSORS
-    attempt = RunFolder(tmp_path).new_attempt()
-    monkeypatch.delenv(name, raising=False)
-    assert environment()[name] == run_environment.variables(attempt)[name] == "1"
-    monkeypatch.setenv(name, "0")
-    assert environment()[name] == "0"
-    assert name not in run_environment.variables(attempt)
