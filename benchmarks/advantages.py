@@ -20,7 +20,7 @@ import multiprocessing
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -141,14 +141,20 @@ def seconds(case: Case, threads: int, rounds: int, busy: int) -> dict[str, float
     torch.set_num_threads(threads)
     inputs = inputs_of(case)
     check_agreement(case, inputs)
-    times: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     with busy_cores(busy):
-        for _ in range(rounds):
-            for name, contestant in CONTESTANTS.items():
-                start = time.perf_counter()
-                contestant(case, inputs)
-                times[name].append(time.perf_counter() - start)
+        times = alternate(case, inputs, rounds, tuple(CONTESTANTS))
     return {name: (statistics.median if busy else min)(each) for name, each in times.items()}
+
+
+def alternate(case: Case, inputs: Inputs, rounds: int, contestants: Sequence[str]) -> dict[str, list[float]]:
+    """Run the estimators in turn and return the seconds of each round."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name in contestants:
+            start = time.perf_counter()
+            CONTESTANTS[name](case, inputs)
+            times[name].append(time.perf_counter() - start)
+    return times
 
 
 def extra_memory(case: Case, threads: int, contestant: str) -> float:

@@ -7,8 +7,8 @@
 Batches of 1, 10 and 100 times the CPU job (96 answers of up to 8 tokens), and `--large`. Every line is a process of
 its own. `advantages`: our trainer's step from the ragged rows to the ragged advantages, `verl`: verl's trainer with
 reinforce_plus_plus, both with a KL in the reward and with the rows in memory. `metrics`: what verl's trainer logs of a
-step, the same for both. `memory`: growth of the peak resident set over the size of the rows. Rewards and saves have
-their own benchmarks: verifier_speed.py and save.py.
+step, the same for both. `memory`: growth of the peak resident set over the size of the rows. Saves are those of small
+shards (helpers/save_files.py). Rewards and the contents of saves have their own benchmarks: verifier_speed.py, save.py.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ RECIPE = "+recipe=math_rlvr/arithmetic"
 CPU_JOB, TIMES = (96, 8), (1, 10, 100)
 STEP_PARTS = ("ours", "verl", "metrics")
 QUEUES = ("plain", "authenticated")
+JOB_SIZES = (8, 64, 512)
+SAVE_PARTS = ("listed", "verified", "described", "renamed", "pruned", "found", "verl")
 COLORS = {"ours": "tab:blue", "verl": "tab:orange", "metrics": "tab:gray"}
 
 
@@ -50,14 +52,16 @@ def result_of(helper: str, *arguments: object) -> dict[str, Any]:
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def seconds_of_check(times: int) -> tuple[int, float]:
-    """Check a recipe with `times` the rows of the CPU job's data; return rows and seconds."""
+def seconds_of_check(*, times: int = 1, workers: int = 8) -> tuple[int, float]:
+    """Check a recipe with `times` the rows of the CPU job's data for so many workers; return rows and seconds."""
     rows = pd.concat([pd.read_parquet("data/arithmetic/train.parquet")] * times)
+    job = ["trainer.n_gpus_per_node=8", f"trainer.nnodes={workers // 8}", "data.train_batch_size=512"]
+    job += ["actor_rollout_ref.actor.ppo_mini_batch_size=512"]
     with tempfile.TemporaryDirectory() as folder:
         rows.to_parquet(f"{folder}/train.parquet")
         started = time.perf_counter()
         subprocess.run(
-            [COMMAND, "check", RECIPE, f"data.train_files={folder}/train.parquet"],
+            [COMMAND, "check", RECIPE, f"data.train_files={folder}/train.parquet", *job],
             check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         return len(rows), time.perf_counter() - started
@@ -93,6 +97,13 @@ def queue_table(batches: Sequence[tuple[int, int]], found: dict[str, list[dict[s
     return made
 
 
+def save_table(saves: dict[int, dict[str, float]]) -> Table:
+    made = table("A save of small shards, s", "workers", "files", *SAVE_PARTS)
+    for workers, save in saves.items():
+        made.add_row(str(workers), str(save["files"]), *(f"{save[part]:.2g}" for part in SAVE_PARTS))
+    return made
+
+
 def draw(batches: Sequence[tuple[int, int]], found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Plot seconds over tokens of a step, both on logarithmic axes."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -125,20 +136,23 @@ def main(
     for helper, part, batch in track(jobs, "measuring", console=Console(stderr=True)):
         found[part].append(result_of(helper, part, *batch))
     starts = {count: result_of("worker_start.py", count) for count in workers or (1, 2, 4)}
-    checks = [seconds_of_check(times) for times in TIMES]
+    saves = {size: result_of("save_files.py", size) for size in JOB_SIZES}
+    checks = [(8, *seconds_of_check(times=times)) for times in TIMES]
+    checks += [(size, *seconds_of_check(workers=size)) for size in JOB_SIZES[1:]]
     console.print(step_table(batches, found))
     console.print(queue_table(transfers, found))
     started = table("Start of workers, s", "workers", "created", "all answer")
     for count, seconds in starts.items():
         started.add_row(str(count), f"{seconds['created']:.1f}", f"{seconds['answered']:.1f}")
-    checked = table("reinforcepp check, s", "rows of data", "seconds")
-    for rows, seconds in checks:
-        checked.add_row(str(rows), f"{seconds:.1f}")
-    console.print(started, checked)
+    checked = table("reinforcepp check, s", "workers", "rows of data", "seconds")
+    for size, rows, seconds in checks:
+        checked.add_row(str(size), str(rows), f"{seconds:.1f}")
+    console.print(started, save_table(saves), checked)
     if plot is not None:
         draw(batches, found, plot)
     if json_path is not None:
-        numbers = {"batches": batches, "transfers": transfers, "step": found, "workers": starts, "check": checks}
+        numbers = {"batches": batches, "transfers": transfers, "step": found, "workers": starts}
+        numbers |= {"saves": saves, "check": checks}
         json_path.write_text(json.dumps(numbers, indent=2) + "\n")
 
 

@@ -68,10 +68,10 @@ def rewards_to_go(prepared: PreparedBatch, *shapings: Shaping, gamma: float) -> 
         finite = prepared.rows.finite[block].unsqueeze(-1)
         if not finite.all():
             rewards, valid = torch.where(finite, rewards, 0.0), valid * finite
-        sums = discounted_returns(rewards, valid, gamma=gamma)
+        sums = discounted_returns(rewards, mask[block], gamma=gamma).mul_(valid)
         returns[block] = sums
         mean[block] = sums.sum(-1) / prepared.rows.tokens[block].clamp(min=1)
-        sums.sub_(mean[block].unsqueeze(-1)).mul_(valid)
+        sums.addcmul_(valid, mean[block].unsqueeze(-1), value=-1)
         squared_deviations[block] = torch.linalg.vecdot(sums, sums)
     return Returns(returns, mean, squared_deviations)
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 BLOCK_ELEMENTS = 2**18
-"""Elements in a block of rows, so that temporaries stay in the CPU cache and extra memory is small."""
+"""Elements in a block of rows, so that temporaries stay in the CPU cache and extra memory is small. Smaller blocks are
+slower: an operation on one takes about as long as to start it."""
 
 SMALLEST_WEIGHT = 1e-200
 """Smallest discount within a segment of `_discounted_sums`: its product with the smallest reward is still a float64."""
@@ -23,6 +24,11 @@ def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
 def as_float(valid: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a bool tensor as 1.0 and 0.0, six times faster than `valid.to(dtype)` on a CPU: bytes are vectorized."""
     return valid.view(torch.uint8).to(dtype)
+
+
+def any_true(flags: Tensor) -> bool:
+    """Return whether a bool tensor has a True, ten times faster than `any` on a CPU: bytes are vectorized."""
+    return flags.numel() > 0 and bool(flags.view(torch.uint8).amax())
 
 
 def row_blocks(tensor: Tensor) -> Iterator[slice]:
@@ -41,20 +47,18 @@ def last_valid_position(valid: Tensor) -> Tensor:
 
 
 def discounted_returns(rewards: Tensor, valid: Tensor, *, gamma: float) -> Tensor:
-    """Return `G_t = r_t + gamma * G_next` over valid tokens in float64, 0 on masked ones (Eq. 4 for gamma = 1).
+    """Return `G_t = r_t + gamma * G_next` over valid tokens in float64 (Eq. 4 for gamma = 1).
 
     Masked tokens in between add no discount, so the length of a tool's output has no effect. `rewards` is 0 where
-    `valid` (0.0 or 1.0) is 0.
+    `valid` (bool) is False; the returns of these tokens have no meaning.
     """
     if gamma == 1.0:
         sums = rewards.cumsum(-1, dtype=torch.float64)
         total = sums[:, -1:].clone()
-        torch.sub(total, sums, out=sums).add_(rewards)
-    elif gamma <= SMALLEST_WEIGHT:
-        sums = rewards.to(torch.float64, copy=True)
-    else:
-        sums = _discounted_sums(rewards.flip(-1), valid.flip(-1), gamma).flip(-1)
-    return sums.mul_(valid)
+        return torch.sub(total, sums, out=sums).add_(rewards)
+    if gamma <= SMALLEST_WEIGHT:
+        return rewards.to(torch.float64, copy=True)
+    return _discounted_sums(rewards.flip(-1), valid.flip(-1), gamma).flip(-1)
 
 
 def _discounted_sums(rewards: Tensor, valid: Tensor, gamma: float) -> Tensor:
@@ -63,29 +67,31 @@ def _discounted_sums(rewards: Tensor, valid: Tensor, gamma: float) -> Tensor:
     `w` is gamma to the power of the valid tokens so far. Time is split into segments within which it cannot underflow.
     """
     length = rewards.shape[-1]
-    log_gamma = math.log(gamma)
-    segment_length = max(1, int(math.log(SMALLEST_WEIGHT) / log_gamma))
-    if _has_holes(valid):
-        log_weight = valid.cumsum(-1, dtype=torch.float64)
-    else:
-        # One row of weights for all: padding may be discounted too, as nothing comes before it in this direction.
-        log_weight = torch.arange(1, length + 1, dtype=torch.float64, device=rewards.device).unsqueeze(0)
-    log_weight *= log_gamma
+    segment_length = max(1, min(length, int(math.log(SMALLEST_WEIGHT) / math.log(gamma))))
+    exponents = torch.arange(segment_length + 1, dtype=torch.float64, device=rewards.device)
+    powers = exponents.mul_(math.log(gamma)).exp_()
+    has_holes = _has_holes(valid)
     sums = torch.empty_like(rewards, dtype=torch.float64)
-    decayed: Tensor | float = 0.0
     for start in range(0, length, segment_length):
         segment = slice(start, start + segment_length)
-        weight = log_weight[:, segment]
-        decay_at_end = weight[:, -1:].clone()
-        weight = weight.sub_(decayed).exp_()
+        weight = _weights(powers, valid[:, segment], has_holes=has_holes)
         part = torch.div(rewards[:, segment], weight, out=sums[:, segment])
         if start > 0:
             part[:, 0] += sums[:, start - 1]
         torch.cumsum(part, -1, out=part).mul_(weight)
-        decayed = decay_at_end
     return sums
+
+
+def _weights(powers: Tensor, valid: Tensor, *, has_holes: bool) -> Tensor:
+    """Return gamma to the power of the valid tokens up to each one, (b, T) or (1, T)."""
+    if has_holes:
+        # A look-up takes a third of the time of exp.
+        count = valid.cumsum(-1)
+        return powers.index_select(0, count.flatten()).view_as(count)
+    # One row of weights for all: padding may be discounted too, as nothing comes before it in this direction.
+    return powers[1 : valid.shape[-1] + 1].unsqueeze(0)
 
 
 def _has_holes(valid: Tensor) -> bool:
     """Return False if each row, with time reversed, is padding followed by valid tokens only."""
-    return bool((valid[:, 1:] < valid[:, :-1]).any())
+    return any_true(valid[:, 1:] < valid[:, :-1])

@@ -11,6 +11,7 @@ from torch import Tensor
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.metrics import METRIC_PREFIX
 from reinforcepp_verl.algorithm.one_thread import one_thread
+from reinforcepp_verl.algorithm.returns import as_float
 
 RESPONSE_MASK, SCORES = "response_mask", "rm_scores"
 OLD_LOG_PROBS, REF_LOG_PROB, ROLLOUT_LOG_PROBS = "old_log_probs", "ref_log_prob", "rollout_log_probs"
@@ -129,7 +130,7 @@ def _totals(values: dict[str, Tensor], offsets: Tensor) -> RowTotals:
     def per_row(numbers: Tensor) -> Tensor:
         return torch.segment_reduce(numbers.double(), "sum", offsets=offsets)
 
-    length = per_row(valid).long()
+    length = per_row(as_float(valid, torch.float64)).long()
     if REF_LOG_PROB in values:
         kl = per_row(torch.where(valid, values[OLD_LOG_PROBS] - values[REF_LOG_PROB], 0.0))
     else:
