@@ -1,4 +1,4 @@
-"""An agent loop that trains each turn as a row of its own: what the model read is the prompt, what it said the response.
+"""An agent loop that trains each turn as a row of its own: what the model read is the prompt, what it said the answer.
 
 Train with it: docs/tools.md. An agent that rewrites its context between turns, by a summary for instance, needs such
 rows, because its turns are no continuation of one another.

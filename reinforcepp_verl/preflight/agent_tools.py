@@ -1,4 +1,4 @@
-"""Tools and agent loops: files that are missing, tools that no loop calls, loops without tools; tool_import loads them."""
+"""Tools and agent loops: missing files, tools that no loop calls, loops without tools; tool_import loads them."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def _contradictions(config: DictConfig) -> list[str]:
     if TOOL_AGENT in loops and not tools:
         return [
             *found,
-            f"{loops[TOOL_AGENT]} has the agent loop {TOOL_AGENT}, but there are no tools: every call would be answered "
-            f"with an error; set {keys.MULTI_TURN_TOOL_CONFIG_PATH} or {keys.MULTI_TURN_FUNCTION_TOOL_PATH}, or "
+            f"{loops[TOOL_AGENT]} has the agent loop {TOOL_AGENT}, but there are no tools: every call would get an "
+            f"error; set {keys.MULTI_TURN_TOOL_CONFIG_PATH} or {keys.MULTI_TURN_FUNCTION_TOOL_PATH}, or "
             f"{keys.DEFAULT_AGENT_LOOP}={SINGLE_TURN}",
         ]
     return [*found, *_disagreeing_switch(config, loops)]
@@ -101,7 +101,11 @@ def _missing_files(config: DictConfig) -> Found:
         given = value(config, key)
         if given and resolved(given) is None:
             folder = Path(given).parent.name
-            how = f"run `reinforcepp prepare {folder}`" if folder in PREPARED_FOLDERS else "create it, or correct the path"
+            how = (
+                f"run `reinforcepp prepare {folder}`"
+                if folder in PREPARED_FOLDERS
+                else "create it, or correct the path"
+            )
             found.append(PreflightWarning(MISSING_FILES, f"{key}: no such file: {given}; {how}"))
     return found
 

@@ -30,16 +30,23 @@ FILES = ("tool_config_path", "function_tool_path", "agent_loop_config_path")
 
 
 def check(config: DictConfig) -> list[str]:
-    """Load tools, parser and agent loops, unless the configuration has only verl's loop for one turn, or lacks a file."""
+    """Load tools, parser and agent loops, unless there is only verl's loop for one turn, or a file is missing."""
+    request = request_for(config)
+    if request is None:
+        return []
+    where = {name: f"{key} is {value(config, key)}" for name, key in SETTINGS.items()}
+    where["agent_loops"] = " and ".join(dict.fromkeys(agent_loops(config).values()))
+    return [f"{where[name]}: {problem}" for name, problem in _problems(config, request)]
+
+
+def request_for(config: DictConfig) -> dict[str, Any] | None:
+    """Return what the probe is asked, None if there is nothing to load or `agent_tools` reports a missing file."""
     request: dict[str, Any] = {name: value(config, key) for name, key in SETTINGS.items()}
     loops = agent_loops(config)
     files = {name: resolved(request[name]) for name in FILES if request[name]}
     if (not files and set(loops) <= {SINGLE_TURN}) or None in files.values():
-        return []
-    request |= {name: str(file) for name, file in files.items()} | {"agent_loops": list(loops)}
-    where = {name: f"{key} is {value(config, key)}" for name, key in SETTINGS.items()}
-    where["agent_loops"] = " and ".join(dict.fromkeys(loops.values()))
-    return [f"{where[name]}: {problem}" for name, problem in _problems(config, request)]
+        return None
+    return request | {name: str(file) for name, file in files.items()} | {"agent_loops": list(loops)}
 
 
 def _problems(config: DictConfig, request: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""A calculator for text that a model wrote: `ast` parses it, nothing is evaluated as Python, and limits bound the work."""
+"""A calculator for text that a model wrote: `ast` parses it, nothing runs as Python, and limits bound the work."""
 
 from __future__ import annotations
 

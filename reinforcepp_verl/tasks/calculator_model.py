@@ -47,7 +47,7 @@ PIECES = (
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content }}"
     "{% for call in message.tool_calls or [] %}"
-    "{{ '<tool_call>{\"name\": \"' + call.function.name + '\", \"arguments\": ' }}"
+    '{{ \'<tool_call>{"name": "\' + call.function.name + \'", "arguments": \' }}'
     "{{ call.function.arguments | tojson }}{{ '}</tool_call>' }}"
     "{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -59,11 +59,11 @@ _PROBE_QUESTIONS = 256
 class CalculatorWarmStart(WarmStart):
     """Training of both teachers, and the errors of the sloppy one."""
 
-    careful_steps: int = 1500
+    batch_size: int = 32
+    careful_steps: int = 600
     careful_learning_rate: float = 2e-3
-    mastery: float = 0.95
-    sloppy_steps: int = 100
-    sloppy_learning_rate: float = 3e-4
+    sloppy_steps: int = 60
+    sloppy_learning_rate: float = 5e-4
     errors: Errors = field(default_factory=Errors)
 
 
@@ -78,7 +78,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer,
         additional_special_tokens=[TURN],
         clean_up_tokenization_spaces=False,
-        model_max_length=128,
+        model_max_length=192,
         padding_side="left",
         **SPECIAL_TOKENS,
     )

@@ -107,9 +107,7 @@ def questions(count: int, seed: int) -> list[Question]:
     """Return different questions with positive answers, each template equally often."""
     draw, found = random.Random(seed), dict[Question, None]()
     while len(found) < count:
-        question = Question(
-            len(found) % len(TEMPLATES), draw.randint(10, 99), draw.randint(10, 99), draw.randint(2, 9)
-        )
+        question = Question(len(found) % len(TEMPLATES), draw.randint(10, 99), draw.randint(10, 99), draw.randint(2, 9))
         if int(question.answer) > 0:
             found[question] = None
     return list(found)

@@ -44,7 +44,7 @@ OVERRIDES = {
     SESSIONS: (),
     TURNS: (
         f"{ROLLOUT}.agent.agent_loop_config_path={EXAMPLES / 'turn_rows.yaml'}",
-        *(f"{ROLLOUT}.agent.default_agent_loop=turn_rows", "data.max_prompt_length=64"),
+        *(f"{ROLLOUT}.agent.default_agent_loop=turn_rows", "data.max_prompt_length=80"),
     ),
     KL_IN_REWARD: ("+method=reinforcepp", f"algorithm.kl_ctrl.kl_coef={KL_COEF}"),
 }
@@ -110,7 +110,9 @@ class Runs:
         for i, key in enumerate(keys):
             if real[i]:
                 uid, session, place = key.rsplit("_", 2)
-                rows.append(Row(uid, f"{uid}_{session}", int(place), {name: column[i] for name, column in kept.items()}))
+                rows.append(
+                    Row(uid, f"{uid}_{session}", int(place), {name: column[i] for name, column in kept.items()})
+                )
         return sorted(rows, key=lambda row: (row.session, row.place))
 
     def metrics(self, name: str, step: int) -> dict[str, float]:
@@ -155,7 +157,9 @@ def session_scores(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 def normalized(returns: list[list[float]], rows: list[Row]) -> Iterator[torch.Tensor]:
     """Normalize returns over all valid tokens of the batch, token by token."""
-    valid = [g for row, per_token in zip(rows, returns, strict=True) for g, m in zip(per_token, row.mask, strict=True) if m]
+    valid = [
+        g for row, per_token in zip(rows, returns, strict=True) for g, m in zip(per_token, row.mask, strict=True) if m
+    ]
     mean = fmean(valid)
     deviation = math.sqrt(max(fmean((g - mean) ** 2 for g in valid), 1e-8))
     for row, per_token in zip(rows, returns, strict=True):

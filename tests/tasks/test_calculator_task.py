@@ -1,4 +1,4 @@
-"""The calculator task: sessions in verl's own format, a reward for the last turn, a tokenizer for all of it, a folder."""
+"""The calculator task: sessions in verl's own format, a reward for the last turn, a tokenizer for it, a folder."""
 
 from __future__ import annotations
 
@@ -155,7 +155,10 @@ def test_the_model_is_trained_on_the_tokens_that_verls_agent_loop_builds(tokeniz
     builder = create_continuous_token_builder(tokenizer, hf_model_type="llama")
     encoder = SessionEncoder(tokenizer)
     for question in ASKED[:20]:
-        for session in (careful_session(question), sloppy_session(question, Errors(whole_expression=1.0), random.Random(0))):
+        for session in (
+            careful_session(question),
+            sloppy_session(question, Errors(whole_expression=1.0), random.Random(0)),
+        ):
             messages = list(question.messages)
             ids, mask = builder.build_initial_tokens(messages), []
             prompt = len(ids)
