@@ -35,8 +35,8 @@ def agent_loops(config: DictConfig) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in (keys.TRAIN_FILES, keys.VAL_FILES):
         for file in files_of(config, key):
-            for name in _named_in(Path(str(file))) or [None]:
-                found.setdefault(*((str(name), f"{key}: {file}") if name else (default, keys.DEFAULT_AGENT_LOOP)))
+            for name in _named_in(Path(str(file))):
+                found.setdefault(name or default, f"{key}: {file}" if name else keys.DEFAULT_AGENT_LOOP)
     return found
 
 
@@ -65,13 +65,13 @@ def _contradictions(config: DictConfig) -> list[str]:
         key, file = next(iter(tools.items()))
         return [
             *found,
-            f"{key} is {file}, but {loops[SINGLE_TURN]} has the agent loop {SINGLE_TURN}, which calls no tool; set "
+            f"{key} is {file}, but {loops[SINGLE_TURN]} names the agent loop {SINGLE_TURN}, which calls no tool; set "
             f"{keys.DEFAULT_AGENT_LOOP}={TOOL_AGENT}, or {key}=null",
         ]
     if TOOL_AGENT in loops and not tools:
         return [
             *found,
-            f"{loops[TOOL_AGENT]} has the agent loop {TOOL_AGENT}, but there are no tools: every call would get an "
+            f"{loops[TOOL_AGENT]} names the agent loop {TOOL_AGENT}, but there are no tools: every call would get an "
             f"error; set {keys.MULTI_TURN_TOOL_CONFIG_PATH} or {keys.MULTI_TURN_FUNCTION_TOOL_PATH}, or "
             f"{keys.DEFAULT_AGENT_LOOP}={SINGLE_TURN}",
         ]
@@ -83,13 +83,13 @@ def _disagreeing_switch(config: DictConfig, loops: dict[str, str]) -> list[str]:
     enabled = value(config, keys.MULTI_TURN_ENABLE)
     if not enabled and TOOL_AGENT in loops:
         return [
-            f"{keys.MULTI_TURN_ENABLE} is false, but {loops[TOOL_AGENT]} has the agent loop {TOOL_AGENT}, which takes "
+            f"{keys.MULTI_TURN_ENABLE} is false, but {loops[TOOL_AGENT]} names the agent loop {TOOL_AGENT}, which takes "
             f"several turns all the same; set {keys.MULTI_TURN_ENABLE}=true, or "
             f"{keys.DEFAULT_AGENT_LOOP}={SINGLE_TURN}"
         ]
     if enabled and set(loops) == {SINGLE_TURN}:
         return [
-            f"{keys.MULTI_TURN_ENABLE} is true, but {loops[SINGLE_TURN]} has the agent loop {SINGLE_TURN}, which takes "
+            f"{keys.MULTI_TURN_ENABLE} is true, but {loops[SINGLE_TURN]} names the agent loop {SINGLE_TURN}, which takes "
             f"one turn all the same; set {keys.DEFAULT_AGENT_LOOP}={TOOL_AGENT}, or {keys.MULTI_TURN_ENABLE}=false"
         ]
     return []
@@ -128,13 +128,13 @@ def _unmeasured_tools(config: DictConfig) -> Found:
     ]
 
 
-def _named_in(file: Path) -> list[str]:
-    """Return the agent loops of a data file, [] if it names none or cannot be read, which data_files reports."""
+def _named_in(file: Path) -> list[str | None]:
+    """Return the agent loops of a data file, None for the default; data_files reports a file that cannot be read."""
     try:
         table = read(file)
         if AGENT_NAME not in table.types:
-            return []
+            return [None]
         rows = [row for batch in table.batches([AGENT_NAME]) for row in rows_of(batch)]
     except (FileNotFoundError, UnreadableTableError):
-        return []
+        return [None]
     return list(dict.fromkeys(row.get(AGENT_NAME) for row in rows))

@@ -36,20 +36,25 @@ def problems(request: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _agent_loops(file: str | None, needed: list[str]) -> Iterator[Problem]:
-    from omegaconf import OmegaConf
     from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 
-    known = dict(_agent_loop_registry)
-    for entry in OmegaConf.load(file) if file else []:
-        if not {"name", "_target_"} <= set(entry):
-            yield "agent_loop_config_path", f"an entry has only {', '.join(entry)}; give it a name and a _target_"
+    known = set(_agent_loop_registry)
+    for entry in _content(file) if file else []:
+        if not (isinstance(entry, dict) and {"name", "_target_"} <= set(entry)):
+            yield "agent_loop_config_path", f"an entry has no name or no _target_: {entry}; give it both"
             continue
-        known[entry.name] = entry
-        if problem := _import_problem(entry._target_):
+        known.add(entry["name"])
+        if problem := _import_problem(entry["_target_"]):
             yield "agent_loop_config_path", problem
     for name in needed:
         if name not in known:
             yield "agent_loops", f"no agent loop {name}; known names: {', '.join(sorted(known))}"
+
+
+def _content(file: str) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(OmegaConf.load(file), resolve=True)
 
 
 def _parser(name: str) -> Iterator[Problem]:
@@ -61,9 +66,7 @@ def _parser(name: str) -> Iterator[Problem]:
 
 def _declared_tools(file: str) -> Iterator[str]:
     """Check what verl's own loader takes for granted."""
-    from omegaconf import OmegaConf
-
-    content = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    content = _content(file)
     tools = content.get("tools") if isinstance(content, dict) else None
     if not isinstance(tools, list) or not tools:
         yield "it has no list `tools`; list the tools there, each with class_name and config"

@@ -95,11 +95,11 @@ def test_rows_may_name_their_agent_loop():
     assert messages(f"{LOOP}=single_turn_agent") == []
     name_agent_loops("single_turn_agent", "single_turn_agent")
     [message] = messages()
-    assert "data.train_files: data/calculator/train.parquet has the agent loop single_turn_agent" in message
+    assert "data.train_files: data/calculator/train.parquet names the agent loop single_turn_agent" in message
     name_agent_loops("tool_agent")
     [message] = messages(f"{TOOLS}=null", f"{LOOP}=single_turn_agent")
     assert (
-        "data.train_files: data/calculator/train.parquet has the agent loop tool_agent, but there are no tools"
+        "data.train_files: data/calculator/train.parquet names the agent loop tool_agent, but there are no tools"
         in message
     )
 
@@ -160,7 +160,7 @@ def test_agent_loops_that_cannot_be_found():
     first, second, third = problems(f"{LOOPS}=loops.yaml")
     assert first[0] == second[0] == "agent_loop_config_path"
     assert "the import of no_such_module fails" in first[1]
-    assert second[1] == "an entry has only name; give it a name and a _target_"
+    assert second[1] == "an entry has no name or no _target_: {'name': 'nameless'}; give it both"
     assert third[0] == "agent_loops" and "no agent loop tool_agnt; known names: mine, single_turn_agent" in third[1]
 
 
