@@ -83,14 +83,15 @@ def _disagreeing_switch(config: DictConfig, loops: dict[str, str]) -> list[str]:
     enabled = value(config, keys.MULTI_TURN_ENABLE)
     if not enabled and TOOL_AGENT in loops:
         return [
-            f"{keys.MULTI_TURN_ENABLE} is false, but {loops[TOOL_AGENT]} names the agent loop {TOOL_AGENT}, which takes "
-            f"several turns all the same; set {keys.MULTI_TURN_ENABLE}=true, or "
+            f"{keys.MULTI_TURN_ENABLE} is false, but {loops[TOOL_AGENT]} names the agent loop {TOOL_AGENT}, which "
+            f"takes several turns all the same; set {keys.MULTI_TURN_ENABLE}=true, or "
             f"{keys.DEFAULT_AGENT_LOOP}={SINGLE_TURN}"
         ]
     if enabled and set(loops) == {SINGLE_TURN}:
         return [
-            f"{keys.MULTI_TURN_ENABLE} is true, but {loops[SINGLE_TURN]} names the agent loop {SINGLE_TURN}, which takes "
-            f"one turn all the same; set {keys.DEFAULT_AGENT_LOOP}={TOOL_AGENT}, or {keys.MULTI_TURN_ENABLE}=false"
+            f"{keys.MULTI_TURN_ENABLE} is true, but {loops[SINGLE_TURN]} names the agent loop {SINGLE_TURN}, which "
+            f"takes one turn all the same; set {keys.DEFAULT_AGENT_LOOP}={TOOL_AGENT}, or "
+            f"{keys.MULTI_TURN_ENABLE}=false"
         ]
     return []
 
@@ -101,12 +102,9 @@ def _missing_files(config: DictConfig) -> Found:
         given = value(config, key)
         if given and resolved(given) is None:
             folder = Path(given).parent.name
-            how = (
-                f"run `reinforcepp prepare {folder}`"
-                if folder in PREPARED_FOLDERS
-                else "create it, or correct the path"
-            )
-            found.append(PreflightWarning(MISSING_FILES, f"{key}: no such file: {given}; {how}"))
+            made = folder in PREPARED_FOLDERS
+            fix = f"run `reinforcepp prepare {folder}`" if made else "create it, or correct the path"
+            found.append(PreflightWarning(MISSING_FILES, f"{key}: no such file: {given}; {fix}"))
     return found
 
 
@@ -137,4 +135,4 @@ def _named_in(file: Path) -> list[str | None]:
         rows = [row for batch in table.batches([AGENT_NAME]) for row in rows_of(batch)]
     except (FileNotFoundError, UnreadableTableError):
         return [None]
-    return list(dict.fromkeys(row.get(AGENT_NAME) for row in rows))
+    return list(dict.fromkeys((row or {}).get(AGENT_NAME) for row in rows))

@@ -173,11 +173,10 @@ def test_what_the_tool_says_is_masked(runs, tokenizer, name):
         for row in runs.rows(name, step):
             assert row.response_mask.tolist() == row.loss_mask.tolist() == said_by_the_model(tokenizer, row)
             assert not row.advantages[~row.mask].any() and not row.rm_scores[~row.mask].any()
-            text = tokenizer.decode(row.responses)
-            expressions, heard = CALL.findall(text), HEARD.findall(text)
-            turns.append(len(heard) + 1)
-            said = [observation(expression) for expression in expressions]
-            assert said[: len(heard)] == heard
+            said_and_heard = HEARD.split(tokenizer.decode(row.responses))
+            turns.append(len(said_and_heard[::2]))
+            for said, heard in zip(said_and_heard[:-1:2], said_and_heard[1::2], strict=True):
+                assert observation(CALL.search(said)[1]) == heard
         assert sum(row.advantages.abs().sum() for row in runs.rows(name, step)) > 0
     assert {1, 2, 3} & set(turns) >= {2, 3}
 
