@@ -127,7 +127,7 @@ def prepare(
     trained similarly. Under two minutes, no downloads.
 
     **calculator**: expressions of two operations, and a Llama model that calls a tool for each, often wrongly. Several
-    turns per answer. Under two minutes, no downloads.
+    turns per answer. Under three minutes, no downloads.
 
     **custom**: questions of your own, from the columns that you name.
 
