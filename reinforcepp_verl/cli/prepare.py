@@ -15,6 +15,7 @@ class Task(str, Enum):
     """What can be prepared."""
 
     arithmetic = "arithmetic"
+    calculator = "calculator"
     word_problems = "word_problems"
     gsm8k = "gsm8k"
     math = "math"
@@ -33,6 +34,9 @@ class Task(str, Enum):
     hh_rlhf = "hh_rlhf"
     ultrafeedback = "ultrafeedback"
     custom = "custom"
+
+
+TOYS = (Task.arithmetic, Task.calculator, Task.word_problems)
 
 
 def prepare(
@@ -110,7 +114,7 @@ def prepare(
     ] = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(show_default="1", help="For arithmetic, word_problems and --val-size: same seed, same bytes."),
+        typer.Option(show_default="1", help="For the generated tasks and --val-size: same seed, same bytes."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Prepare again even if the data exists already.")] = False,
 ) -> None:
@@ -121,6 +125,9 @@ def prepare(
 
     **word_problems**: one-line problems in the formats of GSM8K and MATH, converted the same way, and a Llama model
     trained similarly. Under two minutes, no downloads.
+
+    **calculator**: expressions of two operations, and a Llama model that calls a tool for each, often wrongly. Several
+    turns per answer. Under three minutes, no downloads.
 
     **custom**: questions of your own, from the columns that you name.
 
@@ -152,7 +159,7 @@ def prepare(
     )
     seeded = _given(seed=seed)
     try:
-        if task in (Task.arithmetic, Task.word_problems):
+        if task in TOYS:
             _refuse(task, [*options, *own])
             _prepare_toy(task, out or _folder(task.value), 1 if seed is None else seed, force)
         elif task is Task.custom:
@@ -190,6 +197,10 @@ def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
         from reinforcepp_verl.tasks.arithmetic_task import prepare_arithmetic_command
 
         prepare_arithmetic_command(out, seed, force)
+    elif task is Task.calculator:
+        from reinforcepp_verl.tasks.calculator_task import prepare_calculator_command
+
+        prepare_calculator_command(out, seed, force)
     else:
         from reinforcepp_verl.tasks.word_problems import prepare_word_problems_command
 

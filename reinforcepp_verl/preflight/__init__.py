@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.config.preflight_options import MISSING_FILES
 from reinforcepp_verl.preflight import (
+    agent_tools,
     algorithm_settings,
     answer_format,
     attention,
@@ -35,6 +36,7 @@ from reinforcepp_verl.preflight import (
     sequence_lengths,
     start_checkpoint,
     tokenizer_loading,
+    tool_import,
     trackers,
     unknown_keys,
     value_types,
@@ -45,9 +47,9 @@ from reinforcepp_verl.preflight import (
 from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarning, silenced
 
 # A stage runs only if those before it found no error: a misspelled key leaves a default in place, and complaints about
-# that default would only hide the cause. Five checks import verl or transformers, which takes seconds, and only when a
-# cheaper check cannot decide: the names, the sequence lengths, the tokenizer, the prompt lengths and verl's own
-# validation.
+# that default would only hide the cause. Six checks import verl or transformers, which takes seconds, and only when a
+# cheaper check cannot decide: the names, the sequence lengths, the tokenizer, the tools, the prompt lengths and verl's
+# own validation.
 STAGES: tuple[tuple[Check, ...], ...] = (
     (references.check,),
     (unknown_keys.check, legacy_keys.check, secrets.check, warning_names.check, machine.meant_for),
@@ -60,12 +62,13 @@ STAGES: tuple[tuple[Check, ...], ...] = (
         *(value_types.grad_clip, algorithm_settings.check, batch_sizes.check, run_settings.check, machine.check),
         *(machine.accelerator, plugin_installed.check, data_files.check, model_files.check, reward_function.check),
         *(guard_limits.check, sampling.check, loss_settings.check, group_filter.check, trackers.check),
-        yaml_files.check,
+        *(yaml_files.check, agent_tools.check),
     ),
     (engines.check, answer_format.check, reward_import.check, attention.check),
     (start_checkpoint.check,),
     (sequence_lengths.check,),
     (tokenizer_loading.check,),
+    (tool_import.check,),
     (gpu_memory.check,),
     (prompt_lengths.check,),
     (verl_validation.check,),

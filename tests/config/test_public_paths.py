@@ -10,15 +10,18 @@ import pytest
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.runs.attempt import write_config
+from reinforcepp_verl.tasks.calculator_task import write_tools
 
 # Never remove or rename one: move the code and leave the old path importable.
 IN_CONFIGURATIONS = {
+    "reinforcepp_verl.integration.calculator_tool.CalculatorTool",
     "reinforcepp_verl.integration.greedy_rollouts.GreedyAgentLoopManager",
     "reinforcepp_verl.integration.policy_loss_config.PolicyLossWithOptions",
     "reinforcepp_verl.integration.replay_buffer",
     "reinforcepp_verl.integration.rollout_seeds.SeededAgentLoopManager",
     "reinforcepp_verl.integration.verl_patches.install",
     "reinforcepp_verl.rewards.arithmetic",
+    "reinforcepp_verl.rewards.calculator",
     "reinforcepp_verl.rewards.math",
 }
 ENTRY_POINTS = {
@@ -33,13 +36,14 @@ def _paths(file: Path) -> set[str]:
 
 
 def test_the_configurations_name_these_paths_and_no_others(compose, tmp_path):
-    """Those of this package, and the one that every attempt and every checkpoint gets."""
+    """Those of this package, the one that every attempt and every checkpoint gets, and the tools of a prepared task."""
     folder = search_path.config_dir()
     files = [file for root in (folder, (folder / "recipe").resolve()) for file in Path(root).rglob("*.yaml")]
     attempt = RunFolder(tmp_path).new_attempt()
     write_config(compose("+recipe=math_rlvr/arithmetic"), attempt)
     assert "reinforcepp_verl.integration.verl_patches.install" in _paths(attempt.config)
-    assert set().union(*map(_paths, [*files, attempt.config])) == IN_CONFIGURATIONS
+    write_tools(tools := tmp_path / "tools.yaml")
+    assert set().union(*map(_paths, [*files, attempt.config, tools])) == IN_CONFIGURATIONS
 
 
 @pytest.mark.parametrize("path", sorted(IN_CONFIGURATIONS))

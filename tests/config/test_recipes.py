@@ -16,10 +16,12 @@ from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import examine
 from reinforcepp_verl.preflight.data_files import PREPARED_FOLDERS
 from reinforcepp_verl.sizing import recipe_list
+from reinforcepp_verl.tasks.calculator_task import write_tools
 
 ROOT = Path(__file__).parents[2]
 RECIPES = search_path.recipe_names()
-ON_GPUS = [name for name in RECIPES if name not in ("math_rlvr/arithmetic", "math_rlvr/word_problems")]
+ON_A_CPU = ("agents/calculator", "math_rlvr/arithmetic", "math_rlvr/word_problems")
+ON_GPUS = [name for name in RECIPES if name not in ON_A_CPU]
 # The others need separate GPUs for the engines, or a reward model.
 ALSO_ON_A_CPU = [name for name in ON_GPUS if "separate_async" not in name and not name.startswith("rlhf/")]
 
@@ -59,6 +61,8 @@ def prepared(tmp_path_factory, arithmetic, compose) -> Path:
             shutil.copytree(arithmetic / "data" / "arithmetic" / "model", root / model)
             settings = json.loads((root / model / "config.json").read_text())
             (root / model / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 4096}))
+        if tools := config.actor_rollout_ref.rollout.multi_turn.tool_config_path:
+            write_tools(root / tools)
     return root
 
 
@@ -74,7 +78,7 @@ def listed() -> list[recipe_list.Recipe]:
 
 def test_the_main_recipes_exist():
     assert len(ON_GPUS) >= 14
-    assert {name.split("/")[0] for name in RECIPES} == {"math_rlvr", "rlhf"}
+    assert {name.split("/")[0] for name in RECIPES} == {"agents", "math_rlvr", "rlhf"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

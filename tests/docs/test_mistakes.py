@@ -101,6 +101,13 @@ CONFIGURATIONS = {
         f"{ROLLOUT}.dtype=fp8",
         f"{ACTOR}.strategy=fsdp",
     ),
+    "Tools": (
+        f"{ROLLOUT}.agent.default_agent_loop=tool_agent",
+        f"{ROLLOUT}.multi_turn.enable=true",
+        f"{ROLLOUT}.multi_turn.function_tool_path=my_reward.py data.function_tool_path=my_reward.py",
+        f"{ROLLOUT}.multi_turn.tool_config_path=tools.yaml {ROLLOUT}.multi_turn.enable=true "
+        f"{ROLLOUT}.agent.default_agent_loop=tool_agent",
+    ),
     "Data, model and reward": (
         "data.train_files=data/arithmetic/trian.parquet",
         "data.prompt_key=question",

@@ -103,7 +103,7 @@ def test_a_smaller_machine_than_the_one_meant(monkeypatch, gib, arguments, says)
 
 def test_every_name_is_documented_and_tried():
     others = {"answer_format", "long_prompts", "memory_estimate", "message_roles", "missing_files"}
-    others |= {"no_flash_attention", "other_machine"}
+    others |= {"no_flash_attention", "other_machine", "unmeasured_tools"}
     tried = {*(case[0] for case in CASES), *others}
     assert tried == set(WARNINGS)
     node = search_path.config_dir() / "reinforcepp" / "preflight.yaml"
