@@ -148,10 +148,14 @@ def test_verls_built_ins_follow_verl_and_deviate_from_the_others_in_known_ways(a
     outcomes = {v.case.name: v.outcome for v in report.verdicts if "verl" in v.case.follows}
     assert set(outcomes.values()) == {"agrees"}
     fields = {part: {d.field for d in report.diagnoses[part].deviations} for part in AXES}
-    assert fields["reinforcepp"] == {"ddof", "floor", "population", "masked_score"}
-    assert fields["reinforcepp_baseline"] == {"ddof", "floor", "population", "kl_credit", "lone_answer", "answers", "empty_rows"}  # noqa: E501  # fmt: skip
+    statistics = {"ddof", "floor", "population"}
+    assert fields["reinforcepp"] == {*statistics, "masked_score"}
+    assert fields["reinforcepp_baseline"] == {*statistics, "kl_credit", "lone_answer", "answers", "empty_rows"}
     assert fields["policy_loss"] == {"dual_clip"}
     assert not any(report.diagnoses[part].unexplained for part in AXES)
+    page = (ROOT / "docs" / "conformance.md").read_text()
+    assert all(f"- {sentence(d)}" in page for diagnosis in report.diagnoses.values() for d in diagnosis.deviations)
+    assert f"judges\nany implementation by {len(CASES)} cases" in page
 
 
 def slow(**choices):
