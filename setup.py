@@ -20,6 +20,7 @@ setup(
     packages=[*find_packages(include=[HOME, f"{HOME}.*"]), f"{HOME}.hydra_configs", f"{HOME}.hydra_configs.recipe"],
     package_dir={f"{HOME}.hydra_configs": "hydra_configs", f"{HOME}.hydra_configs.recipe": "recipes"},
     package_data={
+        f"{HOME}.conformance": ["README.md", "cases/*.json"],
         f"{HOME}.hydra_configs": ["**/*.yaml"],
         f"{HOME}.hydra_configs.recipe": ["**/*.yaml", "slurm/*"],
     },

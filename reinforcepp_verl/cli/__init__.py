@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from reinforcepp_verl import __version__
+from reinforcepp_verl.cli.conformance import conformance
 from reinforcepp_verl.cli.doctor import doctor
 from reinforcepp_verl.cli.evaluate import evaluate
 from reinforcepp_verl.cli.export import export
@@ -38,6 +39,7 @@ app.command()(resume)
 app.command()(plot)
 app.command("eval")(evaluate)
 app.command()(export)
+app.command()(conformance)
 app.add_typer(slurm, name="slurm")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from reinforcepp_verl.cli.json_file import check_json, write_json
 from reinforcepp_verl.common.terminal import echo
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def evaluate(
         if resamples < 1 or seed < 0:
             raise ValueError(f"--resamples {resamples} --seed {seed}: at least 1 resample, and a seed of at least 0")
         if json_file is not None:
-            _check_json(json_file)
+            check_json(json_file)
         resampling = Resampling(resamples, seed)
         files = _files(sources, step, settings or [], console)
         reports = [evaluate(str(source), read_generations(file), ks, resampling) for source, file in files.items()]
@@ -94,7 +93,7 @@ def evaluate(
     show_accuracy.print_legend(bool(comparisons), resampling, console)
     if json_file is not None:
         try:
-            _write_json(json_file, show_accuracy.as_json(reports, comparisons, resampling))
+            write_json(json_file, show_accuracy.as_json(reports, comparisons, resampling))
         except ValueError as error:
             raise _refused(error) from error
 
@@ -103,29 +102,6 @@ def _refused(error: Exception) -> typer.Exit:
     for line in filter(str.strip, str(error).splitlines()):
         echo(f"error: {line}", err=True)
     return typer.Exit(2)
-
-
-def _check_json(file: Path) -> None:
-    """Create the file's folder, and refuse a file that cannot be written before any answer is generated."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--json {file}: {error.strerror}; choose another file") from error
-    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise ValueError(f"--json {file}: cannot be written; choose another file")
-
-
-def _write_json(file: Path, document: dict[str, Any]) -> None:
-    from reinforcepp_verl.common import durable
-
-    content = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
-    try:
-        if file.exists() and not file.is_file():  # such as /dev/stdout
-            file.write_bytes(content)
-        else:
-            durable.write(file.resolve(), content)
-    except OSError as error:
-        raise ValueError(f"--json {file}: {error.strerror}; choose another file") from error
 
 
 def _parse_ks(text: str) -> list[int]:

@@ -99,7 +99,8 @@ def test_every_config_and_recipe_is_inside(wheel):
     expected |= {f"reinforcepp_verl/hydra_configs/recipe/slurm/{path.name}" for path in SLURM_FILES}
     assert SLURM_FILES and expected <= inside
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "reinforcepp_verl").rglob("*.py")}
-    assert modules <= inside
+    cases = {str(path.relative_to(ROOT)) for path in (ROOT / "reinforcepp_verl" / "conformance").rglob("*.json")}
+    assert cases and modules | cases | {"reinforcepp_verl/conformance/README.md"} <= inside
 
 
 def test_entry_points(wheel):
