@@ -153,3 +153,16 @@ def test_semaphores_that_killed_processes_leave_are_removed(run, tmp_path):
     assert left.exists()
     temporary_folder.remove(run)
     assert not left.exists()
+
+
+def test_buffers_of_weight_transfers_are_removed_and_only_those_of_the_run(run, tmp_path):
+    folder = temporary_folder.create(run.new_attempt(), {})
+    (tmp_path / "other").mkdir()
+    other = temporary_folder.create(RunFolder(tmp_path / "other").new_attempt(), {})
+    left = [temporary_folder.SHARED_MEMORY / f"{owner.name}-verl_weights_1" for owner in (folder, other)]
+    for file in left:
+        file.touch()
+    temporary_folder.remove(run)
+    assert [file.exists() for file in left] == [False, True]
+    temporary_folder.remove(RunFolder(tmp_path / "other"))
+    assert not left[1].exists()
