@@ -40,10 +40,10 @@ def check(config: DictConfig) -> list[str]:
         return [
             f"{keys.REWARD_FUNCTION_NAME} is {name}, which is not a function in {path}; define it, or set another name"
         ]
-    if reason := found.get("refuses"):
+    if refused := found.get("refuses"):
         arguments = ", ".join((*reward_probe.ARGUMENTS, *options))
         return [
-            f"{keys.REWARD_FUNCTION_NAME} is {name}: verl calls it with {arguments}: {reason}; correct its arguments"
+            f"{keys.REWARD_FUNCTION_NAME} is {name}: verl calls it with {arguments}: {refused}; correct its arguments"
         ]
     return []
 
