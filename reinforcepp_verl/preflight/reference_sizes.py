@@ -11,6 +11,7 @@ from reinforcepp_verl.config.schema import Tree
 MOST_EXPANDED = 200_000
 """Characters and values of a key with its references expanded; ordinary ones have some hundreds."""
 _REFERENCE = re.compile(r"\$\{(?:oc\.select:)?\s*(\.*)([\w.\[\]-]+)")
+_INDEX = re.compile(r"\.(\d+)(?=\.|$)")
 _NAME = re.compile(r"[\w-]+")
 _Path = tuple[str, ...]
 
@@ -22,10 +23,8 @@ def check(tree: Tree) -> list[str]:
         too_large = [path for path in sizes.with_references() if sizes.of(path) > MOST_EXPANDED]
     except RecursionError:
         return ["a reference refers to a reference, and so on, too many times; refer to the value itself"]
-    return [
-        f"{'.'.join(path)}: its references expand to more than {MOST_EXPANDED} characters; remove some"
-        for path in too_large[:1]
-    ]
+    names = [_INDEX.sub(r"[\1]", ".".join(path)) for path in too_large[:1]]
+    return [f"{name}: its references expand to more than {MOST_EXPANDED} characters; remove some" for name in names]
 
 
 class _Sizes:
