@@ -33,8 +33,11 @@ def run(task: Callable[[DictConfig], None], arguments: list[str], program: str, 
     search_path.register()
     sys.argv = [program, *arguments]
     users_choice = os.environ.get(FULL_ERROR)
+    is_composed = False
 
     def composed(config: DictConfig) -> None:
+        nonlocal is_composed
+        is_composed = True
         if not starts_here and (machine := machines.meant(config)):
             config = machines.composed_for(machine)
             echo(f"for cluster={machine} ({machines.described(config)}), as {keys.MEANT_FOR} says", err=True)
@@ -55,6 +58,13 @@ def run(task: Callable[[DictConfig], None], arguments: list[str], program: str, 
         from reinforcepp_verl.preflight import composition
 
         _refuse(composition.explain(error))
+    except (ValueError, OSError, RecursionError) as error:
+        # Hydra's own messages about defaults lists and folders.
+        if is_composed or users_choice == "1":
+            raise
+        from reinforcepp_verl.preflight import composition
+
+        _refuse(composition.explain_other(error))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
+from yaml import MarkedYAMLError
 
 from reinforcepp_verl.common import yaml_file
 from reinforcepp_verl.config import search_path
@@ -29,9 +30,13 @@ def checked() -> Iterator[None]:
 
     def load_config(self: Any, config_path: str) -> ConfigResult:
         file = Path(self.path, self._normalize_file_name(config_path))
-        if os.path.realpath(self.path) not in sound and file.is_file():
-            yaml_file.check(file)
-        return original(self, config_path)
+        if os.path.realpath(self.path) in sound or not file.is_file():
+            return original(self, config_path)
+        yaml_file.check(file)
+        try:
+            return original(self, config_path)
+        except MarkedYAMLError as error:
+            raise yaml_file.unsound(file, error) from None
 
     source.load_config = load_config
     try:

@@ -12,7 +12,7 @@ LATEST = "latest"
 ATTEMPT_VARIABLE = "REINFORCEPP_ATTEMPT"
 """Environment variable with the attempt's folder, set in every process of a run."""
 TEMPORARY_PREFIX = "rpp-"
-"""Begins the name of an attempt's folder for temporary files, and of the semaphores of its processes."""
+"""Begins the name of an attempt's folder for temporary files, and of the shared memory of its processes."""
 _ATTEMPT = re.compile(r"attempt_(\d+)")
 
 
@@ -45,6 +45,11 @@ class RunFolder:
     def validation(self) -> Path:
         """The answers of each validation, one JSONL file per step."""
         return self.path / "validation"
+
+    @property
+    def evaluations(self) -> Path:
+        """The evaluations of its checkpoints, each in a folder that has a run's layout."""
+        return self.path / "evaluations"
 
     @property
     def curves(self) -> Path:

@@ -15,14 +15,13 @@ from yaml import YAMLError
 
 from reinforcepp_verl.checkpoints.fsdp_checkpoint import Checkpoint
 from reinforcepp_verl.common.run_folder import create
+from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import world_size
 from reinforcepp_verl.preflight import examine
 from reinforcepp_verl.preflight.findings import PreflightWarning, show_warnings
 from reinforcepp_verl.runs import launch, saved_config
 
-EVALUATIONS = "evaluations"
-"""Subfolder of the run, so that `runs/latest` still points to the run itself."""
 LOAD_CONTENTS = (keys.ACTOR_LOAD_CONTENTS, keys.CRITIC_LOAD_CONTENTS)
 
 
@@ -36,11 +35,14 @@ class Generation:
 
     def start(self, console: Console) -> tuple[int, Path]:
         """Generate and score; return the exit code and the folder of the evaluation, which has a run's layout."""
-        folder = create(self.checkpoint.run.path / EVALUATIONS, f"step_{self.checkpoint.step}")
-        launch.save_config(self.config, folder)
-        show_warnings(self.warnings)
-        launch.save_warnings(self.warnings, folder)
-        return launch.run_attempt(folder, self.config, {}, console), folder.path
+        for problem in launch.clear_evaluations(self.checkpoint.run):
+            say(console, problem)
+        folder = create(self.checkpoint.run.evaluations, f"step_{self.checkpoint.step}")
+        with launch.run_lock(folder):
+            launch.save_config(self.config, folder)
+            show_warnings(self.warnings)
+            launch.save_warnings(self.warnings, folder)
+            return launch.run_attempt(folder, self.config, {}, console), folder.path
 
 
 def prepare(checkpoint: Checkpoint, overrides: Sequence[str]) -> Generation:

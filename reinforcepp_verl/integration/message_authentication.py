@@ -4,16 +4,25 @@ The queue's ports unpickle whatever anyone who can connect sends: every user of 
 the network. The first frame of a message is therefore a keyed digest of all that is unpickled (the header) and of
 the sizes of the tensors behind it. Their bytes are not covered: they are read as numbers, and a digest of gigabytes
 would delay every step.
+
+Who reads the network's traffic could send a recorded message again. But without TLS, Ray sends its token and this
+secret in clear text over the same network, so such a reader needs no recordings. With Ray's TLS the secret is safe, and
+the queue's connections are encrypted with keys that are derived from it: what is recorded of one is of no use in
+another, or later in the same.
 """
 
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+
+import zmq
+from zmq.utils import z85
 
 VARIABLE = "REINFORCEPP_AUTHENTICATED"
 """Set in every process of a run that `reinforcepp` has started; all of them must agree."""
@@ -35,6 +44,24 @@ def verified(frames: Sequence[Any]) -> list[Any]:
     if not frames or not hmac.compare_digest(bytes(memoryview(frames[0])), _digest(run_secret(), frames[1:])):
         raise ValueError("the message is not from a process of this run")
     return list(frames[1:])
+
+
+def connections_are_encrypted() -> bool:
+    """Return True if Ray uses TLS in this cluster."""
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+
+
+def encrypt(socket: zmq.Socket) -> None:
+    """Encrypt the connections of a ZeroMQ socket that is not connected yet, with CurveZMQ.
+
+    Whoever connects must know the server's public key, which the protocol never sends: only processes of the run do.
+    """
+    secret_key = z85.encode(hmac.digest(run_secret(), b"zmq", "sha256"))
+    if socket.type == zmq.ROUTER:
+        socket.curve_secretkey, socket.curve_server = secret_key, True
+    else:
+        socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
+        socket.curve_serverkey = zmq.curve_public(secret_key)
 
 
 def api_key() -> str:

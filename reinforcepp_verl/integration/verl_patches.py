@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
+import inspect
 import multiprocessing
 import os
 import re
@@ -61,6 +61,25 @@ def _with_own_socket(original: Callable[..., None]) -> Callable[..., None]:
     return initialize
 
 
+def name_shared_memory(module: Any) -> None:
+    """Name the buffer of a weight transfer after the attempt, which then removes one that a killed run leaves."""
+    folder = os.path.basename(tempfile.gettempdir())
+    if folder.startswith(TEMPORARY_PREFIX):
+        for function in ("create_shared_memory", "rebuild_shared_memory"):
+            if not hasattr(original := getattr(module, function), "__wrapped__"):
+                setattr(module, function, _with_own_name(original, f"{folder}-"))
+
+
+def _with_own_name(original: Callable[..., Any], prefix: str) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def with_own_name(*args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(original).bind(*args, **kwargs)
+        given.arguments["name"] = prefix + given.arguments["name"]
+        return original(*given.args, **given.kwargs)
+
+    return with_own_name
+
+
 def import_from_own_folder(module: Any) -> None:
     """Let a file that the configuration names, such as a reward function, import other files in its folder.
 
@@ -88,6 +107,23 @@ def authenticate_messages(module: Any) -> None:
     if message_authentication.VARIABLE in os.environ and not hasattr(message.serialize, "__wrapped__"):
         message.serialize = _signing(message.serialize)
         message.deserialize = classmethod(_verifying(message.deserialize.__func__, module.ZMQMessageDecodeError))
+
+
+def encrypt_connections(module: Any) -> None:
+    """Encrypt the TransferQueue's connections if Ray's are, see message_authentication."""
+    wanted = message_authentication.VARIABLE in os.environ and message_authentication.connections_are_encrypted()
+    if wanted and not hasattr(module.create_zmq_socket, "__wrapped__"):
+        module.create_zmq_socket = _encrypting(module.create_zmq_socket)
+
+
+def _encrypting(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def create_zmq_socket(*args: Any, **kwargs: Any) -> Any:
+        socket = original(*args, **kwargs)
+        message_authentication.encrypt(socket)
+        return socket
+
+    return create_zmq_socket
 
 
 def _signing(original: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
@@ -139,23 +175,30 @@ def _with_key(original: Callable[..., Any]) -> Callable[..., Any]:
     return build_app
 
 
-def load_critic_with_sdpa(module: Any) -> None:
-    """verl always loads a critic with FlashAttention 2, also if the package is not installed."""
-    if importlib.util.find_spec("flash_attn"):
-        return
+def load_critic_with_its_attention(module: Any) -> None:
+    """Let a critic use the attention of its configuration: verl always loads it with FlashAttention 2."""
+    if not hasattr(module.load_valuehead_model, "__wrapped__"):
+        module.load_valuehead_model = _with_its_attention(module.load_valuehead_model)
 
+
+def _with_its_attention(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
     def load_valuehead_model(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
+        # verl has read `override_config.attn_implementation` of the critic into it.
+        attention = model_config._attn_implementation
+        if attention == "flash_attention_2":
+            return original(local_path, torch_dtype, model_config, trust_remote_code)
         from transformers import AutoModelForTokenClassification
 
         return AutoModelForTokenClassification.from_pretrained(
             local_path,
             torch_dtype=torch_dtype,
             config=model_config,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             trust_remote_code=trust_remote_code,
         )
 
-    module.load_valuehead_model = load_valuehead_model
+    return load_valuehead_model
 
 
 def name_semaphores() -> None:
@@ -176,7 +219,9 @@ def install() -> None:
     """
     name_semaphores()
     wrapt.register_post_import_hook(authenticate_messages, QUEUE_MODULE)
+    wrapt.register_post_import_hook(encrypt_connections, QUEUE_MODULE)
     wrapt.register_post_import_hook(ask_for_key, SERVER_MODULE)
-    wrapt.register_post_import_hook(load_critic_with_sdpa, MODEL_MODULE)
+    wrapt.register_post_import_hook(load_critic_with_its_attention, MODEL_MODULE)
     wrapt.register_post_import_hook(use_own_sockets, WEIGHT_TRANSFER_MODULE)
+    wrapt.register_post_import_hook(name_shared_memory, WEIGHT_TRANSFER_MODULE)
     wrapt.register_post_import_hook(import_from_own_folder, IMPORT_MODULE)

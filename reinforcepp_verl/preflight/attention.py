@@ -1,4 +1,4 @@
-"""The attention of the trained model on a GPU: FlashAttention 2 needs a package that has no wheels."""
+"""The attention of the trained models on a GPU: FlashAttention 2 needs a package that has no wheels."""
 
 from __future__ import annotations
 
@@ -17,34 +17,43 @@ from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 
 INSTALL = "install it with `pip install --no-build-isolation '.[flash-attn]'` in a clone of this repository"
 IMPORT_TIMEOUT_S = 60
-SEQUENCE_PARALLEL_SIZES = (keys.ULYSSES_SEQUENCE_PARALLEL_SIZE, keys.FSDP_ULYSSES_SEQUENCE_PARALLEL_SIZE)
+# Without FlashAttention's forward pass, which verl replaces, each worker would see its part of a sequence alone.
+NOT_SPLIT = ("sdpa", "eager", "flex_attention")
+ACTOR_SPLITS = (keys.ULYSSES_SEQUENCE_PARALLEL_SIZE, keys.FSDP_ULYSSES_SEQUENCE_PARALLEL_SIZE)
+CRITIC_SPLITS = (keys.CRITIC_ULYSSES_SEQUENCE_PARALLEL_SIZE, keys.CRITIC_FSDP_ULYSSES_SEQUENCE_PARALLEL_SIZE)
 
 
 def check(config: DictConfig) -> Found:
     """Check that FlashAttention 2 imports where it is chosen, and say that it is missing where it is not."""
     if value(config, keys.DEVICE) == "cpu" or not accelerator_present():
         return []
-    wanted = [keys.ATTENTION, *([keys.CRITIC_ATTENTION] if value(config, keys.CRITIC_ENABLE) else [])]
+    splits = {keys.ATTENTION: ACTOR_SPLITS}
+    if value(config, keys.CRITIC_ENABLE):
+        splits[keys.CRITIC_ATTENTION] = CRITIC_SPLITS
     # verl's own default.
-    with_flash = [key for key in wanted if (value(config, key) or FLASH_ATTENTION) == FLASH_ATTENTION]
-    if with_flash:
-        reason = _why_not()
-        return [f"{key} is {FLASH_ATTENTION}: {reason}; {INSTALL}, or set {key}=sdpa" for key in with_flash if reason]
-    if value(config, keys.ATTENTION) != "sdpa":
-        return []
-    if split := [key for key in SEQUENCE_PARALLEL_SIZES if (value(config, key) or 1) > 1]:
-        return [
-            f"{key} is {value(config, key)}, but {keys.ATTENTION} is sdpa: verl splits sequences for FlashAttention "
-            f"only, with sdpa each worker would see its part alone; {INSTALL}, or set {key}=1"
-            for key in split
-        ]
-    if importlib.util.find_spec("flash_attn"):
-        return []
+    chosen = {key: value(config, key) or FLASH_ATTENTION for key in splits}
+    with_flash = [key for key, name in chosen.items() if name == FLASH_ATTENTION]
+    reason = _why_not() if with_flash else ""
+    errors = [f"{key} is {FLASH_ATTENTION}: {reason}; {INSTALL}, or set {key}=sdpa" for key in with_flash if reason]
+    errors += [error for key, name in chosen.items() if name in NOT_SPLIT for error in _split(config, key, splits[key])]
+    with_sdpa = [key for key, name in chosen.items() if name == "sdpa"]
+    if errors or not with_sdpa or importlib.util.find_spec("flash_attn"):
+        return [*errors]
     message = (
-        f"{keys.ATTENTION} is sdpa: flash-attn is not installed, so memory grows with the square of "
+        f"{with_sdpa[0]} is sdpa: flash-attn is not installed, so memory grows with the square of "
         f"{keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU}; to train on long answers, {INSTALL}"
     )
     return [PreflightWarning(NO_FLASH_ATTENTION, message)]
+
+
+def _split(config: DictConfig, attention: str, sizes: tuple[str, ...]) -> list[str]:
+    name = value(config, attention)
+    return [
+        f"{key} is {value(config, key)}, but {attention} is {name}: verl splits sequences for FlashAttention only, "
+        f"with {name} each worker would see its part alone; {INSTALL}, or set {key}=1"
+        for key in sizes
+        if (value(config, key) or 1) > 1
+    ]
 
 
 def _why_not() -> str:

@@ -56,6 +56,17 @@ def explain(error: CompactHydraException) -> str:
     return message
 
 
+def explain_other(error: ValueError | OSError | RecursionError) -> str:
+    """Return a message in one line for what Hydra does not report as an error of the composition."""
+    if isinstance(error, RecursionError):
+        return "the defaults list of a YAML file names the file itself, or one that names it; remove the circle"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}; remove or correct the setting of hydra that names it"
+    if "group override" in str(error):
+        return f"{first_line(error)}; write GROUP=NAME for a config group, and KEY.NAME=VALUE for a key"
+    return f"{first_line(error)}; correct the defaults list, for example `defaults: [math_rlvr/arithmetic, _self_]`"
+
+
 def _missing_file(error: MissingConfigException) -> str:
     # Without the search path, which does not help with a misspelled name.
     message = str(error).partition("Config search path:")[0].strip().splitlines()[0].rstrip(".")

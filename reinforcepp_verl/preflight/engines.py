@@ -14,8 +14,15 @@ REWARD_MODEL_ENGINES = ("vllm", "sglang")
 
 def check(config: DictConfig) -> list[str]:
     """Check single values, then the engines of the rollout and of the reward model."""
-    found = [*_values(config), *_executor(config), *_sleep(config), *_separate(config)]
+    found = [*_name(config), *_values(config), *_executor(config), *_sleep(config), *_separate(config)]
     return [*found, *(_reward_model(config) if value(config, keys.REWARD_MODEL_ENABLE) else [])]
+
+
+def _name(config: DictConfig) -> list[str]:
+    name = value(config, keys.ROLLOUT_NAME)
+    if name == "vllm" or value(config, keys.DEVICE) != "cpu":
+        return []
+    return [f"{keys.ROLLOUT_NAME} is {name}: only vLLM runs on a CPU; set {keys.ROLLOUT_NAME}=vllm"]
 
 
 def _values(config: DictConfig) -> list[str]:
@@ -25,6 +32,12 @@ def _values(config: DictConfig) -> list[str]:
         given = value(config, key)
         if str(given) not in BYTES_PER_ELEMENT and not (given is None and key == keys.MODEL_DTYPE):
             found.append(f"{key} is {given}: it must be one of {known}; set {key}=bfloat16")
+    longest, kept = value(config, keys.MAX_PROMPT_LENGTH), value(config, keys.ROLLOUT_PROMPT_LENGTH)
+    if kept < longest:
+        found.append(
+            f"{keys.ROLLOUT_PROMPT_LENGTH} is {kept}: prompts of up to {longest} tokens would lose their beginning; "
+            f"remove it, and set only {keys.MAX_PROMPT_LENGTH}"
+        )
     size, gpus = value(config, keys.FSDP_SIZE), ParallelLayout.from_config(config).gpus
     if size not in (None, -1) and not (is_count(size) and gpus % size == 0):
         found.append(f"{keys.FSDP_SIZE} is {size}: it must divide the {gpus} workers; set {keys.FSDP_SIZE}=-1 for all")

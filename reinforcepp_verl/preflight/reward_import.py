@@ -27,7 +27,8 @@ def check(config: DictConfig) -> list[str]:
     if not path or path.startswith(OUR_REWARDS):
         return []
     command = value(config, keys.PY_EXECUTABLE)
-    found = _found(shlex.split(command) if command else [sys.executable], path.removeprefix("file://"), name)
+    options = [str(option) for option in value(config, keys.REWARD_KWARGS) or ()]
+    found = _found(shlex.split(command) if command else [sys.executable], path.removeprefix("file://"), name, options)
     if error := found.get("error"):
         where = f" in line {found['line']}" if found.get("line") else ""
         reason = " ".join(str(error).split())
@@ -39,12 +40,17 @@ def check(config: DictConfig) -> list[str]:
         return [
             f"{keys.REWARD_FUNCTION_NAME} is {name}, which is not a function in {path}; define it, or set another name"
         ]
+    if refused := found.get("refuses"):
+        arguments = ", ".join((*reward_probe.ARGUMENTS, *options))
+        return [
+            f"{keys.REWARD_FUNCTION_NAME} is {name}: verl calls it with {arguments}: {refused}; correct its arguments"
+        ]
     return []
 
 
-def _found(python: list[str], path: str, name: str) -> dict[str, object]:
+def _found(python: list[str], path: str, name: str, options: list[str]) -> dict[str, object]:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    command = [*python, reward_probe.__file__, path, name]
+    command = [*python, reward_probe.__file__, path, name, *options]
     try:
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False

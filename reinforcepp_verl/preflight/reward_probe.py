@@ -1,4 +1,7 @@
-"""Imports a reward function and prints what happened; run as a script: PROBE PATH NAME. Needs only Python itself."""
+"""Imports a reward function and prints what happened; run as a script: PROBE PATH NAME OPTION...
+
+Needs only Python itself.
+"""
 
 import os
 import sys
@@ -9,12 +12,14 @@ if __name__ == "__main__":
 
 import importlib
 import importlib.util
+import inspect
 import json
 import traceback
 from types import ModuleType
 from typing import Any
 
 MARK = "reward import: "
+ARGUMENTS = ("data_source", "solution_str", "ground_truth", "extra_info")
 
 
 def load(path: str) -> ModuleType:
@@ -29,11 +34,23 @@ def load(path: str) -> ModuleType:
     return module
 
 
-def outcome(path: str, name: str) -> dict[str, Any]:
+def refusal(function: Any, options: list[str]) -> str | None:
+    """Return why the function cannot be called as verl's reward managers do, with these options; None if it can."""
+    try:
+        inspect.signature(function).bind(**dict.fromkeys((*ARGUMENTS, *options)))
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # It has no signature, as some of C.
+        return None
+    return None
+
+
+def outcome(path: str, name: str, *options: str) -> dict[str, Any]:
     """Return whether the module has the function, or the root error of its import and the line of the file."""
     file = os.path.abspath(path)
     try:
-        return {"callable": callable(getattr(load(path), name, None))}
+        function = getattr(load(path), name, None)
+        return {"callable": callable(function), "refuses": refusal(function, list(options))}
     except (Exception, SystemExit) as error:
         lines = [
             frame.lineno

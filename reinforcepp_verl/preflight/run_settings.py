@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from reinforcepp_verl.config import keys
@@ -14,7 +16,7 @@ CHECKPOINT_NODES = (keys.ACTOR_CHECKPOINT, keys.CRITIC_CHECKPOINT)
 
 def check(config: DictConfig) -> list[str]:
     """Check the names, then the checkpoint folder and the validation switches."""
-    checks = (_names, _checkpoints, _val_only)
+    checks = (_names, _runs_dir, _checkpoints, _val_only)
     return [problem for check_part in checks for problem in check_part(config)]
 
 
@@ -24,6 +26,13 @@ def _names(config: DictConfig) -> list[str]:
         for key, example in EXAMPLES.items()
         if not (isinstance(given := value(config, key), str) and given.strip())
     ]
+
+
+def _runs_dir(config: DictConfig) -> list[str]:
+    """Check that no part of the path is a file. Whether it can be written is known where the run starts."""
+    folder = Path(str(value(config, keys.RUNS_DIR))).expanduser()
+    file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+    return [f"{keys.RUNS_DIR} is {folder}: {file} is a file; set {keys.RUNS_DIR} to a folder"] if file else []
 
 
 def _checkpoints(config: DictConfig) -> list[str]:

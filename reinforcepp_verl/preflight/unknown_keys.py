@@ -14,11 +14,12 @@ from reinforcepp_verl.config import keys, search_path
 from reinforcepp_verl.config.dataclass_source import REPLACED, fields_of
 from reinforcepp_verl.config.machines import GROUP as CLUSTER
 from reinforcepp_verl.config.nodes import read_options
-from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.config.reading import FSDP_ENGINE, value
 from reinforcepp_verl.config.schema import (
     REFERENCE,
     Tree,
     as_tree,
+    base,
     base_value,
     dotted_keys,
     known_keys,
@@ -39,9 +40,9 @@ FREE_NODES = (
 
 
 def check(config: DictConfig) -> list[str]:
-    """Find config groups that Hydra took for plain keys, then unknown keys."""
+    """Find config groups that Hydra took for plain keys, then unknown keys and keys that were removed."""
     groups = [_not_a_group(config, group) for group in CONFIG_GROUPS if group in config]
-    return groups or [*_unknown_keys(config), *_own_node(config), *_sampler_options(config)]
+    return groups or [*_unknown_keys(config), *_removed_keys(config), *_own_node(config), *_sampler_options(config)]
 
 
 def unknown_key(key: str, known: Tree) -> str:
@@ -134,6 +135,22 @@ def _unknown_keys(config: DictConfig) -> Iterator[str]:
             yield unknown_key(key, known)
 
 
+def _removed_keys(config: DictConfig) -> list[str]:
+    expected = as_tree(base(config.get(keys.MODEL_ENGINE) or FSDP_ENGINE))
+    return [f"{key}: it is removed, but read; leave out ~{key}" for key in _missing(as_tree(config), expected, "")]
+
+
+def _missing(tree: Tree, expected: Tree, prefix: str) -> Iterator[str]:
+    for name, content in expected.items():
+        key = f"{prefix}{name}"
+        if name not in tree:
+            yield key
+        elif (
+            isinstance(content, dict) and isinstance(tree[name], dict) and not any(fnmatch(key, n) for n in FREE_NODES)
+        ):
+            yield from _missing(tree[name], content, f"{key}.")
+
+
 def _walk(tree: Tree, known: Tree, prefix: str, free: list[str]) -> Iterator[str]:
     """Yield the dotted keys of `tree` missing in `known`, and a full message for each node that is not a mapping."""
     for name, content in tree.items():
@@ -146,7 +163,7 @@ def _walk(tree: Tree, known: Tree, prefix: str, free: list[str]) -> Iterator[str
         elif isinstance(known[name], dict) and known[name]:
             if isinstance(content, dict):
                 yield from _walk(content, known[name], f"{key}.", free)
-            elif content is not None and not str(content).startswith("${"):
+            elif (content is not None or key in LIKELY_NODES) and not str(content).startswith("${"):
                 yield f"{key}: is {content!r}, but must have the keys {', '.join(map(str, list(known[name])[:4]))}, ..."
 
 

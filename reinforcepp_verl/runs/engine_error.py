@@ -14,6 +14,8 @@ DEATH = re.compile(
 )
 CHAINED = re.compile(r"^(?:The above exception was the direct cause|During handling of the above exception)")
 ERROR_LINE = re.compile(r"^(?:\([^)]*\)\s*)*(?P<error>[A-Za-z_.]*(?:Error|Exception)\b.*)$")
+INVALID = re.compile(r"\d+ validation errors? for \w+$")
+REASON_LINES = 2
 LONGEST_TRACEBACK = 2000
 
 
@@ -40,10 +42,18 @@ def root_error(lines: list[str], other_than: str | None = None) -> str | None:
     """Return the last error of a log, or the first one of the chain of exceptions that ends with it."""
     chain: list[str] = []
     continues = False
-    for line in lines:
+    for number, line in enumerate(lines):
         if CHAINED.search(line):
             continues = True
         elif (match := ERROR_LINE.match(line.strip())) and not (other_than and other_than in match["error"]):
-            chain = [*chain, match["error"]] if continues else [match["error"]]
+            error = _with_reason(match["error"], lines[number + 1 :])
+            chain = [*chain, error] if continues else [error]
             continues = False
     return chain[0] if chain else None
+
+
+def _with_reason(error: str, below: list[str]) -> str:
+    """Append what is wrong to an error of pydantic, which says it on the lines below."""
+    if not INVALID.search(error):
+        return error
+    return f"{error}: {' '.join(' '.join(below[:REASON_LINES]).split()).partition(' [type=')[0]}"

@@ -23,6 +23,7 @@ DEAD_ACTOR = re.compile(
     r"(?:\n\s*namespace: .*)?(?:\n\s*ip: (?P<address>\S+))?"
 )
 RAY_PREFIX = re.compile(r"^\([^)\n]*pid=\d+[^)\n]*\) ", re.MULTILINE)
+ENGINE_START = re.compile(r"Engine core initialization failed")
 ENGINE_DEATH = re.compile(r"EngineDeadError|engine core exited unexpectedly")
 SERVER_OF_DEAD_ENGINE = re.compile(
     rf"^\(vLLMHttpServer pid=(?P<pid>\d+)(?:, ip=(?P<address>[^)\n]*))?\) .*(?:{ENGINE_DEATH.pattern})", re.MULTILINE
@@ -43,6 +44,8 @@ def failure_cause(attempt: Attempt, exit_code: int) -> str:
         if failed.startswith(ENGINE) and (error := _labelled(engine_error(attempt.log))):
             return _cut(f"{failed}\n{error}")
         return _with_last_words(failed, log)
+    if ENGINE_START.search(note) and (error := _labelled(engine_error(attempt.log))):
+        return _cut(f"the vLLM engine failed to start\n{error}")
     if _is_secondary(note) and (death := ENGINE_DEATH.search(log)):
         return _cut(f"the vLLM engine died during the run ({death[0]})\n{_labelled(engine_error(attempt.log))}")
     if "FailedRolloutError" in note:

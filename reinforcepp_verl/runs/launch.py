@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -81,6 +81,26 @@ def run_lock(folder: RunFolder) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def clear_evaluations(run: RunFolder) -> list[str]:
+    """Remove what killed evaluations of the run have left outside their folders; return what could not be removed."""
+    problems = []
+    for folder in sorted(run.evaluations.glob("*")):
+        evaluation = RunFolder(folder)
+        if folder.is_dir() and any(attempt.temporary.is_file() for attempt in evaluation.attempts()):
+            with suppress(ValueError), run_lock(evaluation):  # Locked while it is running.
+                problems += clear_killed(evaluation)
+    return problems
+
+
+def clear_killed(run: RunFolder) -> list[str]:
+    """End the processes of a killed attempt on this machine, and remove what it has left outside its folder.
+
+    They would keep writing, and maybe saving. Returns what could not be removed.
+    """
+    processes.terminate_all(str(run.path))
+    return temporary_folder.remove(run)
 
 
 def run_attempt(folder: RunFolder, config: DictConfig, records: dict[int, Record], console: Console) -> int:

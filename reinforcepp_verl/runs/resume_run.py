@@ -23,7 +23,7 @@ from reinforcepp_verl.preflight.findings import PreflightWarning, show_warnings
 from reinforcepp_verl.preflight.run_settings import CHECKPOINT_NODES
 from reinforcepp_verl.report.run_records import Record, flatten, recorded, start_step
 from reinforcepp_verl.report.validation_metric import validation_key
-from reinforcepp_verl.runs import launch, processes, saved_config, temporary_folder
+from reinforcepp_verl.runs import launch, saved_config
 from reinforcepp_verl.runs.metrics_file import MetricsFile
 from reinforcepp_verl.runs.progress import FINISHED, Progress, missing_checkpoints, progress
 from reinforcepp_verl.runs.run_summary import Summary, read_summary
@@ -68,9 +68,7 @@ def resume(folder: Path, overrides: Sequence[str], console: Console) -> int:
     with launch.run_lock(run):
         try:
             with raise_on_stop_signals():
-                # Processes left by a killed attempt on this machine would keep writing, and maybe saving.
-                processes.terminate_all(str(run.path))
-                for problem in temporary_folder.remove(run):
+                for problem in (*launch.clear_killed(run), *launch.clear_evaluations(run)):
                     say(console, problem)
                 if run.stop.exists():
                     say(console, f"{run.stop} already existed: removed")

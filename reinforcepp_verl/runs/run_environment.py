@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
 from reinforcepp_verl.integration import message_authentication
-from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
+from reinforcepp_verl.integration.cpu.environment import with_defaults
 from reinforcepp_verl.preflight.registered_names import OWN_MODULES
 from reinforcepp_verl.runs import processes, ray_token, temporary_folder
 
@@ -23,6 +24,8 @@ ABOUT_ACCELERATORS = (
     *("ASCEND_RT_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR", "TPU_VISIBLE_CHIPS", "HABANA_VISIBLE_MODULES"),
     *("NEURON_RT_VISIBLE_CORES", "GPU_DEVICE_ORDINAL"),
 )
+THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREAD_COUNT = re.compile(r"[1-9]\d*(?:,[1-9]\d*)*")
 # A Ray of its own must not look for another one.
 ABOUT_ANOTHER_RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -72,10 +75,10 @@ def _own_modules() -> dict[str, str]:
 @contextmanager
 def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
     """Yield the environment of the training process, inherited by all processes of the run on this machine."""
+    given = _with_sound_thread_counts(os.environ)
     environment = {
         # The plugin sets them too, but only after the import of torch, which reads some of them.
-        **(CPU_ENVIRONMENT if cpu_platform_wanted() else {}),
-        **os.environ,
+        **(with_defaults(given) if cpu_platform_wanted() else given),
         processes.RUN_VARIABLE: str(attempt.run.path),
         message_authentication.VARIABLE: "1",
         # Ray's agents rename themselves, which would overwrite the environment that carries the mark.
@@ -83,6 +86,9 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
         # Keep the log complete: by default Ray omits repeated lines.
         "RAY_DEDUP_LOGS": "0",
         "PYTHONUNBUFFERED": "1",
+        # torch reads its own files in the encoding of the locale and fails if that is ASCII.
+        "PYTHONUTF8": "1",
+        "PYTHONIOENCODING": "utf-8",
     }
     if config.ray_kwargs.ray_init.get("address") != "local":
         if cpu_platform_wanted():
@@ -95,10 +101,31 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
         environment.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
     folder = str(temporary_folder.create(attempt, environment))
     environment |= {"TMPDIR": folder, "RAY_TMPDIR": folder}
-    if not os.path.isdir(environment.get("HOME") or os.path.expanduser("~")):
-        environment["HOME"] = folder
+    home = environment.get("HOME") or os.path.expanduser("~")
+    if not _can_write(home):
+        environment = {**_models_in(home), **environment, "HOME": folder}
     with ray_token.written(Path(folder, "ray_token"), environment) as environment:
         yield environment
+
+
+def _with_sound_thread_counts(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what some libraries ignore, so that all cores would be used, and others fail on."""
+    return {n: v for n, v in environment.items() if n not in THREAD_COUNTS or THREAD_COUNT.fullmatch(v)}
+
+
+def _can_write(folder: str) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _models_in(home: str) -> dict[str, str]:
+    """Return where Hugging Face finds what was downloaded into a home directory that cannot be written."""
+    cache = Path(home, ".cache", "huggingface")
+    found = {"HF_HUB_CACHE": cache / "hub", "HF_TOKEN_PATH": cache / "token"}
+    return {name: str(path) for name, path in found.items() if path.exists()}
 
 
 def for_own_ray(environment: dict[str, str]) -> None:

@@ -14,8 +14,8 @@ SAME_REQUEST_S = 2.0
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
-class Stopped(Exception):  # noqa: N818  (an event, not an error)
-    """A signal requested an immediate end."""
+class Stopped(BaseException):
+    """A signal requested an immediate end; no library may take it for an error of its own, as OmegaConf does."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

@@ -86,9 +86,11 @@ def _copy_logs(folder: Path, target: Path) -> None:
 
 
 def _remove(folder: Path, short: Path) -> None:
-    for semaphore in SHARED_MEMORY.glob(f"sem.{short.name}-*"):
-        if semaphore.stat().st_uid == os.getuid():
-            semaphore.unlink()
+    # Named after it by verl_patches: semaphores, and the buffers of weight transfers.
+    for name in (f"sem.{short.name}-*", f"{short.name}-*"):
+        for left in SHARED_MEMORY.glob(name):
+            if left.stat().st_uid == os.getuid():
+                left.unlink()
     if short.is_symlink() and short.resolve() == folder:
         short.unlink()
     shutil.rmtree(folder)

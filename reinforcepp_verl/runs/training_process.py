@@ -21,16 +21,24 @@ from reinforcepp_verl.common.slow_ray_start import retry_slow_ray_start
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.integration.cpu import fork_server, forked_python
+from reinforcepp_verl.runs.engine_error import root_error
+
+NOT_PICKLED = "isn't serializable"
 
 
 def describe(error: BaseException) -> str:
-    """Return type and message of the root error: Ray wraps an error in a worker several times."""
+    """Return type and message of the root error: Ray wraps an error in a worker several times.
+
+    An error that cannot be pickled, such as pydantic's, comes as its traceback in the message of another one.
+    """
     from ray.exceptions import RayTaskError
 
     cause: object = error
     while isinstance(cause, BaseException):
         error = cause
         cause = error.cause if isinstance(error, RayTaskError) else error.__cause__
+    if NOT_PICKLED in str(error) and (found := root_error(str(error).partition(NOT_PICKLED)[2].splitlines())):
+        return found
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 

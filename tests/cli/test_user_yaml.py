@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 import time
 
 import pytest
@@ -42,7 +43,15 @@ UNSOUND = [
     ("two documents", "seed: 1\n---\nseed: 2\n", 4, "a second document begins"),
     ("a colon without a space", "trainer:\n  nnodes:1\n  total_epochs: 3\n", None, "correct the syntax"),
     ("a control character", "seed: \x07\n", 3, "a character that YAML does not allow"),
-    ("Python", "seed: !!python/object/apply:os.getcwd []\n", None, "python/object"),
+    ("Python", "seed: !!python/object/apply:os.getcwd []\n", 3, "python/object/apply:os.getcwd is not for config"),
+    ("a tag", "seed: !mine 3\n", 3, "the tag !mine is not for configurations; remove it"),
+    ("binary", "seed: !!binary aGk=\n", 3, "2002:binary is not for configurations"),
+    ("an anchor twice", "seed: &a 1\ntrainer: {nnodes: &a 2}\n", 4, "the anchor &a is there twice, first in line 3"),
+    ("a list as a key", "[a, b]: 2\n", 3, "a key is a list; write a name, or quote it"),
+    ("a mapping as a key", "{a: b}: 2\n", 3, "a key is a mapping; write a name, or quote it"),
+    ("null as a key", "null: 2\n", 3, "a key is null; write a name, or quote it"),
+    ("a merge of a number", "trainer: {<<: 3}\n", 3, "expected a mapping or list of mappings for merging"),
+    ("a null character", "seed: \x00\n", 3, "a character that YAML does not allow"),
 ]
 
 
@@ -67,6 +76,25 @@ def test_one_line_with_file_and_line(tmp_path, monkeypatch, reinforcepp, as_reci
     assert "line " in error
     if line is not None:
         assert f"own.yaml, line {line}: " in error, error
+
+
+def test_a_byte_order_mark_that_hides_the_package(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_bytes(codecs.BOM_UTF8 + HEAD.encode())
+    with pytest.raises(yaml_file.UnsoundYamlError, match=r"own\.yaml, line 1: a byte order mark begins it"):
+        yaml_file.check(file)
+
+
+@pytest.mark.parametrize(
+    "reference", ["${{l{0}}}${{l{0}}}", "['${{l{0}}}', '${{l{0}}}']", "${{.l{0}}}${{oc.select:l{0}}}"]
+)
+def test_references_that_multiply(tmp_path, monkeypatch, reinforcepp, reference):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"l{level + 1}: {reference.format(level)}\n" for level in range(40)]
+    _write(tmp_path / "mine" / "recipe" / "own.yaml", "".join(["l0: x\n", *lines]))
+    done = reinforcepp("check", "--config-dir", "mine", "+recipe=own")
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1, done.output
+    assert re.match(r"error: l1\d(?:\[0\])?: its references expand to more than 200000 characters", done.stderr)
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "just text\n", "12\n"])

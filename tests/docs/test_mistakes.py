@@ -70,6 +70,11 @@ CONFIGURATIONS = {
         "trainer.logger=[console,mlflow]",
         "trainer.v1.trainer_mode=async",
         "preflight.allow=[kl_lose_gradient]",
+        f"{ROLLOUT}.name=vlm",
+        "trainer.resume_mode=always",
+        "reward.reward_manager.name=naiv",
+        "algorithm.kl_ctrl.type=fixd",
+        "data.truncation=cut",
     ),
     "Algorithms that cannot run": (
         f"+method=grpo {ROLLOUT}.n=1",
@@ -98,6 +103,7 @@ CONFIGURATIONS = {
         "trainer.n_gpus_per_node=5",
         f"{ROLLOUT}.tensor_model_parallel_size=2",
         f"{ROLLOUT}.max_model_len=4",
+        f"{ROLLOUT}.prompt_length=4",
         f"{ROLLOUT}.dtype=fp8",
         f"{ACTOR}.strategy=fsdp",
     ),
@@ -117,6 +123,8 @@ CONFIGURATIONS = {
         f"{REWARD}.path=nowhere.py",
         f"{REWARD}.path=broken_reward.py",
         f"{REWARD}.path=my_reward.py {REWARD}.name=score",
+        f"{REWARD}.path=two_arguments.py",
+        "runs_dir=my_reward.py",
         f"{REWARD}.path=my_reward.py algorithm.filter_groups.enable=true algorithm.filter_groups.metric=acc",
     ),
 }
@@ -131,6 +139,11 @@ COMMANDS = {
         ("check", RECIPE, "trainer.logger=[console"),
         ("check", "--config-dir", "mine", "+recipe=twice"),
         ("check", "--config-dir", "mine", "+recipe=tab"),
+        ("check", "--config-dir", "mine", "+recipe=circle"),
+        ("check", "--config-dir", "mine", "+recipe=multiplies"),
+        ("check", RECIPE, "~trainer.nnodes"),
+        ("check", RECIPE, "algorithm=grpo"),
+        ("check", RECIPE, "trainer.logger=console,file"),
         ("eval", "runs/latest", f"{ROLLOUT}.val_kwargs.n=4"),
         ("slurm", "submit", RECIPE, "--time", "12"),
         ("slurm", "submit", RECIPE, "--time", "12h"),
@@ -140,6 +153,10 @@ FILES = {
     "my_reward.py": "def compute_score(data_source, solution_str, ground_truth, extra_info=None):\n"
     '    right = float(solution_str == ground_truth)\n    return {"score": right, "right": right}\n',
     "broken_reward.py": "import my_metricz\n\n\ndef compute_score(**row):\n    return my_metricz.score(row)\n",
+    "two_arguments.py": "def compute_score(answer, truth):\n    return float(answer == truth)\n",
+    "mine/recipe/circle.yaml": "# @package _global_\ndefaults: [circle]\n",
+    "mine/recipe/multiplies.yaml": "# @package _global_\ndefaults: [math_rlvr/arithmetic, _self_]\nl0: ha\n"
+    + "".join(f"l{level + 1}: ${{l{level}}}${{l{level}}}\n" for level in range(40)),
     "mine/recipe/twice.yaml": "# @package _global_\ndefaults: [math_rlvr/arithmetic]\nseed: 1\nseed: 2\n",
     "mine/recipe/tab.yaml": "# @package _global_\ndefaults: [math_rlvr/arithmetic]\ntrainer:\n\ttotal_epochs: 2\n",
 }

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import pickle
+import re
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,6 +20,7 @@ import torch
 import zmq
 from transfer_queue.utils import zmq_utils
 from transfer_queue.utils.serial_utils import _PICKLE_FALLBACK_SENTINEL
+from zmq.utils.monitor import recv_monitor_message
 
 from reinforcepp_verl.integration import message_authentication, verl_patches
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
@@ -55,12 +61,23 @@ def secret(monkeypatch):
 
 
 @pytest.fixture
+def certificate(tmp_path):
+    """Return Ray's variables for TLS, with a certificate that is its own authority."""
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*new, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    files = {"RAY_TLS_SERVER_CERT": cert, "RAY_TLS_SERVER_KEY": key, "RAY_TLS_CA_CERT": cert}
+    return {"RAY_USE_TLS": "1", **{name: str(file) for name, file in files.items()}}
+
+
+@pytest.fixture
 def queue_of(tmp_path):
     """Return a function that starts a run's Ray and queue in another process, which is killed with all its children."""
     started = []
 
-    def start(mode: str) -> subprocess.Popen:
-        environment = {**os.environ, **CPU_ENVIRONMENT, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    def start(mode: str, **variables: str) -> subprocess.Popen:
+        environment = {**os.environ, **CPU_ENVIRONMENT, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **variables}
         if mode == "authenticated":
             environment[message_authentication.VARIABLE] = "1"
         log = (tmp_path / "driver.log").open("w")
@@ -106,11 +123,11 @@ def _ports_of_the_queue(driver: int) -> list[str]:
 def _attack(address: str, payload: bytes) -> None:
     """Send a pickle in the two forms that a message may have."""
     context = zmq.Context()
-    with context.socket(zmq.DEALER) as socket:
-        socket.setsockopt(zmq.LINGER, 1000)
-        socket.connect(address)
+    with context.socket(zmq.DEALER) as client:
+        client.setsockopt(zmq.LINGER, 1000)
+        client.connect(address)
         for frames in ([_PICKLE_FALLBACK_SENTINEL, payload], [b"\0" * 32, _PICKLE_FALLBACK_SENTINEL, payload]):
-            socket.send_multipart(frames)
+            client.send_multipart(frames)
     context.term()
 
 
@@ -180,3 +197,117 @@ def test_the_patch_is_applied_once_and_only_in_a_run(secret, monkeypatch):
     assert Message.deserialize(message.serialize()).body == {"x": 1}
     with pytest.raises(zmq_utils.ZMQMessageDecodeError, match="not from a process of this run"):
         Message.deserialize(plain)
+
+
+@pytest.mark.long
+def test_with_rays_tls_the_queue_works_and_its_connections_are_encrypted(queue_of, certificate, secret):
+    driver = queue_of("authenticated", **certificate)
+    _until(driver, "ready")
+    addresses = _ports_of_the_queue(driver.pid)
+    assert len(addresses) >= 3
+    # A listener of CurveZMQ does not speak to one that does not; without encryption, this is a handshake.
+    assert not any(_speaks_in_the_clear(address) for address in addresses)
+    driver.stdin.write("\n")
+    driver.stdin.flush()
+    assert _until(driver, "read") == "read tensor([0, 1, 2])\n"
+
+
+def _speaks_in_the_clear(address: str) -> bool:
+    context = zmq.Context()
+    with context.socket(zmq.DEALER) as client, client.get_monitor_socket() as monitor:
+        client.setsockopt(zmq.LINGER, 0)
+        client.connect(address)
+        succeeded = False
+        while not succeeded and monitor.poll(3000):
+            event = recv_monitor_message(monitor)["event"]
+            succeeded = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            if event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_DISCONNECTED):
+                break
+    context.term()
+    return succeeded
+
+
+class Recorder:
+    """Passes a connection on to a server, as the network does, and keeps what the client sent."""
+
+    def __init__(self, server_port: int) -> None:
+        self.sent = bytearray()
+        self.address = ("127.0.0.1", server_port)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._pass_on, daemon=True).start()
+
+    def _pass_on(self) -> None:
+        client, _ = self.listener.accept()
+        with client, socket.create_connection(self.address) as server:
+            threading.Thread(target=self._copy, args=(server, client, bytearray()), daemon=True).start()
+            self._copy(client, server, self.sent)
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket, kept: bytearray) -> None:
+        while content := source.recv(65536):
+            kept += content
+            target.sendall(content)
+
+    def replay(self) -> socket.socket:
+        """Send it again, under another name from a connection of its own, which is returned."""
+        connection = socket.create_connection(self.address)
+        stream = self.sent.replace(b"TQ_STORAGE_1", b"TQ_STORAGE_2")
+        # The two parts of ZeroMQ's greeting are each answered, then come the handshake and the message.
+        for part in (stream[:10], stream[10:64]):
+            connection.sendall(part)
+            connection.recv(64)
+        connection.sendall(stream[64:])
+        return connection
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_recorded_message_is_of_no_use_where_connections_are_encrypted(secret, monkeypatch, encrypted):
+    """Without encryption it is read twice, which is why SECURITY.md names it."""
+    monkeypatch.setenv(message_authentication.VARIABLE, "1")
+    monkeypatch.setenv("RAY_USE_TLS", str(int(encrypted)))
+    module = SimpleNamespace(create_zmq_socket=inspect.unwrap(zmq_utils.create_zmq_socket))
+    for _ in range(2):
+        verl_patches.encrypt_connections(module)
+    context = zmq.Context()
+    server = module.create_zmq_socket(context, zmq.ROUTER, "127.0.0.1")
+    recorder = Recorder(server.bind_to_random_port("tcp://127.0.0.1"))
+    client = module.create_zmq_socket(context, zmq.DEALER, "127.0.0.1", identity=b"TQ_STORAGE_1")
+    client.connect(f"tcp://127.0.0.1:{recorder.port}")
+    client.send_multipart(message_authentication.signed([b"overwrite row 7"]))
+    assert server.poll(5000)
+    _, *frames = server.recv_multipart()
+    assert message_authentication.verified(frames) == [b"overwrite row 7"]
+    client.close(linger=0)
+    assert (b"overwrite row 7" in recorder.sent) != encrypted
+
+    with recorder.replay():
+        assert bool(server.poll(1000)) != encrypted
+    server.close(linger=0)
+    context.term()
+
+
+def test_a_process_without_the_secret_cannot_connect_to_an_encrypted_socket(secret, monkeypatch):
+    context = zmq.Context()
+    server, client = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    message_authentication.encrypt(server)
+    port = server.bind_to_random_port("tcp://127.0.0.1")
+    monkeypatch.setattr(message_authentication, "run_secret", lambda: b"t" * 32)
+    message_authentication.encrypt(client)
+    client.connect(f"tcp://127.0.0.1:{port}")
+    client.send(b"x")
+    assert not server.poll(1000)
+    for end in (client, server):
+        end.close(linger=0)
+    context.term()
+
+
+def test_all_sockets_of_the_queue_are_created_by_the_function_that_is_patched():
+    folder = Path(inspect.getfile(zmq_utils)).parents[1]
+    others = [
+        (file.name, line)
+        for file in folder.rglob("*.py")
+        for line in file.read_text().splitlines()
+        if re.search(r"(?:context|ctx)\.socket\(", line)
+    ]
+    assert others == [("zmq_utils.py", "    socket = ctx.socket(socket_type)")]

@@ -10,8 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import ray
+import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from verl.utils import model as verl_model
+from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
@@ -115,3 +118,68 @@ def test_a_run_with_a_folder_of_its_own_has_the_socket_there(monkeypatch):
     assert verl_patches.own_socket(HANDLE).startswith("ipc:///tmp/rpp-12345678/rl-colocate-zmq-")
     monkeypatch.setattr(tempfile, "tempdir", "/scratch/" + 60 * "a")
     assert verl_patches.own_socket(HANDLE).startswith("ipc:///tmp/rl-colocate-zmq-")
+
+
+@pytest.fixture
+def in_a_run(monkeypatch):
+    """Have this process's temporary files in the folder of an attempt."""
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/rpp-12345678")
+
+
+def test_the_buffer_of_a_weight_transfer_is_named_after_the_run(in_a_run):
+    given = {
+        name: getattr(bucketed_weight_transfer, name) for name in ("create_shared_memory", "rebuild_shared_memory")
+    }
+    module = SimpleNamespace(**{name: getattr(function, "__wrapped__", function) for name, function in given.items()})
+    for _ in range(2):
+        verl_patches.name_shared_memory(module)
+    sent = module.create_shared_memory(4, "verl_weights_1")
+    try:
+        assert sent.name == "rpp-12345678-verl_weights_1"
+        sent.buf[:4] = b"1234"
+        tensor, received = module.rebuild_shared_memory("verl_weights_1", 4)
+        assert bytes(tensor.tolist()) == b"1234"
+        del tensor
+        received.close()
+    finally:
+        sent.close()
+        sent.unlink()
+
+
+def test_elsewhere_it_keeps_verls_name():
+    module = SimpleNamespace(create_shared_memory=id)
+    verl_patches.name_shared_memory(module)
+    assert module.create_shared_memory is id
+
+
+def test_verl_still_creates_and_opens_the_buffer_with_these_functions():
+    source = inspect.getsource(bucketed_weight_transfer)
+    assert "shm = create_shared_memory(self.bucket_size, shm_name)" in source
+    assert "buffer, shm = rebuild_shared_memory(shm_name, shm_size, dtype=torch.uint8)" in source
+
+
+@pytest.mark.parametrize("chosen", ["sdpa", "eager"])
+def test_a_critic_uses_the_attention_of_its_configuration(arithmetic, chosen):
+    from transformers import AutoConfig
+
+    path = arithmetic / "data" / "arithmetic" / "model"
+    # As verl reads it.
+    config = AutoConfig.from_pretrained(path, attn_implementation=chosen)
+    config.num_labels = 1
+    critic = verl_model.load_valuehead_model(str(path), torch.float32, config, False)
+    assert critic.config._attn_implementation == chosen and critic.score.out_features == 1
+
+
+def test_a_critic_with_flash_attention_is_loaded_by_verl():
+    asked = []
+    module = SimpleNamespace(load_valuehead_model=lambda *arguments: asked.append(arguments))
+    for _ in range(2):
+        verl_patches.load_critic_with_its_attention(module)
+    config = SimpleNamespace(_attn_implementation="flash_attention_2")
+    module.load_valuehead_model("path", torch.float32, config, False)
+    assert asked == [("path", torch.float32, config, False)]
+
+
+def test_verl_still_loads_critics_with_flash_attention_only():
+    source = inspect.getsource(inspect.unwrap(verl_model.load_valuehead_model))
+    assert 'attn_implementation="flash_attention_2"' in source and "model_config._attn" not in source

@@ -8,6 +8,7 @@ from reinforcepp_verl.preflight import attention, examine, machine
 
 RECIPE = ("+recipe=math_rlvr/qwen25_05b_gsm8k", "cluster=h100")
 KEY = "actor_rollout_ref.model.override_config.attn_implementation"
+CRITIC_KEY = "critic.model.override_config.attn_implementation"
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,25 @@ def test_sequences_are_not_split_without_it(compose):
     assert errors[0].startswith(
         f"{key} is 2, but {KEY} is sdpa: verl splits sequences for FlashAttention only, with sdpa"
     )
+
+
+@pytest.mark.parametrize("attention_of_the_model", ["sdpa", "eager", "flex_attention"])
+@pytest.mark.parametrize("key", ["critic.fsdp.ulysses_sequence_parallel_size", "critic.ulysses_sequence_parallel_size"])
+def test_a_critics_sequences_are_not_split_without_it(compose, flash_attn, key, attention_of_the_model):
+    flash_attn("")
+    own = f"{CRITIC_KEY}={attention_of_the_model}"
+    config = compose(*RECIPE, "+method=ppo", f"++{KEY}=flash_attention_2", f"++{own}", f"{key}=2")
+    assert config.actor_rollout_ref.model.override_config.attn_implementation == "flash_attention_2"
+    [error] = attention.check(config)
+    assert error.startswith(f"{key} is 2, but {CRITIC_KEY} is {attention_of_the_model}: verl splits sequences for")
+    config.critic.enable = False
+    assert attention.check(config) == []
+
+
+def test_a_critic_alone_with_sdpa_is_warned_about(compose):
+    config = compose(*RECIPE, "+method=ppo", f"++{KEY}=eager", f"++{CRITIC_KEY}=sdpa")
+    [warning] = attention.check(config)
+    assert warning.message.startswith(f"{CRITIC_KEY} is sdpa: flash-attn is not installed")
 
 
 @pytest.mark.parametrize("other", ["eager", "flex_attention", "flash_attention_3"])

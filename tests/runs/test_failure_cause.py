@@ -155,3 +155,36 @@ def test_engines_that_die_together_are_told_apart(explain):
     other = [line.replace("pid=12", "pid=13").replace("no memory", "other") for line in ENGINE_LOG.splitlines(True)]
     both = "".join(line for pair in zip(ENGINE_LOG.splitlines(True), other, strict=True) for line in pair)
     assert explain(both + CONSEQUENCES, "EngineDeadError: x\n").endswith("its error: torch.OutOfMemoryError: no memory")
+
+
+# vLLM's own lines, as Ray prints them.
+START_LOG = """\
+(vLLMHttpServer pid=9) (EngineCore pid=12) ERROR 11-28 19:51:13 [core.py:1433] EngineCore failed to start.
+(vLLMHttpServer pid=9) (EngineCore pid=12) ERROR 11-28 19:51:13 [core.py:1433] Traceback (most recent call last):
+(vLLMHttpServer pid=9) (EngineCore pid=12) ERROR 11-28 19:51:13 [core.py:1433]   File "core.py", line 1395, in run_engine_core
+(vLLMHttpServer pid=9) (EngineCore pid=12) ERROR 11-28 19:51:13 [core.py:1433]     raise ValueError(
+(vLLMHttpServer pid=9) (EngineCore pid=12) ERROR 11-28 19:51:13 [core.py:1433] {error}
+(vLLMHttpServer pid=9) Process EngineCore:
+(vLLMHttpServer pid=9) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {{}}
+"""  # noqa: E501
+START_NOTE = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ValueError: Decrease VLLM_CPU_KVCACHE_SPACE", "ValueError: Decrease VLLM_CPU_KVCACHE_SPACE"),
+        (
+            "pydantic_core.ValidationError: 1 validation error for ModelConfig\n"
+            "(vLLMHttpServer pid=9) (EngineCore pid=12) ERROR 11-28 19:51:13 [core.py:1433]   Value error, no such "
+            "model [type=value_error, input_value=ArgsKwargs(()), input_type=ArgsKwargs]",
+            "pydantic_core.ValidationError: 1 validation error for ModelConfig: Value error, no such model",
+        ),
+    ],
+)
+def test_an_engine_that_does_not_start_is_reported_with_its_own_error(explain, error, said):
+    assert explain(START_LOG.format(error=error), START_NOTE) == f"the vLLM engine failed to start\nits error: {said}"
+
+
+def test_without_a_traceback_of_the_engine_the_note_remains(explain):
+    assert explain("", START_NOTE) == START_NOTE.strip()

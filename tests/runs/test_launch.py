@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from reinforcepp_verl.common.run_folder import create
@@ -17,6 +19,7 @@ from reinforcepp_verl.runs.failure_cause import failure_cause
 from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.run_console import METRIC_COLUMNS, header, row, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
+from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
 from reinforcepp_verl.runs.training_process import describe
 
 VAL = "val-core/reinforcepp/arithmetic/acc/mean@1"
@@ -405,3 +408,10 @@ def test_every_process_with_the_mark_is_ended_even_a_daemon_that_ignores_sigterm
         unmarked.kill()
         unmarked.wait()
     assert processes.find_all(str(tmp_path)) == []
+
+
+def test_a_signal_while_a_library_is_running_stops():
+    """OmegaConf wraps every `Exception`, so that the reason would be lost."""
+    OmegaConf.register_new_resolver("signal", lambda: os.kill(os.getpid(), signal.SIGTERM), replace=True)
+    with raise_on_stop_signals(), pytest.raises(Stopped, match="SIGTERM"):
+        _ = OmegaConf.create({"key": "${signal:}"}).key

@@ -92,6 +92,39 @@ def test_a_home_that_does_not_exist_is_replaced(environment, tmp_path, monkeypat
     assert "HOME" not in environment()  # The one of /etc/passwd is found without it.
 
 
+def test_a_home_that_cannot_be_written_is_replaced_and_its_models_are_found(environment, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / ".cache/huggingface/hub").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    assert environment()["HOME"] == str(home) and "HF_HUB_CACHE" not in environment()
+    monkeypatch.setattr(run_environment, "_can_write", lambda folder: folder != str(home))
+    found = environment()
+    assert found["HOME"] == found["TMPDIR"] and found["HF_HUB_CACHE"] == f"{home}/.cache/huggingface/hub"
+    assert "HF_TOKEN_PATH" not in found
+    monkeypatch.setenv("HF_HUB_CACHE", "/mine")
+    assert environment()["HF_HUB_CACHE"] == "/mine"
+    monkeypatch.undo()
+    assert not run_environment._can_write("/proc") and run_environment._can_write(str(home))
+
+
+@pytest.mark.parametrize("given", ["many", "", "0", "-1", "1.5"])
+def test_thread_counts_that_are_no_numbers_are_left_out(environment, monkeypatch, given):
+    for name in run_environment.THREAD_COUNTS:
+        monkeypatch.setenv(name, given)
+    found = environment()
+    assert found["OMP_NUM_THREADS"] == "1"  # our default
+    assert not {"MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"} & set(found)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert environment()["OMP_NUM_THREADS"] == "4,2"
+
+
+def test_files_are_read_as_utf8_in_every_locale(environment, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    assert (environment()["PYTHONUTF8"], environment()["PYTHONIOENCODING"]) == ("1", "utf-8")
+
+
 def test_trackers_write_into_the_runs_folder_unless_told_otherwise(tmp_path, monkeypatch):
     run = RunFolder(tmp_path / "run-7")
     run.path.mkdir()

@@ -9,12 +9,14 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.runs import temporary_folder
+from reinforcepp_verl.runs import launch, temporary_folder
 
 
 @pytest.fixture
@@ -153,3 +155,74 @@ def test_semaphores_that_killed_processes_leave_are_removed(run, tmp_path):
     assert left.exists()
     temporary_folder.remove(run)
     assert not left.exists()
+
+
+def test_buffers_of_weight_transfers_are_removed_and_only_those_of_the_run(run, tmp_path):
+    folder = temporary_folder.create(run.new_attempt(), {})
+    (tmp_path / "other").mkdir()
+    other = temporary_folder.create(RunFolder(tmp_path / "other").new_attempt(), {})
+    left = [temporary_folder.SHARED_MEMORY / f"{owner.name}-verl_weights_1" for owner in (folder, other)]
+    for file in left:
+        file.touch()
+    temporary_folder.remove(run)
+    assert [file.exists() for file in left] == [False, True]
+    temporary_folder.remove(RunFolder(tmp_path / "other"))
+    assert not left[1].exists()
+
+
+SENDS_WEIGHTS = """
+import asyncio, tempfile, torch
+import reinforcepp_verl.plugin
+from reinforcepp_verl.integration import verl_patches
+verl_patches.install()
+from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightSender
+sender = BucketedWeightSender("ipc:///tmp/weights.sock", bucket_size_mb=1, use_shm=True)
+print("ready", flush=True)
+asyncio.run(sender.async_send_weights([("weight", torch.ones(4))]))
+"""
+
+
+@pytest.mark.long
+def test_a_sender_of_weights_that_is_killed_leaves_nothing(run):
+    """verl's own, which waits for an engine; its resource tracker is killed too."""
+    folder = temporary_folder.create(run.new_attempt(), {})
+    environment = {**os.environ, "TMPDIR": str(folder), "VERL_PLATFORM": "cpu"}
+    with subprocess.Popen([sys.executable, "-c", SENDS_WEIGHTS], env=environment, stdout=subprocess.PIPE) as sender:
+        deadline = time.monotonic() + 400
+        while not (left := list(temporary_folder.SHARED_MEMORY.glob(f"{folder.name}-verl_weights_*"))):
+            assert sender.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        for process in [*psutil.Process(sender.pid).children(recursive=True), sender]:
+            process.kill()
+    assert all(file.exists() for file in left) and list(folder.glob("weights-*.sock"))
+    temporary_folder.remove(run)
+    assert not any(file.exists() for file in left) and not folder.exists()
+
+
+EVALUATES = """
+import pathlib, sys, time
+from reinforcepp_verl.common.run_folder import RunFolder
+from reinforcepp_verl.runs import launch, temporary_folder
+evaluation = RunFolder(pathlib.Path(sys.argv[1]))
+with launch.run_lock(evaluation):
+    print(temporary_folder.create(evaluation.new_attempt(), {}), flush=True)
+    time.sleep(300)
+"""
+
+
+def test_what_a_killed_evaluation_leaves_is_removed_and_a_running_one_is_left_alone(run):
+    folders, evaluations = [], []
+    for name in ("killed", "running"):
+        (run.evaluations / name).mkdir(parents=True)
+        command = [sys.executable, "-c", EVALUATES, run.evaluations / name]
+        evaluations.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        folders.append(Path(evaluations[-1].stdout.readline().strip()))
+    try:
+        evaluations[0].kill()
+        evaluations[0].wait()
+        assert launch.clear_evaluations(run) == []
+        assert [folder.exists() for folder in folders] == [False, True]
+    finally:
+        evaluations[1].kill()
+        evaluations[1].wait()
+    assert launch.clear_evaluations(run) == [] and not folders[1].exists()

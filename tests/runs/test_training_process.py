@@ -8,7 +8,7 @@ import os
 import pytest
 
 from reinforcepp_verl.integration.cpu import fork_server, forked_python
-from reinforcepp_verl.runs.training_process import forked_workers
+from reinforcepp_verl.runs.training_process import describe, forked_workers
 
 RUNTIME_ENV = "ray_kwargs.ray_init.runtime_env"
 
@@ -47,3 +47,21 @@ def test_runs_elsewhere_or_in_another_python_are_not(program_in, override):
 
 def test_a_python_of_the_users_is_kept(program_in):
     assert program_in(f"{RUNTIME_ENV}.py_executable=/usr/bin/python3") == "/usr/bin/python3"
+
+
+def test_an_error_that_ray_cannot_pickle_is_found_in_its_traceback():
+    text = """\
+Exception pydantic_core._pydantic_core.ValidationError isn't serializable: cannot pickle 'ArgsKwargs' object.
+Original exception details:
+Traceback (most recent call last):
+  File "arg_utils.py", line 2773, in create_engine_config
+    config = VllmConfig(
+pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig
+  Value error, Cannot find the config file for awq [type=value_error, input_value=ArgsKwargs(()), input_type=ArgsKwargs]
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error
+"""
+    assert describe(RuntimeError(text)) == (
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig: Value error, Cannot find the "
+        "config file for awq"
+    )
+    assert describe(RuntimeError("no memory")) == "RuntimeError: no memory"

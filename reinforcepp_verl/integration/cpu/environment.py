@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 CPU_ENVIRONMENT = {
     "VERL_PLATFORM": "cpu",
@@ -34,7 +35,12 @@ CPU_ENVIRONMENT = {
 }
 
 
+def with_defaults(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with those added that are not set, or empty."""
+    given = {name: value for name, value in environment.items() if value or name not in CPU_ENVIRONMENT}
+    return {**CPU_ENVIRONMENT, **given}
+
+
 def set_defaults() -> None:
     """Export the variables that are not set yet; processes started later inherit them."""
-    for name, value in CPU_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(with_defaults(os.environ))

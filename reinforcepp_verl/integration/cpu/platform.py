@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
-from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT, with_defaults
 
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:
@@ -111,7 +112,9 @@ class PlatformCPU(PlatformBase):
         return False
 
     def rollout_env_vars(self) -> dict[str, str]:
-        return dict(CPU_ENVIRONMENT)
+        # verl sets them in the engines' processes, also those that the user has exported.
+        set_here = with_defaults(os.environ)
+        return {name: set_here[name] for name in CPU_ENVIRONMENT}
 
     @contextmanager
     def nvtx_range(self, msg: str) -> Iterator[None]:

@@ -54,7 +54,15 @@ def test_no_op_methods_return(platform):
     with platform.nvtx_range("anything"):
         pass
     assert platform.get_device_capability() == (None, None)
+
+
+def test_engines_get_the_users_variables(platform, monkeypatch):
+    for name in CPU_ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
     assert platform.rollout_env_vars() == CPU_ENVIRONMENT
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    assert platform.rollout_env_vars() == {**CPU_ENVIRONMENT, "VLLM_CPU_KVCACHE_SPACE": "4"}
 
 
 def test_the_users_choice_overrides_detection(monkeypatch, tmp_path):
