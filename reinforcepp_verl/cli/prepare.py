@@ -15,6 +15,7 @@ class Task(str, Enum):
     """What can be prepared."""
 
     arithmetic = "arithmetic"
+    running_sums = "running_sums"
     word_problems = "word_problems"
     gsm8k = "gsm8k"
     math = "math"
@@ -110,7 +111,7 @@ def prepare(
     ] = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(show_default="1", help="For arithmetic, word_problems and --val-size: same seed, same bytes."),
+        typer.Option(show_default="1", help="For generated tasks and --val-size: same seed, same bytes."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Prepare again even if the data exists already.")] = False,
 ) -> None:
@@ -118,6 +119,8 @@ def prepare(
 
     **arithmetic**: two-digit additions, a character tokenizer and a Llama model with under one million parameters,
     trained on demonstrations with many wrong answers so that there is something to learn. Under a minute, no downloads.
+
+    **running_sums**: sums on the way to a total, each scored by itself (process rewards), and a model trained similarly.
 
     **word_problems**: one-line problems in the formats of GSM8K and MATH, converted the same way, and a Llama model
     trained similarly. Under two minutes, no downloads.
@@ -152,7 +155,7 @@ def prepare(
     )
     seeded = _given(seed=seed)
     try:
-        if task in (Task.arithmetic, Task.word_problems):
+        if task in (Task.arithmetic, Task.running_sums, Task.word_problems):
             _refuse(task, [*options, *own])
             _prepare_toy(task, out or _folder(task.value), 1 if seed is None else seed, force)
         elif task is Task.custom:
@@ -190,6 +193,10 @@ def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
         from reinforcepp_verl.tasks.arithmetic_task import prepare_arithmetic_command
 
         prepare_arithmetic_command(out, seed, force)
+    elif task is Task.running_sums:
+        from reinforcepp_verl.tasks.running_sums import prepare_running_sums_command
+
+        prepare_running_sums_command(out, seed, force)
     else:
         from reinforcepp_verl.tasks.word_problems import prepare_word_problems_command
 
