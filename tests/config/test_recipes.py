@@ -19,7 +19,8 @@ from reinforcepp_verl.sizing import recipe_list
 
 ROOT = Path(__file__).parents[2]
 RECIPES = search_path.recipe_names()
-ON_GPUS = [name for name in RECIPES if name not in ("math_rlvr/arithmetic", "math_rlvr/word_problems")]
+ON_A_CPU = ("math_rlvr/arithmetic", "math_rlvr/running_sums", "math_rlvr/word_problems")
+ON_GPUS = [name for name in RECIPES if name not in ON_A_CPU]
 # The others need separate GPUs for the engines, or a reward model.
 ALSO_ON_A_CPU = [name for name in ON_GPUS if "separate_async" not in name and not name.startswith("rlhf/")]
 
