@@ -120,7 +120,8 @@ def prepare(
     **arithmetic**: two-digit additions, a character tokenizer and a Llama model with under one million parameters,
     trained on demonstrations with many wrong answers so that there is something to learn. Under a minute, no downloads.
 
-    **running_sums**: sums on the way to a total, each scored by itself (process rewards), and a model trained similarly.
+    **running_sums**: sums on the way to a total, each with a score of its own (process rewards), and a model trained
+    similarly. About a minute, no downloads.
 
     **word_problems**: one-line problems in the formats of GSM8K and MATH, converted the same way, and a Llama model
     trained similarly. Under two minutes, no downloads.

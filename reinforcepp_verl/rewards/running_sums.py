@@ -49,7 +49,7 @@ def _step_scores(text: str, truth: str) -> Iterator[tuple[int, float]]:
         if index >= len(expected):
             score = -1.0
         else:
-            score = float(None not in (before, written) and written == before + next_numbers[index])
+            score = float(before is not None and written == before + next_numbers[index])
         yield step.end(), score / len(expected)
         before = written
 

@@ -81,9 +81,7 @@ class _Demonstrations:
         return answer_inputs(self.prompts[rows], answers), answers
 
 
-def measure(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[RunningSums]
-) -> Accuracy:
+def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[RunningSums]) -> Accuracy:
     """Compute both accuracies exactly, without sampling; an answer is right if all its sums are."""
     answers = _answers(tokenizer, [question.answer for question in questions])
     return accuracy_of_answers(model, _prompts(tokenizer, questions), answers, int(tokenizer.pad_token_id))
