@@ -1,4 +1,4 @@
-"""Advantages of right and wrong steps, by their place in the answer, under several estimators and step scores.
+"""Mean advantages of right / wrong steps by their place in the answer, under several estimators and step scores.
 
     reinforcepp prepare running_sums
     python benchmarks/step_advantages.py
@@ -112,10 +112,10 @@ def main(
         ("reinforcepp, 0 or 1/3, gamma 0.5", partial(to_go, gamma=0.5), zero_one),
         ("reinforcepp_baseline, 0 or 1/3", partial(estimators.reinforcepp_baseline, options=DEFAULT), zero_one),
     ]
-    table = Table("estimator, step scores", *[f"step {n + 1}" for n in range(STEPS)], "end", box=box.SIMPLE_HEAD)
+    table = Table("step scores", *[f"step {n + 1}" for n in range(STEPS)], "end", box=box.SIMPLE_HEAD)
     for name, estimator, batch in cases:
         table.add_row(*row_of(name, estimator(batch).advantages, answers))
-    Console().print(table)
+    Console(width=100).print(table)
     print(f"{len(answers.mask)} answers, {(answers.scores[answers.marks] > 0).float().mean():.1%} of their steps right")
 
 

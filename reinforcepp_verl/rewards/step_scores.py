@@ -29,6 +29,7 @@ def token_scores_of(
     Raises:
         TypeError: it is not a list of such pairs, or the tokenizer is not a fast one
         ValueError: an end is outside the text or not after the one before, a score is not finite, or there is no step
+        Exception: of tokenizers, on bytes that are no text after a character of several bytes (byte fallback only)
     """
     pairs = pairs_of_numbers(given, STEP_SCORES_KEY, "end")
     if not pairs:

@@ -52,9 +52,9 @@ def slow_scores(numbers: list[int], text: str) -> dict[int, float]:
 
 
 def last_sum_is_right(numbers: list[int], text: str) -> bool:
-    sums = text.split(";")
-    all_sums = list(accumulate(numbers))[1:]
-    return len(sums) == len(numbers) and sums[-1] == "" and all(sums[:-1]) and sums[-2] == str(all_sums[-1])
+    *sums, rest = text.split(";")
+    are_numbers = all(part.isdigit() and str(int(part)) == part for part in sums)
+    return rest == "" and are_numbers and len(sums) == len(numbers) - 1 and int(sums[-1]) == sum(numbers)
 
 
 def numbers_of(prompt: str) -> list[int]:
