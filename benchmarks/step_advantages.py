@@ -115,6 +115,9 @@ def main(
     table = Table("step scores", *[f"step {n + 1}" for n in range(STEPS)], "end", box=box.SIMPLE_HEAD)
     for name, estimator, batch in cases:
         table.add_row(*row_of(name, estimator(batch).advantages, answers))
+    place = answers.marks.cumsum(1) * answers.marks
+    shares = [f"{(answers.scores[place == n + 1] > 0).float().mean():.0%}" for n in range(STEPS)]
+    table.add_row("share of right steps", *shares, "")
     Console(width=100).print(table)
     print(f"{len(answers.mask)} answers, {(answers.scores[answers.marks] > 0).float().mean():.1%} of their steps right")
 
