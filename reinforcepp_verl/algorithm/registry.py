@@ -22,6 +22,12 @@ VERL_ESTIMATORS = (
     *("gae", "grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg", "remax", "gdpo"),
     *("reinforce_plus_plus", "reinforce_plus_plus_baseline", "optimal_token_baseline", "tir_optimal_token_baseline"),
 )
+VERL_GROUP_ESTIMATORS = (
+    *("grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg"),
+    "reinforce_plus_plus_baseline",
+)
+"""verl's that compare the answers to a prompt, by the sum of an answer's scores; with one answer they take the bare
+score, or 0."""
 VERL_LOSSES = (
     *("vanilla", "dppo_tv", "dppo_kl", "gspo", "sapo", "gpg", "clip_cov", "kl_cov", "geo_mean", "dro", "cispo"),
     "bypass_mode",

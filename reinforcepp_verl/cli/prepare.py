@@ -16,6 +16,7 @@ class Task(str, Enum):
 
     arithmetic = "arithmetic"
     calculator = "calculator"
+    running_sums = "running_sums"
     word_problems = "word_problems"
     gsm8k = "gsm8k"
     math = "math"
@@ -36,7 +37,7 @@ class Task(str, Enum):
     custom = "custom"
 
 
-TOYS = (Task.arithmetic, Task.calculator, Task.word_problems)
+TOYS = (Task.arithmetic, Task.calculator, Task.running_sums, Task.word_problems)
 
 
 def prepare(
@@ -114,7 +115,7 @@ def prepare(
     ] = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(show_default="1", help="For the generated tasks and --val-size: same seed, same bytes."),
+        typer.Option(show_default="1", help="For generated tasks and --val-size: same seed, same bytes."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Prepare again even if the data exists already.")] = False,
 ) -> None:
@@ -122,6 +123,9 @@ def prepare(
 
     **arithmetic**: two-digit additions, a character tokenizer and a Llama model with under one million parameters,
     trained on demonstrations with many wrong answers so that there is something to learn. Under a minute, no downloads.
+
+    **running_sums**: sums on the way to a total, each with a score of its own (process rewards), and a model trained
+    similarly. About a minute, no downloads.
 
     **word_problems**: one-line problems in the formats of GSM8K and MATH, converted the same way, and a Llama model
     trained similarly. Under two minutes, no downloads.
@@ -201,6 +205,10 @@ def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
         from reinforcepp_verl.tasks.calculator_task import prepare_calculator_command
 
         prepare_calculator_command(out, seed, force)
+    elif task is Task.running_sums:
+        from reinforcepp_verl.tasks.running_sums import prepare_running_sums_command
+
+        prepare_running_sums_command(out, seed, force)
     else:
         from reinforcepp_verl.tasks.word_problems import prepare_word_problems_command
 

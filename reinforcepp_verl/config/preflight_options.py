@@ -17,11 +17,12 @@ MESSAGE_ROLES = "message_roles"
 MISSING_FILES = "missing_files"
 NO_FLASH_ATTENTION = "no_flash_attention"
 OTHER_MACHINE = "other_machine"
+SUMMED_STEPS = "summed_steps"
 UNMEASURED_TOOLS = "unmeasured_tools"
 VERL_TRAINER = "verl_trainer"
 WARNINGS = (
     *(ANSWER_FORMAT, KL_LOSS_GRADIENT, KL_TWICE, KL_IN_BASELINE_REWARD, LONG_PROMPTS, MEMORY_ESTIMATE, MESSAGE_ROLES),
-    *(MISSING_FILES, NO_FLASH_ATTENTION, OTHER_MACHINE, UNMEASURED_TOOLS, VERL_TRAINER),
+    *(MISSING_FILES, NO_FLASH_ATTENTION, OTHER_MACHINE, SUMMED_STEPS, UNMEASURED_TOOLS, VERL_TRAINER),
 )
 
 
@@ -35,8 +36,9 @@ class PreflightOptions:
     `reinforcepp_baseline`), `long_prompts` (prompts that are left out or lose their beginning), `memory_estimate` (the
     estimate exceeds the GPU's memory), `message_roles` (a role of a message that chat templates do not know),
     `missing_files` (`check` only: data or model are not on this machine), `no_flash_attention` (sdpa is used, because
-    flash-attn is not installed), `other_machine` (smaller than `hardware.meant_for`), `unmeasured_tools` (prompts are
-    measured without the tools that the model is shown), `verl_trainer` (verl's own trainer)."""
+    flash-attn is not installed), `other_machine` (smaller than `hardware.meant_for`), `summed_steps` (an estimator
+    that adds up the scores of steps), `unmeasured_tools` (prompts are measured without the tools that the model is
+    shown), `verl_trainer` (verl's own trainer)."""
 
     def __post_init__(self) -> None:
         for name in self.allow:

@@ -36,6 +36,7 @@ class ReinforceppRewardManager(NaiveRewardManager):
             read_reward_errors(config).score,
             _group_filter_keys(config),
             token_scores_refused=_why_no_token_scores(config),
+            tokenizer=tokenizer,
         )
         super().__init__(config, tokenizer, tolerant.wrapped(), **kwargs)
         self.end_token = tokenizer.eos_token_id

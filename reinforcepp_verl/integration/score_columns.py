@@ -6,11 +6,13 @@ all estimators read, and `score_mask`, a column of ours with the same shape, mar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transfer_queue as tq
 from tensordict import TensorDict
+from torch import Tensor
 from verl.workers.utils.padding import response_to_nested
 
 from reinforcepp_verl.integration.row_totals import RESPONSE_MASK, SCORE_MASK, SCORES
@@ -53,6 +55,30 @@ def write_token_scores(batch: KVBatchMeta, extra_fields: list[dict[str, Any]]) -
     columns = {SCORES: scores, SCORE_MASK: marks}
     fields = {name: response_to_nested(values, nested[RESPONSE_MASK]) for name, values in columns.items()}
     tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch)))
+
+
+def refuse_other_lengths(batch: KVBatchMeta, columns: Mapping[str, Tensor]) -> None:
+    """Refuse jagged columns (B, ragged) with another length than the answer, which an agent loop may write.
+
+    Padding rows are exempt: verl copies columns that it does not know into them, with the length of another row.
+
+    Raises:
+        ValueError: it names the first such answer
+    """
+    wanted = _lengths(columns[RESPONSE_MASK])
+    is_real = torch.tensor([not tag.get("is_padding") for tag in batch.tags])
+    for name, column in columns.items():
+        lengths = _lengths(column)
+        if wrong := ((lengths != wanted) & is_real).nonzero().flatten().tolist():
+            row = wrong[0]
+            raise ValueError(
+                f"answer {batch.keys[row]} has {int(wanted[row])} tokens, but {name} has {int(lengths[row])} values: "
+                "let the agent loop write one for each token of the response"
+            )
+
+
+def _lengths(column: Tensor) -> Tensor:
+    return column.offsets().diff()  # type: ignore[attr-defined]  # of jagged tensors only
 
 
 def _refuse_later_rows(row_keys: list[str]) -> None:

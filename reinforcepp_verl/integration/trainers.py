@@ -48,7 +48,7 @@ from reinforcepp_verl.integration.row_totals import (
     row_totals,
     without_rows,
 )
-from reinforcepp_verl.integration.score_columns import write_token_scores
+from reinforcepp_verl.integration.score_columns import refuse_other_lengths, write_token_scores
 from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY
 
 if TYPE_CHECKING:
@@ -121,7 +121,9 @@ class ReinforceppTrainer(CheckpointingTrainer):
         if not self.estimator_is_registered:
             return super()._compute_advantage(batch, metrics)
         found = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(COLUMNS))
-        columns = {name: aligned(found[name], found[RESPONSE_MASK]) for name in COLUMNS if name in found}
+        columns = {name: found[name] for name in COLUMNS if name in found}
+        refuse_other_lengths(batch, columns)
+        columns = {name: aligned(column, columns[RESPONSE_MASK]) for name, column in columns.items()}
         totals = row_totals(columns)
         self._empty_non_finite_rows(batch, columns, totals)
         real_rows = int((totals.length > 0).sum())

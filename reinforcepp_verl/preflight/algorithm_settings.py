@@ -8,6 +8,7 @@ from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.algorithm.registry import (
     ESTIMATORS,
     VERL_ESTIMATORS,
+    VERL_GROUP_ESTIMATORS,
     options_on_scores,
     traits_of,
     unread_options,
@@ -35,11 +36,6 @@ UNSUPPORTED_ESTIMATORS = {
     "optimal_token_baseline": "sum_pi_squared",
     "tir_optimal_token_baseline": "sum_pi_squared",
 }
-VERL_GROUP_ESTIMATORS = (
-    *("grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg"),
-    "reinforce_plus_plus_baseline",
-)
-"""verl's estimators that compare the answers to a prompt; with one answer they take the bare score, or 0."""
 # The expected gradient of k1 and k3 is not that of the KL divergence; verl's "+" forms use the gradient of k2.
 BIASED_KL_LOSS_TYPES = ("kl", "k1", "low_var_kl", "k3")
 

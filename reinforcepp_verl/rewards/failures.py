@@ -7,9 +7,13 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from reinforcepp_verl.rewards.step_scores import STEP_SCORES_KEY, token_scores_of
 from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY, checked_token_scores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ class SafeRewardFunction:
 
     Such a row has the keys that the function has returned so far in this process, and `always`: 0 for numbers, "" for
     text, None for the rest. For verl a missing key is None, but the key that it filters groups by must be in every row.
-    `token_scores_refused` is the reason why the run cannot use scores of tokens.
+    `token_scores_refused` is the reason why the run cannot use scores of tokens; `tokenizer` places those of steps.
     """
 
     def __init__(
@@ -55,11 +59,13 @@ class SafeRewardFunction:
         error_score: float,
         always: Iterable[str] = (),
         token_scores_refused: str | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         self._function = function
         self._error_score = error_score
         self._empty: dict[str, Any] = dict.fromkeys(always, 0.0)
         self._token_scores_refused = token_scores_refused
+        self._tokenizer = tokenizer
         self._failures = itertools.count()
 
     def wrapped(self) -> Callable[..., Any]:
@@ -83,23 +89,31 @@ class SafeRewardFunction:
     def _row(self, result: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """Complete a returned row; a bare number is the score and, as in verl, `acc`."""
         row = dict(result) if isinstance(result, Mapping) else {"score": result, "acc": result}
-        if row.get(TOKEN_SCORES_KEY) is not None:
-            self._check_token_scores(row, given)
+        kinds = [key for key in (STEP_SCORES_KEY, TOKEN_SCORES_KEY) if row.get(key) is not None]
+        if kinds:
+            self._place_scores(row, kinds, given)
         elif "score" not in row:
             raise TypeError(f"the reward function returned a dict without score, only with {', '.join(map(str, row))}")
+        row.pop(STEP_SCORES_KEY, None)
         row["score"] = _number(row["score"])
         reported = row.get("error")
         row |= error_flags(reported) if isinstance(reported, str) else {ERROR_KEY: 0.0, TIMEOUT_KEY: 0.0}
         self._empty = self._empty | {key: _empty(value) for key, value in row.items()}
         return row
 
-    def _check_token_scores(self, row: dict[str, Any], given: Mapping[str, Any]) -> None:
-        """Check the scores of tokens; their sum is the score of the answer."""
+    def _place_scores(self, row: dict[str, Any], kinds: list[str], given: Mapping[str, Any]) -> None:
+        """Set `token_scores`, also from `step_scores`; their sum is the score of the answer."""
         if self._token_scores_refused is not None:
-            raise ValueError(f"the reward function returned {TOKEN_SCORES_KEY}: {self._token_scores_refused}")
+            raise ValueError(f"the reward function returned {kinds[0]}: {self._token_scores_refused}")
         if "score" in row:
-            raise ValueError(f"the reward function returned score and {TOKEN_SCORES_KEY}: return one of them")
-        pairs = checked_token_scores(row[TOKEN_SCORES_KEY], given["extra_info"]["response_tokens"])
+            kinds = ["score", *kinds]
+        if len(kinds) > 1:
+            raise ValueError(f"the reward function returned {' and '.join(kinds)}: return one of them")
+        ids = given["extra_info"]["response_ids"]
+        if kinds == [STEP_SCORES_KEY]:
+            pairs = token_scores_of(row[STEP_SCORES_KEY], given["solution_str"], ids, self._tokenizer)
+        else:
+            pairs = checked_token_scores(row[TOKEN_SCORES_KEY], len(ids))
         row |= {TOKEN_SCORES_KEY: pairs, "score": sum(score for _, score in pairs)}
 
     def _failed_row(self, error: BaseException, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from reinforcepp_verl.tasks import warm_start
-from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart
+from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, accuracy_of_answers, answer_inputs
 
 if TYPE_CHECKING:
     from reinforcepp_verl.tasks.arithmetic_question import Addition
@@ -99,22 +99,11 @@ class _Demonstrations:
         left, right = self.operands[rows].unbind(1)
         sums = noisy_sums(left, right, self.settings, generator) if sloppy else left + right
         answers = self.encoder.answers(sums)
-        return _inputs(self.prompts[rows], answers), answers
+        return answer_inputs(self.prompts[rows], answers), answers
 
 
-@torch.no_grad()
 def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[Addition]) -> Accuracy:
-    """Compute both accuracies exactly, without sampling, from the probability of each correct answer."""
+    """Compute both accuracies exactly, without sampling."""
     encoder = Encoder(tokenizer)
-    targets = encoder.answers(torch.tensor([q.left + q.right for q in questions]))
-    inputs = _inputs(encoder.prompts(questions), targets)
-    logits = model(input_ids=inputs, use_cache=False, logits_to_keep=targets.shape[1]).logits
-    padding = targets == encoder.pad
-    log_probs = logits.log_softmax(-1).gather(2, targets[..., None])[..., 0].masked_fill(padding, 0.0)
-    greedy = ((logits.argmax(-1) == targets) | padding).all(dim=1)
-    return Accuracy(sampled=log_probs.sum(1).exp().mean().item(), greedy=greedy.float().mean().item())
-
-
-def _inputs(prompts: Tensor, answers: Tensor) -> Tensor:
-    """Return the input tokens whose next tokens are those of the answers."""
-    return torch.cat([prompts, answers], dim=1)[:, :-1]
+    answers = encoder.answers(torch.tensor([q.left + q.right for q in questions]))
+    return accuracy_of_answers(model, encoder.prompts(questions), answers, encoder.pad)

@@ -7,23 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from reinforcepp_verl.tasks import arithmetic_model
+from reinforcepp_verl.tasks import arithmetic_model, character_tokenizer
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart
 from reinforcepp_verl.tasks.arithmetic_question import Addition
-from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show
+from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show, write_questions
 from reinforcepp_verl.tasks.warm_start import Progress
 
 DATA_SOURCE = "reinforcepp/arithmetic"
 VALIDATION_QUESTIONS = 512
 PRODUCT, VERSION = "reinforcepp-arithmetic", 1
 CONTENTS = frozenset({"train.parquet", "val.parquet", "model", "manifest.json"})
-SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
-CHAT_TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
 def split_questions(seed: int) -> tuple[list[Addition], list[Addition]]:
@@ -35,34 +30,12 @@ def split_questions(seed: int) -> tuple[list[Addition], list[Addition]]:
 
 def write_parquet(questions: Sequence[Addition], split: str, path: Path) -> None:
     """Write the questions in verl's schema; the same questions give the same bytes."""
-    rows = [
-        {
-            "data_source": DATA_SOURCE,
-            "prompt": question.messages,
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": question.answer},
-            "extra_info": {"split": split, "index": index},
-        }
-        for index, question in enumerate(questions)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), path)
+    write_questions(DATA_SOURCE, [(question.messages, question.answer) for question in questions], split, path)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Build a character tokenizer whose chat template is the begin token and the message."""
-    vocabulary = [*SPECIAL_TOKENS.values(), *"0123456789+="]
-    tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(vocabulary)}, SPECIAL_TOKENS["unk_token"]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        clean_up_tokenization_spaces=False,
-        model_max_length=64,
-        padding_side="left",
-        **SPECIAL_TOKENS,
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    """Build the tokenizer of the questions and answers."""
+    return character_tokenizer.build("0123456789+=")
 
 
 def prepare(

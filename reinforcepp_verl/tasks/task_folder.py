@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -18,6 +20,7 @@ from reinforcepp_verl.data.prepared_folder import owned_manifest, write_manifest
 from reinforcepp_verl.tasks.warm_start import Progress
 
 Manifest = dict[str, Any]
+Chat = list[dict[str, str]]
 
 
 def make_once(
@@ -37,6 +40,21 @@ def make_once(
         manifest = {**identity, **make(folder)}
         write_manifest(folder, manifest)
     return manifest
+
+
+def write_questions(data_source: str, questions: Iterable[tuple[Chat, str]], split: str, path: Path) -> None:
+    """Write chats and their answers in verl's schema; the same questions give the same bytes."""
+    rows = [
+        {
+            "data_source": data_source,
+            "prompt": chat,
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": answer},
+            "extra_info": {"split": split, "index": index},
+        }
+        for index, (chat, answer) in enumerate(questions)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def show(

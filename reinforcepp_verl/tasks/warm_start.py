@@ -108,6 +108,22 @@ def train(
     return model.eval()
 
 
+def answer_inputs(prompts: Tensor, answers: Tensor) -> Tensor:
+    """Return the input tokens whose next tokens are those of the answers: prompts `(N, P)`, answers `(N, A)`."""
+    return torch.cat([prompts, answers], dim=1)[:, :-1]
+
+
+@torch.no_grad()
+def accuracy_of_answers(model: LlamaForCausalLM, prompts: Tensor, answers: Tensor, pad: int) -> Accuracy:
+    """Compute both accuracies exactly, without sampling, from the probability of each right answer `(N, A)`."""
+    inputs = answer_inputs(prompts, answers)
+    logits = model(input_ids=inputs, use_cache=False, logits_to_keep=answers.shape[1]).logits
+    padding = answers == pad
+    log_probs = logits.log_softmax(-1).gather(2, answers[..., None])[..., 0].masked_fill(padding, 0.0)
+    greedy = ((logits.argmax(-1) == answers) | padding).all(dim=1)
+    return Accuracy(sampled=log_probs.sum(1).exp().mean().item(), greedy=greedy.float().mean().item())
+
+
 @dataclass(frozen=True)
 class _Lessons:
     """Takes optimizer steps on batches of a teacher's demonstrations."""

@@ -20,7 +20,7 @@ from reinforcepp_verl.tasks.calculator_task import write_tools
 
 ROOT = Path(__file__).parents[2]
 RECIPES = search_path.recipe_names()
-ON_A_CPU = ("agents/calculator", "math_rlvr/arithmetic", "math_rlvr/word_problems")
+ON_A_CPU = ("agents/calculator", *(f"math_rlvr/{name}" for name in ("arithmetic", "running_sums", "word_problems")))
 ON_GPUS = [name for name in RECIPES if name not in ON_A_CPU]
 # The others need separate GPUs for the engines, or a reward model.
 ALSO_ON_A_CPU = [name for name in ON_GPUS if "separate_async" not in name and not name.startswith("rlhf/")]

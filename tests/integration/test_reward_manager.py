@@ -230,10 +230,30 @@ def test_scores_of_tokens_are_kept_and_summed(pairs):
     assert row["token_scores"] == [(0, 0.0), (2, 1.0)]
 
 
+def test_scores_of_steps_become_scores_of_tokens():
+    made = worker(lambda **_: {"step_scores": [[1, 0.0], [3, 1.0]], "acc": 1.0})
+    score, row = scored(made, session([*ids("1+2"), EOS]))
+    assert (score, row["score"], row["reward_error"]) == (1.0, 1.0, 0.0)
+    assert row["token_scores"] == [(0, 0.0), (2, 1.0)] and "step_scores" not in row
+
+
+def test_scores_of_steps_may_be_none():
+    _, row = scored(worker(lambda **_: {"step_scores": None, "token_scores": None, "score": 0.5}), session(ids("95")))
+    assert (row["score"], row["token_scores"]) == (0.5, None) and "step_scores" not in row
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [
         ({"token_scores": [[0, 1.0]], "score": 1.0}, "ValueError: the reward function returned score and token_scores"),
+        ({"step_scores": [[1, 1.0]], "score": 1.0}, "ValueError: the reward function returned score and step_scores"),
+        (
+            {"step_scores": [[1, 1.0]], "token_scores": [[0, 1.0]]},
+            "ValueError: the reward function returned step_scores and token_scores: return one of them",
+        ),
+        ({"step_scores": [[3, 1.0]]}, "ValueError: step_scores has a step that ends at 3: ends count the characters"),
+        ({"step_scores": [[1, math.nan]]}, "ValueError: step_scores has the score nan for end 1: it must be finite"),
+        ({"step_scores": []}, "ValueError: step_scores is empty: return score for an answer without a step"),
         (
             {"token_scores": [[3, 1.0]]},
             "ValueError: token_scores has a score for token 3: the answer has tokens",
@@ -266,9 +286,10 @@ def test_an_answer_that_fails_has_no_scores_of_tokens():
     assert scored(made, session(ids("95")))[1]["token_scores"] is None
 
 
-def test_scores_of_tokens_are_refused_under_verls_own_trainers():
-    _, row = scored(worker(lambda **_: {"token_scores": [[0, 1.0]]}, mode="sync"), session(ids("95")))
-    assert "token_scores: trainer.v1.trainer_mode is sync, and verl's own trainers cannot place them" in row["error"]
+@pytest.mark.parametrize("key", ["token_scores", "step_scores"])
+def test_scores_of_tokens_are_refused_under_verls_own_trainers(key):
+    _, row = scored(worker(lambda **_: {key: [[1, 1.0]]}, mode="sync"), session(ids("95")))
+    assert f"{key}: trainer.v1.trainer_mode is sync, and verl's own trainers cannot place them" in row["error"]
     assert row["error"].endswith("trainer.v1.trainer_mode=reinforcepp_sync")
 
 

@@ -214,6 +214,15 @@ def test_scores_of_tokens_and_marks_of_an_agent_loop_are_refused(queue):
         compute(queue)
 
 
+@pytest.mark.parametrize("marks", [[0, 1], [0, 1, 0, 1]])
+def test_marks_of_another_length_than_the_answer_are_refused(queue, marks):
+    queue.fields["score_mask"] = [torch.tensor(mask) for mask in [*MASKS[:3], marks, [0, 0]]]
+    with pytest.raises(ValueError, match=f"answer b_0_0 has 3 tokens, but score_mask has {len(marks)} values"):
+        compute(queue)
+    queue.fields["score_mask"][3] = torch.tensor([0, 0, 1])
+    compute(queue)
+
+
 def test_the_score_of_a_rejected_start_is_dropped_and_any_other_start_refused(queue):
     with_token_scores(queue, b_0_0=[(0, 1.0), (2, 2.0)])
     queue.fields["rollout_log_probs"][3] = torch.tensor([-9.0, -1.0, -1.0])

@@ -18,6 +18,7 @@ from reinforcepp_verl.runs import launch
 RECIPE, DAPO = "+recipe=math_rlvr/arithmetic", "math_rlvr/qwen25_7b_dapo"
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 AS_LOSS = f"algorithm.use_kl_in_reward=false {ACTOR}.use_kl_loss=true"
+STEPS = "reward.custom_reward_function.path=pkg://reinforcepp_verl.rewards.running_sums"
 # name, overrides, and a part of the message
 CASES = [
     ("kl_loss_gradient", f"{AS_LOSS} {ACTOR}.kl_loss_type=low_var_kl", f"set {ACTOR}.kl_loss_type=mse (k2)"),
@@ -30,6 +31,8 @@ CASES = [
     ),
     ("verl_trainer", "trainer.v1.trainer_mode=sync", "set trainer.v1.trainer_mode=reinforcepp_sync"),
     ("verl_trainer", "+method=grpo trainer.v1.trainer_mode=sync", "no checkpoint to resume from"),
+    ("summed_steps", f"{STEPS} +method=rloo", "leave_one_out: it adds up the step_scores that compute_score of pkg://"),
+    ("summed_steps", f"{STEPS} +method=grpo", "use +method=reinforcepp, reinforcepp_baseline, reinforce_reward_to_go"),
 ]
 TOO_LARGE = [
     ("hardware.gpu_memory_gib=39", "hardware.gpu_memory_gib is 39", "set actor_rollout_ref."),
