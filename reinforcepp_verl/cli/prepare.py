@@ -16,6 +16,7 @@ class Task(str, Enum):
 
     arithmetic = "arithmetic"
     word_problems = "word_problems"
+    preferences_toy = "preferences_toy"
     gsm8k = "gsm8k"
     math = "math"
     math500 = "math500"
@@ -33,6 +34,9 @@ class Task(str, Enum):
     hh_rlhf = "hh_rlhf"
     ultrafeedback = "ultrafeedback"
     custom = "custom"
+
+
+TOYS = (Task.arithmetic, Task.word_problems, Task.preferences_toy)
 
 
 def prepare(
@@ -110,7 +114,7 @@ def prepare(
     ] = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(show_default="1", help="For arithmetic, word_problems and --val-size: same seed, same bytes."),
+        typer.Option(show_default="1", help="For the toy tasks and --val-size: same seed, same bytes."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Prepare again even if the data exists already.")] = False,
 ) -> None:
@@ -121,6 +125,9 @@ def prepare(
 
     **word_problems**: one-line problems in the formats of GSM8K and MATH, converted the same way, and a Llama model
     trained similarly. Under two minutes, no downloads.
+
+    **preferences_toy**: packing lists, preferences between them by a labeler who is impressed by length, a
+    Bradley-Terry reward model trained on these, and a policy. Under two minutes, no downloads.
 
     **custom**: questions of your own, from the columns that you name.
 
@@ -152,7 +159,7 @@ def prepare(
     )
     seeded = _given(seed=seed)
     try:
-        if task in (Task.arithmetic, Task.word_problems):
+        if task in TOYS:
             _refuse(task, [*options, *own])
             _prepare_toy(task, out or _folder(task.value), 1 if seed is None else seed, force)
         elif task is Task.custom:
@@ -190,10 +197,14 @@ def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
         from reinforcepp_verl.tasks.arithmetic_task import prepare_arithmetic_command
 
         prepare_arithmetic_command(out, seed, force)
-    else:
+    elif task is Task.word_problems:
         from reinforcepp_verl.tasks.word_problems import prepare_word_problems_command
 
         prepare_word_problems_command(out, seed, force)
+    else:
+        from reinforcepp_verl.tasks.preferences_toy import prepare_preferences_toy_command
+
+        prepare_preferences_toy_command(out, seed, force)
 
 
 def _prepare_source(task: Task, out: Path, force: bool, options: dict[str, Any]) -> None:

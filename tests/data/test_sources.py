@@ -34,7 +34,7 @@ def questions(split: loading.Split) -> list[str]:
 
 
 def test_command_offers_the_sources_of_the_table():
-    assert {task.value for task in Task} == {"arithmetic", "word_problems", "custom", *SOURCES}
+    assert {task.value for task in Task} == {"arithmetic", "word_problems", "preferences_toy", "custom", *SOURCES}
     assert {path.name for path in FIXTURES.iterdir() if path.is_dir()} == set(SOURCES)
 
 
