@@ -38,50 +38,16 @@ def prepare(
     training: RewardModelTraining | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Create OUT/{train.parquet,val.parquet,pairs,model,reward_model,manifest.json} and return the manifest.
+    """Create OUT/{train.parquet,val.parquet,pairs,model,reward_model,manifest.json} unless it exists.
 
-    What exists already is kept.
+    Returns the manifest.
     """
-    settings, training, labeler = settings or PackingWarmStart(), training or RewardModelTraining(), Labeler()
-    parts = {"warm_start": settings, "reward_model": training, "labeler": labeler}
-    identity = {"product": PRODUCT, "version": VERSION, "seed": seed, **{k: asdict(part) for k, part in parts.items()}}
-    steps = settings.steps + training.steps
-    report = progress or (lambda done, total: None)
-
-    def make(folder: Path) -> Manifest:
-        train, val = split_questions(seed)
-        _write(folder / "train.parquet", [_row(question, "train") for question in train * REPEATED], QUESTIONS)
-        _write(folder / "val.parquet", [_row(question, "val") for question in val * REPEATED], QUESTIONS)
-        tokenizer = packing_model.build_tokenizer()
-        policy = packing_model.train(
-            train, tokenizer, seed=seed, settings=settings, progress=lambda done, _: report(done, steps)
-        )
-        draw = random.Random(f"preferences {seed}")
-        known, held_out = (list(preferences(train, count, labeler, draw)) for count in (TRAIN_PAIRS, TEST_PAIRS))
-        (folder / "pairs").mkdir()
-        _write(folder / "pairs" / "train.parquet", [_pair(found, "train") for found in known], QUALITIES)
-        _write(folder / "pairs" / "test.parquet", [_pair(found, "test") for found in held_out], QUALITIES)
-        reward_model = bradley_terry.train(
-            policy,
-            bradley_terry.encode(tokenizer, [_chats(found) for found in known]),
-            seed=seed,
-            settings=training,
-            progress=lambda done, _: report(settings.steps + done, steps),
-        )
-        for name, model in (("model", policy), ("reward_model", reward_model)):
-            tokenizer.save_pretrained(folder / name)
-            model.save_pretrained(folder / name)
-        return {
-            "train_questions": len(train),
-            "val_questions": len(val),
-            "train_pairs": len(known),
-            "test_pairs": len(held_out),
-            "policy_parameters": policy.num_parameters(),
-            "reward_model_parameters": reward_model.num_parameters(),
-            "accuracy": accuracies(reward_model, tokenizer, held_out),
-        }
-
-    return make_once(out, identity, CONTENTS, make, force=force)
+    settings, training = settings or PackingWarmStart(), training or RewardModelTraining()
+    trained = {"warm_start": asdict(settings), "reward_model": asdict(training), "labeler": asdict(Labeler())}
+    identity = {"product": PRODUCT, "version": VERSION, "seed": seed, **trained}
+    return make_once(
+        out, identity, CONTENTS, lambda folder: _make(folder, seed, settings, training, progress), force=force
+    )
 
 
 def prepare_preferences_toy_command(out: Path, seed: int = 1, force: bool = False) -> None:
@@ -93,6 +59,42 @@ def prepare_preferences_toy_command(out: Path, seed: int = 1, force: bool = Fals
         lambda progress: prepare(out, seed, force=force, progress=progress),
         _summary,
     )
+
+
+def _make(
+    folder: Path, seed: int, settings: PackingWarmStart, training: RewardModelTraining, progress: Progress | None
+) -> Manifest:
+    """Write everything into the new folder, and return the facts for the manifest."""
+    train, val = split_questions(seed)
+    draw = random.Random(f"preferences {seed}")
+    known, held_out = (list(preferences(train, count, Labeler(), draw)) for count in (TRAIN_PAIRS, TEST_PAIRS))
+    (folder / "pairs").mkdir()
+    _write(folder / "train.parquet", [_row(question, "train") for question in train * REPEATED], QUESTIONS)
+    _write(folder / "val.parquet", [_row(question, "val") for question in val * REPEATED], QUESTIONS)
+    _write(folder / "pairs" / "train.parquet", [_pair(found, "train") for found in known], QUALITIES)
+    _write(folder / "pairs" / "test.parquet", [_pair(found, "test") for found in held_out], QUALITIES)
+    tokenizer, steps = packing_model.build_tokenizer(), settings.steps + training.steps
+    reports = [_part_of(progress, before, steps) for before in (0, settings.steps)]
+    policy = packing_model.train(train, tokenizer, seed=seed, settings=settings, progress=reports[0])
+    pairs = bradley_terry.encode(tokenizer, [_chats(found) for found in known])
+    reward_model = bradley_terry.train(policy, pairs, seed=seed, settings=training, progress=reports[1])
+    for name, model in (("model", policy), ("reward_model", reward_model)):
+        tokenizer.save_pretrained(folder / name)
+        model.save_pretrained(folder / name)
+    return {
+        "train_questions": len(train),
+        "val_questions": len(val),
+        "train_pairs": len(known),
+        "test_pairs": len(held_out),
+        "policy_parameters": policy.num_parameters(),
+        "reward_model_parameters": reward_model.num_parameters(),
+        "accuracy": accuracies(reward_model, tokenizer, held_out),
+    }
+
+
+def _part_of(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Return what reports the progress of one training of several."""
+    return progress and (lambda done, _: progress(before + done, total))
 
 
 def accuracies(

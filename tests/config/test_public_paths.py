@@ -20,6 +20,7 @@ IN_CONFIGURATIONS = {
     "reinforcepp_verl.integration.verl_patches.install",
     "reinforcepp_verl.rewards.arithmetic",
     "reinforcepp_verl.rewards.math",
+    "reinforcepp_verl.rewards.packing_list",
 }
 ENTRY_POINTS = {
     "verl.plugins": "reinforcepp_verl.plugin",
