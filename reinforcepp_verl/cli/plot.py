@@ -32,6 +32,16 @@ def plot(
         Optional[str],  # noqa: UP045
         typer.Option("--title", help="Text above the panels."),
     ] = None,
+    metric: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--metric",
+            "-m",
+            metavar="[TITLE=]NAME",
+            show_default=False,
+            help="Draw this metric of metrics.jsonl instead of the usual ones. Can be repeated: one panel each.",
+        ),
+    ] = None,
 ) -> None:
     """Draw the curves of runs: reward, accuracy, KL, loss, length, entropy, tokens.
 
@@ -43,18 +53,21 @@ def plot(
     One run:  reinforcepp plot runs/latest
 
     Compare:  reinforcepp plot runs/rpp_seed1 runs/rpp_seed2 runs/grpo -o compare.svg
+
+    Other metrics:  reinforcepp plot runs/latest -m critic/score/max -m 'Gradient norm=actor/grad_norm'
     """
     # Imported here to keep other commands fast: matplotlib is slow to import.
-    from reinforcepp_verl.report.curves import is_drawn, plot_runs
+    from reinforcepp_verl.report.curves import PANELS, is_drawn, panel_of, plot_runs
     from reinforcepp_verl.report.history import load_history
 
     folders = {run.resolve(): run for run in runs}  # no duplicates: runs/latest may be one of the others
     target = out or (runs[0].resolve() / "curves.png" if len(folders) == 1 else Path("comparison.png"))
+    panels = [panel_of(given) for given in metric] if metric else PANELS
     try:
-        histories = [load_history(run, is_drawn) for run in folders.values()]
-        if not any(history.series for history in histories):
+        histories = [load_history(run, lambda name: is_drawn(name, panels)) for run in folders.values()]
+        if not metric and not any(history.series for history in histories):
             _fail(f"{runs[0]}: no step recorded yet; wait for the first step")
-        plot_runs(histories, target, title=title)
+        plot_runs(histories, target, title=title, panels=panels)
     except (ValueError, OSError) as error:
         _fail(str(error))
     echo(target)

@@ -18,6 +18,7 @@ class Task(str, Enum):
     calculator = "calculator"
     running_sums = "running_sums"
     word_problems = "word_problems"
+    preferences_toy = "preferences_toy"
     gsm8k = "gsm8k"
     math = "math"
     math500 = "math500"
@@ -37,7 +38,7 @@ class Task(str, Enum):
     custom = "custom"
 
 
-TOYS = (Task.arithmetic, Task.calculator, Task.running_sums, Task.word_problems)
+TOYS = (Task.arithmetic, Task.calculator, Task.running_sums, Task.word_problems, Task.preferences_toy)
 
 
 def prepare(
@@ -133,6 +134,9 @@ def prepare(
     **calculator**: expressions of two operations, and a Llama model that calls a tool for each, often wrongly. Several
     turns per answer. Under three minutes, no downloads.
 
+    **preferences_toy**: packing lists, preferences between them by a labeler who is impressed by length, a
+    Bradley-Terry reward model trained on these, and a policy. Under two minutes, no downloads.
+
     **custom**: questions of your own, from the columns that you name.
 
     **gsm8k, math, numina_math_cot**: a training and a test split. **dapo_math_17k, dapo_math_17k_processed, deepscaler,
@@ -209,10 +213,14 @@ def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
         from reinforcepp_verl.tasks.running_sums import prepare_running_sums_command
 
         prepare_running_sums_command(out, seed, force)
-    else:
+    elif task is Task.word_problems:
         from reinforcepp_verl.tasks.word_problems import prepare_word_problems_command
 
         prepare_word_problems_command(out, seed, force)
+    else:
+        from reinforcepp_verl.tasks.preferences_toy import prepare_preferences_toy_command
+
+        prepare_preferences_toy_command(out, seed, force)
 
 
 def _prepare_source(task: Task, out: Path, force: bool, options: dict[str, Any]) -> None:

@@ -18,10 +18,11 @@ FLASH_ATTENTION = "flash_attention_2"
 
 
 def register_resolvers() -> None:
-    """Register the resolvers used in cluster/auto.yaml and cluster/local.yaml."""
+    """Register the resolvers used in the files of cluster/."""
     OmegaConf.register_new_resolver("reinforcepp.attention", attention, replace=True)
     OmegaConf.register_new_resolver("reinforcepp.machine_at_hand", machine_at_hand, replace=True)
     OmegaConf.register_new_resolver("reinforcepp.local_gpus", gpu_count, replace=True)
+    OmegaConf.register_new_resolver("reinforcepp.virtual_gpus", lambda *, _root_: gpus(_root_), replace=True)
 
 
 def attention() -> str:

@@ -22,6 +22,7 @@ from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, value
 from reinforcepp_verl.config.reward_error_options import OUR_REWARD_MANAGER
 from reinforcepp_verl.rewards.failures import SafeRewardFunction
+from reinforcepp_verl.rewards.reward_model import RAW_PROMPT_KEY
 
 
 @register(OUR_REWARD_MANAGER)
@@ -43,7 +44,7 @@ class ReinforceppRewardManager(NaiveRewardManager):
         self.max_tokens = config.actor_rollout_ref.rollout.response_length
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """Score the last row of a session, with facts about its tokens in the function's `extra_info`."""
+        """Score the last row of a session, with its prompt and facts about its tokens in `extra_info`."""
         last = data[-1:]
         length = int(last.non_tensor_batch["response_len"][0])
         # Without the padding of the session's rows, which verl would decode as part of the answer.
@@ -54,6 +55,8 @@ class ReinforceppRewardManager(NaiveRewardManager):
         truncated = length >= self.max_tokens and int(answer[0, -1]) != self.end_token
         facts = {"response_ids": answer[0].tolist(), "response_tokens": length, "truncated": truncated}
         extra_info = {**extra_info, **facts}
+        if RAW_PROMPT_KEY in last.non_tensor_batch:
+            extra_info[RAW_PROMPT_KEY] = list(last.non_tensor_batch[RAW_PROMPT_KEY][0])
         last.non_tensor_batch["extra_info"] = np.array([extra_info], dtype=object)
         result = await super().run_single(last)
         # Without it, verl's validation dumps would not name the source of a question.

@@ -36,6 +36,7 @@ from reinforcepp_verl.integration.reward_errors import (
     reward_infos,
     validation_reward_infos,
 )
+from reinforcepp_verl.integration.reward_values import reward_values
 from reinforcepp_verl.integration.rollout_gating import gate_weights
 from reinforcepp_verl.integration.row_totals import (
     COLUMNS,
@@ -116,7 +117,8 @@ class ReinforceppTrainer(CheckpointingTrainer):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         extra_fields = read_extra_fields(batch)
-        metrics.update(self.error_monitor.update(reward_infos(batch, extra_fields)))
+        returned = reward_infos(batch, extra_fields)
+        metrics.update(self.error_monitor.update(returned) | reward_values(returned))
         write_token_scores(batch, extra_fields)
         if not self.estimator_is_registered:
             return super()._compute_advantage(batch, metrics)

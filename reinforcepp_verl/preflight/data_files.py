@@ -20,7 +20,7 @@ from reinforcepp_verl.preflight.data_types import disagreements
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 from reinforcepp_verl.preflight.reward_function import OUR_REWARDS
 
-PREPARED_FOLDERS = ("arithmetic", "calculator", "running_sums", "word_problems", *SOURCES)
+PREPARED_FOLDERS = ("arithmetic", "calculator", "running_sums", "word_problems", "preferences_toy", *SOURCES)
 
 
 def check(config: DictConfig) -> Found:

@@ -102,6 +102,11 @@ def _reward_model(config: DictConfig) -> list[str]:
         found.append(
             f"{tensor_key} is {tensor}: it must divide the {gpus} GPUs of the reward model; set {tensor_key}=1"
         )
+    if value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL) and value(config, keys.REWARD_MODEL_FREE_CACHE_ENGINE):
+        found.append(
+            f"{keys.REWARD_MODEL_FREE_CACHE_ENGINE} is true: verl puts the reward model to sleep at the start, and on "
+            f"GPUs of its own never wakes it; set {keys.REWARD_MODEL_FREE_CACHE_ENGINE}=false"
+        )
     longest = value(config, keys.MAX_PROMPT_LENGTH) + value(config, keys.MAX_RESPONSE_LENGTH)
     most = value(config, keys.REWARD_MODEL_MAX_MODEL_LEN)
     if most is not None and not (is_count(most) and most >= longest):

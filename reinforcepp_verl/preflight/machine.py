@@ -111,9 +111,12 @@ def _cpu_run(config: DictConfig) -> list[str]:
         for node in nodes
         if value(config, f"{node}.strategy") != "fsdp2"
     ]
+    sleeping = [keys.ENABLE_SLEEP_MODE, keys.FREE_CACHE_ENGINE]
+    if value(config, keys.REWARD_MODEL_ENABLE):
+        sleeping += [keys.REWARD_MODEL_ENABLE_SLEEP_MODE, keys.REWARD_MODEL_FREE_CACHE_ENGINE]
     found += [
         f"{key} is true: vLLM cannot sleep on the CPU; set {key}=false or {GROUP}=cpu"
-        for key in (keys.ENABLE_SLEEP_MODE, keys.FREE_CACHE_ENGINE)
+        for key in sleeping
         if value(config, key)
     ]
     return found

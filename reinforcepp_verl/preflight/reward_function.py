@@ -19,6 +19,8 @@ from reinforcepp_verl.config.reward_error_options import OUR_REWARD_MANAGER, Rew
 
 OUR_REWARDS = "pkg://reinforcepp_verl.rewards."
 MATH_REWARD = f"{OUR_REWARDS}math"
+ROUTER_ARGUMENT = "reward_router_address"
+"""verl passes it to a reward function if there is a reward model."""
 
 
 def check(config: DictConfig) -> list[str]:
@@ -38,16 +40,51 @@ def _function(config: DictConfig) -> list[str]:
             "pkg://PACKAGE.MODULE"
         ]
     try:
-        names, functions = _top_level_names(ast.parse(source.read_text(encoding="utf-8")))
+        module = ast.parse(source.read_text(encoding="utf-8"))
+        names, functions = _top_level_names(module)
     except (SyntaxError, ValueError, RecursionError) as error:
         return [f"{keys.REWARD_FUNCTION_PATH} is {path}: it is not Python ({error}); correct the file"]
     if name in names or "*" in names:
-        return []
+        return _asks_reward_model(config, module)
     choice = f", or set {keys.REWARD_FUNCTION_NAME} to one of {', '.join(functions)}" if functions else ""
     return [
         f"{keys.REWARD_FUNCTION_NAME} is {name}: {path} defines no such function{did_you_mean(name, functions)}; "
         f"define it{choice}"
     ]
+
+
+def _asks_reward_model(config: DictConfig, module: ast.Module) -> list[str]:
+    """Check a function against the reward model, whose address verl passes only where both are in use.
+
+    A colocated reward model scores whole batches, without the columns that built-in managers pass to a function.
+    """
+    path, name = value(config, keys.REWARD_FUNCTION_PATH), value(config, keys.REWARD_FUNCTION_NAME)
+    if not value(config, keys.REWARD_MODEL_ENABLE):
+        if ROUTER_ARGUMENT not in _required_arguments(module, name):
+            return []
+        return [
+            f"{keys.REWARD_MODEL_ENABLE} is false: {name} of {path} needs a reward model ({ROUTER_ARGUMENT}); set "
+            f"{keys.REWARD_MODEL_ENABLE}=true, with {keys.REWARD_MODEL_PATH} and {keys.REWARD_MODEL_ROLLOUT_NAME}=vllm"
+        ]
+    built_in = value(config, keys.REWARD_MANAGER_SOURCE) == "register"
+    if value(config, keys.REWARD_MODEL_ENABLE_RESOURCE_POOL) or not built_in:
+        return []
+    return [
+        f"{keys.REWARD_MODEL_ENABLE_RESOURCE_POOL} is false: verl passes no ground truth to a reward function if the "
+        f"reward model shares the policy's GPUs; set {keys.REWARD_MODEL_ENABLE_RESOURCE_POOL}=true, or "
+        f"{keys.REWARD_FUNCTION_PATH}=null to use the reward model's score alone"
+    ]
+
+
+def _required_arguments(module: ast.Module, name: str) -> set[str]:
+    """Return the arguments without a default of a function in a module."""
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            positional = [*node.args.posonlyargs, *node.args.args]
+            required = positional[: len(positional) - len(node.args.defaults)]
+            keyword = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            return {each.arg for each in (*required, *(each for each, default in keyword if default is None))}
+    return set()
 
 
 def _options(config: DictConfig) -> list[str]:

@@ -53,12 +53,15 @@ PANELS = (
 )
 
 
-DRAWN = {metric for panel in PANELS for metric in panel.metrics}
+def panel_of(metric: str) -> Panel:
+    """Return the panel of one metric, `NAME` or `TITLE=NAME`."""
+    title, _, name = metric.rpartition("=")
+    return Panel(title or name, (name,))
 
 
-def is_drawn(name: str) -> bool:
+def is_drawn(name: str, panels: Sequence[Panel] = PANELS) -> bool:
     """Return True for the metrics that a panel may show."""
-    return name in DRAWN or is_validation_metric(name)
+    return any(name in panel.metrics or (panel.validation and is_validation_metric(name)) for panel in panels)
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,14 @@ class Group:
         return {"color": self.color, "linestyle": self.dash}
 
 
-def plot_runs(histories: Sequence[History], out: Path, *, title: str | None = None) -> None:
+def plot_runs(
+    histories: Sequence[History], out: Path, *, title: str | None = None, panels: Sequence[Panel] = PANELS
+) -> None:
     """Plot `histories` to the file `out` (.png or .svg), creating its folder if needed."""
     suffix = out.suffix.lower()
     if suffix not in METADATA:
         raise ValueError(f"{out}: the output file must end in {' or '.join(METADATA)}")
-    figure = build_figure(histories, title)
+    figure = build_figure(histories, title, panels)
     buffer = io.BytesIO()
     with rc_context(STYLE):
         figure.savefig(buffer, format=suffix[1:], metadata=METADATA[suffix])
@@ -88,22 +93,39 @@ def plot_runs(histories: Sequence[History], out: Path, *, title: str | None = No
     durable.write(out.resolve(), buffer.getvalue())
 
 
-def build_figure(histories: Sequence[History], title: str | None = None) -> Figure:
-    """Return the 2x4 figure without writing it; needs no display and does not use pyplot."""
+def build_figure(histories: Sequence[History], title: str | None = None, panels: Sequence[Panel] = PANELS) -> Figure:
+    """Return the figure, four panels in a row, without writing it; needs no display and does not use pyplot.
+
+    Raises:
+        ValueError: there are no runs, or none of them has the only metric of a panel
+    """
     if not histories:
         raise ValueError("nothing to plot: give at least one run")
+    if panels is not PANELS:
+        _refuse_unrecorded(histories, panels)
     groups = group_runs(histories)
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(14, 6.6), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
-        axes = figure.subplots(2, 4, sharex=True)
-        for ax, panel in zip(axes.flat, PANELS, strict=True):
+        figure = Figure(figsize=(3.5 * columns, 3.3 * rows), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+        axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
+        for ax, panel in zip(axes.flat, panels, strict=False):
             _draw_panel(ax, panel, groups)
+        for ax in axes.flat[len(panels) :]:
+            ax.set_visible(False)
         for ax in axes[-1]:
             ax.set_xlabel("step")
         _add_legend(figure, groups)
         if title:
             figure.suptitle(title, fontsize=13, fontweight="bold")
     return figure
+
+
+def _refuse_unrecorded(histories: Sequence[History], panels: Sequence[Panel]) -> None:
+    """Refuse a metric that no run has: its name is probably misspelled."""
+    recorded = {name for history in histories for name in history.series}
+    if missing := [name for panel in panels for name in panel.metrics if name not in recorded]:
+        raise ValueError(f"no run has recorded {', '.join(missing)}; metrics.jsonl has the names of all metrics")
 
 
 def group_runs(histories: Sequence[History]) -> list[Group]:
@@ -136,7 +158,7 @@ def _draw_panel(ax: Axes, panel: Panel, groups: list[Group]) -> None:
         drawn.update(dict.fromkeys(key for _, key in keys if key))
         _draw_group(ax, group, panel, [_curve(run, key, panel) for run, key in keys if key])
     ax.set_title(_title(panel, list(drawn)), loc="left", pad=18)
-    names = ", ".join(_shorten(metric, max(12, 48 // len(drawn))) for metric in drawn)
+    names = ", ".join(_shorten(metric, max(12, 48 // len(drawn))) for metric in drawn if metric != panel.title)
     ax.annotate(names, (0, 1), (0, 6), "axes fraction", "offset points", color=GREY, fontsize=7)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))

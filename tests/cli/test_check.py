@@ -35,6 +35,7 @@ def test_every_recipe_shows_its_plan_and_warns_of_missing_data(reinforcepp, reci
         "math_rlvr/arithmetic",
         "math_rlvr/running_sums",
         "math_rlvr/word_problems",
+        "rlhf/length_bias_cpu",
     )
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert [line for line in warnings if "data.train_files: no such file" in line and "reinforcepp prepare" in line]

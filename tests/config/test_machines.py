@@ -45,6 +45,14 @@ def test_local_has_as_many_gpus_as_a_run_may_use(machine, monkeypatch):
     assert compose("cluster=local").trainer.n_gpus_per_node == 2
 
 
+def test_a_cpu_has_a_virtual_gpu_for_each_worker_and_for_a_reward_model_with_an_engine_of_its_own():
+    recipe = ("+recipe=rlhf/length_bias_cpu", "cluster=cpu")
+    assert compose(*recipe).ray_kwargs.ray_init.num_gpus == 2
+    assert compose(*recipe, "trainer.n_gpus_per_node=2").ray_kwargs.ray_init.num_gpus == 3
+    assert compose(*recipe, "reward.reward_model.enable=false").ray_kwargs.ray_init.num_gpus == 1
+    assert compose(RECIPE, "cluster=cpu").ray_kwargs.ray_init.num_gpus == 1
+
+
 def test_accelerators_that_cannot_be_counted_must_be_given(machine, monkeypatch):
     machine()
     assert compose("cluster=local").trainer.n_gpus_per_node == 1, "a CPU, which the preflight refuses"

@@ -20,7 +20,10 @@ from reinforcepp_verl.tasks.calculator_task import write_tools
 
 ROOT = Path(__file__).parents[2]
 RECIPES = search_path.recipe_names()
-ON_A_CPU = ("agents/calculator", *(f"math_rlvr/{name}" for name in ("arithmetic", "running_sums", "word_problems")))
+ON_A_CPU = (
+    *("agents/calculator", "math_rlvr/arithmetic", "math_rlvr/running_sums", "math_rlvr/word_problems"),
+    "rlhf/length_bias_cpu",
+)
 ON_GPUS = [name for name in RECIPES if name not in ON_A_CPU]
 # The others need separate GPUs for the engines, or a reward model.
 ALSO_ON_A_CPU = [name for name in ON_GPUS if "separate_async" not in name and not name.startswith("rlhf/")]
@@ -56,8 +59,8 @@ def prepared(tmp_path_factory, arithmetic, compose) -> Path:
         prompt = "1+1=" if config.data.max_prompt_length < 32 else r"How many? Answer in \boxed{}."
         for file, count in ((config.data.val_files, 8), (config.data.train_files, rows)):
             write_rows(root / file, prompt, count)
-        model = Path(config.actor_rollout_ref.model.path)
-        if model.parts[0] == "data":
+        models = [config.actor_rollout_ref.model.path, config.reward.reward_model.model_path or ""]
+        for model in (Path(given) for given in models if given.startswith("data/")):
             shutil.copytree(arithmetic / "data" / "arithmetic" / "model", root / model)
             settings = json.loads((root / model / "config.json").read_text())
             (root / model / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 4096}))

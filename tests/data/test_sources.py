@@ -34,7 +34,7 @@ def questions(split: loading.Split) -> list[str]:
 
 
 def test_command_offers_the_sources_of_the_table():
-    generated = {"arithmetic", "calculator", "running_sums", "word_problems"}
+    generated = {"arithmetic", "calculator", "running_sums", "word_problems", "preferences_toy"}
     assert {task.value for task in Task} == {*generated, "custom", *SOURCES}
     assert {path.name for path in FIXTURES.iterdir() if path.is_dir()} == set(SOURCES)
 

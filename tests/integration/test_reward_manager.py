@@ -102,6 +102,11 @@ def test_verl_finds_it_by_its_name():
     assert get_reward_manager_cls(OUR_REWARD_MANAGER) is ReinforceppRewardManager
 
 
+def test_the_function_gets_the_prompt():
+    chat = [{"role": "user", "content": "37+58="}]
+    assert received_by(session(ids("9"), ids("95"), raw_prompt=chat))["extra_info"]["raw_prompt"] == chat
+
+
 def test_the_function_is_called_as_by_verl_plus_the_length():
     given = received_by(session([*ids("95"), EOS]))
     assert given.keys() == {"data_source", "solution_str", "ground_truth", "extra_info"}

@@ -226,6 +226,42 @@ MISTAKES = [
         recipe="math_rlvr/qwen25_7b_dapo_separate_async",
     ),
     Mistake(
+        "a reward function beside a reward model on the policy's GPUs",
+        ("reward.custom_reward_function.path=pkg://reinforcepp_verl.rewards.arithmetic", "trainer.total_epochs=98"),
+        ("reward.reward_model.enable_resource_pool is false", "set reward.reward_model.enable_resource_pool=true"),
+        recipe="rlhf/llama3_8b_paper",
+    ),
+    Mistake(
+        "a reward model that never wakes up",
+        (
+            *("reward.reward_model.enable_resource_pool=true", "reward.reward_model.nnodes=1"),
+            "trainer.total_epochs=98",
+        ),
+        (
+            "reward.reward_model.rollout.free_cache_engine is true",
+            "set reward.reward_model.rollout.free_cache_engine=false",
+        ),
+        recipe="rlhf/llama3_8b_paper",
+    ),
+    Mistake(
+        "a reward function without the reward model that it asks",
+        ("reward.reward_model.enable=false",),
+        ("reward.reward_model.enable is false", "set reward.reward_model.enable=true"),
+        recipe="rlhf/length_bias_cpu",
+    ),
+    Mistake(
+        "a reward model that is not there",
+        ("reward.reward_model.model_path=./my_reward_model",),
+        ("reward.reward_model.model_path: no such folder: ./my_reward_model", "set reward.reward_model.model_path"),
+        recipe="rlhf/length_bias_cpu",
+    ),
+    Mistake(
+        "a reward model that sleeps on the CPU",
+        ("reward.reward_model.rollout.enable_sleep_mode=true",),
+        ("reward.reward_model.rollout.enable_sleep_mode is true", "=false or cluster=cpu"),
+        recipe="rlhf/length_bias_cpu",
+    ),
+    Mistake(
         "a reward model that reads too little",
         ("reward.reward_model.rollout.max_model_len=1024", "trainer.total_epochs=98"),
         ("reward.reward_model.rollout.max_model_len is 1024", "set reward.reward_model.rollout.max_model_len=4096"),

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from reinforcepp_verl.cli.plot import plot
 from reinforcepp_verl.common.plot_style import PALETTE
 from reinforcepp_verl.report.curves import PANELS, _tick, build_figure, group_runs, plot_runs
+from reinforcepp_verl.report.curves import panel_of as metric_panel
 from reinforcepp_verl.report.history import History
 
 ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
@@ -126,6 +127,20 @@ def test_a_single_point_is_visible():
     assert ax.lines[0].get_marker() == "o"
 
 
+def test_chosen_metrics_replace_the_panels_and_are_titled():
+    gradient = ("actor/grad_norm", (np.array([1, 2]), np.array([3.0, 4.0])))
+    run = history(reward=[0.5, 0.6])
+    run.series.update([gradient])
+    panels = [metric_panel("Gradient norm=actor/grad_norm"), metric_panel(REWARD)]
+    figure = build_figure([run], panels=panels)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Gradient norm", REWARD]
+    assert [texts(ax) for ax in figure.axes] == [["actor/grad_norm"], [""]]
+    assert [ax.lines[0].get_ydata().tolist() for ax in figure.axes] == [[3.0, 4.0], [0.5, 0.6]]
+    assert len(build_figure([run], panels=panels[:1] * 5).axes) == 8
+    with pytest.raises(ValueError, match="no run has recorded actor/grad_nrm; metrics.jsonl has the names"):
+        build_figure([run], panels=[*panels, metric_panel("actor/grad_nrm")])
+
+
 def test_no_runs_is_refused():
     with pytest.raises(ValueError, match="at least one run"):
         build_figure([])
@@ -176,6 +191,7 @@ def test_command_accepts_out_and_title(tmp_path):
     [
         (["{tmp}/nope"], "no such run folder"),
         (["{tmp}/empty"], "no step recorded yet"),
+        (["{tmp}/run", "-m", "critic/scores"], "no run has recorded critic/scores"),
         (["{tmp}/run", "-o", "{tmp}/x.pdf"], ".png or .svg"),
         (["{tmp}/run", "-o", "{tmp}/run/summary.json/x.png"], "summary.json"),
     ],
