@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -13,10 +14,13 @@ KNOWN_OTHERWISE = {"score", ERROR_KEY, TIMEOUT_KEY, NO_ANSWER_KEY}
 
 
 def reward_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return `reward/NAME/mean` over the answers that have that number, from one mapping per answer."""
+    """Return `reward/NAME/mean` over the answers that have that number, from one mapping per answer.
+
+    NaN and infinity are left out: a single one would hide the mean of all the others.
+    """
     found: dict[str, list[float]] = {}
     for row in rows:
         for name, given in row.items():
-            if name not in KNOWN_OTHERWISE and isinstance(given, Real):
+            if name not in KNOWN_OTHERWISE and isinstance(given, Real) and math.isfinite(given):
                 found.setdefault(name, []).append(float(given))
     return {f"reward/{name}/mean": sum(values) / len(values) for name, values in found.items()}

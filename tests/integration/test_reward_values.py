@@ -10,3 +10,8 @@ def test_numbers_are_averaged_over_the_answers_that_have_them():
     ]
     assert reward_values(rows) == {"reward/quality/mean": 0.5, "reward/words/mean": 4.0, "reward/right/mean": 1.0}
     assert reward_values([]) == {}
+
+
+def test_a_number_that_is_not_finite_does_not_hide_the_others():
+    rows = [{"quality": 1.0}, {"quality": float("nan")}, {"quality": 0.0, "words": float("inf")}]
+    assert reward_values(rows) == {"reward/quality/mean": 0.5}

@@ -50,7 +50,7 @@ BROKEN = [
     ("trainer.v1.sampler.sampler_kwargs.stall_dedline_s=1", "trainer.v1.sampler.", "stall_deadline_s?"),
     ("ray_kwargs.ray_init.num_cpu=1", "ray_kwargs.ray_init.num_cpu: unknown key", "ray_kwargs.ray_init.num_cpus"),
     ("algorithm.reinforcepp.epz=1", "algorithm.reinforcepp.epz: ", "valid keys: population, unbiased_variance"),
-    ("recipe=math_rlvr/foo", "recipe=math_rlvr/foo: ", "known names: math_rlvr/arithmetic"),
+    ("recipe=math_rlvr/foo", "recipe=math_rlvr/foo: ", "known names: agents/calculator"),
     (
         "method=grpo",
         "method=grpo: ",
