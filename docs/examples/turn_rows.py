@@ -19,14 +19,21 @@ class TurnRows(ToolAgentLoop):
 
 
 def rows_of(session: AgentLoopOutput, prompt_length: int) -> list[AgentLoopOutput]:
-    """Return one row per turn of the model; a prompt loses its beginning beyond `prompt_length` tokens."""
+    """Return one row per turn of the model; its prompt is all that came before.
+
+    Raises:
+        ValueError: a prompt has more than `prompt_length` tokens
+    """
     mask = [0, *session.response_mask, 0]
     changes = [i for i in range(len(mask) - 1) if mask[i] != mask[i + 1]]
     rows = []
     for start, end in zip(changes[::2], changes[1::2], strict=True):
         log_probs = session.response_logprobs
         row = session.model_copy(deep=True)
-        row.prompt_ids = [*session.prompt_ids, *session.response_ids[:start]][-prompt_length:]
+        row.prompt_ids = [*session.prompt_ids, *session.response_ids[:start]]
+        if len(row.prompt_ids) > prompt_length:
+            needed = f"set data.max_prompt_length to {len(row.prompt_ids)} or more"
+            raise ValueError(f"the prompt of a turn has {len(row.prompt_ids)} tokens, {prompt_length} fit; {needed}")
         row.response_ids = session.response_ids[start:end]
         row.response_mask = session.response_mask[start:end]
         row.response_logprobs = log_probs[start:end] if log_probs else None

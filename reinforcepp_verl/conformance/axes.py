@@ -188,7 +188,7 @@ LOSS_AXES = (
     ),
     Axis(
         "direction",
-        {"minimized": "the result is to be minimized", "maximized": "the result has the wrong sign: it rises with -A"},
+        {"minimized": "the result is to be minimized", "maximized": "the result is the negative of the loss"},
     ),
     Axis(
         "kl",

@@ -57,8 +57,12 @@ def load_function(text: str) -> Implementation:
         raise NotCallableError(f"--call {text}: write module:function, or path/to/file.py:function")
     try:
         module = _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except ImportError as error:
-        raise NotCallableError(f"--call {text}: cannot import {place} ({error}); is it installed here?") from error
+    except NotCallableError:
+        raise
+    # A module may raise anything on import; that must not look like a deviation.
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise NotCallableError(f"--call {text}: cannot import {place} ({reason}); correct or install it") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise NotCallableError(f"--call {text}: {place} has no function {name}")
@@ -73,6 +77,7 @@ def _module_of_file(path: Path) -> Any:
         raise NotCallableError(f"--call {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.resolve()))
+    sys.modules[spec.name] = module  # dataclasses look for it there
     spec.loader.exec_module(module)
     return module
 

@@ -14,13 +14,22 @@ KNOWN_OTHERWISE = {"score", ERROR_KEY, TIMEOUT_KEY, NO_ANSWER_KEY}
 
 
 def reward_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return `reward/NAME/mean` over the answers that have that number, from one mapping per answer.
+    """Return `reward/NAME/mean` over the scored answers that have that number, from one mapping per answer.
 
     NaN and infinity are left out: a single one would hide the mean of all the others.
     """
     found: dict[str, list[float]] = {}
     for row in rows:
-        for name, given in row.items():
-            if name not in KNOWN_OTHERWISE and isinstance(given, Real) and math.isfinite(given):
-                found.setdefault(name, []).append(float(given))
+        # What is missing on an answer that could not be scored has been filled with zeros.
+        given = {} if row.get(ERROR_KEY) else row
+        for name, number in given.items():
+            if name not in KNOWN_OTHERWISE and isinstance(number, Real) and math.isfinite(as_float := _float(number)):
+                found.setdefault(name, []).append(as_float)
     return {f"reward/{name}/mean": sum(values) / len(values) for name, values in found.items()}
+
+
+def _float(number: Real) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # An integer of hundreds of digits, read from an answer.
+        return math.inf

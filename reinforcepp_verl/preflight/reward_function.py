@@ -20,7 +20,8 @@ from reinforcepp_verl.config.reward_error_options import OUR_REWARD_MANAGER, Rew
 OUR_REWARDS = "pkg://reinforcepp_verl.rewards."
 MATH_REWARD = f"{OUR_REWARDS}math"
 ROUTER_ARGUMENT = "reward_router_address"
-"""verl passes it to a reward function if there is a reward model."""
+REWARD_MODEL_ARGUMENTS = (ROUTER_ARGUMENT, "reward_model_tokenizer")
+"""verl passes them to a reward function if there is a reward model."""
 
 
 def check(config: DictConfig) -> list[str]:

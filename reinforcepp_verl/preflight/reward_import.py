@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.preflight import reward_probe
-from reinforcepp_verl.preflight.reward_function import OUR_REWARDS
+from reinforcepp_verl.preflight.reward_function import OUR_REWARDS, REWARD_MODEL_ARGUMENTS
 
 TIMEOUT_S = 30
 
@@ -27,8 +27,8 @@ def check(config: DictConfig) -> list[str]:
     if not path or path.startswith(OUR_REWARDS):
         return []
     command = value(config, keys.PY_EXECUTABLE)
-    options = [str(option) for option in value(config, keys.REWARD_KWARGS) or ()]
-    found = _found(shlex.split(command) if command else [sys.executable], path.removeprefix("file://"), name, options)
+    others = [*_of_reward_model(config), *map(str, value(config, keys.REWARD_KWARGS) or ())]
+    found = _found(shlex.split(command) if command else [sys.executable], path.removeprefix("file://"), name, others)
     if error := found.get("error"):
         where = f" in line {found['line']}" if found.get("line") else ""
         reason = " ".join(str(error).split())
@@ -41,16 +41,20 @@ def check(config: DictConfig) -> list[str]:
             f"{keys.REWARD_FUNCTION_NAME} is {name}, which is not a function in {path}; define it, or set another name"
         ]
     if refused := found.get("refuses"):
-        arguments = ", ".join((*reward_probe.ARGUMENTS, *options))
+        arguments = ", ".join((*reward_probe.ARGUMENTS, *others))
         return [
             f"{keys.REWARD_FUNCTION_NAME} is {name}: verl calls it with {arguments}: {refused}; correct its arguments"
         ]
     return []
 
 
-def _found(python: list[str], path: str, name: str, options: list[str]) -> dict[str, object]:
+def _of_reward_model(config: DictConfig) -> tuple[str, ...]:
+    return REWARD_MODEL_ARGUMENTS if value(config, keys.REWARD_MODEL_ENABLE) else ()
+
+
+def _found(python: list[str], path: str, name: str, others: list[str]) -> dict[str, object]:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    command = [*python, reward_probe.__file__, path, name, *options]
+    command = [*python, reward_probe.__file__, path, name, *others]
     try:
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False

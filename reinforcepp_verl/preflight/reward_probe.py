@@ -1,4 +1,4 @@
-"""Imports a reward function and prints what happened; run as a script: PROBE PATH NAME OPTION...
+"""Imports a reward function and prints what happened; run as a script: PROBE PATH NAME ARGUMENT...
 
 Needs only Python itself.
 """
@@ -34,10 +34,10 @@ def load(path: str) -> ModuleType:
     return module
 
 
-def refusal(function: Any, options: list[str]) -> str | None:
-    """Return why the function cannot be called as verl's reward managers do, with these options; None if it can."""
+def refusal(function: Any, others: list[str]) -> str | None:
+    """Return why the function cannot be called as verl's reward managers do, with these others; None if it can."""
     try:
-        inspect.signature(function).bind(**dict.fromkeys((*ARGUMENTS, *options)))
+        inspect.signature(function).bind(**dict.fromkeys((*ARGUMENTS, *others)))
     except TypeError as error:
         return str(error)
     except ValueError:  # It has no signature, as some of C.
@@ -45,12 +45,12 @@ def refusal(function: Any, options: list[str]) -> str | None:
     return None
 
 
-def outcome(path: str, name: str, *options: str) -> dict[str, Any]:
+def outcome(path: str, name: str, *others: str) -> dict[str, Any]:
     """Return whether the module has the function, or the root error of its import and the line of the file."""
     file = os.path.abspath(path)
     try:
         function = getattr(load(path), name, None)
-        return {"callable": callable(function), "refuses": refusal(function, list(options))}
+        return {"callable": callable(function), "refuses": refusal(function, list(others))}
     except (Exception, SystemExit) as error:
         lines = [
             frame.lineno

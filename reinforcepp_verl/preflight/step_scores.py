@@ -42,6 +42,6 @@ def check(config: DictConfig) -> Found:
     sums = traits.whole_answers if traits is not None else estimator in VERL_GROUP_ESTIMATORS
     if sums:
         message = f"{keys.ADV_ESTIMATOR} is {estimator}: it adds up {returns}, whichever token has them"
-        methods = "reinforcepp, reinforcepp_baseline, reinforce_reward_to_go or remax"
-        found.append(PreflightWarning(SUMMED_STEPS, f"{message}; use +method={methods}"))
+        others = "reinforcepp_baseline, reinforce_reward_to_go, remax, ppo"
+        found.append(PreflightWarning(SUMMED_STEPS, f"{message}; use +method=reinforcepp, or one of {others}"))
     return found

@@ -46,7 +46,7 @@ def root_error(lines: list[str], other_than: str | None = None) -> str | None:
         if CHAINED.search(line):
             continues = True
         elif (match := ERROR_LINE.match(line.strip())) and not (other_than and other_than in match["error"]):
-            error = _with_reason(match["error"], lines[number + 1 :])
+            error = _with_reason(match["error"], lines[number + 1 : number + 1 + REASON_LINES])
             chain = [*chain, error] if continues else [error]
             continues = False
     return chain[0] if chain else None
@@ -56,4 +56,4 @@ def _with_reason(error: str, below: list[str]) -> str:
     """Append what is wrong to an error of pydantic, which says it on the lines below."""
     if not INVALID.search(error):
         return error
-    return f"{error}: {' '.join(' '.join(below[:REASON_LINES]).split()).partition(' [type=')[0]}"
+    return f"{error}: {' '.join(' '.join(below).split()).partition(' [type=')[0]}"

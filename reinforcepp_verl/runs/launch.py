@@ -89,7 +89,8 @@ def clear_evaluations(run: RunFolder) -> list[str]:
     for folder in sorted(run.evaluations.glob("*")):
         evaluation = RunFolder(folder)
         if folder.is_dir() and any(attempt.temporary.is_file() for attempt in evaluation.attempts()):
-            with suppress(ValueError), run_lock(evaluation):  # Locked while it is running.
+            lock = FileLock(evaluation.lock)
+            with suppress(Timeout), lock.acquire(timeout=0):  # Locked while it is running.
                 problems += clear_killed(evaluation)
     return problems
 

@@ -26,6 +26,7 @@ ABOUT_ACCELERATORS = (
 )
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 THREAD_COUNT = re.compile(r"[1-9]\d*(?:,[1-9]\d*)*")
+MODEL_CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
 # A Ray of its own must not look for another one.
 ABOUT_ANOTHER_RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -103,7 +104,7 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
     environment |= {"TMPDIR": folder, "RAY_TMPDIR": folder}
     home = environment.get("HOME") or os.path.expanduser("~")
     if not _can_write(home):
-        environment = {**_models_in(home), **environment, "HOME": folder}
+        environment = {**_models_in(home, environment), **environment, "HOME": folder}
     with ray_token.written(Path(folder, "ray_token"), environment) as environment:
         yield environment
 
@@ -121,8 +122,10 @@ def _can_write(folder: str) -> bool:
         return False
 
 
-def _models_in(home: str) -> dict[str, str]:
+def _models_in(home: str, environment: Mapping[str, str]) -> dict[str, str]:
     """Return where Hugging Face finds what was downloaded into a home directory that cannot be written."""
+    if any(environment.get(name) for name in MODEL_CACHES):
+        return {}
     cache = Path(home, ".cache", "huggingface")
     found = {"HF_HUB_CACHE": cache / "hub", "HF_TOKEN_PATH": cache / "token"}
     return {name: str(path) for name, path in found.items() if path.exists()}

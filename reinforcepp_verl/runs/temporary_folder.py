@@ -12,6 +12,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from reinforcepp_verl.common.run_folder import TEMPORARY_PREFIX, Attempt, RunFolder
@@ -89,8 +90,10 @@ def _remove(folder: Path, short: Path) -> None:
     # Named after it by verl_patches: semaphores, and the buffers of weight transfers.
     for name in (f"sem.{short.name}-*", f"{short.name}-*"):
         for left in SHARED_MEMORY.glob(name):
-            if left.stat().st_uid == os.getuid():
-                left.unlink()
+            # Python's resource tracker may remove it first.
+            with suppress(FileNotFoundError):
+                if left.stat().st_uid == os.getuid():
+                    left.unlink()
     if short.is_symlink() and short.resolve() == folder:
         short.unlink()
     shutil.rmtree(folder)

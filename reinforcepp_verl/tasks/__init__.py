@@ -1,4 +1,4 @@
-"""The three CPU tasks that this package generates: questions, tokenizer and a warm-started model.
+"""The CPU tasks that this package generates: questions, tokenizer and a warm-started model.
 
 Imports `data`, `rewards` and `common`.
 """

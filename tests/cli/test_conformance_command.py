@@ -76,3 +76,16 @@ def test_what_cannot_be_judged(run, call, arguments, message):
     done = run("def call(case):\n    raise NotImplementedError('nothing yet')\n", *arguments, call=call)
     assert done.exit_code == 2
     assert message in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("source", ["def call(case:\n", "raise SystemError('no device')\n"])
+def test_a_file_that_does_not_import_is_not_a_deviation(run, source):
+    done = run(source)
+    assert done.exit_code == 2 and done.stderr.startswith("error: --call ")
+    assert "cannot import" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_file_with_a_dataclass(run):
+    source = "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    b: int\n"
+    done = run(f"{source}def call(case):\n    raise NotImplementedError('nothing yet')\n")
+    assert done.exit_code == 2 and "(nothing yet)" in done.stderr

@@ -47,11 +47,11 @@ def test_a_row_has_what_the_model_read_and_what_it_said(turn_rows):
     assert rows[1].as_dict()["prompts"].tolist() == rows[1].prompt_ids
 
 
-def test_one_turn_is_one_row_and_a_long_prompt_loses_its_beginning(turn_rows):
+def test_one_turn_is_one_row_and_a_long_prompt_is_refused(turn_rows):
     [row] = turn_rows.rows_of(session([1, 1]), prompt_length=80)
     assert (row.prompt_ids, row.response_ids, row.response_logprobs) == ([1, 2], [10, 11], None)
-    _, last = turn_rows.rows_of(session([1, 0, 1]), prompt_length=3)
-    assert last.prompt_ids == [2, 10, 11]
+    with pytest.raises(ValueError, match="set data.max_prompt_length to 4 or more"):
+        turn_rows.rows_of(session([1, 0, 1]), prompt_length=3)
 
 
 def test_the_yaml_file_names_the_class(turn_rows):

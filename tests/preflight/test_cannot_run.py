@@ -183,6 +183,18 @@ def test_an_import_that_fails_is_one_line_with_the_root_cause(compose, tmp_path,
     assert "correct the file, or install what it needs" in problem
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_arguments_of_a_reward_model(compose, tmp_path, wanted):
+    settings = ("enable=true", "enable_resource_pool=true", "nnodes=1", "n_gpus_per_node=1")
+    enabled = [f"reward.reward_model.{setting}" for setting in settings]
+    given = ", reward_router_address, reward_model_tokenizer" if wanted else ""
+    (tmp_path / "score.py").write_text(
+        f"def compute_score(data_source, solution_str, ground_truth, extra_info{given}):\n    return 1.0\n"
+    )
+    found = reward_import.check(compose(RECIPE, *enabled, f"{REWARD}.path={tmp_path / 'score.py'}"))
+    assert found == [] if wanted else "unexpected keyword argument 'reward_router_address'" in found[0]
+
+
 @pytest.mark.parametrize("source", ["print('x' * 10_000)\nimport helper\n", "import sys\nsys.stdout = None\n"])
 def test_an_import_that_works(compose, tmp_path, source):
     (tmp_path / "helper.py").write_text("")

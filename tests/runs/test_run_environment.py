@@ -96,7 +96,8 @@ def test_a_home_that_cannot_be_written_is_replaced_and_its_models_are_found(envi
     home = tmp_path / "home"
     (home / ".cache/huggingface/hub").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    for name in run_environment.MODEL_CACHES:
+        monkeypatch.delenv(name, raising=False)
     assert environment()["HOME"] == str(home) and "HF_HUB_CACHE" not in environment()
     monkeypatch.setattr(run_environment, "_can_write", lambda folder: folder != str(home))
     found = environment()
@@ -104,6 +105,9 @@ def test_a_home_that_cannot_be_written_is_replaced_and_its_models_are_found(envi
     assert "HF_TOKEN_PATH" not in found
     monkeypatch.setenv("HF_HUB_CACHE", "/mine")
     assert environment()["HF_HUB_CACHE"] == "/mine"
+    monkeypatch.delenv("HF_HUB_CACHE")
+    monkeypatch.setenv("HF_HOME", "/mine")  # Which HF_HUB_CACHE would overrule.
+    assert "HF_HUB_CACHE" not in environment()
     monkeypatch.undo()
     assert not run_environment._can_write("/proc") and run_environment._can_write(str(home))
 
