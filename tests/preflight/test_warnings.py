@@ -32,7 +32,7 @@ CASES = [
     ("verl_trainer", "trainer.v1.trainer_mode=sync", "set trainer.v1.trainer_mode=reinforcepp_sync"),
     ("verl_trainer", "+method=grpo trainer.v1.trainer_mode=sync", "no checkpoint to resume from"),
     ("summed_steps", f"{STEPS} +method=rloo", "leave_one_out: it adds up the step_scores that compute_score of pkg://"),
-    ("summed_steps", f"{STEPS} +method=grpo", "use +method=reinforcepp, reinforcepp_baseline, reinforce_reward_to_go"),
+    ("summed_steps", f"{STEPS} +method=grpo", "use +method=reinforcepp, or one of reinforcepp_baseline, reinforce"),
 ]
 TOO_LARGE = [
     ("hardware.gpu_memory_gib=39", "hardware.gpu_memory_gib is 39", "set actor_rollout_ref."),
