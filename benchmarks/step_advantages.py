@@ -29,7 +29,7 @@ from reinforcepp_verl.algorithm.normalize import Estimate
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.rewards.running_sums import compute_score
 from reinforcepp_verl.rewards.step_scores import token_scores_of
-from reinforcepp_verl.tasks.running_sums import NUMBERS
+from reinforcepp_verl.tasks.running_sums_task import NUMBERS
 
 ANSWERS, MAX_TOKENS = 4, 16
 STEPS = NUMBERS - 1

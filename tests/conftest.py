@@ -125,14 +125,15 @@ def recipe_as_meant(compose) -> Callable[..., DictConfig]:
 def arithmetic(tmp_path_factory) -> Path:
     """A folder with data/arithmetic in it: real questions and tokenizer, untrained model."""
     from reinforcepp_verl.tasks import arithmetic_task as task
+    from reinforcepp_verl.tasks.question_files import write_questions
     from reinforcepp_verl.tasks.warm_start import WarmStart, build_model
 
     root = tmp_path_factory.mktemp("arithmetic")
     folder = root / "data" / "arithmetic"
     folder.mkdir(parents=True)
     train, val = task.split_questions(seed=1)
-    task.write_parquet(train[:256], "train", folder / "train.parquet")
-    task.write_parquet(val[:8], "val", folder / "val.parquet")
+    write_questions(task.DATA_SOURCE, train[:256], "train", folder)
+    write_questions(task.DATA_SOURCE, val[:8], "val", folder)
     tokenizer = task.build_tokenizer()
     tokenizer.save_pretrained(folder / "model")
     build_model(tokenizer, WarmStart(hidden_size=32, layers=1)).save_pretrained(folder / "model")

@@ -1,4 +1,4 @@
-"""Keeps the batches of a run, as the estimator left them, in RUN/batches/STEP.pt; for tests/e2e/test_tools.py.
+"""Keeps the batches of a run, as the estimator left them, in RUN/batches/STEP.pt; for end-to-end tests.
 
 verl imports this module in all its processes (VERL_USE_EXTERNAL_MODULES).
 """
@@ -16,8 +16,8 @@ import wrapt
 
 TRAINERS = "reinforcepp_verl.integration.trainers"
 COLUMNS = (
-    *("prompts", "responses", "response_mask", "loss_mask", "rm_scores", "token_level_rewards", "advantages"),
-    *("returns", "old_log_probs", "ref_log_prob", "rollout_log_probs"),
+    *("prompts", "responses", "response_mask", "loss_mask", "rm_scores", "score_mask", "token_level_rewards"),
+    *("advantages", "returns", "old_log_probs", "ref_log_prob", "rollout_log_probs"),
 )
 
 

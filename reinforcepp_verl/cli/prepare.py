@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
+from reinforcepp_verl import tasks
 from reinforcepp_verl.common.terminal import echo
 
 
@@ -36,9 +38,6 @@ class Task(str, Enum):
     hh_rlhf = "hh_rlhf"
     ultrafeedback = "ultrafeedback"
     custom = "custom"
-
-
-TOYS = (Task.arithmetic, Task.calculator, Task.running_sums, Task.word_problems, Task.preferences_toy)
 
 
 def prepare(
@@ -167,7 +166,7 @@ def prepare(
     )
     seeded = _given(seed=seed)
     try:
-        if task in TOYS:
+        if task.value in tasks.GENERATED:
             _refuse(task, [*options, *own])
             _prepare_toy(task, out or _folder(task.value), 1 if seed is None else seed, force)
         elif task is Task.custom:
@@ -201,26 +200,7 @@ def _refuse(task: Task, names: list[str]) -> None:
 
 def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
     # Imported here to keep --help fast: torch and transformers take seconds to import.
-    if task is Task.arithmetic:
-        from reinforcepp_verl.tasks.arithmetic_task import prepare_arithmetic_command
-
-        prepare_arithmetic_command(out, seed, force)
-    elif task is Task.calculator:
-        from reinforcepp_verl.tasks.calculator_task import prepare_calculator_command
-
-        prepare_calculator_command(out, seed, force)
-    elif task is Task.running_sums:
-        from reinforcepp_verl.tasks.running_sums import prepare_running_sums_command
-
-        prepare_running_sums_command(out, seed, force)
-    elif task is Task.word_problems:
-        from reinforcepp_verl.tasks.word_problems import prepare_word_problems_command
-
-        prepare_word_problems_command(out, seed, force)
-    else:
-        from reinforcepp_verl.tasks.preferences_toy import prepare_preferences_toy_command
-
-        prepare_preferences_toy_command(out, seed, force)
+    import_module(f"{tasks.__name__}.{task.value}_task").TASK.show(out, seed, force)
 
 
 def _prepare_source(task: Task, out: Path, force: bool, options: dict[str, Any]) -> None:

@@ -154,6 +154,7 @@ CRITIC_OPTIM = f"{CRITIC}.optim"
 CRITIC_CHECKPOINT = f"{CRITIC}.checkpoint"
 CRITIC_LOAD_CONTENTS = f"{CRITIC_CHECKPOINT}.load_contents"
 CRITIC_USE_DYNAMIC_BSZ = f"{CRITIC}.use_dynamic_bsz"
+CRITIC_PPO_MAX_TOKEN_LEN_PER_GPU = f"{CRITIC}.ppo_max_token_len_per_gpu"
 CRITIC_PPO_MICRO_BATCH_SIZE_PER_GPU = f"{CRITIC}.ppo_micro_batch_size_per_gpu"
 
 # data

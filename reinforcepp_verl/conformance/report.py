@@ -34,11 +34,14 @@ class Report:
     verdicts: tuple[Verdict, ...]
     diagnoses: dict[str, Diagnosis]
     """By part."""
+    text: str | None = None
+    """The only text that the cases follow; None: all of them were asked."""
 
     @property
     def conforms(self) -> bool:
-        """True if no judged case deviates or fails."""
-        return not any(v.outcome in ("deviates", "error") for v in self.verdicts)
+        """True if no judged case fails, or deviates where the text, if one was chosen, says something."""
+        outcomes = self.outcomes_by(self.text) if self.text else {v.outcome for v in self.verdicts}
+        return not {"deviates", "error"} & set(outcomes)
 
     @property
     def judged(self) -> int:
@@ -60,10 +63,10 @@ class Report:
         return [v for v in self.verdicts if v.case.part == part and v.outcome == outcome]
 
 
-def examine(called: str, implementation: Implementation, cases: Iterable[Case]) -> Report:
-    """Judge an implementation by all cases, and explain what deviates."""
-    verdicts = tuple(judge(case, implementation) for case in cases)
-    return Report(called, verdicts, {part: diagnose(verdicts, part) for part in PARTS})
+def examine(called: str, implementation: Implementation, cases: Iterable[Case], text: str | None = None) -> Report:
+    """Judge an implementation by the cases, or by those that follow `text`, and explain what deviates."""
+    verdicts = tuple(judge(case, implementation) for case in cases if text is None or text in case.follows)
+    return Report(called, verdicts, {part: diagnose(verdicts, part) for part in PARTS}, text)
 
 
 def sentence(deviation: Deviation) -> str:

@@ -19,7 +19,6 @@ SINGLE_TURN, TOOL_AGENT = "single_turn_agent", "tool_agent"
 AGENT_NAME = "agent_name"
 """verl's column with a row's agent loop; rows without one get the default."""
 TOOL_KEYS = (keys.MULTI_TURN_TOOL_CONFIG_PATH, keys.MULTI_TURN_FUNCTION_TOOL_PATH)
-TRUNCATE_SIDES = ("left", "middle", "right")
 
 
 def check(config: DictConfig) -> Found:
@@ -54,28 +53,19 @@ def resolved(path: str) -> Path | None:
 
 def _contradictions(config: DictConfig) -> list[str]:
     loops, tools = agent_loops(config), tool_files(config)
-    side = value(config, keys.TOOL_RESPONSE_TRUNCATE_SIDE)
-    found = []
-    if side not in TRUNCATE_SIDES:
-        found.append(
-            f"{keys.TOOL_RESPONSE_TRUNCATE_SIDE} is {side}: verl knows {', '.join(TRUNCATE_SIDES)}, and treats any "
-            "other as middle; set one of them"
-        )
     if tools and set(loops) == {SINGLE_TURN}:
         key, file = next(iter(tools.items()))
         return [
-            *found,
             f"{key} is {file}, but {loops[SINGLE_TURN]} names the agent loop {SINGLE_TURN}, which calls no tool; set "
             f"{keys.DEFAULT_AGENT_LOOP}={TOOL_AGENT}, or {key}=null",
         ]
     if TOOL_AGENT in loops and not tools:
         return [
-            *found,
             f"{loops[TOOL_AGENT]} names the agent loop {TOOL_AGENT}, but there are no tools: every call would get an "
             f"error; set {keys.MULTI_TURN_TOOL_CONFIG_PATH} or {keys.MULTI_TURN_FUNCTION_TOOL_PATH}, or "
             f"{keys.DEFAULT_AGENT_LOOP}={SINGLE_TURN}",
         ]
-    return [*found, *_disagreeing_switch(config, loops)]
+    return _disagreeing_switch(config, loops)
 
 
 def _disagreeing_switch(config: DictConfig, loops: dict[str, str]) -> list[str]:

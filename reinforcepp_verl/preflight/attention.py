@@ -20,6 +20,10 @@ IMPORT_TIMEOUT_S = 60
 # Without FlashAttention's forward pass, which verl replaces, each worker would see its part of a sequence alone.
 NOT_SPLIT = ("sdpa", "eager", "flex_attention")
 ACTOR_SPLITS = (keys.ULYSSES_SEQUENCE_PARALLEL_SIZE, keys.FSDP_ULYSSES_SEQUENCE_PARALLEL_SIZE)
+MICRO_BATCHES = {
+    keys.ATTENTION: keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU,
+    keys.CRITIC_ATTENTION: keys.CRITIC_PPO_MAX_TOKEN_LEN_PER_GPU,
+}
 CRITIC_SPLITS = (keys.CRITIC_ULYSSES_SEQUENCE_PARALLEL_SIZE, keys.CRITIC_FSDP_ULYSSES_SEQUENCE_PARALLEL_SIZE)
 
 
@@ -41,7 +45,7 @@ def check(config: DictConfig) -> Found:
         return [*errors]
     message = (
         f"{with_sdpa[0]} is sdpa: flash-attn is not installed, so memory grows with the square of "
-        f"{keys.ACTOR_PPO_MAX_TOKEN_LEN_PER_GPU}; to train on long answers, {INSTALL}"
+        f"{MICRO_BATCHES[with_sdpa[0]]}; to train on long answers, {INSTALL}"
     )
     return [PreflightWarning(NO_FLASH_ATTENTION, message)]
 

@@ -17,6 +17,7 @@ CHOICES = {
     keys.KL_CTRL_TYPE: ("fixed", "adaptive"),
     keys.TRUNCATION: ("error", "left", "right", "middle"),
     keys.ROLLOUT_NAME: ("vllm", "sglang", "trtllm"),
+    keys.TOOL_RESPONSE_TRUNCATE_SIDE: ("left", "middle", "right"),
 }
 REWARD_MANAGERS = (OUR_REWARD_MANAGER, "naive", "dapo", "gdpo", "rate_limited", "remote")
 

@@ -19,8 +19,9 @@ from reinforcepp_verl.preflight.data_table import Table, UnreadableTableError, r
 from reinforcepp_verl.preflight.data_types import disagreements
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 from reinforcepp_verl.preflight.reward_function import OUR_REWARDS
+from reinforcepp_verl.tasks import GENERATED
 
-PREPARED_FOLDERS = ("arithmetic", "calculator", "running_sums", "word_problems", "preferences_toy", *SOURCES)
+PREPARED_FOLDERS = (*GENERATED, *SOURCES)
 
 
 def check(config: DictConfig) -> Found:

@@ -12,8 +12,9 @@ from reinforcepp_verl.config.reward_error_options import OUR_REWARD_MANAGER
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 from reinforcepp_verl.preflight.reward_function import source_file
 from reinforcepp_verl.preflight.reward_keys import returned_keys
+from reinforcepp_verl.rewards.token_scores import STEP_SCORES_KEY, TOKEN_SCORES_KEY
 
-STEPWISE = ("step_scores", "token_scores")
+STEPWISE = (STEP_SCORES_KEY, TOKEN_SCORES_KEY)
 
 
 def check(config: DictConfig) -> Found:

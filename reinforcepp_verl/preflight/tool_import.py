@@ -64,4 +64,5 @@ def _problems(config: DictConfig, request: dict[str, Any]) -> list[tuple[str, st
         if line.startswith(tool_probe.MARK):
             return [(name, problem) for name, problem in json.loads(line.removeprefix(tool_probe.MARK))]
     reason = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return [("tool_config_path", f"loading it ends the process: {reason}; correct the tools")]
+    loaded = next((name for name in FILES if request[name]), "agent_loops")
+    return [(loaded, f"loading it ends the process: {reason}; correct it")]

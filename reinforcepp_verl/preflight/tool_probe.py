@@ -39,7 +39,11 @@ def _agent_loops(file: str | None, needed: list[str]) -> Iterator[Problem]:
     from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 
     known = set(_agent_loop_registry)
-    for entry in _content(file) if file else []:
+    entries = _content(file) if file else []
+    if not isinstance(entries, list):
+        yield "agent_loop_config_path", f"{entries}; it must be a list, each entry with name and _target_"
+        return
+    for entry in entries:
         if not (isinstance(entry, dict) and {"name", "_target_"} <= set(entry)):
             yield "agent_loop_config_path", f"an entry has no name or no _target_: {entry}; give it both"
             continue
@@ -52,9 +56,15 @@ def _agent_loops(file: str | None, needed: list[str]) -> Iterator[Problem]:
 
 
 def _content(file: str) -> Any:
+    """Return what a YAML file has, or as a text why it cannot be read."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    return OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    try:
+        return OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        return _text(error)
 
 
 def _parser(name: str) -> Iterator[Problem]:
@@ -69,7 +79,8 @@ def _declared_tools(file: str) -> Iterator[str]:
     content = _content(file)
     tools = content.get("tools") if isinstance(content, dict) else None
     if not isinstance(tools, list) or not tools:
-        yield "it has no list `tools`; list the tools there, each with class_name and config"
+        reason = f"{content}; " if isinstance(content, str) else ""
+        yield f"{reason}it has no list `tools`; list the tools there, each with class_name and config"
         return
     for tool in tools:
         name = tool.get("class_name") if isinstance(tool, dict) else None

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from reinforcepp_verl.rewards.step_scores import STEP_SCORES_KEY, token_scores_of
-from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY, checked_token_scores
+from reinforcepp_verl.rewards.step_scores import token_scores_of
+from reinforcepp_verl.rewards.token_scores import STEP_SCORES_KEY, TOKEN_SCORES_KEY, checked_token_scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

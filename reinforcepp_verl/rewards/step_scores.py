@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers.decoders import DecodeStream
 
-from reinforcepp_verl.rewards.token_scores import pairs_of_numbers
+from reinforcepp_verl.rewards.token_scores import STEP_SCORES_KEY, pairs_of_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-STEP_SCORES_KEY = "step_scores"
 _INCOMPLETE = "\ufffd"  # what a decoder writes for a character of which some bytes are missing
 
 

@@ -8,6 +8,8 @@ from numbers import Integral, Real
 from typing import Any
 
 TOKEN_SCORES_KEY = "token_scores"
+STEP_SCORES_KEY = "step_scores"
+"""The same by where steps end in the text: step_scores.py makes scores of tokens of them."""
 
 
 def checked_token_scores(given: Any, response_tokens: int) -> list[tuple[int, float]]:

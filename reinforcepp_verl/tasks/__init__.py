@@ -2,3 +2,6 @@
 
 Imports `data`, `rewards` and `common`.
 """
+
+GENERATED = ("arithmetic", "calculator", "running_sums", "word_problems", "preferences_toy")
+"""Names of the tasks: the task NAME is `TASK` in the module NAME_task."""

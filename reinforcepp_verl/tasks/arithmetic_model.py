@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from reinforcepp_verl.tasks import warm_start
-from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, accuracy_of_answers, answer_inputs
+from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, accuracy_of, answer_inputs
 
 if TYPE_CHECKING:
     from reinforcepp_verl.tasks.arithmetic_question import Addition
@@ -77,8 +76,7 @@ def train(
     demonstrations = _Demonstrations(Encoder(tokenizer), questions, settings)
     return warm_start.train(
         tokenizer,
-        partial(demonstrations.batch, sloppy=False),
-        partial(demonstrations.batch, sloppy=True),
+        demonstrations.batch,
         lambda model: measure(model, tokenizer, questions[:_PROBE_QUESTIONS]).sampled,
         seed=seed,
         settings=settings,
@@ -106,4 +104,4 @@ def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questio
     """Compute both accuracies exactly, without sampling."""
     encoder = Encoder(tokenizer)
     answers = encoder.answers(torch.tensor([q.left + q.right for q in questions]))
-    return accuracy_of_answers(model, encoder.prompts(questions), answers, encoder.pad)
+    return accuracy_of(model, answer_inputs(encoder.prompts(questions), answers), answers, encoder.pad)

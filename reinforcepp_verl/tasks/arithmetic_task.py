@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from reinforcepp_verl.tasks import arithmetic_model, character_tokenizer
+from reinforcepp_verl.tasks import arithmetic_model, small_tokenizer
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart
 from reinforcepp_verl.tasks.arithmetic_question import Addition
-from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show, write_questions
+from reinforcepp_verl.tasks.question_files import facts, save_model, summary, write_questions
+from reinforcepp_verl.tasks.task_folder import Manifest, ToyTask
 from reinforcepp_verl.tasks.warm_start import Progress
 
 DATA_SOURCE = "reinforcepp/arithmetic"
 VALIDATION_QUESTIONS = 512
-PRODUCT, VERSION = "reinforcepp-arithmetic", 1
-CONTENTS = frozenset({"train.parquet", "val.parquet", "model", "manifest.json"})
 
 
 def split_questions(seed: int) -> tuple[list[Addition], list[Addition]]:
@@ -28,66 +25,28 @@ def split_questions(seed: int) -> tuple[list[Addition], list[Addition]]:
     return questions[VALIDATION_QUESTIONS:], questions[:VALIDATION_QUESTIONS]
 
 
-def write_parquet(questions: Sequence[Addition], split: str, path: Path) -> None:
-    """Write the questions in verl's schema; the same questions give the same bytes."""
-    write_questions(DATA_SOURCE, [(question.messages, question.answer) for question in questions], split, path)
-
-
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build the tokenizer of the questions and answers."""
-    return character_tokenizer.build("0123456789+=")
-
-
-def prepare(
-    out: Path,
-    seed: int = 1,
-    *,
-    force: bool = False,
-    settings: AdditionWarmStart | None = None,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Create OUT/{train.parquet,val.parquet,model,manifest.json} unless it exists, and return the manifest."""
-    settings = settings or AdditionWarmStart()
-    identity = {"product": PRODUCT, "version": VERSION, "seed": seed, "warm_start": asdict(settings)}
-    return make_once(out, identity, CONTENTS, lambda folder: _make(folder, seed, settings, progress), force=force)
-
-
-def prepare_arithmetic_command(out: Path, seed: int = 1, force: bool = False) -> None:
-    """Run `prepare` in a terminal: a progress bar, then a summary table."""
-    show(
-        f"two-digit addition in {out}",
-        "teaching a small model to add",
-        AdditionWarmStart().steps,
-        lambda progress: prepare(out, seed, force=force, progress=progress),
-        _summary,
-    )
+    return small_tokenizer.of_characters("0123456789+=")
 
 
 def _make(folder: Path, seed: int, settings: AdditionWarmStart, progress: Progress | None) -> Manifest:
-    """Write everything into the new folder, and return the facts for the manifest."""
     train, val = split_questions(seed)
-    write_parquet(train, "train", folder / "train.parquet")
-    write_parquet(val, "val", folder / "val.parquet")
+    for split, questions in (("train", train), ("val", val)):
+        write_questions(DATA_SOURCE, questions, split, folder)
     tokenizer = build_tokenizer()
     model = arithmetic_model.train(train, tokenizer, seed=seed, settings=settings, progress=progress)
-    tokenizer.save_pretrained(folder / "model")
-    model.save_pretrained(folder / "model")
-    accuracy = asdict(arithmetic_model.measure(model, tokenizer, val))
-    return {
-        "train_questions": len(train),
-        "val_questions": len(val),
-        "parameters": model.num_parameters(),
-        "val_accuracy": {name: round(value, 4) for name, value in accuracy.items()},
-    }
+    save_model(model, tokenizer, folder / "model")
+    return facts(train, val, model, arithmetic_model.measure(model, tokenizer, val))
 
 
-def _summary(manifest: Manifest) -> dict[str, str]:
-    """Return the manifest as rows of a table."""
-    accuracy = manifest["val_accuracy"]
-    return {
-        "training questions": str(manifest["train_questions"]),
-        "validation questions": str(manifest["val_questions"]),
-        "model parameters": f"{manifest['parameters']:,}",
-        "validation accuracy, sampled": f"{accuracy['sampled']:.1%}",
-        "validation accuracy, greedy": f"{accuracy['greedy']:.1%}",
-    }
+TASK = ToyTask(
+    product="reinforcepp-arithmetic",
+    version=1,
+    title="two-digit addition",
+    doing="teaching a small model to add",
+    contents=frozenset({"train.parquet", "val.parquet", "model", "manifest.json"}),
+    settings=AdditionWarmStart,
+    make=_make,
+    summary=summary,
+)

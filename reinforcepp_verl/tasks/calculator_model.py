@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, pre_tokenizers
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from reinforcepp_verl.tasks import warm_start
+from reinforcepp_verl.tasks import small_tokenizer, warm_start
 from reinforcepp_verl.tasks.calculator import REASONS
 from reinforcepp_verl.tasks.calculator_question import (
     ANSWER_MARK,
@@ -31,10 +30,9 @@ from reinforcepp_verl.tasks.calculator_question import (
     careful_session,
     sloppy_session,
 )
-from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart
+from reinforcepp_verl.tasks.small_tokenizer import CHATML_TOKENS, TURN
+from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, accuracy_of, padded
 
-SPECIAL_TOKENS = {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "unk_token": "<|unk|>"}
-TURN = "<|im_start|>"
 ROLES = ("system", "user", "assistant", "tool")
 PIECES = (
     *(CALL_START, CALL_END, ARGUMENTS_START, ARGUMENTS_END, ANSWER_MARK),
@@ -70,20 +68,9 @@ class CalculatorWarmStart(WarmStart):
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build a tokenizer of all printable characters, in which the tool call's fixed texts are one token each."""
     escaped = "|".join(f"(?:{_escape(piece)})" for piece in sorted(PIECES, key=len, reverse=True))
-    vocabulary = [*SPECIAL_TOKENS.values(), TURN, *PIECES, *string.printable[:95], "\n"]
-    tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(vocabulary)}, SPECIAL_TOKENS["unk_token"]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{escaped}|[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        additional_special_tokens=[TURN],
-        clean_up_tokenization_spaces=False,
-        model_max_length=192,
-        padding_side="left",
-        **SPECIAL_TOKENS,
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    pieces = [*PIECES, *string.printable[:95], "\n"]
+    split = pre_tokenizers.Split(Regex(rf"{escaped}|[\s\S]"), "isolated")
+    return small_tokenizer.of_chats(pieces, split, max_length=192, template=CHAT_TEMPLATE)
 
 
 def train(
@@ -97,22 +84,15 @@ def train(
     """Train a model to answer the questions in sessions with the tool."""
     encoder, draw = SessionEncoder(tokenizer), random.Random(seed)
 
-    def sloppy(question: Question) -> list[Turn]:
-        return sloppy_session(question, settings.errors, draw)
-
-    def demonstrate(
-        session_of: Callable[[Question], list[Turn]],
-    ) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:
-        def batch(size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            drawn = torch.randint(len(questions), (size,), generator=generator).tolist()
-            return encoder.batch([(questions[i], session_of(questions[i])) for i in drawn])
-
-        return batch
+    def demonstrate(size: int, generator: torch.Generator, *, sloppy: bool) -> tuple[Tensor, Tensor]:
+        drawn = [questions[i] for i in torch.randint(len(questions), (size,), generator=generator).tolist()]
+        if sloppy:
+            return encoder.batch([(question, sloppy_session(question, settings.errors, draw)) for question in drawn])
+        return encoder.batch([(question, careful_session(question)) for question in drawn])
 
     return warm_start.train(
         tokenizer,
-        demonstrate(careful_session),
-        demonstrate(sloppy),
+        demonstrate,
         lambda model: measure(model, tokenizer, questions[:_PROBE_QUESTIONS]).sampled,
         seed=seed,
         settings=settings,
@@ -140,11 +120,9 @@ class SessionEncoder:
                 said += piece if is_said else [self.pad] * len(piece)
             tokens.append(torch.tensor(ids[:-1]))
             targets.append(torch.tensor(said[1:]))
-        first, second = (pad_sequence(rows, batch_first=True, padding_value=self.pad) for rows in (tokens, targets))
-        return first, second
+        return padded(tokens, self.pad), padded(targets, self.pad)
 
 
-@torch.no_grad()
 def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[Question]) -> Accuracy:
     """Compute how often the model does what the careful teacher does, sampled and greedily, without sampling.
 
@@ -152,16 +130,12 @@ def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questio
     """
     encoder = SessionEncoder(tokenizer)
     inputs, targets = encoder.batch([(question, careful_session(question)) for question in questions])
-    logits = model(input_ids=inputs, use_cache=False).logits
-    unsaid = targets == encoder.pad
-    log_probs = logits.log_softmax(-1).gather(2, targets[..., None])[..., 0].masked_fill(unsaid, 0.0)
-    greedy = ((logits.argmax(-1) == targets) | unsaid).all(dim=1)
-    return Accuracy(sampled=log_probs.sum(1).exp().mean().item(), greedy=greedy.float().mean().item())
+    return accuracy_of(model, inputs, targets, encoder.pad)
 
 
 def _texts(question: Question, session: Sequence[Turn]) -> Iterator[tuple[str, bool]]:
     """Yield the texts of a session, and whether the model says them."""
-    start, end = f"{TURN}assistant\n", SPECIAL_TOKENS["eos_token"]
+    start, end = f"{TURN}assistant\n", CHATML_TOKENS["eos_token"]
     yield f"{TURN}user\n{question.text}{end}{start}", False
     for turn in session:
         yield f"{turn.said}{end}", True

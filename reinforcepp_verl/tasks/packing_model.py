@@ -5,18 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import pre_tokenizers
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from reinforcepp_verl.tasks import warm_start
+from reinforcepp_verl.tasks import small_tokenizer, warm_start
 from reinforcepp_verl.tasks.packing_lists import THINGS, TRIPS, PackingList, sloppy_answer
-from reinforcepp_verl.tasks.warm_start import Progress, WarmStart
-from reinforcepp_verl.tasks.word_model import CHAT_TEMPLATE, SPECIAL_TOKENS, TURN
+from reinforcepp_verl.tasks.warm_start import Progress, WarmStart, accuracy_of, next_tokens
 
 
 @dataclass(frozen=True)
@@ -32,20 +29,9 @@ class PackingWarmStart(WarmStart):
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build a tokenizer of words, with a chat template with roles."""
-    vocabulary = [*SPECIAL_TOKENS.values(), TURN, "user", "assistant", "pack", "for", "and", *TRIPS, *THINGS]
-    # Without a decoder, words are joined by spaces.
-    tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(vocabulary)}, SPECIAL_TOKENS["unk_token"]))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        additional_special_tokens=[TURN],
-        clean_up_tokenization_spaces=False,
-        model_max_length=64,
-        padding_side="left",
-        **SPECIAL_TOKENS,
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    words = ["user", "assistant", "pack", "for", "and", *TRIPS, *THINGS]
+    split = pre_tokenizers.WhitespaceSplit()
+    return small_tokenizer.of_chats(words, split, max_length=64, joined_by_spaces=True)
 
 
 def train(
@@ -60,8 +46,7 @@ def train(
     demonstrations = _Demonstrations(questions, tokenizer, settings, random.Random(f"demonstrations {seed}"))
     return warm_start.train(
         tokenizer,
-        partial(demonstrations.batch, sloppy=False),
-        partial(demonstrations.batch, sloppy=True),
+        demonstrations.batch,
         lambda model: chance_of_best(model, tokenizer, questions),
         seed=seed,
         settings=settings,
@@ -97,24 +82,17 @@ def encode(
     tokenizer: PreTrainedTokenizerFast, questions: Sequence[PackingList], answers: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
     """Return the tokens `(B, T)` of questions with answers, and the next token of each position, or padding."""
-    tokens, targets = [], []
-    for question, answer in zip(questions, answers, strict=True):
-        text = tokenizer.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
-        prompt, rest = tokenizer([str(text), answer], add_special_tokens=False)["input_ids"]
-        whole = [*prompt, *rest, tokenizer.eos_token_id]
-        tokens.append(torch.tensor(whole[:-1]))
-        targets.append(torch.tensor([tokenizer.pad_token_id] * (len(prompt) - 1) + whole[len(prompt) :]))
-    first, second = (pad_sequence(rows, True, tokenizer.pad_token_id) for rows in (tokens, targets))
-    return first, second
+    asked = [
+        str(tokenizer.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True))
+        for question in questions
+    ]
+    prompts, said = (tokenizer(list(texts), add_special_tokens=False)["input_ids"] for texts in (asked, answers))
+    return next_tokens(prompts, said, int(tokenizer.eos_token_id), int(tokenizer.pad_token_id))
 
 
-@torch.no_grad()
 def chance_of_best(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[PackingList]
 ) -> float:
     """Return the mean probability of the best answers, computed without sampling."""
     tokens, targets = encode(tokenizer, questions, [" ".join(question.things) for question in questions])
-    logits = model(input_ids=tokens, use_cache=False).logits
-    padding = targets == tokenizer.pad_token_id
-    log_probs = logits.log_softmax(-1).gather(2, targets[..., None])[..., 0].masked_fill(padding, 0.0)
-    return log_probs.sum(1).exp().mean().item()
+    return accuracy_of(model, tokens, targets, int(tokenizer.pad_token_id)).sampled

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from reinforcepp_verl.tasks import warm_start
 from reinforcepp_verl.tasks.running_sums_question import RunningSums, answer_text
-from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, accuracy_of_answers, answer_inputs
+from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, accuracy_of, answer_inputs
 
 _PROBE_QUESTIONS = 512
 
@@ -54,8 +53,7 @@ def train(
     demonstrations = _Demonstrations(questions, tokenizer, settings)
     return warm_start.train(
         tokenizer,
-        partial(demonstrations.batch, sloppy=False),
-        partial(demonstrations.batch, sloppy=True),
+        demonstrations.batch,
         lambda model: measure(model, tokenizer, questions[:_PROBE_QUESTIONS]).sampled,
         seed=seed,
         settings=settings,
@@ -84,7 +82,8 @@ class _Demonstrations:
 def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence[RunningSums]) -> Accuracy:
     """Compute both accuracies exactly, without sampling; an answer is right if all its sums are."""
     answers = _answers(tokenizer, [question.answer for question in questions])
-    return accuracy_of_answers(model, _prompts(tokenizer, questions), answers, int(tokenizer.pad_token_id))
+    inputs = answer_inputs(_prompts(tokenizer, questions), answers)
+    return accuracy_of(model, inputs, answers, int(tokenizer.pad_token_id))
 
 
 def _prompts(tokenizer: PreTrainedTokenizerFast, questions: Sequence[RunningSums]) -> Tensor:

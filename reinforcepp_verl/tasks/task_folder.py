@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Set
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -20,60 +19,78 @@ from reinforcepp_verl.data.prepared_folder import owned_manifest, write_manifest
 from reinforcepp_verl.tasks.warm_start import Progress
 
 Manifest = dict[str, Any]
-Chat = list[dict[str, str]]
 
 
-def make_once(
-    out: Path, identity: Manifest, contents: Set[str], make: Callable[[Path], Manifest], *, force: bool
-) -> Manifest:
-    """Fill `out` with `make(folder)`, which returns facts for the manifest; return the manifest.
+class Settings(Protocol):
+    """What a task's models are trained with: a dataclass."""
 
-    An `out` that already holds the same product is kept unless `force`. The work is done in a temporary folder next to
-    `out` and moved into place at the end.
-    """
-    out = out.resolve()
-    present = owned_manifest(out, identity["product"], contents)
-    complete = present is not None and all((out / name).exists() for name in contents)
-    if present is not None and complete and not force and identity.items() <= present.items():
-        return present
-    with replace_folder(out) as folder:
-        manifest = {**identity, **make(folder)}
-        write_manifest(folder, manifest)
-    return manifest
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def steps(self) -> int:
+        """Maximum number of training steps."""
 
 
-def write_questions(data_source: str, questions: Iterable[tuple[Chat, str]], split: str, path: Path) -> None:
-    """Write chats and their answers in verl's schema; the same questions give the same bytes."""
-    rows = [
-        {
-            "data_source": data_source,
-            "prompt": chat,
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": answer},
-            "extra_info": {"split": split, "index": index},
-        }
-        for index, (chat, answer) in enumerate(questions)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), path)
+S = TypeVar("S", bound=Settings)
 
 
-def show(
-    title: str,
-    doing: str,
-    steps: int,
-    prepare: Callable[[Progress], Manifest],
-    rows: Callable[[Manifest], dict[str, str]],
-) -> None:
-    """Run `prepare` under a progress bar of `steps`, then print `rows(manifest)` as a table."""
-    transformers_logging.disable_progress_bar()
-    console, start = SafeConsole(), time.perf_counter()
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")
-    with Bar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(doing, total=steps)
-        manifest = prepare(lambda done, total: bar.update(task, completed=done, total=total))
-    table = Table(title=title, show_header=False)
-    for name, value in rows(manifest).items():
-        table.add_row(name, value)
-    table.add_row("seed", str(manifest["seed"]))
-    table.add_row("seconds", f"{time.perf_counter() - start:.1f}")
-    console.print(table)
+@dataclass(frozen=True)
+class ToyTask(Generic[S]):
+    """A task that `reinforcepp prepare` generates; the same seed and settings give the same bytes."""
+
+    product: str
+    version: int
+    title: str
+    doing: str
+    """What the progress bar says."""
+    contents: Set[str]
+    """Names of all files and folders in the task's folder."""
+    settings: Callable[[], S]
+    make: Callable[[Path, int, S, Progress | None], Manifest]
+    """Writes everything but the manifest into a new folder, and returns facts for the manifest."""
+    summary: Callable[[Manifest], dict[str, str]]
+    """Returns the manifest as rows of a table."""
+
+    def prepare(
+        self,
+        out: Path,
+        seed: int = 1,
+        *,
+        force: bool = False,
+        settings: S | None = None,
+        progress: Progress | None = None,
+    ) -> Manifest:
+        """Create the folder `out` unless it already holds the same, or `force`; return its manifest.
+
+        The work is done in a temporary folder next to `out` and moved into place at the end.
+        """
+        chosen = settings or self.settings()
+        identity = {"product": self.product, "version": self.version, "seed": seed, "settings": asdict(chosen)}
+        out = out.resolve()
+        present = owned_manifest(out, self.product, self.contents)
+        complete = present is not None and all((out / name).exists() for name in self.contents)
+        if present is not None and complete and not force and identity.items() <= present.items():
+            return present
+        with replace_folder(out) as folder:
+            manifest = {**identity, **self.make(folder, seed, chosen, progress)}
+            write_manifest(folder, manifest)
+        return manifest
+
+    def show(self, out: Path, seed: int = 1, force: bool = False) -> None:
+        """Run `prepare` in a terminal: a progress bar, then a summary table."""
+        transformers_logging.disable_progress_bar()
+        console, start = SafeConsole(), time.perf_counter()
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")
+        with Bar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+            task = bar.add_task(self.doing, total=self.settings().steps)
+
+            def report(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            manifest = self.prepare(out, seed, force=force, progress=report)
+        table = Table(title=f"{self.title} in {out}", show_header=False)
+        for name, value in self.summary(manifest).items():
+            table.add_row(name, value)
+        table.add_row("seed", str(manifest["seed"]))
+        table.add_row("seconds", f"{time.perf_counter() - start:.1f}")
+        console.print(table)

@@ -7,19 +7,19 @@ the correct answers but samples them less than half of the time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 Progress = Callable[[int, int], None]
 """Called after each step with the number of steps done and the total."""
-Teacher = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
-"""Demonstrates B answers: tokens `(B, T)`, and the next tokens of the last A of them `(B, A)`, or padding."""
 
 _PROBE_INTERVAL = 25
 _BETAS = (0.9, 0.98)
@@ -50,6 +50,13 @@ class WarmStart:
     def steps(self) -> int:
         """Maximum number of steps of both phases."""
         return self.careful_steps + self.sloppy_steps
+
+
+class Teacher(Protocol):
+    """Demonstrates answers, carefully or with mistakes."""
+
+    def __call__(self, size: int, generator: torch.Generator, *, sloppy: bool) -> tuple[Tensor, Tensor]:
+        """Return `size` sequences `(B, T)`, and the next token of the last A positions `(B, A)`, or padding."""
 
 
 @dataclass(frozen=True)
@@ -83,27 +90,27 @@ def build_model(tokenizer: PreTrainedTokenizerFast, settings: WarmStart) -> Llam
 
 def train(
     tokenizer: PreTrainedTokenizerFast,
-    careful: Teacher,
-    sloppy: Teacher,
+    teacher: Teacher,
     sampled_accuracy: Callable[[LlamaForCausalLM], float],
     *,
     seed: int,
     settings: WarmStart,
     progress: Progress | None = None,
 ) -> LlamaForCausalLM:
-    """Train a model with both teachers; the same seed and settings give the same weights.
+    """Train a model with the careful and then the sloppy teacher; the same seed and settings give the same weights.
 
     `progress` jumps ahead once `sampled_accuracy` reaches mastery.
     """
     report = progress or (lambda done, total: None)
     with reproducible(seed):
         model = build_model(tokenizer, settings)
-        lessons = _Lessons(model, int(tokenizer.pad_token_id), settings, torch.Generator().manual_seed(seed))
-        for step in lessons.steps(careful, settings.careful_steps, settings.careful_learning_rate):
+        generator = torch.Generator().manual_seed(seed)
+        lessons = _Lessons(model, teacher, int(tokenizer.pad_token_id), settings, generator)
+        for step in lessons.steps(settings.careful_steps, settings.careful_learning_rate, sloppy=False):
             report(step, settings.steps)
             if step % _PROBE_INTERVAL == 0 and sampled_accuracy(model) >= settings.mastery:
                 break
-        for step in lessons.steps(sloppy, settings.sloppy_steps, settings.sloppy_learning_rate):
+        for step in lessons.steps(settings.sloppy_steps, settings.sloppy_learning_rate, sloppy=True):
             report(settings.careful_steps + step, settings.steps)
     return model.eval()
 
@@ -113,14 +120,30 @@ def answer_inputs(prompts: Tensor, answers: Tensor) -> Tensor:
     return torch.cat([prompts, answers], dim=1)[:, :-1]
 
 
+def next_tokens(
+    prompts: Iterable[list[int]], answers: Iterable[list[int]], eos: int, pad: int
+) -> tuple[Tensor, Tensor]:
+    """Return prompts with answers as tokens `(N, T)`, and each position's next token of the answer, or padding."""
+    tokens, targets = [], []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        whole = [*prompt, *answer, eos]
+        tokens.append(torch.tensor(whole[:-1]))
+        targets.append(torch.tensor([pad] * (len(prompt) - 1) + whole[len(prompt) :]))
+    return padded(tokens, pad), padded(targets, pad)
+
+
+def padded(rows: list[Tensor], pad: int) -> Tensor:
+    """Return rows as one tensor `(N, T)`, padded at their end."""
+    return pad_sequence(rows, batch_first=True, padding_value=pad)
+
+
 @torch.no_grad()
-def accuracy_of_answers(model: LlamaForCausalLM, prompts: Tensor, answers: Tensor, pad: int) -> Accuracy:
-    """Compute both accuracies exactly, without sampling, from the probability of each right answer `(N, A)`."""
-    inputs = answer_inputs(prompts, answers)
-    logits = model(input_ids=inputs, use_cache=False, logits_to_keep=answers.shape[1]).logits
-    padding = answers == pad
-    log_probs = logits.log_softmax(-1).gather(2, answers[..., None])[..., 0].masked_fill(padding, 0.0)
-    greedy = ((logits.argmax(-1) == answers) | padding).all(dim=1)
+def accuracy_of(model: LlamaForCausalLM, tokens: Tensor, targets: Tensor, pad: int) -> Accuracy:
+    """Compute exactly, without sampling, how often the model says the `targets` `(N, A)` after the tokens `(N, T)`."""
+    logits = model(input_ids=tokens, use_cache=False, logits_to_keep=targets.shape[1]).logits
+    padding = targets == pad
+    log_probs = logits.log_softmax(-1).gather(2, targets[..., None])[..., 0].masked_fill(padding, 0.0)
+    greedy = ((logits.argmax(-1) == targets) | padding).all(dim=1)
     return Accuracy(sampled=log_probs.sum(1).exp().mean().item(), greedy=greedy.float().mean().item())
 
 
@@ -129,21 +152,22 @@ class _Lessons:
     """Takes optimizer steps on batches of a teacher's demonstrations."""
 
     model: LlamaForCausalLM
+    teacher: Teacher
     pad: int
     settings: WarmStart
     generator: torch.Generator
 
-    def steps(self, teacher: Teacher, steps: int, learning_rate: float) -> Iterator[int]:
+    def steps(self, steps: int, learning_rate: float, *, sloppy: bool) -> Iterator[int]:
         """Yield the number of steps done after each one.
 
-        Each teacher gets a new optimizer: the tiny second moments of the old one would make the first steps huge.
+        Each phase gets a new optimizer: the tiny second moments of the old one would make the first steps huge.
         """
         optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=learning_rate, betas=_BETAS, weight_decay=_WEIGHT_DECAY, fused=True
         )
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = learning_rate * _schedule(step, steps, self.settings.warmup_steps)
-            tokens, targets = teacher(self.settings.batch_size, self.generator)
+            tokens, targets = self.teacher(self.settings.batch_size, self.generator, sloppy=sloppy)
             logits = self.model(input_ids=tokens, use_cache=False, logits_to_keep=targets.shape[1]).logits
             loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=self.pad)
             optimizer.zero_grad()

@@ -8,31 +8,20 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, pre_tokenizers
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import Message, Row
 from reinforcepp_verl.rewards.math import compute_score
-from reinforcepp_verl.tasks import warm_start
-from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, reproducible
+from reinforcepp_verl.tasks import small_tokenizer, warm_start
+from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, WarmStart, next_tokens, reproducible
 from reinforcepp_verl.tasks.word_templates import Problem, Working
 
 MAX_ANSWER_TOKENS = 32
-SPECIAL_TOKENS = {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "unk_token": "<|unk|>"}
-TURN = "<|im_start|>"
-# ChatML, as in Qwen.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 # A word includes the spaces around it; every digit is a separate token.
 _PIECES = r"\\[a-z]+\{?|\}\{| ?[A-Za-z]+ ?|, |[\s\S]"
 _PROBE_QUESTIONS = 192
@@ -54,20 +43,7 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """Build a tokenizer of the words, digits and signs in the texts, with a chat template with roles."""
     split = pre_tokenizers.Split(Regex(_PIECES), "isolated")
     pieces = {piece for text in texts for piece, _ in split.pre_tokenize_str(text)}
-    vocabulary = [*SPECIAL_TOKENS.values(), TURN, *sorted(pieces)]
-    tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(vocabulary)}, SPECIAL_TOKENS["unk_token"]))
-    tokenizer.pre_tokenizer = split
-    tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        additional_special_tokens=[TURN],
-        clean_up_tokenization_spaces=False,
-        model_max_length=128,
-        padding_side="left",
-        **SPECIAL_TOKENS,
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    return small_tokenizer.of_chats(sorted(pieces), split, max_length=128)
 
 
 def answer_text(working: Working, *, boxed: bool = True) -> str:
@@ -99,8 +75,7 @@ def train(
     probe = random.Random(seed).sample(rows, _PROBE_QUESTIONS)
     return warm_start.train(
         tokenizer,
-        partial(demonstrations.batch, sloppy=False),
-        partial(demonstrations.batch, sloppy=True),
+        demonstrations.batch,
         lambda model: _accuracy(model, tokenizer, probe, sample=True),
         seed=seed,
         settings=settings,
@@ -126,15 +101,9 @@ class _Demonstrations:
         drawn = torch.randint(len(self.problems), (size,), generator=generator).tolist()
         chances = torch.rand(size, 3, generator=generator).tolist()
         answers = [self._answer(self.problems[i], chance, sloppy) for i, chance in zip(drawn, chances, strict=True)]
-        tokens, targets = [], []
-        for i, answer in zip(drawn, _encode(self.tokenizer, answers), strict=True):
-            prompt = self.prompts[i]
-            whole = [*prompt, *answer, self.tokenizer.eos_token_id]
-            tokens.append(torch.tensor(whole[:-1]))
-            targets.append(torch.tensor([self.tokenizer.pad_token_id] * (len(prompt) - 1) + whole[len(prompt) :]))
-        pad = self.tokenizer.pad_token_id
-        first, second = (pad_sequence(rows, batch_first=True, padding_value=pad) for rows in (tokens, targets))
-        return first, second
+        prompts = [self.prompts[i] for i in drawn]
+        eos, pad = int(self.tokenizer.eos_token_id), int(self.tokenizer.pad_token_id)
+        return next_tokens(prompts, _encode(self.tokenizer, answers), eos, pad)
 
     def _answer(self, problem: Problem, chances: Sequence[float], sloppy: bool) -> str:
         err, forget, which = chances

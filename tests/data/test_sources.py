@@ -16,6 +16,7 @@ from reinforcepp_verl.data.prepare_source import prepare, request
 from reinforcepp_verl.data.rows import QUESTIONS
 from reinforcepp_verl.data.source_kinds import Questions
 from reinforcepp_verl.data.sources import SOURCES
+from reinforcepp_verl.tasks import GENERATED
 
 FIXTURES = Path(__file__).parents[1] / "samples"
 QUESTION_SOURCES = [source.name for source in SOURCES.values() if isinstance(source, Questions)]
@@ -34,8 +35,7 @@ def questions(split: loading.Split) -> list[str]:
 
 
 def test_command_offers_the_sources_of_the_table():
-    generated = {"arithmetic", "calculator", "running_sums", "word_problems", "preferences_toy"}
-    assert {task.value for task in Task} == {*generated, "custom", *SOURCES}
+    assert {task.value for task in Task} == {*GENERATED, "custom", *SOURCES}
     assert {path.name for path in FIXTURES.iterdir() if path.is_dir()} == set(SOURCES)
 
 

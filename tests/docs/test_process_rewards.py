@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from reinforcepp_verl.rewards.failures import SafeRewardFunction
-from reinforcepp_verl.tasks.character_tokenizer import build
+from reinforcepp_verl.tasks.small_tokenizer import of_characters
 
 DOCS = Path(__file__).parents[2] / "docs"
-TOKENIZER = build("01=+\n")
+TOKENIZER = of_characters("01=+\n")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart
-from reinforcepp_verl.tasks.arithmetic_task import prepare
+from reinforcepp_verl.tasks.arithmetic_task import TASK
 
 pytestmark = pytest.mark.e2e
 
@@ -38,7 +38,7 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_)
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with data/arithmetic in it, whose model has learned for a few seconds."""
     folder = tmp_path_factory.mktemp("workplace")
-    prepare(folder / "data" / "arithmetic", settings=AdditionWarmStart(careful_steps=150, sloppy_steps=0))
+    TASK.prepare(folder / "data" / "arithmetic", settings=AdditionWarmStart(careful_steps=150, sloppy_steps=0))
     return folder
 
 

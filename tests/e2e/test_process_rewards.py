@@ -9,11 +9,12 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.tasks.running_sums import prepare
 from reinforcepp_verl.tasks.running_sums_model import RunningSumsWarmStart
+from reinforcepp_verl.tasks.running_sums_task import TASK
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -28,7 +29,7 @@ VALIDATION = "val-core/reinforcepp/running_sums"
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with data/running_sums in it, whose model has learned for a few seconds."""
     folder = tmp_path_factory.mktemp("workplace")
-    prepare(folder / "data" / "running_sums", settings=RunningSumsWarmStart(careful_steps=150, sloppy_steps=0))
+    TASK.prepare(folder / "data" / "running_sums", settings=RunningSumsWarmStart(careful_steps=150, sloppy_steps=0))
     return folder
 
 
@@ -86,10 +87,10 @@ def near(expected: list[float]) -> object:
 
 
 def recorded(run: Path, step: int, tokenizer: PreTrainedTokenizerFast) -> list[Answer]:
-    columns = json.loads((run / "batches" / f"{step}.json").read_text())
-    columns.pop("keys")
+    kept = torch.load(run / "batches" / f"{step}.pt")
+    assert all(kept.pop("real")) and len(kept.pop("keys")) == ROWS
+    columns = {name: [row.tolist() for row in column] for name, column in kept.items()}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    assert len(rows) == ROWS
     return [Answer(tokenizer, row) for row in rows]
 
 
@@ -109,7 +110,7 @@ def assert_every_token_has_what_its_steps_say(answers: list[Answer]) -> None:
 def test_every_return_is_what_the_steps_say_minus_the_kl(start, workplace):
     overrides = [f"trainer.total_training_steps={STEPS}", f"trainer.test_freq={STEPS}", "trainer.save_freq=-1"]
     overrides += [f"algorithm.kl_ctrl.kl_coef={KL_COEF}"]
-    recording = {"PYTHONPATH": str(HELPERS), "VERL_USE_EXTERNAL_MODULES": "record_batches"}
+    recording = {"PYTHONPATH": str(HELPERS), "VERL_USE_EXTERNAL_MODULES": "keep_batches"}
     start(COMMAND, "train", "+recipe=math_rlvr/running_sums", *overrides, **recording).output()
     run = (workplace / "runs" / "latest").resolve()
     tokenizer = AutoTokenizer.from_pretrained(workplace / "data" / "running_sums" / "model")

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from reinforcepp_verl.rewards.packing_list import quality
 from reinforcepp_verl.tasks.bradley_terry import RewardModelTraining
 from reinforcepp_verl.tasks.packing_model import PackingWarmStart
-from reinforcepp_verl.tasks.preferences_toy import prepare
+from reinforcepp_verl.tasks.preferences_toy_task import TASK, PreferencesToySettings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -26,7 +26,8 @@ STEPS = 3
 def task(workplace) -> Path:
     """The task with short trainings."""
     folder = workplace / "data" / "preferences_toy"
-    prepare(folder, settings=PackingWarmStart(careful_steps=50), training=RewardModelTraining(steps=40))
+    settings = PreferencesToySettings(PackingWarmStart(careful_steps=50), RewardModelTraining(steps=40))
+    TASK.prepare(folder, settings=settings)
     return folder
 
 

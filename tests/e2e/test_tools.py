@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.tasks.calculator_model import CalculatorWarmStart
 from reinforcepp_verl.tasks.calculator_question import observation
-from reinforcepp_verl.tasks.calculator_task import prepare
+from reinforcepp_verl.tasks.calculator_task import TASK
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -123,7 +123,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     workplace = tmp_path_factory.mktemp("workplace")
-    prepare(workplace / "data" / "calculator", settings=CalculatorWarmStart(careful_steps=400, sloppy_steps=60))
+    TASK.prepare(workplace / "data" / "calculator", settings=CalculatorWarmStart(careful_steps=400, sloppy_steps=60))
     yield Runs(workplace)
     processes.terminate_all(str(workplace))
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from reinforcepp_verl.data import prompt_templates
 from reinforcepp_verl.rewards.verifier import compare_plain, normal_form
 from reinforcepp_verl.runs import processes
-from reinforcepp_verl.tasks.word_problems import TEMPLATE
+from reinforcepp_verl.tasks.word_problems_task import TEMPLATE
 from reinforcepp_verl.tasks.word_templates import FORMATS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]

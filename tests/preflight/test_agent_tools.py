@@ -11,6 +11,7 @@ import pytest
 from reinforcepp_verl.config.schema import compose_base as compose
 from reinforcepp_verl.preflight import agent_tools, tool_import, tool_probe
 from reinforcepp_verl.tasks import calculator_task
+from reinforcepp_verl.tasks.question_files import write_questions
 
 RECIPE, PLAIN = "+recipe=agents/calculator", "+recipe=math_rlvr/arithmetic"
 ROLLOUT = "actor_rollout_ref.rollout"
@@ -41,7 +42,7 @@ def in_folder(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     calculator_task.write_tools(folder / "tools.yaml")
     for split in ("train", "val"):
-        calculator_task.write_parquet(calculator_task.questions(4, 1), split, folder / f"{split}.parquet")
+        write_questions(calculator_task.DATA_SOURCE, calculator_task.questions(4, 1), split, folder)
 
 
 def name_agent_loops(*names: str | None) -> None:
@@ -81,7 +82,6 @@ def test_sound_configurations(recipe, overrides):
         ([f"{TOOLS}=other.yaml"], f"missing_files: {TOOLS}: no such file: other.yaml", "create it"),
         ([f"{TOOLS}=data/math/tools.yaml"], "no such file", "run `reinforcepp prepare math`"),
         ([f"{LOOPS}=loops.yaml"], f"missing_files: {LOOPS}: no such file: loops.yaml", "create it"),
-        ([f"{MULTI_TURN}.tool_response_truncate_side=center"], "truncate_side is center", "left, middle, right"),
         (["data.tool_config_path=null"], "unmeasured_tools: data.tool_config_path is", "=data/calculator/tools.yaml"),
     ],
 )
@@ -162,6 +162,15 @@ def test_agent_loops_that_cannot_be_found():
     assert "the import of no_such_module fails" in first[1]
     assert second[1] == "an entry has no name or no _target_: {'name': 'nameless'}; give it both"
     assert third[0] == "agent_loops" and "no agent loop tool_agnt; known names: mine, single_turn_agent" in third[1]
+
+
+def test_files_that_cannot_be_read_are_named_by_their_setting():
+    Path("loops.yaml").write_text("- {name: mine\n")
+    [(name, message)] = problems(f"{LOOPS}=loops.yaml")
+    assert name == "agent_loop_config_path" and "it must be a list, each entry with name and _target_" in message
+    Path("mine.yaml").write_text("tools: [\n")
+    [(name, message)] = problems(f"{TOOLS}=mine.yaml")
+    assert name == "tool_config_path" and "ParserError" in message
 
 
 def test_tools_that_refuse_their_options_that_are_there_twice_or_are_none():

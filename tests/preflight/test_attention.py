@@ -58,6 +58,7 @@ def test_a_critic_alone_with_sdpa_is_warned_about(compose):
     config = compose(*RECIPE, "+method=ppo", f"++{KEY}=eager", f"++{CRITIC_KEY}=sdpa")
     [warning] = attention.check(config)
     assert warning.message.startswith(f"{CRITIC_KEY} is sdpa: flash-attn is not installed")
+    assert "critic.ppo_max_token_len_per_gpu" in warning.message
 
 
 @pytest.mark.parametrize("other", ["eager", "flex_attention", "flash_attention_3"])

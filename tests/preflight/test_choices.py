@@ -22,6 +22,10 @@ RECIPE = "+recipe=math_rlvr/arithmetic"
             "is fixd: no such name (did you mean fixed?); set it to one of fixed, adaptive",
         ),
         ("data.truncation=cut", "is cut: no such name; set it to one of error, left, right, middle"),
+        (
+            "actor_rollout_ref.rollout.multi_turn.tool_response_truncate_side=center",
+            "is center: no such name; set it to one of left, middle, right",
+        ),
         ("actor_rollout_ref.rollout.name=vlm", "is vlm: no such name (did you mean vllm?); set it to one of vllm, "),
         ("reward.reward_manager.name=naiv", "is naiv: no such name (did you mean naive?); set it to one of reinforce"),
         ("trainer.resume_mode=null", "is None: no such name; set it to one of disable, auto, resume_path"),

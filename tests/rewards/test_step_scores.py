@@ -14,7 +14,7 @@ from reinforcepp_verl.algorithm.estimators import reinforcepp, reinforcepp_basel
 from reinforcepp_verl.algorithm.options import ReinforceppOptions
 from reinforcepp_verl.rewards.running_sums import compute_score, outcome_score
 from reinforcepp_verl.rewards.step_scores import token_scores_of
-from reinforcepp_verl.tasks.running_sums import build_tokenizer
+from reinforcepp_verl.tasks.running_sums_task import build_tokenizer
 
 CHARACTERS = build_tokenizer()
 TRUTH = "7;12;18;"  # of 3+4+5+6=

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,8 @@ from reinforcepp_verl.rewards.arithmetic import compute_score
 from reinforcepp_verl.tasks import arithmetic_model, arithmetic_task
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart, measure, noisy_sums, train
 from reinforcepp_verl.tasks.arithmetic_question import Addition
-from reinforcepp_verl.tasks.arithmetic_task import build_tokenizer, prepare, split_questions, write_parquet
+from reinforcepp_verl.tasks.arithmetic_task import TASK, build_tokenizer, split_questions
+from reinforcepp_verl.tasks.question_files import write_questions
 from reinforcepp_verl.tasks.warm_start import build_model
 
 TINY = AdditionWarmStart(hidden_size=32, layers=1, careful_steps=3, sloppy_steps=2, batch_size=8)
@@ -29,7 +31,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def product(tmp_path_factory):
     out = tmp_path_factory.mktemp("product") / "arithmetic"
-    prepare(out, seed=5, settings=TINY)
+    TASK.prepare(out, seed=5, settings=TINY)
     return out
 
 
@@ -48,9 +50,11 @@ def test_questions_depend_on_the_seed_alone():
 def test_parquet_has_verls_schema_and_the_same_bytes_each_time(tmp_path):
     questions = [Addition(37, 58), Addition(99, 10)]
     for name in ("first", "second"):
-        write_parquet(questions, "val", tmp_path / name)
-    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
-    assert pq.read_table(tmp_path / "first").to_pylist()[0] == {
+        (tmp_path / name).mkdir()
+        write_questions(arithmetic_task.DATA_SOURCE, questions, "val", tmp_path / name)
+    first, second = (tmp_path / name / "val.parquet" for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    assert pq.read_table(first).to_pylist()[0] == {
         "data_source": "reinforcepp/arithmetic",
         "prompt": [{"role": "user", "content": "37+58="}],
         "ability": "math",
@@ -148,7 +152,7 @@ def test_saved_model_reloads_with_identical_logits(product, tokenizer):
 
 
 def test_prepare_writes_a_complete_product_and_leaves_nothing_beside_it(product):
-    assert {path.name for path in product.iterdir()} == arithmetic_task.CONTENTS
+    assert {path.name for path in product.iterdir()} == TASK.contents
     assert [path.name for path in product.parent.iterdir()] == [product.name]
     manifest = json.loads((product / "manifest.json").read_text())
     assert (manifest["train_questions"], manifest["val_questions"]) == (7588, 512)
@@ -156,7 +160,7 @@ def test_prepare_writes_a_complete_product_and_leaves_nothing_beside_it(product)
 
 
 def test_prepare_writes_the_same_bytes_again(product, tmp_path):
-    prepare(tmp_path / "again", seed=5, settings=TINY)
+    TASK.prepare(tmp_path / "again", seed=5, settings=TINY)
     files = sorted(path.relative_to(product) for path in product.rglob("*") if path.is_file())
     assert all((product / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in files)
 
@@ -164,16 +168,16 @@ def test_prepare_writes_the_same_bytes_again(product, tmp_path):
 def test_prepare_keeps_the_same_product_unless_forced(tmp_path):
     calls: list[int] = []
     for options in ({}, {}, {"force": True}, {"seed": 2}):
-        prepare(tmp_path / "out", settings=TINY, progress=lambda done, total: calls.append(done), **options)
+        TASK.prepare(tmp_path / "out", settings=TINY, progress=lambda done, total: calls.append(done), **options)
     assert len(calls) == 3 * TINY.steps
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["seed"] == 2
 
 
 def test_prepare_recreates_an_incomplete_product(tmp_path):
-    prepare(tmp_path, settings=TINY)
+    TASK.prepare(tmp_path, settings=TINY)
     (tmp_path / "val.parquet").unlink()
-    prepare(tmp_path, settings=TINY)
-    assert {path.name for path in tmp_path.iterdir()} == arithmetic_task.CONTENTS
+    TASK.prepare(tmp_path, settings=TINY)
+    assert {path.name for path in tmp_path.iterdir()} == TASK.contents
 
 
 @pytest.mark.parametrize(
@@ -189,34 +193,33 @@ def test_prepare_recreates_an_incomplete_product(tmp_path):
 def test_prepare_refuses_a_folder_that_is_not_its_own(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match="choose a folder that is new, empty or made by this command"):
-        prepare(tmp_path, settings=TINY, force=True)
+        TASK.prepare(tmp_path, settings=TINY, force=True)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_prepare_refuses_to_delete_an_unknown_file_from_its_own_folder(tmp_path):
     out = tmp_path / "out"
-    prepare(out, settings=TINY)
+    TASK.prepare(out, settings=TINY)
     (out / "notes.txt").write_text("keep me")
     with pytest.raises(ValueError, match="holds notes.txt"):
-        prepare(out, seed=2, settings=TINY)
+        TASK.prepare(out, seed=2, settings=TINY)
     assert (out / "notes.txt").read_text() == "keep me"
 
 
 def test_a_failed_prepare_leaves_the_old_product_unchanged(tmp_path):
-    prepare(tmp_path / "out", settings=TINY)
+    TASK.prepare(tmp_path / "out", settings=TINY)
     before = (tmp_path / "out" / "manifest.json").read_bytes()
 
     def fail(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(tmp_path / "out", seed=2, settings=TINY, progress=fail)
+        TASK.prepare(tmp_path / "out", seed=2, settings=TINY, progress=fail)
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_command_closes_with_a_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(arithmetic_task, "AdditionWarmStart", lambda: TINY)
-    arithmetic_task.prepare_arithmetic_command(tmp_path / "out")
+def test_command_closes_with_a_table(tmp_path, capsys):
+    replace(TASK, settings=lambda: TINY).show(tmp_path / "out")
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("7588", "512", "sampled", "greedy", "seconds"))

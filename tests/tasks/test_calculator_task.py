@@ -35,7 +35,7 @@ from reinforcepp_verl.tasks.calculator_question import (
     questions,
     sloppy_session,
 )
-from reinforcepp_verl.tasks.calculator_task import prepare
+from reinforcepp_verl.tasks.calculator_task import TASK
 
 MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS = 16, 64  # of the recipe
 TINY = CalculatorWarmStart(hidden_size=32, layers=1, careful_steps=2, sloppy_steps=2, batch_size=8)
@@ -55,7 +55,7 @@ def product(tmp_path_factory):
         patch.setattr(calculator_task, "TRAIN_QUESTIONS", 300)
         patch.setattr(calculator_task, "VALIDATION_QUESTIONS", 12)
         for out in outs:
-            prepare(out, seed=5, settings=TINY)
+            TASK.prepare(out, seed=5, settings=TINY)
     return outs
 
 
@@ -210,7 +210,7 @@ def test_measure_is_the_probability_of_the_careful_session(product, tokenizer):
 
 def test_product_has_different_questions_in_its_splits_and_the_same_bytes_again(product):
     first, second = product
-    assert {path.name for path in first.iterdir()} == calculator_task.CONTENTS
+    assert {path.name for path in first.iterdir()} == TASK.contents
     train, val = (pq.read_table(first / f"{split}.parquet").to_pylist() for split in ("train", "val"))
     assert (len(train), len(val)) == (300, 12)
     assert len({row["prompt"][0]["content"] for row in [*train, *val]}) == 312

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from verl.utils import hf_tokenizer
 from verl.utils.tokenizer import normalize_token_ids
 
 from reinforcepp_verl.rewards.packing_list import quality
-from reinforcepp_verl.tasks import bradley_terry, preferences_toy
+from reinforcepp_verl.tasks import bradley_terry, preferences_toy_task
 from reinforcepp_verl.tasks.bradley_terry import RewardModelTraining
 from reinforcepp_verl.tasks.packing_lists import (
     LONGEST_ANSWER,
@@ -28,11 +29,12 @@ from reinforcepp_verl.tasks.packing_lists import (
     split_questions,
 )
 from reinforcepp_verl.tasks.packing_model import PackingWarmStart, build_tokenizer, chance_of_best, encode
-from reinforcepp_verl.tasks.preferences_toy import prepare
+from reinforcepp_verl.tasks.preferences_toy_task import TASK, PreferencesToySettings
 from reinforcepp_verl.tasks.warm_start import build_model
 
 TINY = PackingWarmStart(hidden_size=32, layers=1, careful_steps=3, sloppy_steps=2, batch_size=8)
 TINY_TRAINING = RewardModelTraining(steps=3, batch_size=8)
+TINY_SETTINGS = PreferencesToySettings(TINY, TINY_TRAINING)
 QUESTION = PackingList("beach", "snow")
 BEST = "towel hat sunscreen gloves scarf skis"
 
@@ -46,15 +48,15 @@ def tokenizer():
 def small():
     """Make the task with few pairs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preferences_toy, "TRAIN_PAIRS", 32)
-        patch.setattr(preferences_toy, "TEST_PAIRS", 16)
+        patch.setattr(preferences_toy_task, "TRAIN_PAIRS", 32)
+        patch.setattr(preferences_toy_task, "TEST_PAIRS", 16)
         yield
 
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory, small):
     out = tmp_path_factory.mktemp("product") / "preferences_toy"
-    prepare(out, seed=5, settings=TINY, training=TINY_TRAINING)
+    TASK.prepare(out, seed=5, settings=TINY_SETTINGS)
     return out
 
 
@@ -129,7 +131,7 @@ def test_a_new_reward_model_has_one_label_the_policys_weights_and_no_opinion(tok
     model = bradley_terry.build_model(policy)
     assert model.config.num_labels == 1 and policy.config.num_labels == 2
     assert torch.equal(model.model.embed_tokens.weight, policy.model.embed_tokens.weight)
-    pairs = bradley_terry.encode(tokenizer, [preferences_toy._chats(some_preferences(1, Labeler())[0])])
+    pairs = bradley_terry.encode(tokenizer, [preferences_toy_task._chats(some_preferences(1, Labeler())[0])])
     assert bradley_terry.scores(model, pairs).tolist() == [[0.0, 0.0]]
 
 
@@ -137,7 +139,7 @@ def test_a_score_does_not_depend_on_padding(tokenizer):
     torch.manual_seed(0)
     model = bradley_terry.build_model(build_model(tokenizer, TINY)).eval()
     torch.nn.init.normal_(model.score.weight)
-    pairs = bradley_terry.encode(tokenizer, list(map(preferences_toy._chats, some_preferences(16, Labeler()))))
+    pairs = bradley_terry.encode(tokenizer, list(map(preferences_toy_task._chats, some_preferences(16, Labeler()))))
     assert len(set(pairs.lengths.flatten().tolist())) > 1
     with torch.no_grad():
         together = bradley_terry.scores(model, pairs)
@@ -151,7 +153,7 @@ def test_a_score_does_not_depend_on_padding(tokenizer):
 
 def test_the_training_learns_what_the_labeler_prefers_and_is_reproducible(tokenizer):
     labeler = Labeler(quality_weight=0.0, length_weight=1000.0)
-    pairs = bradley_terry.encode(tokenizer, list(map(preferences_toy._chats, some_preferences(256, labeler))))
+    pairs = bradley_terry.encode(tokenizer, list(map(preferences_toy_task._chats, some_preferences(256, labeler))))
     settings = RewardModelTraining(steps=40, batch_size=32, learning_rate=3e-3, warmup_steps=5)
     policy, state = build_model(tokenizer, TINY), torch.random.get_rng_state()
     first, second, other = (bradley_terry.train(policy, pairs, seed=seed, settings=settings) for seed in (1, 1, 2))
@@ -191,7 +193,7 @@ def test_verl_loads_both_models_and_the_tokenizer(product):
 
 
 def test_prepare_writes_a_complete_product(product):
-    assert {path.name for path in product.iterdir()} == preferences_toy.CONTENTS
+    assert {path.name for path in product.iterdir()} == TASK.contents
     manifest = json.loads((product / "manifest.json").read_text())
     assert manifest["accuracy"].keys() == {"by_label", "by_quality", "labeler_by_quality"}
     prompts = pq.read_table(product / "train.parquet").to_pylist()
@@ -210,11 +212,10 @@ def test_prepare_writes_a_complete_product(product):
 def test_prepare_writes_the_same_bytes_again_and_keeps_what_exists(product, small, tmp_path):
     steps: list[tuple[int, int]] = []
     for _ in range(2):
-        prepare(
+        TASK.prepare(
             tmp_path / "again",
             seed=5,
-            settings=TINY,
-            training=TINY_TRAINING,
+            settings=TINY_SETTINGS,
             progress=lambda *step: steps.append(step),
         )
     assert steps == [(step, 8) for step in range(1, 9)]
@@ -223,8 +224,7 @@ def test_prepare_writes_the_same_bytes_again_and_keeps_what_exists(product, smal
 
 
 def test_command_closes_with_the_accuracies(reinforcepp, small, monkeypatch, tmp_path):
-    monkeypatch.setattr(preferences_toy, "PackingWarmStart", lambda: TINY)
-    monkeypatch.setattr(preferences_toy, "RewardModelTraining", lambda: TINY_TRAINING)
+    monkeypatch.setattr(preferences_toy_task, "TASK", replace(TASK, settings=lambda: TINY_SETTINGS))
     command = ["prepare", "preferences_toy", "--out", str(tmp_path / "out")]
     made = reinforcepp(*command)
     assert made.exit_code == 0

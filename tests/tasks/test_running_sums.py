@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,10 +12,10 @@ from typer.testing import CliRunner
 
 from reinforcepp_verl.cli import app
 from reinforcepp_verl.rewards.running_sums import compute_score
-from reinforcepp_verl.tasks import running_sums, running_sums_model
-from reinforcepp_verl.tasks.running_sums import build_tokenizer, prepare, split_questions
+from reinforcepp_verl.tasks import running_sums_model, running_sums_task
 from reinforcepp_verl.tasks.running_sums_model import RunningSumsWarmStart, measure, noisy_sums
 from reinforcepp_verl.tasks.running_sums_question import RunningSums
+from reinforcepp_verl.tasks.running_sums_task import TASK, build_tokenizer, split_questions
 from reinforcepp_verl.tasks.warm_start import build_model
 
 TINY = RunningSumsWarmStart(hidden_size=32, layers=1, careful_steps=2, sloppy_steps=2, batch_size=8)
@@ -40,7 +41,7 @@ def test_a_question_and_its_answer_fit_and_score_one(tokenizer):
     for text, limit in ((prompt, MAX_PROMPT_TOKENS), (f"{question.answer}<eos>", MAX_ANSWER_TOKENS)):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert len(ids) <= limit and tokenizer.unk_token_id not in ids and tokenizer.decode(ids) == text
-    row = compute_score(running_sums.DATA_SOURCE, question.answer, question.answer)
+    row = compute_score(running_sums_task.DATA_SOURCE, question.answer, question.answer)
     assert sum(score for _, score in row["step_scores"]) == pytest.approx(1.0)
 
 
@@ -81,21 +82,21 @@ def test_accuracy_is_the_probability_of_the_whole_answer(tokenizer):
 def test_prepare_writes_the_same_bytes_again_and_keeps_its_product(tmp_path):
     outs = [tmp_path / name for name in ("first", "second")]
     for out in outs:
-        prepare(out, seed=5, settings=TINY)
+        TASK.prepare(out, seed=5, settings=TINY)
     files = sorted(path.relative_to(outs[0]) for path in outs[0].rglob("*") if path.is_file())
     assert all((outs[0] / name).read_bytes() == (outs[1] / name).read_bytes() for name in files)
-    assert {path.name for path in outs[0].iterdir()} == running_sums.CONTENTS
+    assert {path.name for path in outs[0].iterdir()} == TASK.contents
     row = pq.read_table(outs[0] / "val.parquet").to_pylist()[0]
     assert (row["data_source"], row["extra_info"]) == ("reinforcepp/running_sums", {"split": "val", "index": 0})
     manifest = json.loads((outs[0] / "manifest.json").read_text())
     assert (manifest["train_questions"], manifest["val_questions"]) == (6049, 512)
     steps: list[int] = []
-    assert prepare(outs[0], seed=5, settings=TINY, progress=lambda done, _: steps.append(done)) == manifest
+    assert TASK.prepare(outs[0], seed=5, settings=TINY, progress=lambda done, _: steps.append(done)) == manifest
     assert not steps
 
 
 def test_the_command_prepares_it_and_refuses_options_of_other_tasks(tmp_path, monkeypatch):
-    monkeypatch.setattr(running_sums, "RunningSumsWarmStart", lambda: TINY)
+    monkeypatch.setattr(running_sums_task, "TASK", replace(TASK, settings=lambda: TINY))
     done = CliRunner().invoke(app, ["prepare", "running_sums", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0 and "6049" in done.output, done.output
     refused = CliRunner().invoke(app, ["prepare", "running_sums", "--source", "x"])

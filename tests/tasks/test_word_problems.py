@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from reinforcepp_verl.cli import app
 from reinforcepp_verl.data import prompt_templates
 from reinforcepp_verl.data.answers import after_hashes, last_boxed
 from reinforcepp_verl.rewards.math import compute_score
-from reinforcepp_verl.tasks import word_model, word_problems
+from reinforcepp_verl.tasks import word_model, word_problems_task
 from reinforcepp_verl.tasks.warm_start import build_model
 from reinforcepp_verl.tasks.word_model import (
     MAX_ANSWER_TOKENS,
@@ -28,7 +29,7 @@ from reinforcepp_verl.tasks.word_model import (
     build_tokenizer,
     texts,
 )
-from reinforcepp_verl.tasks.word_problems import TEMPLATE, prepare
+from reinforcepp_verl.tasks.word_problems_task import TASK, TEMPLATE
 from reinforcepp_verl.tasks.word_templates import FORMATS, problems, row
 
 MAX_PROMPT_TOKENS = 64  # of the recipe
@@ -63,8 +64,8 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def few_questions():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(word_problems, "TRAIN_QUESTIONS", 96)
-        patch.setattr(word_problems, "TEST_QUESTIONS", 12)
+        patch.setattr(word_problems_task, "TRAIN_QUESTIONS", 96)
+        patch.setattr(word_problems_task, "TEST_QUESTIONS", 12)
         yield
 
 
@@ -72,7 +73,7 @@ def few_questions():
 def product(tmp_path_factory, few_questions):
     outs = [tmp_path_factory.mktemp("product") / "word_problems" for _ in range(2)]
     for out in outs:
-        prepare(out, seed=5, settings=TINY)
+        TASK.prepare(out, seed=5, settings=TINY)
     return outs
 
 
@@ -162,7 +163,7 @@ def test_chat_has_roles_and_ends_where_the_assistant_begins(product):
 
 def test_product_holds_both_formats_as_the_converters_make_them(product, tmp_path):
     folder = product[0]
-    assert {path.name for path in folder.iterdir()} == word_problems.CONTENTS
+    assert {path.name for path in folder.iterdir()} == TASK.contents
     for name in FORMATS:
         command = ["prepare", name, "--source", folder / "raw" / name, "--template", TEMPLATE, "--out", tmp_path / name]
         result = CliRunner().invoke(app, [str(part) for part in command])
@@ -197,7 +198,7 @@ def test_manifest_records_the_product_and_is_kept(product):
     assert (manifest["train_questions"], manifest["val_questions"]) == (192, 24)
     assert manifest["val_accuracy"].keys() == set(FORMATS)
     steps: list[int] = []
-    assert prepare(product[0], seed=5, settings=TINY, progress=lambda done, _: steps.append(done)) == manifest
+    assert TASK.prepare(product[0], seed=5, settings=TINY, progress=lambda done, _: steps.append(done)) == manifest
     assert not steps
 
 
@@ -225,7 +226,7 @@ def test_sloppy_teacher_errs_as_often_as_it_should(tokenizer):
 
 
 def test_command_closes_with_a_table(tmp_path, few_questions, monkeypatch):
-    monkeypatch.setattr(word_problems, "WordProblemWarmStart", lambda: TINY)
+    monkeypatch.setattr(word_problems_task, "TASK", replace(TASK, settings=lambda: TINY))
     monkeypatch.setenv("COLUMNS", "200")
     command = ["prepare", "word_problems", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, command)

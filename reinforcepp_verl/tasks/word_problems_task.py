@@ -17,13 +17,12 @@ from reinforcepp_verl.data.rows import Row
 from reinforcepp_verl.data.source_kinds import TEST, TRAIN
 from reinforcepp_verl.data.sources import SOURCES
 from reinforcepp_verl.tasks import word_model
-from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show
+from reinforcepp_verl.tasks.question_files import counts, save_model
+from reinforcepp_verl.tasks.task_folder import Manifest, ToyTask
 from reinforcepp_verl.tasks.warm_start import Progress
 from reinforcepp_verl.tasks.word_model import WordProblemWarmStart
 from reinforcepp_verl.tasks.word_templates import FORMATS, Problem, problems, row
 
-PRODUCT, VERSION = "reinforcepp-word-problems", 1
-CONTENTS = frozenset({"raw", *FORMATS, "train.parquet", "val.parquet", "model", "manifest.json"})
 TRAIN_QUESTIONS, TEST_QUESTIONS = 2048, 256
 TEMPLATE = "boxed_system"
 
@@ -33,38 +32,13 @@ def data_source(name: str) -> str:
     return f"word_problems/{name}"
 
 
-def prepare(
-    out: Path,
-    seed: int = 1,
-    *,
-    force: bool = False,
-    settings: WordProblemWarmStart | None = None,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Create OUT/{train.parquet,val.parquet,model,manifest.json} unless it exists, and return the manifest.
-
-    OUT/raw has the rows of both formats as in the original data sets, OUT/gsm8k and OUT/math have the prepared rows,
-    and train.parquet and val.parquet combine both formats.
-    """
-    settings = settings or WordProblemWarmStart()
-    identity = {"product": PRODUCT, "version": VERSION, "seed": seed, "warm_start": asdict(settings)}
-    return make_once(out, identity, CONTENTS, lambda folder: _make(folder, seed, settings, progress), force=force)
-
-
-def prepare_word_problems_command(out: Path, seed: int = 1, force: bool = False) -> None:
-    """Run `prepare` in a terminal: a progress bar, then a summary table."""
-    datasets.disable_progress_bars()
-    show(
-        f"word problems in {out}",
-        "teaching a small model to solve them",
-        WordProblemWarmStart().steps,
-        lambda progress: prepare(out, seed, force=force, progress=progress),
-        _summary,
-    )
-
-
 def _make(folder: Path, seed: int, settings: WordProblemWarmStart, progress: Progress | None) -> Manifest:
-    """Write everything into the new folder, and return the facts for the manifest."""
+    """Write what ToyTask asks for.
+
+    raw/ has the rows of both formats as in the original data sets, gsm8k/ and math/ the prepared rows; train.parquet
+    and val.parquet combine both formats.
+    """
+    datasets.disable_progress_bars()
     made = {name: problems(name, TRAIN_QUESTIONS + TEST_QUESTIONS, seed) for name in FORMATS}
     for name, found in made.items():
         write_raw(name, found, folder / "raw" / name)
@@ -74,8 +48,7 @@ def _make(folder: Path, seed: int, settings: WordProblemWarmStart, progress: Pro
     taught = [asked[row["extra_info"]["question"]] for row in train]
     tokenizer = word_model.build_tokenizer(word_model.texts(asked.values(), prompt_templates.find(TEMPLATE)))
     model = word_model.train(taught, train, tokenizer, seed=seed, settings=settings, progress=progress)
-    tokenizer.save_pretrained(folder / "model")
-    model.save_pretrained(folder / "model")
+    save_model(model, tokenizer, folder / "model")
     asked_as = {name: [row for row in val if row["data_source"] == data_source(name)] for name in FORMATS}
     accuracy = {name: word_model.measure(model, tokenizer, rows, seed) for name, rows in asked_as.items()}
     return {
@@ -113,9 +86,16 @@ def _summary(manifest: Manifest) -> dict[str, str]:
         f"validation accuracy, {name} format": f"{accuracy['sampled']:.1%} sampled, {accuracy['greedy']:.1%} greedy"
         for name, accuracy in manifest["val_accuracy"].items()
     }
-    return {
-        "training questions": str(manifest["train_questions"]),
-        "validation questions": str(manifest["val_questions"]),
-        "model parameters": f"{manifest['parameters']:,}",
-        **accuracies,
-    }
+    return {**counts(manifest), **accuracies}
+
+
+TASK = ToyTask(
+    product="reinforcepp-word-problems",
+    version=1,
+    title="word problems",
+    doing="teaching a small model to solve them",
+    contents=frozenset({"raw", *FORMATS, "train.parquet", "val.parquet", "model", "manifest.json"}),
+    settings=WordProblemWarmStart,
+    make=_make,
+    summary=_summary,
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,70 +17,47 @@ from reinforcepp_verl.tasks import bradley_terry, packing_model
 from reinforcepp_verl.tasks.bradley_terry import Chat, RewardModelTraining
 from reinforcepp_verl.tasks.packing_lists import Labeler, PackingList, Preference, preferences, split_questions
 from reinforcepp_verl.tasks.packing_model import PackingWarmStart
-from reinforcepp_verl.tasks.task_folder import Manifest, make_once, show
+from reinforcepp_verl.tasks.question_files import save_model
+from reinforcepp_verl.tasks.task_folder import Manifest, ToyTask
 from reinforcepp_verl.tasks.warm_start import Progress
 
 DATA_SOURCE = "reinforcepp/packing_lists"
-PRODUCT, VERSION = "reinforcepp-preferences-toy", 1
-CONTENTS = frozenset({"train.parquet", "val.parquet", "pairs", "model", "reward_model", "manifest.json"})
 TRAIN_PAIRS, TEST_PAIRS = 8192, 1024
 REPEATED = 16
 """How often each prompt is in its file."""
 QUALITIES = pa.schema([*PAIRS, ("chosen_quality", pa.float64()), ("rejected_quality", pa.float64())])
 
 
-def prepare(
-    out: Path,
-    seed: int = 1,
-    *,
-    force: bool = False,
-    settings: PackingWarmStart | None = None,
-    training: RewardModelTraining | None = None,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Create OUT/{train.parquet,val.parquet,pairs,model,reward_model,manifest.json} unless it exists.
+@dataclass(frozen=True)
+class PreferencesToySettings:
+    """How the policy and the reward model are trained, and who labels the pairs."""
 
-    Returns the manifest.
-    """
-    settings, training = settings or PackingWarmStart(), training or RewardModelTraining()
-    trained = {"warm_start": asdict(settings), "reward_model": asdict(training), "labeler": asdict(Labeler())}
-    identity = {"product": PRODUCT, "version": VERSION, "seed": seed, **trained}
-    return make_once(
-        out, identity, CONTENTS, lambda folder: _make(folder, seed, settings, training, progress), force=force
-    )
+    policy: PackingWarmStart = field(default_factory=PackingWarmStart)
+    reward_model: RewardModelTraining = field(default_factory=RewardModelTraining)
+    labeler: Labeler = field(default_factory=Labeler)
+
+    @property
+    def steps(self) -> int:
+        """Maximum number of steps of both trainings."""
+        return self.policy.steps + self.reward_model.steps
 
 
-def prepare_preferences_toy_command(out: Path, seed: int = 1, force: bool = False) -> None:
-    """Run `prepare` in a terminal: a progress bar, then a summary table."""
-    show(
-        f"preferences between packing lists in {out}",
-        "training a policy, then a reward model",
-        PackingWarmStart().steps + RewardModelTraining().steps,
-        lambda progress: prepare(out, seed, force=force, progress=progress),
-        _summary,
-    )
-
-
-def _make(
-    folder: Path, seed: int, settings: PackingWarmStart, training: RewardModelTraining, progress: Progress | None
-) -> Manifest:
-    """Write everything into the new folder, and return the facts for the manifest."""
+def _make(folder: Path, seed: int, settings: PreferencesToySettings, progress: Progress | None) -> Manifest:
     train, val = split_questions(seed)
     draw = random.Random(f"preferences {seed}")
-    known, held_out = (list(preferences(train, count, Labeler(), draw)) for count in (TRAIN_PAIRS, TEST_PAIRS))
+    known, held_out = (list(preferences(train, count, settings.labeler, draw)) for count in (TRAIN_PAIRS, TEST_PAIRS))
     (folder / "pairs").mkdir()
     _write(folder / "train.parquet", [_row(question, "train") for question in train * REPEATED], QUESTIONS)
     _write(folder / "val.parquet", [_row(question, "val") for question in val * REPEATED], QUESTIONS)
     _write(folder / "pairs" / "train.parquet", [_pair(found, "train") for found in known], QUALITIES)
     _write(folder / "pairs" / "test.parquet", [_pair(found, "test") for found in held_out], QUALITIES)
-    tokenizer, steps = packing_model.build_tokenizer(), settings.steps + training.steps
-    reports = [_part_of(progress, before, steps) for before in (0, settings.steps)]
-    policy = packing_model.train(train, tokenizer, seed=seed, settings=settings, progress=reports[0])
+    tokenizer = packing_model.build_tokenizer()
+    reports = [_part_of(progress, before, settings.steps) for before in (0, settings.policy.steps)]
+    policy = packing_model.train(train, tokenizer, seed=seed, settings=settings.policy, progress=reports[0])
     pairs = bradley_terry.encode(tokenizer, [_chats(found) for found in known])
-    reward_model = bradley_terry.train(policy, pairs, seed=seed, settings=training, progress=reports[1])
-    for name, model in (("model", policy), ("reward_model", reward_model)):
-        tokenizer.save_pretrained(folder / name)
-        model.save_pretrained(folder / name)
+    reward_model = bradley_terry.train(policy, pairs, seed=seed, settings=settings.reward_model, progress=reports[1])
+    save_model(policy, tokenizer, folder / "model")
+    save_model(reward_model, tokenizer, folder / "reward_model")
     return {
         "train_questions": len(train),
         "val_questions": len(val),
@@ -158,3 +135,15 @@ def _summary(manifest: Manifest) -> dict[str, str]:
         "held-out pairs, accuracy by true quality": f"{accuracy['by_quality']:.1%}",
         "the labeler's own, by true quality": f"{accuracy['labeler_by_quality']:.1%}",
     }
+
+
+TASK = ToyTask(
+    product="reinforcepp-preferences-toy",
+    version=1,
+    title="preferences between packing lists",
+    doing="training a policy, then a reward model",
+    contents=frozenset({"train.parquet", "val.parquet", "pairs", "model", "reward_model", "manifest.json"}),
+    settings=PreferencesToySettings,
+    make=_make,
+    summary=_summary,
+)
