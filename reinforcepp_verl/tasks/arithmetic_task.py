@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import random
+from itertools import product, starmap
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from reinforcepp_verl.tasks import arithmetic_model, small_tokenizer
+from reinforcepp_verl.tasks import arithmetic_model, question_files, small_tokenizer
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart
 from reinforcepp_verl.tasks.arithmetic_question import Addition
-from reinforcepp_verl.tasks.question_files import facts, save_model, summary, write_questions
 from reinforcepp_verl.tasks.task_folder import Manifest, ToyTask
 from reinforcepp_verl.tasks.warm_start import Progress
 
@@ -20,9 +19,8 @@ VALIDATION_QUESTIONS = 512
 
 def split_questions(seed: int) -> tuple[list[Addition], list[Addition]]:
     """Shuffle all 8100 questions and return the training and the validation questions."""
-    questions = [Addition(left, right) for left in range(10, 100) for right in range(10, 100)]
-    random.Random(seed).shuffle(questions)
-    return questions[VALIDATION_QUESTIONS:], questions[:VALIDATION_QUESTIONS]
+    two_digits = range(10, 100)
+    return question_files.split(starmap(Addition, product(two_digits, two_digits)), VALIDATION_QUESTIONS, seed)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -32,12 +30,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def _make(folder: Path, seed: int, settings: AdditionWarmStart, progress: Progress | None) -> Manifest:
     train, val = split_questions(seed)
-    for split, questions in (("train", train), ("val", val)):
-        write_questions(DATA_SOURCE, questions, split, folder)
     tokenizer = build_tokenizer()
     model = arithmetic_model.train(train, tokenizer, seed=seed, settings=settings, progress=progress)
-    save_model(model, tokenizer, folder / "model")
-    return facts(train, val, model, arithmetic_model.measure(model, tokenizer, val))
+    accuracy = arithmetic_model.measure(model, tokenizer, val)
+    return question_files.write(folder, DATA_SOURCE, train, val, model, tokenizer, accuracy)
 
 
 TASK = ToyTask(
@@ -48,5 +44,5 @@ TASK = ToyTask(
     contents=frozenset({"train.parquet", "val.parquet", "model", "manifest.json"}),
     settings=AdditionWarmStart,
     make=_make,
-    summary=summary,
+    summary=question_files.summary,
 )

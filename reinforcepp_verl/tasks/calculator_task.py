@@ -7,10 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from reinforcepp_verl.tasks import calculator_model
+from reinforcepp_verl.tasks import calculator_model, question_files
 from reinforcepp_verl.tasks.calculator_model import CalculatorWarmStart
 from reinforcepp_verl.tasks.calculator_question import ONE_OPERATION, questions
-from reinforcepp_verl.tasks.question_files import facts, save_model, summary, write_questions
 from reinforcepp_verl.tasks.task_folder import Manifest, ToyTask
 from reinforcepp_verl.tasks.warm_start import Progress
 
@@ -30,13 +29,11 @@ def write_tools(path: Path) -> None:
 def _make(folder: Path, seed: int, settings: CalculatorWarmStart, progress: Progress | None) -> Manifest:
     asked = questions(TRAIN_QUESTIONS + VALIDATION_QUESTIONS, seed)
     train, val = asked[VALIDATION_QUESTIONS:], asked[:VALIDATION_QUESTIONS]
-    for split, part in (("train", train), ("val", val)):
-        write_questions(DATA_SOURCE, part, split, folder)
     write_tools(folder / TOOLS_FILE)
     tokenizer = calculator_model.build_tokenizer()
     model = calculator_model.train(train, tokenizer, seed=seed, settings=settings, progress=progress)
-    save_model(model, tokenizer, folder / "model")
-    return facts(train, val, model, calculator_model.measure(model, tokenizer, val))
+    accuracy = calculator_model.measure(model, tokenizer, val)
+    return question_files.write(folder, DATA_SOURCE, train, val, model, tokenizer, accuracy)
 
 
 TASK = ToyTask(
@@ -47,5 +44,5 @@ TASK = ToyTask(
     contents=frozenset({"train.parquet", "val.parquet", TOOLS_FILE, "model", "manifest.json"}),
     settings=CalculatorWarmStart,
     make=_make,
-    summary=partial(summary, bound="at least "),
+    summary=partial(question_files.summary, bound="at least "),
 )

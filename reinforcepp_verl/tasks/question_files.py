@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from reinforcepp_verl.tasks.task_folder import Manifest
 from reinforcepp_verl.tasks.warm_start import Accuracy
+
+Question = TypeVar("Question")
 
 
 class Asked(Protocol):
@@ -25,6 +28,13 @@ class Asked(Protocol):
     @property
     def answer(self) -> str:
         """The right answer."""
+
+
+def split(questions: Iterable[Question], validation: int, seed: int) -> tuple[list[Question], list[Question]]:
+    """Shuffle the questions and return those for training and those for validation."""
+    shuffled = list(questions)
+    random.Random(seed).shuffle(shuffled)
+    return shuffled[validation:], shuffled[:validation]
 
 
 def write_questions(data_source: str, questions: Sequence[Asked], split: str, folder: Path) -> None:
@@ -48,8 +58,19 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
     model.save_pretrained(folder)
 
 
-def facts(train: Sequence[object], val: Sequence[object], model: PreTrainedModel, accuracy: Accuracy) -> Manifest:
-    """Return what the manifest says of questions and model."""
+def write(
+    folder: Path,
+    data_source: str,
+    train: Sequence[Asked],
+    val: Sequence[Asked],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    accuracy: Accuracy,
+) -> Manifest:
+    """Write both files of questions and the model, and return what the manifest says of them."""
+    write_questions(data_source, train, "train", folder)
+    write_questions(data_source, val, "val", folder)
+    save_model(model, tokenizer, folder / "model")
     return {
         "train_questions": len(train),
         "val_questions": len(val),
@@ -68,7 +89,7 @@ def counts(manifest: Manifest) -> dict[str, str]:
 
 
 def summary(manifest: Manifest, bound: str = "") -> dict[str, str]:
-    """Return `facts` as rows of a table; `bound` comes before the accuracies."""
+    """Return the manifest of such a task as rows of a table; `bound` comes before the accuracies."""
     accuracy = manifest["val_accuracy"]
     measured = {f"validation accuracy, {name}": f"{bound}{accuracy[name]:.1%}" for name in ("sampled", "greedy")}
     return {**counts(manifest), **measured}

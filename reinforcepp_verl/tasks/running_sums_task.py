@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from itertools import product
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from reinforcepp_verl.tasks import running_sums_model, small_tokenizer
-from reinforcepp_verl.tasks.question_files import facts, save_model, summary, write_questions
+from reinforcepp_verl.tasks import question_files, running_sums_model, small_tokenizer
 from reinforcepp_verl.tasks.running_sums_model import RunningSumsWarmStart
 from reinforcepp_verl.tasks.running_sums_question import RunningSums
 from reinforcepp_verl.tasks.task_folder import Manifest, ToyTask
@@ -22,9 +20,7 @@ VALIDATION_QUESTIONS = 512
 
 def split_questions(seed: int) -> tuple[list[RunningSums], list[RunningSums]]:
     """Shuffle all 6561 questions and return the training and the validation questions."""
-    questions = [RunningSums(numbers) for numbers in product(range(1, 10), repeat=NUMBERS)]
-    random.Random(seed).shuffle(questions)
-    return questions[VALIDATION_QUESTIONS:], questions[:VALIDATION_QUESTIONS]
+    return question_files.split(map(RunningSums, product(range(1, 10), repeat=NUMBERS)), VALIDATION_QUESTIONS, seed)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -34,12 +30,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def _make(folder: Path, seed: int, settings: RunningSumsWarmStart, progress: Progress | None) -> Manifest:
     train, val = split_questions(seed)
-    for split, questions in (("train", train), ("val", val)):
-        write_questions(DATA_SOURCE, questions, split, folder)
     tokenizer = build_tokenizer()
     model = running_sums_model.train(train, tokenizer, seed=seed, settings=settings, progress=progress)
-    save_model(model, tokenizer, folder / "model")
-    return facts(train, val, model, running_sums_model.measure(model, tokenizer, val))
+    accuracy = running_sums_model.measure(model, tokenizer, val)
+    return question_files.write(folder, DATA_SOURCE, train, val, model, tokenizer, accuracy)
 
 
 TASK = ToyTask(
@@ -50,5 +44,5 @@ TASK = ToyTask(
     contents=frozenset({"train.parquet", "val.parquet", "model", "manifest.json"}),
     settings=RunningSumsWarmStart,
     make=_make,
-    summary=summary,
+    summary=question_files.summary,
 )

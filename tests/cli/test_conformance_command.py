@@ -57,12 +57,15 @@ def test_an_implementation_that_agrees(run, tmp_path):
 
 
 def test_a_choice_that_the_text_leaves_open_is_no_deviation_from_it(run):
-    other = SLOW.replace("computed()", "computed(n_minus_1(CASES[case['name']].rules))") + """
+    other = (
+        SLOW.replace("computed()", "computed(n_minus_1(CASES[case['name']].rules))")
+        + """
 from dataclasses import replace
 
 def n_minus_1(rules):
     return replace(rules, ddof=1) if hasattr(rules, "ddof") else rules
 """
+    )
     done = run(other, "--text", "paper")
     assert done.exit_code == 0 and "It conforms." in done.stdout and "The variance divides by n - 1." in done.stdout
     assert run(other, "--text", "openrlhf").exit_code == 1
