@@ -25,6 +25,7 @@ MODEL_MODULE = "verl.utils.model"
 SERVER_MODULE = "verl.workers.rollout.vllm_rollout.vllm_async_server"
 QUEUE_MODULE = "transfer_queue.utils.zmq_utils"
 IMPORT_MODULE = "verl.utils.import_utils"
+WEIGHTS_MAPPER_MODULE = "vllm.model_executor.models.utils"
 WEIGHT_TRANSFER_MODULE = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 _OTHER_SERVER = re.compile(r"server_(?:reward|teacher)_")
 SETUP_HOOK = f"{__name__}.install"
@@ -201,6 +202,13 @@ def _with_its_attention(original: Callable[..., Any]) -> Callable[..., Any]:
     return load_valuehead_model
 
 
+def name_rename_mapper_as_before(module: Any) -> None:
+    """vLLM 0.31 renamed the method with which verl reads the names of LoRA adapters."""
+    mapper = module.WeightsMapper
+    if not hasattr(mapper, "get_unstacked_mapper"):
+        mapper.get_unstacked_mapper = mapper.get_rename_mapper
+
+
 def name_semaphores() -> None:
     """Name the semaphores of this process and its children after the attempt, which then removes those that remain.
 
@@ -225,3 +233,4 @@ def install() -> None:
     wrapt.register_post_import_hook(use_own_sockets, WEIGHT_TRANSFER_MODULE)
     wrapt.register_post_import_hook(name_shared_memory, WEIGHT_TRANSFER_MODULE)
     wrapt.register_post_import_hook(import_from_own_folder, IMPORT_MODULE)
+    wrapt.register_post_import_hook(name_rename_mapper_as_before, WEIGHTS_MAPPER_MODULE)

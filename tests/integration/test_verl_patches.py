@@ -14,8 +14,10 @@ import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from verl.utils import model as verl_model
+from verl.utils.vllm import utils as verl_vllm_utils
 from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
+from vllm.model_executor.models.utils import WeightsMapper
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
 from reinforcepp_verl.integration import message_authentication, verl_patches
@@ -183,3 +185,14 @@ def test_a_critic_with_flash_attention_is_loaded_by_verl():
 def test_verl_still_loads_critics_with_flash_attention_only():
     source = inspect.getsource(inspect.unwrap(verl_model.load_valuehead_model))
     assert 'attn_implementation="flash_attention_2"' in source and "model_config._attn" not in source
+
+
+def test_the_names_of_adapters_are_read_with_vllms_new_method():
+    mapper = WeightsMapper(orig_to_new_prefix={"a.": "b."})
+    verl_patches.name_rename_mapper_as_before(SimpleNamespace(WeightsMapper=WeightsMapper))
+    assert mapper.get_unstacked_mapper() == mapper.get_rename_mapper()
+
+
+def test_vllm_still_lacks_the_method_by_which_verl_reads_the_names_of_adapters():
+    assert "get_unstacked_mapper()" in inspect.getsource(verl_vllm_utils.VLLMHijack)
+    assert "def get_unstacked_mapper" not in inspect.getsource(WeightsMapper)
