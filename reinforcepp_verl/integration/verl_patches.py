@@ -203,9 +203,12 @@ def _with_its_attention(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_rename_mapper_as_before(module: Any) -> None:
-    """vLLM 0.31 renamed the method with which verl reads the names of LoRA adapters."""
+    """Newer vLLM, such as 0.31, has another name for the method with which verl reads the names of LoRA adapters.
+
+    Before 0.25 vLLM has neither, and verl calls neither.
+    """
     mapper = module.WeightsMapper
-    if not hasattr(mapper, "get_unstacked_mapper"):
+    if hasattr(mapper, "get_rename_mapper") and not hasattr(mapper, "get_unstacked_mapper"):
         mapper.get_unstacked_mapper = mapper.get_rename_mapper
 
 

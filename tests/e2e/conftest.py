@@ -31,7 +31,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     with FileLock(f"{shared}.lock"):
         if not shared.is_dir():
             shared.mkdir()
-            subprocess.run([COMMAND, "prepare", "arithmetic"], cwd=shared, check=True, timeout=240)
+            subprocess.run([COMMAND, "prepare", "arithmetic"], cwd=shared, check=True, timeout=600)
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "data").mkdir()
     (folder / "data" / "arithmetic").symlink_to(shared / "data" / "arithmetic")

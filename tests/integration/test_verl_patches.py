@@ -193,6 +193,12 @@ def test_the_names_of_adapters_are_read_with_vllms_new_method():
     assert mapper.get_unstacked_mapper() == mapper.get_rename_mapper()
 
 
+def test_a_vllm_with_neither_name_is_left_as_it_is():
+    older = SimpleNamespace(WeightsMapper=SimpleNamespace())
+    verl_patches.name_rename_mapper_as_before(older)
+    assert vars(older.WeightsMapper) == {}
+
+
 def test_vllm_still_lacks_the_method_by_which_verl_reads_the_names_of_adapters():
     assert "get_unstacked_mapper()" in inspect.getsource(verl_vllm_utils.VLLMHijack)
     assert "def get_unstacked_mapper" not in inspect.getsource(WeightsMapper)
