@@ -54,7 +54,7 @@ def test_the_next_command_removes_what_a_kill_leaves_and_nothing_else(start, wor
         kill_loop.wait_until(lambda: run.evaluations.is_dir() and any(run.evaluations.glob("*_step_1")), evaluation)
         [folder] = run.evaluations.glob("*_step_1")
         folders, buffers = kill_in_a_transfer(evaluation, RunFolder(folder), kill_loop)
-        assert "all steps are done" in start(COMMAND, "resume", run.path).output()
+        assert "nothing left to do" in start(COMMAND, "resume", run.path).output()
         assert not any(os.path.lexists(path) for path in (*folders, *buffers))
         assert of_another_run.read_text() == "in use"
     finally:
