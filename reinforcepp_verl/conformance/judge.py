@@ -72,7 +72,8 @@ def load_function(text: str) -> Implementation:
 def _module_of_file(path: Path) -> Any:
     if not path.is_file():
         raise NotCallableError(f"--call {path}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # Not under its own name, which a module in use may have.
+    spec = importlib.util.spec_from_file_location(f"called_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise NotCallableError(f"--call {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)

@@ -203,9 +203,9 @@ def _with_its_attention(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_rename_mapper_as_before(module: Any) -> None:
-    """Newer vLLM, such as 0.31, has another name for the method with which verl reads the names of LoRA adapters.
+    """Give back the name by which verl, from vLLM 0.25 on, calls the method that reads the names of LoRA adapters.
 
-    Before 0.25 vLLM has neither, and verl calls neither.
+    vLLM 0.31 has another name for it.
     """
     mapper = module.WeightsMapper
     if hasattr(mapper, "get_rename_mapper") and not hasattr(mapper, "get_unstacked_mapper"):
