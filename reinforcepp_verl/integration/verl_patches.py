@@ -111,10 +111,20 @@ def authenticate_messages(module: Any) -> None:
 
 
 def encrypt_connections(module: Any) -> None:
-    """Encrypt the TransferQueue's connections if Ray's are, see message_authentication."""
+    """Encrypt the TransferQueue's connections if Ray's are, see message_authentication.
+
+    Modules that were imported before have names of their own for the function. With only some connections encrypted,
+    none is made and the run hangs.
+    """
+    original = module.create_zmq_socket
     wanted = message_authentication.VARIABLE in os.environ and message_authentication.connections_are_encrypted()
-    if wanted and not hasattr(module.create_zmq_socket, "__wrapped__"):
-        module.create_zmq_socket = _encrypting(module.create_zmq_socket)
+    if wanted and not hasattr(original, "__wrapped__"):
+        encrypting = _encrypting(original)
+        package = QUEUE_MODULE.partition(".")[0]
+        loaded = [found for name, found in sys.modules.items() if name.partition(".")[0] == package]
+        for user in (module, *loaded):
+            if vars(user).get("create_zmq_socket") is original:
+                user.create_zmq_socket = encrypting
 
 
 def _encrypting(original: Callable[..., Any]) -> Callable[..., Any]:

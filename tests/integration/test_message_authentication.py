@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import pickle
@@ -266,9 +267,12 @@ def test_a_recorded_message_is_of_no_use_where_connections_are_encrypted(secret,
     """Without encryption it is read twice, which is why SECURITY.md names it."""
     monkeypatch.setenv(message_authentication.VARIABLE, "1")
     monkeypatch.setenv("RAY_USE_TLS", str(int(encrypted)))
-    module = SimpleNamespace(create_zmq_socket=inspect.unwrap(zmq_utils.create_zmq_socket))
+    own = functools.partial(inspect.unwrap(zmq_utils.create_zmq_socket))
+    module, user = SimpleNamespace(create_zmq_socket=own), SimpleNamespace(create_zmq_socket=own)
+    monkeypatch.setitem(sys.modules, "transfer_queue.user", user)  # imported before
     for _ in range(2):
         verl_patches.encrypt_connections(module)
+    assert user.create_zmq_socket is module.create_zmq_socket
     context = zmq.Context()
     server = module.create_zmq_socket(context, zmq.ROUTER, "127.0.0.1")
     recorder = Recorder(server.bind_to_random_port("tcp://127.0.0.1"))
