@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from reinforcepp_verl import tasks
+from reinforcepp_verl import tasks as generated
 from reinforcepp_verl.common.terminal import echo
 
 
@@ -37,6 +37,7 @@ class Task(str, Enum):
     preferences = "preferences"
     hh_rlhf = "hh_rlhf"
     ultrafeedback = "ultrafeedback"
+    reasoning_gym = "reasoning_gym"
     custom = "custom"
 
 
@@ -77,8 +78,9 @@ def prepare(
     template: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            show_default="hashes for gsm8k, else boxed",
-            help="Prompt: boxed, boxed_system, hashes, answer_line, bare, or a .yaml file with `user` and `system`.",
+            show_default="hashes for gsm8k, answer_tags for reasoning_gym, else boxed",
+            help="Prompt: boxed, boxed_system, hashes, answer_line, answer_tags, think_answer_tags, "
+            "direct_answer_tags, bare, or a .yaml file with `user` and `system`.",
         ),
     ] = None,
     system: Annotated[
@@ -87,7 +89,27 @@ def prepare(
     ] = None,
     val_size: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(show_default="none", help="For custom: number or share of rows to split off as test.parquet."),
+        typer.Option(
+            show_default="none; 100 for reasoning_gym",
+            help="For custom: number or share of rows to split off as test.parquet. For reasoning_gym: number of "
+            "validation questions of each task.",
+        ),
+    ] = None,
+    tasks: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="TASK,...", show_default=False, help="For reasoning_gym: its tasks, or all."),
+    ] = None,
+    size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(show_default="1000", help="For reasoning_gym: number of training questions of each task."),
+    ] = None,
+    config: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="TASK.KEY=VALUE",
+            show_default="the task's own",
+            help="For reasoning_gym: a setting of a task, such as chain_sum.max_terms=4. Can be repeated.",
+        ),
     ] = None,
     tokenizer: Annotated[
         Optional[Path],  # noqa: UP045
@@ -138,6 +160,8 @@ def prepare(
 
     **custom**: questions of your own, from the columns that you name.
 
+    **reasoning_gym**: puzzles of the package reasoning-gym, an extra, over 100 tasks with their own verifiers.
+
     **gsm8k, math, numina_math_cot**: a training and a test split. **dapo_math_17k, dapo_math_17k_processed, deepscaler,
     big_math, open_r1_math, numina_math, orz_math**: training questions. **math500, aime24, aime25**: evaluation
     questions. **preferences, hh_rlhf, ultrafeedback**: pairs of chats for a Bradley-Terry reward model.
@@ -153,20 +177,25 @@ def prepare(
 
     Then:  reinforcepp prepare deepscaler --against data/math500
 
+    Puzzles:  reinforcepp prepare reasoning_gym --tasks chain_sum,spell_backward --config chain_sum.max_terms=4
+
     Your own:  reinforcepp prepare custom --source mine.jsonl --question text --answer result --val-size 0.1 --name mine
     """
-    own = _given(question=question, answer=answer, name=name, system=system, val_size=val_size)
-    options = _given(
-        source=source,
-        template=template,
-        tokenizer=tokenizer,
-        against=against or None,
-        keep_overlap=keep_overlap or None,
-        max_unusable=max_unusable,
-    )
+    held_out = _given(val_size=val_size)
+    own = _given(question=question, answer=answer, name=name, system=system)
+    drawn = _given(tasks=tasks, size=size, config=config or None)
+    shown = _given(template=template, tokenizer=tokenizer)
+    read = _given(source=source, against=against or None, keep_overlap=keep_overlap or None, max_unusable=max_unusable)
     seeded = _given(seed=seed)
     try:
-        if task.value in tasks.GENERATED:
+        if task is Task.reasoning_gym:
+            _refuse(task, [*own, *read])
+            _prepare_gym(out or _folder(task.value), force, {**drawn, **held_out, **shown, **seeded})
+            return
+        _refuse(task, [*drawn])
+        options = {**read, **shown}
+        own |= held_out
+        if task.value in generated.GENERATED:
             _refuse(task, [*options, *own])
             _prepare_toy(task, out or _folder(task.value), 1 if seed is None else seed, force)
         elif task is Task.custom:
@@ -200,7 +229,13 @@ def _refuse(task: Task, names: list[str]) -> None:
 
 def _prepare_toy(task: Task, out: Path, seed: int, force: bool) -> None:
     # Imported here to keep --help fast: torch and transformers take seconds to import.
-    import_module(f"{tasks.__name__}.{task.value}_task").TASK.show(out, seed, force)
+    import_module(f"{generated.__name__}.{task.value}_task").TASK.show(out, seed, force)
+
+
+def _prepare_gym(out: Path, force: bool, options: dict[str, Any]) -> None:
+    from reinforcepp_verl.tasks import gym_task
+
+    gym_task.show(out, force=force, **options)
 
 
 def _prepare_source(task: Task, out: Path, force: bool, options: dict[str, Any]) -> None:

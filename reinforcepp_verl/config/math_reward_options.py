@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.reward_kwargs import RewardKwargs
 
 SCALES = {"zero_one": (0.0, 1.0), "plus_minus_one": (-1.0, 1.0)}
 
 
 @dataclass
-class MathRewardOptions:
+class MathRewardOptions(RewardKwargs):
     """`reward.custom_reward_function.reward_kwargs` of `+reward_function=math`: how answers are found and scored."""
 
     score_scale: str = "zero_one"
@@ -64,9 +63,7 @@ class MathRewardOptions:
             raise ValueError(
                 f"{keys.REWARD_KWARGS}.score_scale is {self.score_scale!r}: it must be one of {', '.join(SCALES)}"
             )
-        for name in ("searched_chars", "time_limit_s", "memory_limit_mb", "workers", "max_answer_chars"):
-            if not (given := vars(self)[name]) > 0:
-                raise ValueError(f"{keys.REWARD_KWARGS}.{name} is {given}: it must be > 0")
+        self.refuse_unless_positive("searched_chars", "time_limit_s", "memory_limit_mb", "workers", "max_answer_chars")
         if self.max_exponent < 0:
             raise ValueError(f"{keys.REWARD_KWARGS}.max_exponent is {self.max_exponent}: it must be 0 or more")
         if self.overlong_max_tokens is not None and not 0 < self.overlong_buffer_tokens <= self.overlong_max_tokens:
@@ -83,16 +80,3 @@ class MathRewardOptions:
     def needs_length(self) -> bool:
         """True if the score depends on the answer's length in tokens, which only our reward manager passes on."""
         return self.overlong_max_tokens is not None or self.truncated_penalty is not None
-
-    @classmethod
-    def from_mapping(cls, given: Mapping[str, Any]) -> MathRewardOptions:
-        """Read the options from a mapping, refusing unknown names."""
-        if not given:
-            return _DEFAULTS
-        names = [option.name for option in fields(cls)]
-        if unknown := sorted(set(given) - set(names)):
-            raise ValueError(f"{keys.REWARD_KWARGS}.{unknown[0]} is not an option. The options are: {', '.join(names)}")
-        return cls(**given)
-
-
-_DEFAULTS = MathRewardOptions()

@@ -18,6 +18,7 @@ from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.config.hardware_options import HardwareOptions
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.preflight_options import PreflightOptions
+from reinforcepp_verl.config.reasoning_gym_reward_options import ReasoningGymRewardOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.config.sampler_options import SamplerOptions
 
@@ -29,6 +30,7 @@ TYPED_NODES = {
     "reward_errors": RewardErrorOptions,
     "guards": GuardOptions,
     "math_reward": MathRewardOptions,
+    "reasoning_gym_reward": ReasoningGymRewardOptions,
     "hardware": HardwareOptions,
     "preflight": PreflightOptions,
 }

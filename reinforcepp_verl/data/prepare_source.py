@@ -20,9 +20,15 @@ from reinforcepp_verl.data.custom_source import TASK as CUSTOM
 from reinforcepp_verl.data.custom_source import CustomQuestions, custom_source
 from reinforcepp_verl.data.loading import Split
 from reinforcepp_verl.data.overlap import RowFilter
-from reinforcepp_verl.data.prepared_folder import PICTURE_FILE, PRODUCT, existing_manifest, write_manifest
+from reinforcepp_verl.data.prepared_folder import (
+    PICTURE_FILE,
+    PRODUCT,
+    existing_manifest,
+    refuse_different,
+    write_manifest,
+)
 from reinforcepp_verl.data.prompt_templates import Template
-from reinforcepp_verl.data.rows import Row, to_table, with_uniform_truths
+from reinforcepp_verl.data.rows import WRITER, Row, to_table, with_uniform_truths
 from reinforcepp_verl.data.source_kinds import TEST, TRAIN, Questions, Source
 from reinforcepp_verl.data.sources import SOURCES
 
@@ -37,16 +43,6 @@ NOTHING_READ: dict[str, Any] = {
     "overlap": 0,
     "overlap_kept": False,
     "first_overlap": None,
-}
-# Explicit, because the bytes depend on them and pyarrow's defaults may change.
-WRITER: dict[str, Any] = {
-    "version": "2.6",
-    "data_page_version": "1.0",
-    "compression": "snappy",
-    "use_dictionary": True,
-    "write_statistics": True,
-    "row_group_size": 10_000,
-    "store_schema": True,
 }
 
 
@@ -144,11 +140,7 @@ def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, An
     length_of = data_summary.tokens(request.tokenizer) if request.tokenizer else data_summary.characters
     identity = request.identity()
     if present is not None and not force:
-        if differing := [key for key, value in identity.items() if present.get(key) != value]:
-            raise ValueError(
-                f"{out} holds {present['task']}, prepared with a different {', '.join(differing)}; "
-                "choose another --out, or replace it with --force"
-            )
+        refuse_different(out, present, identity)
         return present
     with replace_folder(out) as folder:
         return _make(folder, request, identity, asked, length_of)

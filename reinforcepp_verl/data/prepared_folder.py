@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,19 @@ MANIFEST_FILE, PICTURE_FILE = "manifest.json", "summary.png"
 CONTENTS = frozenset({"train.parquet", "test.parquet", PICTURE_FILE, MANIFEST_FILE})
 
 
-def existing_manifest(out: Path) -> dict[str, Any] | None:
+def existing_manifest(out: Path, product: str = PRODUCT, contents: Set[str] = CONTENTS) -> dict[str, Any] | None:
     """Return the manifest of a complete data set at `out`, None if there is none; refuse other contents."""
-    manifest = owned_manifest(out, PRODUCT, CONTENTS)
+    manifest = owned_manifest(out, product, contents)
     return manifest if manifest is not None and all((out / name).exists() for name in manifest["files"]) else None
+
+
+def refuse_different(out: Path, present: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Refuse to replace or reuse data at `out` that was prepared with other options."""
+    if differing := [key for key, value in identity.items() if present.get(key) != value]:
+        raise ValueError(
+            f"{out} holds {present['task']}, prepared with a different {', '.join(differing)}; "
+            "choose another --out, or replace it with --force"
+        )
 
 
 def owned_manifest(out: Path, product: str, contents: Set[str]) -> dict[str, Any] | None:

@@ -32,12 +32,35 @@ class Template:
         return [*system, {"role": "user", "content": self.user.replace(PLACEHOLDER, question)}]
 
 
+# reasoning-gym's SYSTEM_PROMPTS: for evaluation ("default"), training ("DeepSeekZero") and short answers ("direct").
+_ONLY_THE_ANSWER = (
+    "Do not explain your reasoning inside the answer tags, provide only the final answer. When an example is provided, "
+    "you should strictly follow the format of the output/answer in that example."
+)
+_ANSWER_TAGS = (
+    "Given a problem, your task is to answer the question by thinking step-by-step in a clear and specific manner.\n"
+    "Once you have thought about the reasoning process, provide the answer in the following format:\n"
+    f"<answer>answer here</answer>\n{_ONLY_THE_ANSWER}"
+)
+_THINK_ANSWER_TAGS = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it.\n"
+    "The assistant first thinks about the reasoning process in the mind and then provides the user with the answer. "
+    "The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
+    f"i.e., <think> reasoning process here </think>\n<answer>answer here</answer>\n{_ONLY_THE_ANSWER}"
+)
+_DIRECT_ANSWER_TAGS = (
+    "Answer the question directly. Provide your answer between <answer> and </answer> tags. Do not return any "
+    "preamble, explanation, or reasoning."
+)
 _BOXED = r"Please reason step by step, and put your final answer within \boxed{}."
 _TABLE = (
     Template("boxed", f"{PLACEHOLDER}\n{_BOXED}"),
     Template("boxed_system", PLACEHOLDER, system=_BOXED),  # Qwen2.5-Math's own
     Template("hashes", f'{PLACEHOLDER} Let\'s think step by step and output the final answer after "####".'),
     Template("answer_line", f"{DAPO_HEAD}{PLACEHOLDER}{DAPO_TAIL}"),  # DAPO's own
+    Template("answer_tags", PLACEHOLDER, system=_ANSWER_TAGS),
+    Template("think_answer_tags", PLACEHOLDER, system=_THINK_ANSWER_TAGS),
+    Template("direct_answer_tags", PLACEHOLDER, system=_DIRECT_ANSWER_TAGS),
     Template(BARE, PLACEHOLDER),
 )
 TEMPLATES: Mapping[str, Template] = {template.name: template for template in _TABLE}

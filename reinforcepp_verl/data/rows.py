@@ -26,6 +26,17 @@ QUESTIONS = pa.schema(
 # Pairs keep verl's columns, so that their prompts can also be used for training with a reward model.
 PAIRS = pa.schema([*QUESTIONS, ("chosen", CHAT), ("rejected", CHAT)])
 
+# Explicit, because the bytes depend on them and pyarrow's defaults may change.
+WRITER: dict[str, Any] = {
+    "version": "2.6",
+    "data_page_version": "1.0",
+    "compression": "snappy",
+    "use_dictionary": True,
+    "write_statistics": True,
+    "row_group_size": 10_000,
+    "store_schema": True,
+}
+
 
 def with_uniform_truths(rows: Sequence[Row]) -> list[Row]:
     """Return the rows with a list of right answers in each if any has one."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import importlib
 import io
 import logging
 import multiprocessing
@@ -84,13 +86,19 @@ class _Context(context.ForkServerContext):
     Process = _Process  # type: ignore[assignment]
 
 
-def _limit_worker(memory_limit_mb: int) -> None:
-    """Set up a worker process: limit its memory, and end it at once on SIGTERM or when its parent exits."""
+def _limit_worker(memory_limit_mb: int, preload: tuple[str, ...]) -> None:
+    """Set up a worker process: limit its memory, and end it at once on SIGTERM or when its parent exits.
+
+    It imports what another pool's fork server has not, so that no task's time limit pays for that.
+    """
     limit = memory_limit_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    for module in preload:
+        with contextlib.suppress(ImportError):  # as the fork server does: the task will say what is missing
+            importlib.import_module(module)
 
 
 def _within_cpu_time(seconds: float, function: Callable[..., Any], *args: Any) -> Any:
@@ -115,7 +123,7 @@ class WorkerPool:
     def __init__(self, workers: int, memory_limit_mb: int, preload: tuple[str, ...] = ()) -> None:
         self.workers = workers
         self.memory_limit_mb = memory_limit_mb
-        self._preload = [__name__, *preload]
+        self._preload = preload
         self._pool: ProcessPool | None = None
         self._lock = threading.Lock()
         self._waiting = 0
@@ -163,9 +171,10 @@ class WorkerPool:
         with self._lock:
             if self._pool is None:
                 workers_context = _Context()
-                workers_context.set_forkserver_preload(self._preload)
+                workers_context.set_forkserver_preload([__name__, *self._preload])
+                limits = self.memory_limit_mb, self._preload
                 self._pool = ProcessPool(
-                    self.workers, initializer=_limit_worker, initargs=(self.memory_limit_mb,), context=workers_context
+                    self.workers, initializer=_limit_worker, initargs=limits, context=workers_context
                 )
             return self._pool
 
@@ -192,14 +201,14 @@ def _forget_parents_server() -> None:
 
 os.register_at_fork(after_in_child=_forget_parents_server)
 
-_shared: dict[tuple[int, int, int], WorkerPool] = {}
+_shared: dict[tuple[int, int, int, tuple[str, ...]], WorkerPool] = {}
 _shared_lock = threading.Lock()
 
 
 def shared_pool(workers: int, memory_limit_mb: int, preload: tuple[str, ...] = ()) -> WorkerPool:
-    """Return this process's pool of that size, closed when the process exits."""
+    """Return this process's pool of that size and with these imports, closed when the process exits."""
     with _shared_lock:
-        key = (os.getpid(), workers, memory_limit_mb)  # a forked process inherits pools without their threads
+        key = (os.getpid(), workers, memory_limit_mb, preload)  # a forked process inherits pools without their threads
         if key not in _shared:
             _shared[key] = WorkerPool(workers, memory_limit_mb, preload)
             atexit.register(_shared[key].close)
