@@ -26,10 +26,13 @@ $(BIN)/pip:
 # torch is installed first and with its dependencies: without a CPU build pip installs the CUDA build, which runs on a
 # CPU but needs its CUDA libraries. The rest is a complete list, hence --no-deps. uv installs it several times faster
 # than pip but does not read pip's configuration (mirrors, proxies); if it finds no index, pip installs the list.
-$(INSTALLED): requirements/cpu.txt setup.py | $(BIN)/pip
+$(INSTALLED): requirements/cpu.txt requirements/reasoning_gym.txt setup.py | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --no-compile uv torch==2.13.0
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps -r requirements/cpu.txt || \
 		$(BIN)/python -m pip install --no-compile --no-deps -r requirements/cpu.txt
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps -r requirements/reasoning_gym.txt || \
+		$(BIN)/python -m pip install --no-compile --no-deps -r requirements/reasoning_gym.txt || \
+		echo "reasoning-gym is not installed, and its tests are skipped: pycosat needs a C compiler and python3-dev"
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -92,10 +95,13 @@ benchmark: $(INSTALLED) ## ours against verl (estimators, math verifier, step ti
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/readers.py
 
-lock: $(INSTALLED) ## refresh requirements/cpu.txt, one list for all Pythons, from cpu.in
-	$(BIN)/uv pip compile requirements/cpu.in --python $(BIN)/python --universal --python-version 3.10 \
-		--override requirements/cpu-overrides.txt --excludes requirements/cpu-excludes.txt \
-		--no-emit-package torch --no-header --upgrade --output-file requirements/cpu.txt
+LOCK := $(BIN)/uv pip compile --python $(BIN)/python --universal --python-version 3.10 \
+	--override requirements/cpu-overrides.txt --excludes requirements/cpu-excludes.txt \
+	--no-emit-package torch --no-header --upgrade
+
+lock: $(INSTALLED) ## refresh requirements/*.txt, one list for all Pythons, from the .in files
+	$(LOCK) requirements/cpu.in --output-file requirements/cpu.txt
+	$(LOCK) requirements/reasoning_gym.in --output-file requirements/reasoning_gym.txt
 
 build: $(INSTALLED) ## wheel and source archive in dist/
 	$(BIN)/python -m build --no-isolation

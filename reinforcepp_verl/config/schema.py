@@ -15,6 +15,7 @@ from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from reinforcepp_verl.config import keys, search_path
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.reading import FSDP_ENGINE
+from reinforcepp_verl.config.reasoning_gym_reward_options import ReasoningGymRewardOptions
 
 Tree = dict[str, Any]
 
@@ -26,13 +27,14 @@ WITHOUT_MACHINE = "~cluster"
 
 @functools.cache
 def known_keys(model_engine: str | None = None) -> Tree:
-    """Return the keys of the base, of our reward's options, and of hydra_configs/{method,cluster,preset}; unresolved.
+    """Return the keys of the base, of our rewards' options, and of hydra_configs/{method,cluster,preset}; unresolved.
 
     A key that is null or empty here may have any value.
     """
     tree = as_tree(base(model_engine or FSDP_ENGINE))
     reward_options = OmegaConf.create()
-    OmegaConf.update(reward_options, keys.REWARD_KWARGS, OmegaConf.structured(MathRewardOptions))
+    for options in (MathRewardOptions, ReasoningGymRewardOptions):
+        OmegaConf.update(reward_options, keys.REWARD_KWARGS, OmegaConf.to_container(OmegaConf.structured(options)))
     _add_keys(tree, as_tree(reward_options))
     for group in ("method", "cluster", "preset"):
         for file in sorted((search_path.config_dir() / group).glob("*.yaml")):

@@ -1,4 +1,4 @@
-r"""The form in which the prompts ask for an answer, and those that the reward reads: `\boxed{}`, `####`, `Answer:`."""
+r"""The form in which the prompts ask for an answer, and those that the reward reads: `\boxed{}`, `####` and others."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.preflight.data_files import files_of, scored_by_function
 from reinforcepp_verl.preflight.data_table import UnreadableTableError, read
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
-from reinforcepp_verl.preflight.reward_function import MATH_REWARD
+from reinforcepp_verl.preflight.reward_function import GYM_REWARD, MATH_REWARD, OUR_REWARDS
+from reinforcepp_verl.rewards.reasoning_gym import DATA_SOURCE_PREFIX
 from reinforcepp_verl.sizing.model_size import model_folder
 
-MARKS = {r"\boxed": "boxed", "####": "hashes", "Answer:": "answer_line"}
+MARKS = {r"\boxed": "boxed", "####": "hashes", "Answer:": "answer_line", "<answer>": "answer_tags"}
 """What a prompt says to ask for each form, and the template of `reinforcepp prepare` that says it."""
+READ_BY_MATH = (r"\boxed", "####", "Answer:")
+READ_BY_GYM = ("<answer>",)
 # verl/utils/reward_score/__init__.py; math_dapo reads "Answer:" and otherwise a box.
 READ_BY_VERL = {
     "openai/gsm8k": ("####",),
@@ -42,8 +45,28 @@ def _files(config: DictConfig, key: str) -> Iterator[str | PreflightWarning]:
             row = read(Path(file)).first_row(columns)
         except (FileNotFoundError, UnreadableTableError):  # data_files reports them
             continue
-        if read_marks := _read_marks(config, row):
+        if wrong := _wrong_reward(config, str(row[columns[1]])):
+            yield f"{key}: {file}: {wrong}"
+        elif read_marks := _read_marks(config, row):
             yield from _compare(config, f"{key}: {file}", row, read_marks)
+
+
+def _wrong_reward(config: DictConfig, source: str) -> str:
+    """Return what is wrong if a row of reasoning-gym is scored by another reward, or the other way around."""
+    path = value(config, keys.REWARD_FUNCTION_PATH)
+    of_gym = source.startswith(DATA_SOURCE_PREFIX)
+    if of_gym and (not path or (path.startswith(OUR_REWARDS) and path != GYM_REWARD)):
+        options = f" '~{keys.REWARD_KWARGS}'" if value(config, keys.REWARD_KWARGS) else ""
+        return (
+            f"its first row is from {source}, whose verifier the reward does not call; use "
+            f"{keys.REWARD_FUNCTION_PATH}={GYM_REWARD}{options}"
+        )
+    if path == GYM_REWARD and not of_gym:
+        return (
+            f"its first row is from {source}, but {keys.REWARD_FUNCTION_PATH} is {path}, which scores only rows that "
+            "`reinforcepp prepare reasoning_gym` writes; use another reward function"
+        )
+    return ""
 
 
 def _compare(
@@ -55,9 +78,10 @@ def _compare(
     templates = " or ".join(f"--template {MARKS[mark]}" for mark in read_marks)
     reads = f"the reward reads {' or '.join(read_marks)}"
     if asked:
+        other = "" if read_marks == READ_BY_GYM else ", or use +reward_function=math, which reads all forms"
         yield (
             f"{file}: its first prompt asks for the answer after {asked[0]}, but {reads}: every answer would be wrong; "
-            f"prepare it with {templates}, or use +reward_function=math, which reads all forms"
+            f"prepare it with {templates}{other}"
         )
     else:
         message = f"{file}: its first prompt names no form for the answer, and {reads}; prepare it with {templates}"
@@ -79,7 +103,9 @@ def _read_marks(config: DictConfig, row: dict[str, Any]) -> tuple[str, ...]:
     """Return the forms that the reward of a row reads, () if they are not known or it reads any text."""
     path = value(config, keys.REWARD_FUNCTION_PATH)
     if path == MATH_REWARD:
-        return () if value(config, f"{keys.REWARD_KWARGS}.last_number") else tuple(MARKS)
+        return () if value(config, f"{keys.REWARD_KWARGS}.last_number") else READ_BY_MATH
+    if path == GYM_REWARD:
+        return () if value(config, f"{keys.REWARD_KWARGS}.whole_text") else READ_BY_GYM
     if path:
         return ()
     source = str(row[value(config, keys.REWARD_FN_KEY)])

@@ -7,12 +7,13 @@ from omegaconf import DictConfig
 from reinforcepp_verl.common.wording import did_you_mean
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
-from reinforcepp_verl.preflight.reward_function import MATH_REWARD, source_file
+from reinforcepp_verl.preflight.reward_function import MATH_REWARD, OPTIONS, source_file
 from reinforcepp_verl.preflight.reward_keys import returned_keys
 
 SCORE_ITSELF = "reward"
 """verl's name for the score of an answer."""
-MATH_METRICS = ("acc", SCORE_ITSELF, "score", "format")
+METRICS = ("acc", SCORE_ITSELF, "score", "format")
+"""The numbers that those of our rewards with options return."""
 
 
 def check(config: DictConfig) -> list[str]:
@@ -44,8 +45,8 @@ def check(config: DictConfig) -> list[str]:
 def _returned(config: DictConfig) -> list[str] | None:
     """Return what groups can be filtered by, None if that is only known when the function runs."""
     path = value(config, keys.REWARD_FUNCTION_PATH)
-    if path == MATH_REWARD:
-        return list(MATH_METRICS)
+    if path in OPTIONS:
+        return list(METRICS)
     source = source_file(path) if path else None
     if source is None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,10 +16,15 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.config.reading import value
+from reinforcepp_verl.config.reasoning_gym_reward_options import ReasoningGymRewardOptions
 from reinforcepp_verl.config.reward_error_options import OUR_REWARD_MANAGER, RewardErrorOptions
+from reinforcepp_verl.config.reward_kwargs import RewardKwargs
+from reinforcepp_verl.rewards import gym_package
 
 OUR_REWARDS = "pkg://reinforcepp_verl.rewards."
-MATH_REWARD = f"{OUR_REWARDS}math"
+MATH_REWARD, GYM_REWARD = f"{OUR_REWARDS}math", f"{OUR_REWARDS}reasoning_gym"
+OPTIONS: Mapping[str, type[RewardKwargs]] = {MATH_REWARD: MathRewardOptions, GYM_REWARD: ReasoningGymRewardOptions}
+"""The options of those of our rewards that have any; +reward_function= declares them."""
 ROUTER_ARGUMENT = "reward_router_address"
 REWARD_MODEL_ARGUMENTS = (ROUTER_ARGUMENT, "reward_model_tokenizer")
 """verl passes them to a reward function if there is a reward model."""
@@ -89,29 +95,36 @@ def _required_arguments(module: ast.Module, name: str) -> set[str]:
 
 
 def _options(config: DictConfig) -> list[str]:
-    """Check the options of the math reward, and that they are not passed to another function."""
+    """Check the options of our rewards, and that they are not passed to another function."""
     node, path = value(config, keys.REWARD_KWARGS), value(config, keys.REWARD_FUNCTION_PATH)
-    if path != MATH_REWARD:
-        if OmegaConf.get_type(node) is not MathRewardOptions:
-            return []
-        return [
-            f"{keys.REWARD_FUNCTION_PATH} is {path}, but {keys.REWARD_KWARGS} has the options of the math reward; "
-            f"remove them with '~{keys.REWARD_KWARGS}'"
-        ]
+    for other, options in OPTIONS.items():
+        if OmegaConf.get_type(node) is options and path != other:
+            return [
+                f"{keys.REWARD_FUNCTION_PATH} is {path}, but {keys.REWARD_KWARGS} has the options of "
+                f"{_selection(other)}; remove them with '~{keys.REWARD_KWARGS}'"
+            ]
+    if path not in OPTIONS:
+        return []
     try:
-        options = MathRewardOptions.from_mapping(node or {})
+        chosen = OPTIONS[path].from_mapping(node or {})
     except ValueError as error:
         return [str(error)]
     except TypeError as error:
-        return [f"{keys.REWARD_KWARGS}: {error}; select this reward with +reward_function=math, which checks the types"]
+        return [f"{keys.REWARD_KWARGS}: {error}; select this reward with {_selection(path)}, which checks the types"]
+    if path == GYM_REWARD and (install := gym_package.missing()):
+        return [f"{keys.REWARD_FUNCTION_PATH} is {path}: {install}"]
     manager = value(config, keys.REWARD_MANAGER_NAME)
-    if not options.needs_length or manager == OUR_REWARD_MANAGER:
+    if not (isinstance(chosen, MathRewardOptions) and chosen.needs_length) or manager == OUR_REWARD_MANAGER:
         return []
     return [
         f"{keys.REWARD_MANAGER_NAME} is {manager}: only {OUR_REWARD_MANAGER} passes the length of an answer to the "
         f"math reward, which overlong_max_tokens and truncated_penalty need; set "
         f"{keys.REWARD_MANAGER_NAME}={OUR_REWARD_MANAGER}, or both to null"
     ]
+
+
+def _selection(path: str) -> str:
+    return f"+reward_function={path.removeprefix(OUR_REWARDS)}"
 
 
 def _errors(config: DictConfig) -> list[str]:

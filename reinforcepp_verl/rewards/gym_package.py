@@ -7,15 +7,10 @@ import warnings
 from importlib.util import find_spec
 from typing import Any
 
-EXTRA = "reasoning_gym"
-NEEDED = ("reasoning_gym", "drawsvg")
-"""The second is imported by a dependency of the first."""
-
 
 def missing() -> str | None:
     """Return what to install if the package cannot be imported."""
-    lacking = [module for module in NEEDED if find_spec(module) is None]
-    return f"{lacking[0]} is not installed; run `pip install 'reinforcepp-verl[{EXTRA}]'`" if lacking else None
+    return None if find_spec("reasoning_gym") else "reasoning-gym is not installed; run `pip install reasoning-gym`"
 
 
 def factory() -> Any:

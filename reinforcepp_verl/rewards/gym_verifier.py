@@ -14,13 +14,17 @@ from typing import Any
 
 from reinforcepp_verl.common import entry_json
 from reinforcepp_verl.rewards import gym_package
+from reinforcepp_verl.rewards.expressions import NOT_PARSED
 
 EVALUATE = frozenset({"binary_matrix", "n_queens", "spiral_matrix", "string_insertion"})
 """Tasks that pass an answer to `eval`, for lists; they get `ast.literal_eval` instead."""
 PARSE = frozenset(
     {"countdown", "intermediate_integration", "polynomial_multiplication", "puzzle24", "simple_integration"}
 )
-"""Tasks that pass an answer to `sympy.parse_expr`; they get only answers that are `_EXPRESSION`."""
+"""Tasks that pass an answer to `sympy.parse_expr`; they get only what `_EXPRESSION` matches.
+
+Not `Integral`: the verifiers of integrals differentiate an answer, so that the question itself would be right.
+"""
 _FUNCTIONS = (
     "Abs|Rational|a?(?:sin|cos|tan|cot|sec|csc)h?|arc(?:sin|cos|tan)"
     "|ceiling|erfi?|exp|factorial|floor|li|ln|log|pi|sqrt"
@@ -28,10 +32,21 @@ _FUNCTIONS = (
 _EXPRESSION = re.compile(rf"(?:[\d\s.,()+\-*/^!]|(?<![^\W\d])(?:[A-Za-z]|{_FUNCTIONS})(?!\w))*")
 
 
-def verify(task: str, config: str, entry: str, answer: str) -> float:
-    """Return the score that the verifier of a task gives to an answer; `config` and `entry` are JSON."""
+def verify(task: str, config: str, entry: str, answer: str) -> tuple[float, str]:
+    """Return the score that the verifier of a task gives to an answer, and why it cannot read it, "" if it can.
+
+    `config` and `entry` are JSON. Some verifiers raise on any text of another form, which is as wrong as text that the
+    others read.
+    """
+    data_set, question = _data_set(task, config), entry_json.loads(entry)
     readable = None if task in PARSE and not _EXPRESSION.fullmatch(answer) else answer
-    return float(_data_set(task, config).score_answer(readable, entry_json.loads(entry)))
+    try:
+        score = float(data_set.score_answer(readable, question))
+    except MemoryError:
+        raise
+    except Exception:  # a verifier may raise anything
+        return 0.0, NOT_PARSED
+    return score, NOT_PARSED if readable is None else ""
 
 
 @functools.cache

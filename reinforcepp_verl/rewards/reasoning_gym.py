@@ -11,7 +11,7 @@ from typing import Any
 from reinforcepp_verl.config.reasoning_gym_reward_options import ReasoningGymRewardOptions
 from reinforcepp_verl.rewards import gym_verifier
 from reinforcepp_verl.rewards.extraction import after_thinking
-from reinforcepp_verl.rewards.worker_pool import Outcome, shared_pool
+from reinforcepp_verl.rewards.worker_pool import shared_pool
 
 DATA_SOURCE_PREFIX = "reasoning_gym/"
 """The data source of a task is this and its name."""
@@ -37,22 +37,21 @@ def compute_score(
     """Score one solution; options: `ReasoningGymRewardOptions`. The entry in `extra_info` counts, not `ground_truth`.
 
     Always returns `score`, the reward: the score from 0 to 1 of the task's verifier, which gives some answers a part;
-    `acc`, 1.0 if that is 1; `pred`, the answer; `format`, 1.0 if it was in tags; and `error`, why it was not scored: ""
-    if it was, else `no answer`, `timeout`, `crashed`, `memory` or `error: ...`. An answer that was not scored is wrong.
+    `acc`, 1.0 if that is 1; `pred`, the answer; `format`, 1.0 if it was in tags; and `error`, why it was not read: ""
+    if it was, else `no answer`, `not parsed`, `timeout`, `crashed`, `memory` or `error: ...`.
 
     Raises:
         ValueError: an option is invalid, or the row was not written by `reinforcepp prepare reasoning_gym`
     """
     chosen = ReasoningGymRewardOptions.from_mapping(options)
     tagged, answer = find_answer(solution_str, chosen)
-    outcome = _verified(data_source, answer, extra_info or {}, chosen) if answer else Outcome(0.0, "no answer")
-    verified = 0.0 if outcome.failure else outcome.value
+    verified, error = _verified(data_source, answer, extra_info or {}, chosen) if answer else (0.0, "no answer")
     return {
         "score": verified + chosen.format_reward * tagged,
         "acc": float(verified >= 1.0),
         "pred": answer[:PRED_CHARS],
         "format": float(tagged),
-        "error": outcome.failure,
+        "error": error,
     }
 
 
@@ -71,7 +70,7 @@ def find_answer(solution: str, options: ReasoningGymRewardOptions) -> tuple[bool
 
 def _verified(
     data_source: str, answer: str, extra_info: Mapping[str, Any], options: ReasoningGymRewardOptions
-) -> Outcome:
+) -> tuple[float, str]:
     if not data_source.startswith(DATA_SOURCE_PREFIX) or not {CONFIG_KEY, ENTRY_KEY} <= extra_info.keys():
         raise ValueError(
             f"a row with the data source {data_source} was not written by `reinforcepp prepare reasoning_gym`, whose "
@@ -79,4 +78,5 @@ def _verified(
         )
     pool = shared_pool(options.workers, options.memory_limit_mb, PRELOADED)
     question = data_source.removeprefix(DATA_SOURCE_PREFIX), extra_info[CONFIG_KEY], extra_info[ENTRY_KEY]
-    return pool.run(gym_verifier.verify, *question, answer, time_limit_s=options.time_limit_s)
+    outcome = pool.run(gym_verifier.verify, *question, answer, time_limit_s=options.time_limit_s)
+    return (0.0, outcome.failure) if outcome.failure else outcome.value

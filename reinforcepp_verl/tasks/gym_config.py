@@ -52,7 +52,7 @@ def read_settings(texts: Sequence[str], tasks: Sequence[str]) -> Settings:
         if task not in settings:
             raise ValueError(f"--config {text}: {task} is not in --tasks{did_you_mean(task, tasks)}; add it there")
         settings[task][key] = _value(text, task, key, given)
-    for task in tasks:
+    for task in filter(settings.get, tasks):
         _validate(task, settings[task])
     return settings
 
@@ -82,8 +82,11 @@ def _value(text: str, task: str, key: str, given: str) -> Any:
 
 
 def _validate(task: str, settings: Mapping[str, Any]) -> None:
+    config = _config_class(task)(**settings)
+    if not hasattr(config, "validate"):
+        return
     try:
-        _config_class(task)(**settings).validate()
+        config.validate()
     except Exception as error:  # mostly an AssertionError, but a task may raise anything
         given = ", ".join(f"{key}={value}" for key, value in settings.items())
         raise ValueError(f"--config: {task} refuses {given}: {first_line(error)}; change it") from None

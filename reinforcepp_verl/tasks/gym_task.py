@@ -116,7 +116,7 @@ def prepare(request: Request, out: Path, *, force: bool = False, report: Report 
         refuse_different(out, present, identity)
         return present
     length_of = data_summary.tokens(request.tokenizer) if request.tokenizer else data_summary.characters
-    drawn = _draw_all(request, report)
+    drawn = draw_all(request, report)
     with replace_folder(out) as folder:
         profiles = {}
         for split, file in FILES.items():
@@ -147,7 +147,7 @@ def show(out: Path, *, force: bool = False, **options: Any) -> None:
     console.print(use, markup=False, soft_wrap=True)
 
 
-def _draw_all(request: Request, report: Report) -> dict[str, Drawn]:
+def draw_all(request: Request, report: Report = lambda _: None) -> dict[str, Drawn]:
     """Draw the questions of every task, each task in one of several processes."""
     drawn: dict[str, Drawn] = {}
     workers = min(len(request.settings), os.cpu_count() or 1)

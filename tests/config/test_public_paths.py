@@ -24,6 +24,7 @@ IN_CONFIGURATIONS = {
     "reinforcepp_verl.rewards.calculator",
     "reinforcepp_verl.rewards.math",
     "reinforcepp_verl.rewards.packing_list",
+    "reinforcepp_verl.rewards.reasoning_gym",
     "reinforcepp_verl.rewards.running_sums",
 }
 ENTRY_POINTS = {

@@ -73,5 +73,35 @@ def test_the_table_says_what_verls_scorers_read(data_source, mark):
     assert right == (mark in answer_format.READ_BY_VERL[data_source])
 
 
+GYM, GYM_REWARD = "reasoning_gym/chain_sum", "+reward_function=reasoning_gym"
+
+
+@pytest.mark.parametrize("template", ["answer_tags", "think_answer_tags", "direct_answer_tags"])
+def test_the_reasoning_gym_reward_reads_tags(found, template):
+    assert found(template, GYM, GYM_REWARD) == []
+
+
+def test_the_reasoning_gym_reward_reads_no_box_and_a_bare_answer_only_if_told(found):
+    error, _ = found("boxed", GYM, GYM_REWARD)
+    assert r"asks for the answer after \boxed, but the reward reads <answer>" in error
+    assert error.endswith("prepare it with --template answer_tags")
+    warning, _ = found("bare", GYM, GYM_REWARD)
+    assert warning.name == "answer_format"
+    assert found("bare", GYM, GYM_REWARD, "reward.custom_reward_function.reward_kwargs.whole_text=true") == []
+
+
+def test_only_its_own_reward_scores_reasoning_gym_and_nothing_else(found):
+    error, _ = found("answer_tags", GYM, "+reward_function=math")
+    kwargs = "'~reward.custom_reward_function.reward_kwargs'"
+    assert error.endswith(
+        f"use reward.custom_reward_function.path=pkg://reinforcepp_verl.rewards.reasoning_gym {kwargs}"
+    )
+    error, _ = found("answer_tags", GYM, "reward.custom_reward_function.path=null")
+    assert error.endswith("use reward.custom_reward_function.path=pkg://reinforcepp_verl.rewards.reasoning_gym")
+    error, _ = found("answer_tags", GSM8K, GYM_REWARD)
+    assert f"its first row is from {GSM8K}" in error and error.endswith("use another reward function")
+    assert found("answer_tags", GYM, "reward.custom_reward_function.path=my_reward.py") == []
+
+
 def test_another_reward_function_may_read_anything(found):
     assert found("bare", GSM8K, "reward.custom_reward_function.path=my_reward.py") == []

@@ -13,6 +13,7 @@ from verl.trainer.ppo.reward import get_custom_reward_fn, resolve_reward_manager
 from reinforcepp_verl.config import search_path
 from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.nodes import read_reward_errors
+from reinforcepp_verl.config.reasoning_gym_reward_options import ReasoningGymRewardOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
 from reinforcepp_verl.config.schema import compose_base as compose
 from reinforcepp_verl.integration.reward_manager import ReinforceppRewardManager
@@ -32,6 +33,14 @@ def test_the_math_reward_is_one_override_and_its_options_need_no_plus():
     assert OmegaConf.to_object(config.reward.custom_reward_function.reward_kwargs) == expected
     score = get_custom_reward_fn(config)
     assert score(data_source="math", solution_str=r"\boxed{8}", ground_truth="7", extra_info={})["score"] == -1.0
+
+
+def test_so_is_the_reasoning_gym_reward():
+    config = compose(ARITHMETIC, "+reward_function=reasoning_gym", f"{KWARGS}.whole_text=true")
+    assert reward_function.check(config) == unknown_keys.check(config) == []
+    assert OmegaConf.to_object(config.reward.custom_reward_function.reward_kwargs).whole_text
+    [problem] = reward_function.check(compose(ARITHMETIC, "+reward_function=reasoning_gym", f"{KWARGS}.workers=0"))
+    assert problem == f"{KWARGS}.workers is 0: it must be > 0"
 
 
 def test_our_reward_manager_is_the_default_and_another_is_one_override():
@@ -125,8 +134,15 @@ def test_the_node_is_read_as_written_and_defaults_apply_without_one():
     assert read_reward_errors(OmegaConf.create({"reward_errors": {"min_count": 9}})).min_count == 9
 
 
-def test_the_page_on_rewards_lists_every_option_with_its_default():
-    page = (search_path.config_dir().parent / "docs" / "rewards.md").read_text()
-    for options in (MathRewardOptions(), RewardErrorOptions()):
-        for name, default in vars(options).items():
-            assert f"\n| `{name}` | {json.dumps(default)} |" in page, name
+@pytest.mark.parametrize(
+    ("page", "options"),
+    [
+        ("rewards", MathRewardOptions()),
+        ("rewards", RewardErrorOptions()),
+        ("reasoning_gym", ReasoningGymRewardOptions()),
+    ],
+)
+def test_the_page_lists_every_option_with_its_default(page, options):
+    text = (search_path.config_dir().parent / "docs" / f"{page}.md").read_text()
+    for name, default in vars(options).items():
+        assert f"\n| `{name}` | {json.dumps(default)} |" in text, name
