@@ -15,7 +15,7 @@ from reinforcepp_verl.preflight.data_files import files_of, scored_by_function
 from reinforcepp_verl.preflight.data_table import UnreadableTableError, read
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 from reinforcepp_verl.preflight.reward_function import GYM_REWARD, MATH_REWARD, OUR_REWARDS
-from reinforcepp_verl.rewards.reasoning_gym import DATA_SOURCE_PREFIX
+from reinforcepp_verl.rewards.gym_package import DATA_SOURCE_PREFIX
 from reinforcepp_verl.sizing.model_size import model_folder
 
 MARKS = {r"\boxed": "boxed", "####": "hashes", "Answer:": "answer_line", "<answer>": "answer_tags"}

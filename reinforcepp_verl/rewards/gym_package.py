@@ -7,6 +7,9 @@ import warnings
 from importlib.util import find_spec
 from typing import Any
 
+DATA_SOURCE_PREFIX = "reasoning_gym/"
+"""The data source of a task is this and its name."""
+
 
 def missing() -> str | None:
     """Return what to install if the package cannot be imported."""

@@ -11,10 +11,9 @@ from typing import Any
 from reinforcepp_verl.config.reasoning_gym_reward_options import ReasoningGymRewardOptions
 from reinforcepp_verl.rewards import gym_verifier
 from reinforcepp_verl.rewards.extraction import after_thinking
+from reinforcepp_verl.rewards.gym_package import DATA_SOURCE_PREFIX
 from reinforcepp_verl.rewards.worker_pool import shared_pool
 
-DATA_SOURCE_PREFIX = "reasoning_gym/"
-"""The data source of a task is this and its name."""
 CONFIG_KEY, ENTRY_KEY = "config", "entry"
 """Columns of `extra_info`, as JSON: the settings of the task, and its question with all that its verifier reads."""
 PRELOADED = ("reinforcepp_verl.rewards.gym_verifier", "reasoning_gym")

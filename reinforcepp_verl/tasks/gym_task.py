@@ -31,7 +31,8 @@ from reinforcepp_verl.data.prepared_folder import PICTURE_FILE, existing_manifes
 from reinforcepp_verl.data.prompt_templates import Template
 from reinforcepp_verl.data.rows import QUESTIONS, WRITER, Row
 from reinforcepp_verl.rewards import gym_package
-from reinforcepp_verl.rewards.reasoning_gym import CONFIG_KEY, DATA_SOURCE_PREFIX, ENTRY_KEY
+from reinforcepp_verl.rewards.gym_package import DATA_SOURCE_PREFIX
+from reinforcepp_verl.rewards.reasoning_gym import CONFIG_KEY, ENTRY_KEY
 from reinforcepp_verl.tasks import gym_config
 from reinforcepp_verl.tasks.gym_config import Settings
 from reinforcepp_verl.tasks.gym_questions import Drawn, Question, draw, silence
