@@ -38,10 +38,19 @@ def main() -> None:
 def _tables(drawn: dict[str, Drawn]) -> str:
     short = {task: found for task, found in drawn.items() if _is_short(found)}
     others = {task: found for task, found in drawn.items() if task not in short}
-    return (
-        f"\n### Short tasks\n\nThe median question has at most {SHORT_QUESTION} characters and the longest answer at "
-        f"most {SHORT_ANSWER}.\n\n{_table(short)}\n### Other tasks\n\n{_table(others)}\n"
-    )
+    return f"""
+{QUESTIONS} questions of each task at its default settings, seed 1: characters of the median question, without the
+template, and of the longest answer; and one example.
+
+### Short tasks
+
+For small models: the median question has at most {SHORT_QUESTION} characters and the longest answer at most {SHORT_ANSWER}.
+
+{_table(short)}
+### Other tasks
+
+{_table(others)}
+"""
 
 
 def _table(drawn: dict[str, Drawn]) -> str:

@@ -178,7 +178,7 @@ def test_the_templates_are_those_of_the_package():
 
 def test_the_page_lists_every_task():
     page = (ROOT / "docs" / "reasoning_gym.md").read_text()
-    assert sorted(re.findall(r"^\| `(\w+)` \| \w+ \| [\d,]+ \|", page, re.MULTILINE)) == gym_config.known_tasks()
+    assert {task for task in gym_config.known_tasks() if f"`{task}`" not in page} == set()
 
 
 def load(folder: Path, split: str, cache: Path) -> RLHFDataset:
