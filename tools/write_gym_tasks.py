@@ -44,7 +44,7 @@ template, and of the longest answer; and one example.
 
 ### Short tasks
 
-For small models: the median question has at most {SHORT_QUESTION} characters and the longest answer at most {SHORT_ANSWER}.
+For small models: the median question has at most {SHORT_QUESTION} characters, the longest answer {SHORT_ANSWER}.
 
 {_table(short)}
 ### Other tasks
