@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, TypeVar
 
 from reinforcepp_verl.config import keys
@@ -26,13 +25,8 @@ class RewardKwargs:
     def from_mapping(cls: type[Options], given: Mapping[str, Any]) -> Options:
         """Read the options from a mapping, refusing unknown names."""
         if not given:
-            return _defaults(cls)
+            return cls()
         names = [option.name for option in fields(cls)]
         if unknown := sorted(set(given) - set(names)):
             raise ValueError(f"{keys.REWARD_KWARGS}.{unknown[0]} is not an option. The options are: {', '.join(names)}")
         return cls(**given)
-
-
-@cache
-def _defaults(options: type[Options]) -> Options:
-    return options()
