@@ -35,7 +35,7 @@ def questions(split: loading.Split) -> list[str]:
 
 
 def test_command_offers_the_sources_of_the_table():
-    assert {task.value for task in Task} == {*GENERATED, "custom", *SOURCES}
+    assert {task.value for task in Task} == {*GENERATED, "custom", "reasoning_gym", *SOURCES}
     assert {path.name for path in FIXTURES.iterdir() if path.is_dir()} == set(SOURCES)
 
 
