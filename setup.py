@@ -50,6 +50,8 @@ setup(
         "filelock",
         "xxhash>=3",
         "orjson",
+        # Writes and checks the lines of kept training samples.
+        "pydantic>=2",
         # Retries Ray's start, which times out after 30 s.
         "tenacity",
         # Lets processes that are forked on a CPU change their titles: vLLM names its engine by it.

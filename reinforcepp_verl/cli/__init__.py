@@ -15,6 +15,7 @@ from reinforcepp_verl.cli.plot import plot
 from reinforcepp_verl.cli.prepare import prepare
 from reinforcepp_verl.cli.recipes import recipes
 from reinforcepp_verl.cli.resume import create, resume
+from reinforcepp_verl.cli.samples import samples
 from reinforcepp_verl.cli.slurm import slurm
 from reinforcepp_verl.cli.train import TRAIN_HELP, check, train
 from reinforcepp_verl.common.terminal import echo
@@ -23,7 +24,7 @@ HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 HYDRA_USAGE = "[OPTIONS] [OVERRIDES]..."
 
 app = typer.Typer(
-    help="REINFORCE++ on verl: prepare data, check a configuration, train, resume, evaluate, export, plot.",
+    help="REINFORCE++ on verl: prepare data, check a configuration, train, resume, plot, samples, evaluate, export.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,6 +38,7 @@ app.command(context_settings=HYDRA_ARGUMENTS, options_metavar=HYDRA_USAGE, help=
 app.command(context_settings=HYDRA_ARGUMENTS, options_metavar=HYDRA_USAGE)(create)
 app.command()(resume)
 app.command()(plot)
+app.command()(samples)
 app.command("eval")(evaluate)
 app.command()(export)
 app.command()(conformance)

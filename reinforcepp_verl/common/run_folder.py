@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "validation"
 
     @property
+    def samples(self) -> Path:
+        """Some prompts of each training step with their answers, one JSONL file per step."""
+        return self.path / "samples"
+
+    @property
     def evaluations(self) -> Path:
         """The evaluations of its checkpoints, each in a folder that has a run's layout."""
         return self.path / "evaluations"

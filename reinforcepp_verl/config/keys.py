@@ -10,6 +10,7 @@ from reinforcepp_verl.algorithm import options, rollout_gate_options
 # Ours
 GUARDS = "guards"
 REWARD_ERRORS = "reward_errors"
+SAMPLES = "samples"
 PREFLIGHT = "preflight"
 PREFLIGHT_ALLOW = f"{PREFLIGHT}.allow"
 RUNS_DIR = "runs_dir"

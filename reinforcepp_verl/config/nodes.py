@@ -16,6 +16,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.guard_options import GuardOptions
 from reinforcepp_verl.config.preflight_options import PreflightOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
+from reinforcepp_verl.config.sample_options import SampleOptions
 
 Options = TypeVar("Options")
 
@@ -88,6 +89,11 @@ def read_preflight(config: DictConfig) -> PreflightOptions:
 def read_guards(config: DictConfig) -> GuardOptions:
     """Return the node `guards`; see `_read`."""
     return _read(config, keys.GUARDS, GuardOptions)
+
+
+def read_samples(config: DictConfig) -> SampleOptions:
+    """Return the node `samples`; see `_read`."""
+    return _read(config, keys.SAMPLES, SampleOptions)
 
 
 def _read(config: DictConfig, node: str, options: type[Options]) -> Options:

@@ -20,6 +20,7 @@ from reinforcepp_verl.config.math_reward_options import MathRewardOptions
 from reinforcepp_verl.config.preflight_options import PreflightOptions
 from reinforcepp_verl.config.reasoning_gym_reward_options import ReasoningGymRewardOptions
 from reinforcepp_verl.config.reward_error_options import RewardErrorOptions
+from reinforcepp_verl.config.sample_options import SampleOptions
 from reinforcepp_verl.config.sampler_options import SamplerOptions
 
 PROVIDER = "reinforcepp-verl"
@@ -29,6 +30,7 @@ TYPED_NODES = {
     "sampler_options": SamplerOptions,
     "reward_errors": RewardErrorOptions,
     "guards": GuardOptions,
+    "samples": SampleOptions,
     "math_reward": MathRewardOptions,
     "reasoning_gym_reward": ReasoningGymRewardOptions,
     "hardware": HardwareOptions,

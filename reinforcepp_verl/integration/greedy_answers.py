@@ -25,11 +25,16 @@ class GreedyAnswers(ReplayBuffer):
 
     greedy_scores: dict[str, float]
     """The score of the greedy answer to each prompt of the newest training batch, by uid."""
+    keeps_greedy_rows = False
+    """Set by our trainer, which then reads some of the rows and calls `clear_greedy_rows` at the end of each step."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.greedy_scores = {}
         self._greedy_rows: dict[str, dict[str, dict]] = defaultdict(dict)
+        self.scored_greedy_rows: dict[str, list[str]] = defaultdict(list)
+        """Those of the step so far that are kept, by uid."""
+        self._kept_keys: list[str] = []
 
     def _sync_metadata_from_transfer_queue(self) -> None:
         super()._sync_metadata_from_transfer_queue()
@@ -63,9 +68,24 @@ class GreedyAnswers(ReplayBuffer):
         if partition_id == "train":
             scored = [key for key in keys if _is_scored(self._greedy_rows[partition_id][key])]
             self.greedy_scores = _mean_scores(scored, partition_id) if scored else {}
+            if self.keeps_greedy_rows:
+                self._keep(keys, scored)
+                return batch
         if keys:
             tq.kv_clear(partition_id=partition_id, keys=keys)
         return batch
+
+    def clear_greedy_rows(self) -> None:
+        """Clear the rows that were kept in this step."""
+        if self._kept_keys:
+            tq.kv_clear(partition_id="train", keys=self._kept_keys)
+        self._kept_keys = []
+        self.scored_greedy_rows.clear()
+
+    def _keep(self, keys: list[str], scored: list[str]) -> None:
+        self._kept_keys += keys
+        for key in scored:
+            self.scored_greedy_rows[_uid(key)].append(key)
 
     def _greedy_rows_of(self, partition_id: str, uids: Iterable[str]) -> list[str]:
         wanted = set(uids)

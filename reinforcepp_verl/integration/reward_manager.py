@@ -5,7 +5,7 @@ With verl's own, an answer whose scoring raises removes its whole prompt group f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,9 @@ class ReinforceppRewardManager(NaiveRewardManager):
         answer = last.batch["responses"][:, :length]
         last.batch = TensorDict({"responses": answer, "attention_mask": torch.ones_like(answer)}, batch_size=1)
         [extra_info] = last.non_tensor_batch.get("extra_info", [{}])
-        # All allowed tokens are used, and the last one is not the stop token.
-        truncated = length >= self.max_tokens and int(answer[0, -1]) != self.end_token
-        facts = {"response_ids": answer[0].tolist(), "response_tokens": length, "truncated": truncated}
+        ids = answer[0].tolist()
+        truncated = is_truncated(ids, self.max_tokens, self.end_token)
+        facts = {"response_ids": ids, "response_tokens": length, "truncated": truncated}
         extra_info = {**extra_info, **facts}
         if RAW_PROMPT_KEY in last.non_tensor_batch:
             extra_info[RAW_PROMPT_KEY] = list(last.non_tensor_batch[RAW_PROMPT_KEY][0])
@@ -62,6 +62,11 @@ class ReinforceppRewardManager(NaiveRewardManager):
         # Without it, verl's validation dumps would not name the source of a question.
         result["reward_extra_info"]["data_source"] = str(last.non_tensor_batch["data_source"][0])
         return result
+
+
+def is_truncated(ids: Sequence[int], max_tokens: int, end_token: int | None) -> bool:
+    """Return True if an answer has all the tokens that are allowed, and the last one is not the stop token."""
+    return len(ids) >= max_tokens and ids[-1] != end_token
 
 
 def _group_filter_keys(config: DictConfig) -> list[str]:

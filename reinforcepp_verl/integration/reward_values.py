@@ -20,12 +20,23 @@ def reward_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """
     found: dict[str, list[float]] = {}
     for row in rows:
-        # What is missing on an answer that could not be scored has been filled with zeros.
-        given = {} if row.get(ERROR_KEY) else row
-        for name, number in given.items():
-            if name not in KNOWN_OTHERWISE and isinstance(number, Real) and math.isfinite(as_float := _float(number)):
-                found.setdefault(name, []).append(as_float)
+        for name, number in numbers_of(row).items():
+            if math.isfinite(number):
+                found.setdefault(name, []).append(number)
     return {f"reward/{name}/mean": sum(values) / len(values) for name, values in found.items()}
+
+
+def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers beside the score of one answer; none of an answer that could not be scored.
+
+    What is missing on such an answer has been filled with zeros.
+    """
+    given = {} if row.get(ERROR_KEY) else row
+    return {
+        name: _float(number)
+        for name, number in given.items()
+        if name not in KNOWN_OTHERWISE and isinstance(number, Real)
+    }
 
 
 def _float(number: Real) -> float:

@@ -18,6 +18,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.debug import marked_timer
 
 from reinforcepp_verl.algorithm.batch import NonFiniteRewardError
 from reinforcepp_verl.algorithm.moments import Memory
@@ -49,6 +50,7 @@ from reinforcepp_verl.integration.row_totals import (
     row_totals,
     without_rows,
 )
+from reinforcepp_verl.integration.sample_recorder import SampleRecorder, recorder_of, row_scores
 from reinforcepp_verl.integration.score_columns import refuse_other_lengths, write_token_scores
 from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY
 
@@ -62,7 +64,10 @@ KL_PENALTY_METRIC = "actor/reward_kl_penalty"
 
 
 class ReinforceppTrainer(CheckpointingTrainer):
-    """Mixed into verl's trainers: non-finite rows, sessions, scores without KL, running state, metrics."""
+    """Mixed into verl's trainers: non-finite rows, sessions, scores without KL, running state, metrics, samples."""
+
+    samples: SampleRecorder | None = None
+    """None if the run keeps none."""
 
     def __init__(self, config: DictConfig) -> None:
         self.options: ReinforceppOptions = read_options(OmegaConf.select(config, keys.REINFORCEPP))
@@ -72,6 +77,7 @@ class ReinforceppTrainer(CheckpointingTrainer):
         self.guards = MetricGuards(read_guards(config))
         self.error_monitor = RewardErrorMonitor(read_reward_errors(config))
         self.validation_error_monitor = RewardErrorMonitor(self.error_monitor.options)
+        self.samples = recorder_of(config)
         super().__init__(config)
         if self.estimator_is_registered and config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward = PaddingAwareKL(self.kl_ctrl_in_reward)
@@ -88,6 +94,9 @@ class ReinforceppTrainer(CheckpointingTrainer):
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         batch = super().step(metrics, timing_raw)
+        if self.samples is not None:
+            with marked_timer("samples", timing_raw):
+                self.samples.write(self.global_steps, batch.partition_id, self.tokenizer)
         metrics.update(self.guards.after_update(metrics))
         return batch
 
@@ -105,6 +114,8 @@ class ReinforceppTrainer(CheckpointingTrainer):
         buffer = super()._build_replay_buffer()
         if isinstance(buffer, MonitoredReplayBuffer):
             buffer.filtered_error_monitor = RewardErrorMonitor(self.error_monitor.options)
+            if self.samples is not None:
+                self.samples.read_greedy_rows_of(buffer)
         return buffer
 
     def _val_metrics_update(
@@ -121,6 +132,8 @@ class ReinforceppTrainer(CheckpointingTrainer):
         metrics.update(self.error_monitor.update(returned) | reward_values(returned))
         write_token_scores(batch, extra_fields)
         if not self.estimator_is_registered:
+            if self.samples is not None:
+                self.samples.add(batch, row_scores(batch))
             return super()._compute_advantage(batch, metrics)
         found = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(COLUMNS))
         columns = {name: found[name] for name in COLUMNS if name in found}
@@ -128,6 +141,8 @@ class ReinforceppTrainer(CheckpointingTrainer):
         columns = {name: aligned(column, columns[RESPONSE_MASK]) for name, column in columns.items()}
         totals = row_totals(columns)
         self._empty_non_finite_rows(batch, columns, totals)
+        if self.samples is not None:
+            self.samples.add(batch, totals.score, totals.is_non_finite)
         real_rows = int((totals.length > 0).sum())
         if self.config.algorithm.use_kl_in_reward:
             self.kl_ctrl_in_reward.real_rows = real_rows

@@ -15,8 +15,8 @@ CHECKPOINT_NODES = (keys.ACTOR_CHECKPOINT, keys.CRITIC_CHECKPOINT)
 
 
 def check(config: DictConfig) -> list[str]:
-    """Check the names, then the checkpoint folder and the validation switches."""
-    checks = (_names, _runs_dir, _checkpoints, _val_only)
+    """Check the names and the samples, then the checkpoint folder and the validation switches."""
+    checks = (_names, _runs_dir, _samples, _checkpoints, _val_only)
     return [problem for check_part in checks for problem in check_part(config)]
 
 
@@ -33,6 +33,12 @@ def _runs_dir(config: DictConfig) -> list[str]:
     folder = Path(str(value(config, keys.RUNS_DIR))).expanduser()
     file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
     return [f"{keys.RUNS_DIR} is {folder}: {file} is a file; set {keys.RUNS_DIR} to a folder"] if file else []
+
+
+def _samples(config: DictConfig) -> list[str]:
+    if value(config, keys.SAMPLES) is not None:
+        return []
+    return [f"{keys.SAMPLES} is null: remove this setting; {keys.SAMPLES}.groups_per_step=0 keeps no samples"]
 
 
 def _checkpoints(config: DictConfig) -> list[str]:

@@ -17,6 +17,7 @@ from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt, RunFolder, create
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.nodes import read_samples
 from reinforcepp_verl.preflight.findings import PreflightWarning
 from reinforcepp_verl.report.run_records import Record, start_step
 from reinforcepp_verl.runs import attempt as attempts
@@ -25,7 +26,9 @@ from reinforcepp_verl.runs.failure_cause import failure_cause
 from reinforcepp_verl.runs.metrics_file import MetricsFile
 from reinforcepp_verl.runs.run_console import RunConsole, headline, show_outcome
 from reinforcepp_verl.runs.run_summary import Summary
+from reinforcepp_verl.runs.shown_samples import ShownSamples
 from reinforcepp_verl.runs.stop_signals import Stopped, raise_on_stop_signals
+from reinforcepp_verl.training_samples.files import SampleFiles
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75
@@ -153,7 +156,11 @@ def _run(attempt: Attempt, config: DictConfig, records: dict[int, Record], conso
     summary.write(attempt.run.summary)
     metrics = MetricsFile(attempt.run.metrics, records)
     cut_at = math.inf if config.data.filter_overlong_prompts else config.data.max_prompt_length
-    screen = RunConsole(console, config.trainer.total_training_steps, start_step(config), cut_at)
+    start = start_step(config)
+    samples = SampleFiles(attempt.run.samples)
+    samples.discard_after(start)
+    shown = ShownSamples(samples, read_samples(config), on_terminal=console.is_terminal)
+    screen = RunConsole(console, config.trainer.total_training_steps, start, cut_at, shown)
     return _set_outcome(attempts.follow(attempt, config, screen, summary, metrics), attempt, config, summary)
 
 

@@ -26,6 +26,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.report.history import load_history
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs.run_summary import Summary
+from reinforcepp_verl.runs.shown_samples import ShownSamples
 
 # Heading, width, format and candidate verl metrics (the first one in the record is shown).
 METRIC_COLUMNS = (
@@ -82,7 +83,12 @@ class RunConsole:
     """Context manager around the progress bar; rows are printed above it."""
 
     def __init__(
-        self, console: Console, total_steps: int | None, start_step: int = 0, cut_at: float = math.inf
+        self,
+        console: Console,
+        total_steps: int | None,
+        start_step: int = 0,
+        cut_at: float = math.inf,
+        samples: ShownSamples | None = None,
     ) -> None:
         """`cut_at`: the number of tokens to which verl cuts prompts, infinite if it leaves out longer ones."""
         self._progress = Progress(
@@ -105,6 +111,7 @@ class RunConsole:
         )
         self._rows = 0
         self._cut_at = cut_at
+        self._samples = samples
 
     def show(self, record: dict[str, Any]) -> None:
         """Print the row of one step and move the bar."""
@@ -119,6 +126,9 @@ class RunConsole:
         if record.get(LONGEST_PROMPT, 0) >= self._cut_at:
             say(self._console, f"warning: {cut_prompts(self._cut_at)}", style="yellow")
             self._cut_at = math.inf
+        if self._samples is not None:
+            for line in self._samples.lines(record["step"], self._console.width):
+                say(self._console, line, style="dim")
 
     def __enter__(self) -> RunConsole:
         self._progress.start()

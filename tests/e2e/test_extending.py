@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from omegaconf import OmegaConf
@@ -17,11 +18,13 @@ from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import processes
 from reinforcepp_verl.tasks.arithmetic_model import AdditionWarmStart
 from reinforcepp_verl.tasks.arithmetic_task import TASK
+from reinforcepp_verl.training_samples.files import SampleFiles
 
 pytestmark = pytest.mark.e2e
 
 COMMAND = Path(sys.executable).with_name("reinforcepp")
 RECIPE = "+recipe=math_rlvr/arithmetic"
+SAMPLES = ("samples.groups_per_step=24", "samples.console_every=1")
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
@@ -76,14 +79,37 @@ def assert_both_were_used(records: dict[int, dict]) -> None:
     assert sum(record["reinforcepp/dropped_rows/sum"] for record in records.values()) > 0
 
 
+def assert_samples_agree(run: RunFolder, records: dict[int, dict]) -> None:
+    """All answers of the run are kept, so that their means are the metrics."""
+    files = SampleFiles(run.samples)
+    assert files.steps() == list(records)
+    for step, record in records.items():
+        answers = [answer for sample in files.read(step) for answer in sample.answers]
+        trained = [answer for answer in answers if not answer.dropped]
+        right = [answer.length for answer in trained if answer.is_right]
+        assert len(answers) == 24 * 4
+        assert len(answers) - len(trained) == record["reinforcepp/dropped_rows/sum"]
+        assert sum(answer.reward for answer in trained) / len(answers) == pytest.approx(record["critic/score/mean"])
+        assert fmean(answer.length for answer in answers) == pytest.approx(record["response_length/mean"])
+        assert fmean(right) == pytest.approx(record["reinforcepp/length_right"])
+        tokens = sum(answer.length for answer in trained)
+        assert sum(answer.kl for answer in trained) / tokens == pytest.approx(record["reinforcepp/kl"], abs=1e-4)
+        by_token = sum(answer.advantage * answer.length for answer in trained) / tokens
+        assert by_token == pytest.approx(record["critic/advantages/mean"], abs=1e-4)
+        rows = [row for answer in trained for row in answer.rows]
+        assert all(row.trainer_log_probs == pytest.approx(row.engine_log_probs, abs=1e-3) for row in rows)
+
+
 def test_the_examples_of_the_docs_train(start, tmp_path, kill_loop, environment, overrides):
-    process = start(COMMAND, "train", *overrides, "trainer.total_training_steps=3", **environment)
+    process = start(COMMAND, "train", *overrides, "trainer.total_training_steps=3", *SAMPLES, **environment)
     output = process.output()
     assert "finished: 3 steps" in output and "WorkerDict" not in output
+    assert output.count("\n  prompt") == 3, "samples on the console"
     run = RunFolder((tmp_path / "latest").resolve())
     records = kill_loop.read(run)
     assert list(records) == [1, 2, 3]
     assert_both_were_used(records)
+    assert_samples_agree(run, records)
     assert json.loads(run.summary.read_text())["status"] == "finished"
     assert {"train.log", "curves.png"} <= {path.name for path in run.path.iterdir()}
     assert not processes.find_all(str(run.path))

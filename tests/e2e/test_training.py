@@ -12,6 +12,7 @@ import pytest
 from reinforcepp_verl.checkpoints import store
 from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.runs import processes
+from reinforcepp_verl.training_samples.files import SampleFiles
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -97,6 +98,7 @@ def test_a_run_stopped_and_then_killed_in_a_save_has_the_metrics_of_an_uninterru
     process = start(COMMAND, "resume", folder)
     process.output()
     assert json.loads(run.summary.read_text())["attempts"] == 3
+    assert SampleFiles(run.samples).steps() == list(range(1, 7))
     alone = {record["step"]: record for record in one_worker_records if 1 <= record["step"] <= 6}
     assert loop.differences(alone, loop.read(run)) == []
 

@@ -59,6 +59,17 @@ def test_a_batch_has_the_sampled_answers_and_the_buffer_the_greedy_scores(queue,
     assert set(queue.rows) == set(batch.keys), "the greedy rows and the prompts are cleared, verl clears the batch"
 
 
+def test_a_trainer_that_keeps_samples_clears_the_greedy_rows_itself(queue, build_buffer):
+    buffer = build_buffer("sync")
+    buffer.keeps_greedy_rows = True
+    batch, _ = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+    assert set(batch.keys) == SCORES.keys() - GREEDY and set(queue.rows) == set(SCORES)
+    assert buffer.scored_greedy_rows == {"a": ["a_2_0"], "b": ["b_2_0", "b_2_1"]}
+    buffer.clear_greedy_rows()
+    assert set(queue.rows) == set(batch.keys) and not buffer.scored_greedy_rows
+    buffer.clear_greedy_rows()
+
+
 def test_scores_of_an_earlier_batch_and_of_a_failed_session_do_not_count(queue, build_buffer):
     buffer = build_buffer("sync")
     buffer.greedy_scores = {"z": 1.0}
