@@ -73,8 +73,11 @@ def _read(run: Path, files: SampleFiles, step: int | None) -> list[PromptSample]
         raise ValueError(f"{run}: no such run folder; give the folder of a run, for example runs/latest")
     steps = files.steps()
     if not steps:
+        # Imported here to keep other commands fast.
+        from reinforcepp_verl.config import keys
+
         raise ValueError(
-            f"{run}: no samples in it; wait for the first step (a run with samples.groups_per_step=0 keeps none)"
+            f"{run}: no samples in it; wait for the first step (a run with {keys.SAMPLES}.groups_per_step=0 keeps none)"
         )
     return files.read(steps[-1] if step is None else step)
 

@@ -122,9 +122,9 @@ RANGES = (
     # ours; their classes refuse more
     *_each("*.sampler_kwargs.*_s", 0, open_low=True),
     *_each("*.sampler_kwargs.max_failed_fraction", 0, 1),
-    *_each("samples.groups_per_step samples.console_every", 0, fix=0),
-    *_each("samples.max_megabytes", 0, fix=256, open_low=True),
-    *_each("samples.*", 1),
+    *_each(f"{keys.SAMPLES}.groups_per_step {keys.SAMPLES}.console_every", 0, fix=0),
+    *_each(f"{keys.SAMPLES}.max_megabytes", 0, fix=256, open_low=True),
+    *_each(f"{keys.SAMPLES}.*", 1),
     *_each("guards.* hardware.* *.reinforcepp.*"),
 )
 # Sizes and counts, by their names.

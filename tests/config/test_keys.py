@@ -26,7 +26,7 @@ EXCEPTIONS = {
     "preflight/legacy_keys.py",
 }
 # Their keys are the fields of our dataclasses.
-OUR_NODES = {"REINFORCEPP", "GUARDS", "REWARD_ERRORS", "REWARD_KWARGS", "SAMPLER_KWARGS"}
+OUR_NODES = {"REINFORCEPP", "GUARDS", "REWARD_ERRORS", "SAMPLES", "REWARD_KWARGS", "SAMPLER_KWARGS"}
 DOTTED = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.\w+)+")
 
 
