@@ -57,8 +57,9 @@ def plot(
     Other metrics:  reinforcepp plot runs/latest -m critic/score/max -m 'Gradient norm=actor/grad_norm'
     """
     # Imported here to keep other commands fast: matplotlib is slow to import.
-    from reinforcepp_verl.report.curves import PANELS, is_drawn, panel_of, plot_runs
+    from reinforcepp_verl.report.curves import plot_runs
     from reinforcepp_verl.report.history import load_history
+    from reinforcepp_verl.report.panels import PANELS, is_drawn, panel_of
 
     folders = {run.resolve(): run for run in runs}  # no duplicates: runs/latest may be one of the others
     target = out or (runs[0].resolve() / "curves.png" if len(folders) == 1 else Path("comparison.png"))

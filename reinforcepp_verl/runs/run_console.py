@@ -160,7 +160,8 @@ def show_outcome(folder: RunFolder, summary: Summary, console: Console) -> None:
         say(console, f"{summary.status}: {summary.steps} steps in {summary.seconds:.0f} s{_validation(summary)}")
     if summary.steps > 0:
         # Imported here so that a run that fails at its start does not wait for matplotlib.
-        from reinforcepp_verl.report.curves import is_drawn, plot_runs
+        from reinforcepp_verl.report.curves import plot_runs
+        from reinforcepp_verl.report.panels import is_drawn
 
         try:
             plot_runs([load_history(folder.path, is_drawn)], folder.curves)

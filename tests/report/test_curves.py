@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from reinforcepp_verl.cli.plot import plot
 from reinforcepp_verl.common.plot_style import PALETTE
-from reinforcepp_verl.report.curves import PANELS, _tick, build_figure, group_runs, plot_runs
-from reinforcepp_verl.report.curves import panel_of as metric_panel
+from reinforcepp_verl.report.curves import _tick, build_figure, line_style, plot_runs
+from reinforcepp_verl.report.groups import group_runs
 from reinforcepp_verl.report.history import History
+from reinforcepp_verl.report.panels import PANELS
+from reinforcepp_verl.report.panels import panel_of as metric_panel
 
 ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 REWARD = "critic/score/mean"
@@ -101,8 +103,7 @@ def test_two_runs_of_the_same_seed_stay_apart():
 
 
 def test_many_runs_have_distinct_styles():
-    groups = group_runs([history(name=str(i), reward=[0.1]) for i in range(20)])
-    assert len({(group.color, group.dash) for group in groups}) == 20
+    assert len({tuple(line_style(i).values()) for i in range(20)}) == 20
 
 
 def test_tokens_are_cumulative_and_from_zero():
