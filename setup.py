@@ -21,6 +21,7 @@ setup(
     package_dir={f"{HOME}.hydra_configs": "hydra_configs", f"{HOME}.hydra_configs.recipe": "recipes"},
     package_data={
         f"{HOME}.conformance": ["README.md", "cases/*.json"],
+        f"{HOME}.html_report": ["page/*"],
         f"{HOME}.hydra_configs": ["**/*.yaml"],
         f"{HOME}.hydra_configs.recipe": ["**/*.yaml", "slurm/*"],
     },

@@ -14,6 +14,7 @@ from reinforcepp_verl.cli.export import export
 from reinforcepp_verl.cli.plot import plot
 from reinforcepp_verl.cli.prepare import prepare
 from reinforcepp_verl.cli.recipes import recipes
+from reinforcepp_verl.cli.report import report
 from reinforcepp_verl.cli.resume import create, resume
 from reinforcepp_verl.cli.samples import samples
 from reinforcepp_verl.cli.slurm import slurm
@@ -24,7 +25,7 @@ HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 HYDRA_USAGE = "[OPTIONS] [OVERRIDES]..."
 
 app = typer.Typer(
-    help="REINFORCE++ on verl: prepare data, check a configuration, train, resume, plot, samples, evaluate, export.",
+    help="REINFORCE++ on verl: prepare data, check, train, resume, plot, report, samples, evaluate, export.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,6 +39,7 @@ app.command(context_settings=HYDRA_ARGUMENTS, options_metavar=HYDRA_USAGE, help=
 app.command(context_settings=HYDRA_ARGUMENTS, options_metavar=HYDRA_USAGE)(create)
 app.command()(resume)
 app.command()(plot)
+app.command()(report)
 app.command()(samples)
 app.command("eval")(evaluate)
 app.command()(export)

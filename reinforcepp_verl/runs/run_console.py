@@ -25,7 +25,7 @@ from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.report.history import load_history
 from reinforcepp_verl.report.validation_metric import validation_key
-from reinforcepp_verl.runs.run_summary import Summary
+from reinforcepp_verl.runs.run_summary import Summary, outcome
 from reinforcepp_verl.runs.shown_samples import ShownSamples
 
 # Heading, width, format and candidate verl metrics (the first one in the record is shown).
@@ -157,7 +157,7 @@ def show_outcome(folder: RunFolder, summary: Summary, console: Console) -> None:
     if summary.status == "failed":
         say(console, f"failed: {summary.error}\nfull log: {folder.log}", style="bold red")
     else:
-        say(console, f"{summary.status}: {summary.steps} steps in {summary.seconds:.0f} s{_validation(summary)}")
+        say(console, outcome(vars(summary)))
     if summary.steps > 0:
         # Imported here so that a run that fails at its start does not wait for matplotlib.
         from reinforcepp_verl.report.curves import plot_runs
@@ -170,12 +170,3 @@ def show_outcome(folder: RunFolder, summary: Summary, console: Console) -> None:
             say(console, f"no curves: {error}")
         else:
             say(console, f"curves: {folder.curves}")
-
-
-def _validation(summary: Summary) -> str:
-    if summary.final_val is None:
-        return ""
-    before = "" if summary.initial_val is None else f"{summary.initial_val:.3f} -> "
-    at_the_end = summary.best_val is None or summary.best_val <= summary.final_val
-    best = "" if at_the_end else f" (best {summary.best_val:.3f} at step {summary.best_step})"
-    return f", validation {before}{summary.final_val:.3f}{best}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,24 @@ def read_summary(path: Path) -> dict[str, Any]:
         return read_object(path) if path.is_file() else {}
     except ValueError:
         return {}
+
+
+def outcome(fields: Mapping[str, Any]) -> str:
+    """Return how a run ended or how far it is, in one line; `fields` are those of `Summary`, some may be lost."""
+    seconds = fields.get("seconds")
+    time = f" in {seconds:.0f} s" if is_number(seconds) else ""
+    return f"{fields.get('status')}: {fields.get('steps')} steps{time}{_validation(fields)}"
+
+
+def _validation(fields: Mapping[str, Any]) -> str:
+    initial, final, best = (fields.get(name) for name in ("initial_val", "final_val", "best_val"))
+    if not is_number(final):
+        return ""
+    before = f"{initial:.3f} -> " if is_number(initial) else ""
+    is_earlier = is_number(best) and best > final
+    return f", validation {before}{final:.3f}" + (
+        f" (best {best:.3f} at step {fields.get('best_step')})" if is_earlier else ""
+    )
 
 
 @dataclass
