@@ -13,7 +13,7 @@ from reinforcepp_verl.evaluation.accuracy_report import MEAN, default_ks
 from reinforcepp_verl.evaluation.estimates import BootstrapEstimate, bootstrap, mean_at_k, pass_at_k
 from reinforcepp_verl.evaluation.generations import DataSource, read_generations
 from reinforcepp_verl.html_report.answers import validation_files
-from reinforcepp_verl.html_report.charts import Chart, band, chart, line
+from reinforcepp_verl.html_report.charts import Chart, Line, chart, line
 from reinforcepp_verl.html_report.chosen_steps import spread
 from reinforcepp_verl.html_report.run_contents import RunContents
 
@@ -70,7 +70,12 @@ def accuracy_charts(found: Sequence[Accuracy]) -> list[Chart]:
     if len(found) == 1:
         sources = dict.fromkeys(source for source, _ in keys)
         return [
-            chart(source, (), [_line(found[0], key, key[1], color) for color, key in enumerate(_of(source, keys))])
+            chart(
+                source,
+                (),
+                [_line(found[0], key, key[1], color) for color, key in enumerate(_of(source, keys))],
+                legend=True,
+            )
             for source in sources
         ]
     return [
@@ -83,8 +88,8 @@ def _of(source: str, keys: dict[tuple[str, str], None]) -> list[tuple[str, str]]
     return [key for key in keys if key[0] == source]
 
 
-def _line(accuracy: Accuracy, key: tuple[str, str], label: str, color: int) -> dict[str, object]:
+def _line(accuracy: Accuracy, key: tuple[str, str], label: str, color: int) -> Line:
     have = {step: estimates[key] for step, estimates in accuracy.steps.items() if key in estimates}
     steps = np.array(list(have), dtype=np.int64)
     value, low, high = (np.array([getattr(e, name) for e in have.values()]) for name in ("value", "low", "high"))
-    return line(label, color, (steps, value), dots=True) | band(steps, low, high)
+    return line(label, color, steps, value, (low, high), dots=True)

@@ -69,13 +69,8 @@ class StepTime:
         counts = np.diff([*starts, len(self.steps)])
         means = np.add.reduceat(self.seconds, starts, axis=1) / counts
         colors = [COLORS[name] for name in self.names]
-        return {
-            "names": self.names,
-            "colors": colors,
-            "x": self.steps[starts],
-            "last": self.steps[-1],
-            "y": list(means),
-        }
+        columns = {"x": self.steps[starts], "last": self.steps[-1], "y": list(means)}
+        return {"names": self.names, "colors": colors, **columns}
 
 
 def step_time(run: History) -> StepTime | None:

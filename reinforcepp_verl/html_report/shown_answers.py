@@ -27,7 +27,7 @@ def shown_answers(
     lengths: dict[int, list[int]] = {}
     chosen = spread(kept.steps, most_steps)
     for step in chosen:
-        groups = problems.reading(partial(kept.read, step), [])
+        groups: list[PromptGroup] = problems.reading(partial(kept.read, step), [])
         if groups:
             answers = [answer for group in groups for answer in group.answers]
             rewards[step] = [answer.reward for answer in answers if answer.reward is not None]
@@ -35,8 +35,8 @@ def shown_answers(
             steps.append(_shown_step(step, groups, max_bytes / len(chosen)))
     unit = "tokens" if kind == "training" else "characters"
     pictures = [
-        histogram(f"Reward, answers of the {kind}", rewards),
-        histogram(f"Length in {unit}, answers of the {kind}", lengths),
+        histogram(f"Reward of {kind} answers", rewards),
+        histogram(f"Length of {kind} answers ({unit})", lengths),
     ]
     shown = {"run": run, "kind": kind, "unit": unit, "steps": steps} if steps else None
     return shown, [{"run": run, **picture} for picture in pictures if picture]

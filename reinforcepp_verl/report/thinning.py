@@ -8,9 +8,9 @@ BUCKETS = 1500
 """A longer curve is cut into about this many pieces, of which the lowest and the highest point are drawn."""
 
 
-def thinned(steps: np.ndarray, values: np.ndarray, buckets: int = BUCKETS) -> tuple[np.ndarray, np.ndarray]:
+def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a short curve as it is, and of a long one the lowest and highest point of each piece, and both ends."""
-    size = -(-len(steps) // buckets)
+    size = _piece(len(steps))
     if size <= 2:
         return steps, values
     starts = np.arange(0, len(steps), size)
@@ -22,12 +22,14 @@ def thinned(steps: np.ndarray, values: np.ndarray, buckets: int = BUCKETS) -> tu
     return steps[kept], values[kept]
 
 
-def thinned_band(
-    steps: np.ndarray, low: np.ndarray, high: np.ndarray, buckets: int = BUCKETS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def thinned_band(steps: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a short band as it is, and of a long one the bounds of each piece."""
-    size = -(-len(steps) // buckets)
+    size = _piece(len(steps))
     if size <= 2:
         return steps, low, high
     starts = np.arange(0, len(steps), size)
     return steps[starts], np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
+
+
+def _piece(points: int) -> int:
+    return -(-points // BUCKETS)

@@ -1,5 +1,5 @@
 // Charts over the steps. All of them share one cursor: the step that is pointed at, or chosen with the arrow keys.
-const WIDTH = 360, HEIGHT = 190, LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 20;
+const WIDTH = 360, HEIGHT = 190, LEFT = 44, RIGHT = 14, TOP = 8, BOTTOM = 20;
 const cursors = [];
 let steps = [];
 
@@ -38,7 +38,7 @@ function frame(title, names, x, y, { yTicks = niceTicks(y[0], y[1], 4), label = 
 
 // `values` is how many the readout has: there is room for a few; more cover what is below while they are shown.
 function finish(parts, xs, values, describe) {
-  parts.readout.style.height = `${1.5 * (values > 1 ? Math.min(values, 3) + 1 : 1)}em`;
+  parts.readout.style.height = values > 1 ? "3em" : "1.5em";
   parts.svg.append(parts.cursor);
   cursors.push({ ...parts, describe });
   steps.push(...xs);
@@ -65,14 +65,14 @@ function path(xs, ys, across, up) {
   return drawn;
 }
 
-function bandPath({ x, low, high }, across, up) {
+function bandPath(x, low, high, across, up) {
   const there = path(x, high, across, up), back = path([...x].reverse(), [...low].reverse(), across, up);
   return there && back ? `${there}L${back.slice(1)}Z` : "";
 }
 
 function lineChart(chart) {
   const xs = chart.lines.flatMap((line) => line.x);
-  const ys = chart.lines.flatMap((line) => [...line.y, ...(line.band ? [...line.band.low, ...line.band.high] : [])]);
+  const ys = chart.lines.flatMap((line) => [...line.y, ...(line.low ?? []), ...(line.high ?? [])]);
   const finite = ys.filter((y) => y !== null);
   let [low, high] = extent(finite);
   if (chart.zero) low = Math.min(0, low);
@@ -81,17 +81,17 @@ function lineChart(chart) {
   const parts = frame(chart.title, chart.names, extent(xs), [low - margin, high + (high - low) * 0.04]);
   for (const line of chart.lines) {
     const color = `c${line.color % 7}`, dash = `d${Math.floor(line.color / 7) % 4}`;
-    if (line.band) parts.svg.append(svgElement("path", { class: `band ${color}`, d: bandPath(line.band, parts.across, parts.up) }));
+    if (line.low) parts.svg.append(svgElement("path", { class: `band ${color}`, d: bandPath(line.x, line.low, line.high, parts.across, parts.up) }));
     parts.svg.append(svgElement("path", { class: `line ${color} ${dash}${line.thin ? " thin" : ""}`, d: path(line.x, line.y, parts.across, parts.up) }));
     if ((line.dots && line.x.length < 60) || line.x.length === 1) {
       line.x.forEach((x, i) => line.y[i] !== null && parts.svg.append(svgElement("circle", { class: `dot ${color}`, cx: parts.across(x), cy: parts.up(line.y[i]), r: 2.6 })));
     }
   }
+  if (chart.legend) parts.figure.querySelector("figcaption").append(...chart.lines.map((line) => entry([`c${line.color % 7}`, line.label, ""])));
   const named = chart.lines.filter((line) => !line.thin);
   const told = named.length ? named : chart.lines;
   return finish(parts, xs, told.length, (step) => told.filter((line) => reaches(line, step)).map((line) => {
-    const label = chart.lines.length > 1 ? line.label : "";
-    return [`c${line.color % 7}`, label, valueAt(line, step)];
+    return [`c${line.color % 7}`, told.length > 1 ? line.label : "", valueAt(line, step)];
   }));
 }
 
@@ -99,10 +99,10 @@ function reaches({ x }, step) {
   return x[0] <= step && step <= x[x.length - 1];
 }
 
-function valueAt({ x, y, band }, step) {
-  const at = nearest(x, step), near = band ? nearest(band.x, step) : null;
-  const interval = band ? ` (${number(band.low[near])} to ${number(band.high[near])})` : "";
-  return `${number(y[at])}${interval}${x[at] === step ? "" : ` at ${x[at]}`}`;
+function valueAt({ x, y, low, high, piece }, step) {
+  const at = nearest(x, step);
+  const interval = low ? ` (${number(low[at])} to ${number(high[at])})` : "";
+  return `${number(y[at])}${interval}${Math.abs(x[at] - step) < piece ? "" : ` at ${x[at]}`}`;
 }
 
 function extent(values) {

@@ -8,7 +8,7 @@ function distribution({ run, title, x, edges, shares, means }) {
       if (share === 0) return;
       const top = parts.up(edges[bin + 1]);
       parts.svg.append(svgElement("rect", {
-        class: "cell", x: (parts.across(step) - width / 2).toFixed(1), width: width.toFixed(1), y: top.toFixed(1),
+        class: "cell", x: (parts.across(step) - width / 2).toFixed(1), width: (width + 0.4).toFixed(1), y: top.toFixed(1),
         height: (parts.up(edges[bin]) - top).toFixed(1), "fill-opacity": (0.08 + 0.92 * (share / peak)).toFixed(3),
       }));
     });
@@ -38,7 +38,7 @@ function stackedTime({ run, names, colors, x, last, y }) {
     const low = floor.flatMap((value) => [value, value]);
     row.forEach((seconds, column) => { floor[column] += seconds; });
     const high = floor.flatMap((value) => [value, value]);
-    parts.svg.append(svgElement("path", { class: `area p${colors[phase]}`, d: bandPath({ x: across, low, high }, parts.across, parts.up) },
+    parts.svg.append(svgElement("path", { class: `area p${colors[phase]}`, d: bandPath(across, low, high, parts.across, parts.up) },
       svgElement("title", {}, names[phase])));
   });
   return finish(parts, x, names.length, (step) => {
