@@ -19,6 +19,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.html_report import configurations
 from reinforcepp_verl.html_report.accuracy import Accuracy, accuracy_charts, accuracy_of
 from reinforcepp_verl.html_report.charts import CURVES, MEMORY, Chart, charts_of
+from reinforcepp_verl.html_report.liveness import SIGN_OF_LIFE_S
 from reinforcepp_verl.html_report.page_values import as_json, shown_text
 from reinforcepp_verl.html_report.phases import StepTime, is_timer, step_time
 from reinforcepp_verl.html_report.run_contents import RunContents, read_run
@@ -129,9 +130,10 @@ def _reported(run: RunContents, groups: Sequence[Group]) -> ReportedRun:
 def _outcome(run: RunContents) -> str:
     if not run.summary:
         return "no summary.json that can be read"
+    told = outcome(run.summary, run.config.get(keys.TOTAL_TRAINING_STEPS))
     if run.summary.get("status") == "running" and not run.is_going_on:
-        return f"killed, or running on another machine without a sign of life; {outcome(run.summary)}"
-    return outcome(run.summary)
+        return f"killed, or without a sign of life for {SIGN_OF_LIFE_S // 60} minutes; {told}"
+    return told
 
 
 def _facts(run: RunContents) -> dict[str, str]:

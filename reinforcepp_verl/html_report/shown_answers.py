@@ -86,6 +86,7 @@ def _shown_row(row: Row) -> dict[str, Any]:
     """Return the tokens of a row with what colors them; a long row ends early, with `more` tokens not shown."""
     end = min(len(row.tokens), MOST_TOKENS)
     return {
+        "prompt": None if row.prompt is None else _cut(row.prompt),
         "tokens": row.tokens[:end],
         "mask": "".join(map(str, row.mask[:end])),
         "advantages": row.advantages[:end] if row.advantages is not None else None,

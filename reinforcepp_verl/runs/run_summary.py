@@ -25,11 +25,15 @@ def read_summary(path: Path) -> dict[str, Any]:
         return {}
 
 
-def outcome(fields: Mapping[str, Any]) -> str:
+def outcome(fields: Mapping[str, Any], wanted_steps: int | None = None) -> str:
     """Return how a run ended or how far it is, in one line; `fields` are those of `Summary`, some may be lost."""
-    seconds = fields.get("seconds")
+    status, seconds = fields.get("status"), fields.get("seconds")
+    if status in ("created", "running"):
+        # The time of this attempt is not known yet.
+        wanted = f" of {wanted_steps}" if wanted_steps else ""
+        return f"{status}: {fields.get('steps')}{wanted} steps{_validation(fields)}"
     time = f" in {seconds:.0f} s" if is_number(seconds) else ""
-    return f"{fields.get('status')}: {fields.get('steps')} steps{time}{_validation(fields)}"
+    return f"{status}: {fields.get('steps')} steps{time}{_validation(fields)}"
 
 
 def _validation(fields: Mapping[str, Any]) -> str:

@@ -97,10 +97,15 @@ function answerGroup(group, answers, unit, by, limit) {
 function shownAnswer(answer, unit, by, limit) {
   const facts = [["reward", answer.reward], ["advantage", answer.advantage], [unit, answer.length]];
   const head = facts.filter(([, value]) => value !== null).flatMap(([name, value], i) => [i ? ", " : "", `${name} `, element("b", {}, number(value))]);
-  const body = answer.rows ? answer.rows.map((row) => rowText(row, by, limit)) : [element("pre", { tabindex: 0, "aria-label": "Answer" }, answer.text)];
+  const body = answer.rows ? answer.rows.flatMap((row) => [rowPrompt(row), rowText(row, by, limit)]) : [element("pre", { tabindex: 0, "aria-label": "Answer" }, answer.text)];
   const notes = Object.entries(answer.notes).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, typeof value === "number" ? number(value) : typeof value === "string" ? value : JSON.stringify(value))]);
   return element("section", { class: `answer ${answer.kinds.join(" ")}` },
     element("header", {}, `${answer.kinds.join(", ")}: `, ...head), ...body, element("dl", { class: "notes" }, ...notes));
+}
+
+// Of an agent loop that returns each turn as a row of its own.
+function rowPrompt({ prompt }) {
+  return prompt === null ? null : element("details", {}, element("summary", {}, "prompt of this turn"), element("pre", {}, prompt));
 }
 
 function rowText(row, by, limit) {

@@ -38,7 +38,7 @@ function frame(title, names, x, y, { yTicks = niceTicks(y[0], y[1], 4), label = 
 
 // `values` is how many the readout has: there is room for a few; more cover what is below while they are shown.
 function finish(parts, xs, values, describe) {
-  parts.readout.style.height = values > 1 ? "3em" : "1.5em";
+  parts.readout.style.height = `${1.5 * Math.min(values, 2)}em`;
   parts.svg.append(parts.cursor);
   cursors.push({ ...parts, describe });
   steps.push(...xs);
@@ -90,8 +90,8 @@ function lineChart(chart) {
   if (chart.legend) parts.figure.querySelector("figcaption").append(...chart.lines.map((line) => entry([`c${line.color % 7}`, line.label, ""])));
   const named = chart.lines.filter((line) => !line.thin);
   const told = named.length ? named : chart.lines;
-  return finish(parts, xs, told.length, (step) => told.filter((line) => reaches(line, step)).map((line) => {
-    return [`c${line.color % 7}`, told.length > 1 ? line.label : "", valueAt(line, step)];
+  return finish(parts, xs, told.length + (told[0].low ? 1 : 0), (step) => told.filter((line) => reaches(line, step)).map((line) => {
+    return [`c${line.color % 7}`, told.length > 1 ? line.label : "", ...valueAt(line, step)];
   }));
 }
 
@@ -101,8 +101,8 @@ function reaches({ x }, step) {
 
 function valueAt({ x, y, low, high, piece }, step) {
   const at = nearest(x, step);
-  const interval = low ? ` (${number(low[at])} to ${number(high[at])})` : "";
-  return `${number(y[at])}${interval}${Math.abs(x[at] - step) < piece ? "" : ` at ${x[at]}`}`;
+  const interval = low ? ` (${number(low[at], 3)} to ${number(high[at], 3)})` : "";
+  return [number(y[at]), `${interval}${Math.abs(x[at] - step) < piece ? "" : ` at ${x[at]}`}`];
 }
 
 function extent(values) {
@@ -124,9 +124,9 @@ function showStep(step) {
   }
 }
 
-function entry([color, label, value]) {
+function entry([color, label, value, more = ""]) {
   const short = label.length > 30 ? `${label.slice(0, 28)}…` : label;
-  return element("span", {}, element("i", { class: `swatch ${color}` }), short ? `${short} ` : "", element("b", {}, value));
+  return element("span", {}, element("i", { class: `swatch ${color}` }), short ? `${short} ` : "", element("b", {}, value), more);
 }
 
 let shown = null, waiting = false;
