@@ -1,11 +1,11 @@
-"""Time and memory of the commands that read run folders, on long runs and on many: plot, resume, slurm status.
+"""Time and memory of the commands that read run folders, on long runs and on many: plot, report, resume, slurm status.
 
     python benchmarks/readers.py
     python benchmarks/readers.py --steps 1000 --runs 10
 
 The runs are made up: each record has 100 metrics, every tenth a validation. Each line is a process of its own, and its
 numbers include the imports: seconds until it ends, and its peak resident set. An empty process that imports the same
-is the lower bound. `plot` draws a run, also one whose metrics.jsonl is lost; `resume` reads the records of all attempts
+is the lower bound. `plot` and `report` draw a run, `plot` also one whose metrics.jsonl is lost; `resume` reads the records of all attempts
 and sums them up, as it does before the training starts; `summary` adds them one by one, as a run does;
 `slurm status` lists runs of 100 steps; `--array` is refused for more seeds than a job can have.
 """
@@ -111,6 +111,7 @@ def main(
             "imports alone": (*python, IMPORTS),
             f"plot, {steps} steps": (*COMMAND, "plot", long),
             f"plot, {steps} steps, metrics.jsonl lost": (*COMMAND, "plot", lost),
+            f"report, {steps} steps": (*COMMAND, "report", long),
             f"summary, {steps} steps": (*python, SUMMARY, str(steps)),
             f"resume, {steps} steps": (*python, RESUME, long),
             f"slurm status, {runs} runs": (*COMMAND, "slurm", "status", root / "many"),

@@ -25,7 +25,7 @@ from reinforcepp_verl.html_report.phases import StepTime, is_timer, step_time
 from reinforcepp_verl.html_report.run_contents import RunContents, read_run
 from reinforcepp_verl.html_report.shown_answers import shown_answers
 from reinforcepp_verl.report.groups import Group, group_runs
-from reinforcepp_verl.report.panels import Panel, is_drawn
+from reinforcepp_verl.report.panels import Panel, is_drawn, refuse_unrecorded
 from reinforcepp_verl.runs.run_summary import outcome
 
 PAGE = importlib.resources.files("reinforcepp_verl.html_report") / "page"
@@ -62,10 +62,12 @@ def build(runs: Sequence[Path], extra: Sequence[Panel] = ()) -> Document:
     """Return the page of `runs`, with the panels `extra` in addition to the usual ones.
 
     Raises:
-        ValueError: a folder is not that of a run
+        ValueError: a folder is not that of a run, or no run has a metric of `extra`
     """
     panels = (*CURVES, *extra)
     contents = [read_run(run, lambda name: is_drawn(name, (*panels, *MEMORY)) or is_timer(name)) for run in runs]
+    if any(run.history.series for run in contents):
+        refuse_unrecorded(extra, [run.history for run in contents])
     groups = group_runs([run.history for run in contents])
     reported = [_reported(run, groups) for run in contents]
     most_steps = max(FEWEST_STEPS, MOST_STEPS // len(contents))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 import numpy as np
+import orjson
 from jinja2.utils import htmlsafe_json_dumps
 
 from reinforcepp_verl.common.terminal import printable
@@ -35,5 +35,8 @@ def for_page(value: Any) -> Any:
 
 
 def as_json(value: Any) -> str:
-    """Return a value as JSON for the content of a script element: no text in it can end the element."""
-    return htmlsafe_json_dumps(for_page(value), json.dumps, ensure_ascii=False, separators=(",", ":"))
+    """Return a value as JSON for the content of a script element: no text in it can end the element.
+
+    An `orjson.Fragment` in it is what this function has returned before.
+    """
+    return htmlsafe_json_dumps(for_page(value), lambda plain: orjson.dumps(plain).decode())

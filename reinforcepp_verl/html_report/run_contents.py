@@ -16,7 +16,6 @@ from reinforcepp_verl.config.schema import as_tree, leaves
 from reinforcepp_verl.html_report.answers import KeptAnswers, training_answers, validation_answers
 from reinforcepp_verl.html_report.liveness import is_going_on
 from reinforcepp_verl.report.history import History, load_history
-from reinforcepp_verl.runs.run_summary import read_summary
 
 Found = TypeVar("Found")
 
@@ -70,7 +69,7 @@ def read_run(path: Path, wanted: Callable[[str], bool]) -> RunContents:
         raise ValueError(f"{path}: no such run folder; give the folder of a run, for example runs/latest")
     if not any(file.exists() for file in (folder.summary, folder.metrics, folder.config)) and not folder.attempts():
         raise ValueError(f"{path}: not the folder of a run; give one, for example runs/latest")
-    summary = read_summary(folder.summary)
+    summary: dict[str, Any] = problems.reading(lambda: read_object(folder.summary) if folder.summary.is_file() else {}, {})
     nothing = History(folder.path, folder.path.name, None, {})
     has_metrics = folder.metrics.is_file() or bool(folder.attempts())
     return RunContents(

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import orjson
+
 from reinforcepp_verl.html_report.answers import ERROR, RIGHT, TRUNCATED, WRONG, Answer, KeptAnswers, PromptGroup
 from reinforcepp_verl.html_report.chosen_steps import spread
 from reinforcepp_verl.html_report.histograms import histogram
@@ -59,14 +61,14 @@ def _interest(group: PromptGroup) -> tuple[bool, bool, bool]:
     return (ERROR not in kinds, not {RIGHT, WRONG} <= kinds, TRUNCATED not in kinds)
 
 
-def _that_fit(answers: Iterable[Answer], room: float) -> tuple[list[dict[str, Any]], float]:
+def _that_fit(answers: Iterable[Answer], room: float) -> tuple[list[orjson.Fragment], float]:
     fitting = []
     for answer in answers:
-        shown = _shown_answer(answer)
-        if (size := len(as_json(shown).encode())) > room:
+        shown = as_json(_shown_answer(answer)).encode()
+        if len(shown) > room:
             break
-        fitting.append(shown)
-        room -= size
+        fitting.append(orjson.Fragment(shown))
+        room -= len(shown)
     return fitting, room
 
 

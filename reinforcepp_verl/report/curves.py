@@ -25,6 +25,7 @@ from reinforcepp_verl.report.metric_series import Curve
 from reinforcepp_verl.report.panels import (
     PANELS,
     Panel,
+    refuse_unrecorded,
     shared_validation_key,
     shown_curve,
     shown_metric,
@@ -64,7 +65,7 @@ def build_figure(histories: Sequence[History], title: str | None = None, panels:
     if not histories:
         raise ValueError("nothing to plot: give at least one run")
     if panels is not PANELS:
-        _refuse_unrecorded(histories, panels)
+        refuse_unrecorded(panels, histories)
     groups = group_runs(histories)
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
@@ -81,13 +82,6 @@ def build_figure(histories: Sequence[History], title: str | None = None, panels:
         if title:
             figure.suptitle(title, fontsize=13, fontweight="bold")
     return figure
-
-
-def _refuse_unrecorded(histories: Sequence[History], panels: Sequence[Panel]) -> None:
-    """Refuse a metric that no run has: its name is probably misspelled."""
-    recorded = {name for history in histories for name in history.series}
-    if missing := [name for panel in panels for name in panel.metrics if name not in recorded]:
-        raise ValueError(f"no run has recorded {', '.join(missing)}; metrics.jsonl has the names of all metrics")
 
 
 def _draw_panel(ax: Axes, panel: Panel, groups: Sequence[Group]) -> None:

@@ -41,6 +41,13 @@ def panel_of(metric: str) -> Panel:
     return Panel(title or name, (name,))
 
 
+def refuse_unrecorded(panels: Sequence[Panel], runs: Sequence[History]) -> None:
+    """Raise ValueError for a metric that no run has: its name is probably misspelled."""
+    recorded = {name for run in runs for name in run.series}
+    if missing := [name for panel in panels for name in panel.metrics if name not in recorded]:
+        raise ValueError(f"no run has recorded {', '.join(missing)}; metrics.jsonl has the names of all metrics")
+
+
 def is_drawn(name: str, panels: Sequence[Panel] = PANELS) -> bool:
     """Return True for the metrics that a panel may show."""
     return any(name in panel.metrics or (panel.validation and is_validation_metric(name)) for panel in panels)

@@ -41,10 +41,8 @@ def _validation(fields: Mapping[str, Any]) -> str:
     if not is_number(final):
         return ""
     before = f"{initial:.3f} -> " if is_number(initial) else ""
-    is_earlier = is_number(best) and best > final
-    return f", validation {before}{final:.3f}" + (
-        f" (best {best:.3f} at step {fields.get('best_step')})" if is_earlier else ""
-    )
+    peak = f" (best {best:.3f} at step {fields.get('best_step')})" if is_number(best) and best > final else ""
+    return f", validation {before}{final:.3f}{peak}"
 
 
 @dataclass

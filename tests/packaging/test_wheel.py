@@ -100,7 +100,8 @@ def test_every_config_and_recipe_is_inside(wheel):
     assert SLURM_FILES and expected <= inside
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "reinforcepp_verl").rglob("*.py")}
     cases = {str(path.relative_to(ROOT)) for path in (ROOT / "reinforcepp_verl" / "conformance").rglob("*.json")}
-    assert cases and modules | cases | {"reinforcepp_verl/conformance/README.md"} <= inside
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "reinforcepp_verl" / "html_report" / "page").iterdir()}
+    assert cases and modules | cases | page | {"reinforcepp_verl/conformance/README.md"} <= inside
 
 
 def test_entry_points(wheel):
