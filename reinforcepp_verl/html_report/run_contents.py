@@ -69,7 +69,9 @@ def read_run(path: Path, wanted: Callable[[str], bool]) -> RunContents:
         raise ValueError(f"{path}: no such run folder; give the folder of a run, for example runs/latest")
     if not any(file.exists() for file in (folder.summary, folder.metrics, folder.config)) and not folder.attempts():
         raise ValueError(f"{path}: not the folder of a run; give one, for example runs/latest")
-    summary: dict[str, Any] = problems.reading(lambda: read_object(folder.summary) if folder.summary.is_file() else {}, {})
+    summary: dict[str, Any] = {}
+    if folder.summary.is_file():
+        summary = problems.reading(lambda: read_object(folder.summary), summary)
     nothing = History(folder.path, folder.path.name, None, {})
     has_metrics = folder.metrics.is_file() or bool(folder.attempts())
     return RunContents(
