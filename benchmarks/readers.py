@@ -5,9 +5,9 @@
 
 The runs are made up: each record has 100 metrics, every tenth a validation. Each line is a process of its own, and its
 numbers include the imports: seconds until it ends, and its peak resident set. An empty process that imports the same
-is the lower bound. `plot` draws a run, also one whose metrics.jsonl is lost; `report` makes a page of it; `resume` reads
-the records of all attempts and sums them up, as it does before the training starts; `summary` adds them one by one, as a
-run does; `slurm status` lists runs of 100 steps; `--array` is refused for more seeds than a job can have.
+is the lower bound. `plot` draws a run, also one whose metrics.jsonl is lost; `report` makes a page of it; `resume`
+reads the records of all attempts and sums them up, as it does before the training starts; `summary` adds them one by
+one, as a run does; `slurm status` lists runs of 100 steps; `--array` is refused for more seeds than a job can have.
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ from typing import Any
 
 from reinforcepp_verl.common.json_text import parse_object
 from reinforcepp_verl.common.run_folder import RunFolder
-from reinforcepp_verl.config.reading import is_number
 from reinforcepp_verl.evaluation.record import VERL_UID
 from reinforcepp_verl.training_samples import record as kept
 from reinforcepp_verl.training_samples.files import SampleFiles
 
+LARGEST = 1e300
+"""Larger numbers, infinity and NaN count as missing."""
 RIGHT, WRONG, TRUNCATED, ERROR = "right", "wrong", "truncated", "error"
 
 
@@ -127,10 +128,14 @@ def _groups(records: Iterable[dict[str, Any]]) -> Iterator[PromptGroup]:
 
 
 def _validation_answer(record: dict[str, Any]) -> Answer:
-    reward, correct = (value if is_number(value := record.get(key)) else None for key in ("score", "acc"))
+    reward, correct = _number(record.get("score")), _number(record.get("acc"))
     grade = correct if correct is not None else reward
     error = "timeout" if record.get("reward_timeout") else "failed" if record.get("reward_error") else None
     verdict = ERROR if error else RIGHT if grade is not None and grade > 0 else WRONG
     notes = {name: value for name, value in record.items() if name not in SHOWN_ELSEWHERE and value is not None}
     notes |= {"reward function": error} if error else {}
     return Answer(record["output"], reward, (verdict,), len(record["output"]), notes=notes)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < LARGEST else None

@@ -141,7 +141,7 @@ def _outcome(run: RunContents) -> str:
 def _facts(run: RunContents) -> dict[str, str]:
     """Return where and on what the run was trained."""
     config, summary = run.config, run.summary
-    workers = f"{config.get(keys.NNODES)} x {config.get(keys.N_GPUS_PER_NODE)} {config.get(keys.DEVICE)}"
+    workers = [config.get(key) for key in (keys.NNODES, keys.N_GPUS_PER_NODE, keys.DEVICE)]
     found = {
         "folder": run.folder.path,
         "started in": summary.get("directory"),
@@ -149,7 +149,7 @@ def _facts(run: RunContents) -> dict[str, str]:
         "attempts": summary.get("attempts"),
         "estimator": config.get(keys.ADV_ESTIMATOR),
         "model": config.get(keys.MODEL_PATH),
-        "workers (nodes x per node)": workers if config else None,
+        "workers": None if None in workers else "{} x {} {}".format(*workers),
         **{f"{name} (in the newest checkpoint)": version for name, version in sorted(run.versions.items())},
     }
     return {name: str(value) for name, value in found.items() if value is not None}

@@ -12,6 +12,8 @@ from jinja2.utils import htmlsafe_json_dumps
 from reinforcepp_verl.common.terminal import printable
 
 DIGITS = 5
+LARGEST_INTEGER = 2**53
+"""Scripts round larger ones."""
 
 
 def shown_text(text: str) -> str:
@@ -25,6 +27,8 @@ def for_page(value: Any) -> Any:
         return shown_text(value)
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        return str(value)
     if isinstance(value, dict):
         return {shown_text(str(name)): for_page(content) for name, content in value.items()}
     if isinstance(value, list | tuple):

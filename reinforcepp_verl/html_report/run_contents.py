@@ -32,7 +32,7 @@ class Problems(list[str]):
             return otherwise
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunContents:
     """What is known about one run."""
 
@@ -54,7 +54,7 @@ class RunContents:
 
     @property
     def name(self) -> str:
-        """The name of its folder, which is unique among runs."""
+        """The name of its folder."""
         return self.folder.path.name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,28 +21,37 @@ MOST_CHARACTERS = 8000
 MOST_TOKENS = 1200
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What is kept of the answers of a step once its file has been read."""
+
+    shown: dict[str, Any]
+    rewards: list[float]
+    lengths: list[int]
+
+
 def shown_answers(
     run: str, kind: str, kept: KeptAnswers, most_steps: int, max_bytes: float, problems: Problems
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """Return the answers of one kind, at most about `max_bytes`, and the histograms of rewards and lengths."""
-    steps: list[dict[str, Any]] = []
-    rewards: dict[int, list[float]] = {}
-    lengths: dict[int, list[int]] = {}
     chosen = spread(kept.steps, most_steps)
-    for step in chosen:
-        groups: list[PromptGroup] = problems.reading(partial(kept.read, step), [])
-        if groups:
-            answers = [answer for group in groups for answer in group.answers]
-            rewards[step] = [answer.reward for answer in answers if answer.reward is not None]
-            lengths[step] = [answer.length for answer in answers]
-            steps.append(_shown_step(step, groups, max_bytes / len(chosen)))
+    found = {step: problems.reading(partial(_read, kept, step, max_bytes / len(chosen)), None) for step in chosen}
+    read = {step: each for step, each in found.items() if each is not None and each.lengths}
     unit = "tokens" if kind == "training" else "characters"
     pictures = [
-        histogram(f"Reward of {kind} answers", rewards),
-        histogram(f"Length of {kind} answers ({unit})", lengths),
+        histogram(f"Reward of {kind} answers", {step: each.rewards for step, each in read.items()}),
+        histogram(f"Length of {kind} answers ({unit})", {step: each.lengths for step, each in read.items()}),
     ]
+    steps = [each.shown for each in read.values()]
     shown = {"run": run, "kind": kind, "unit": unit, "steps": steps} if steps else None
     return shown, [{"run": run, **picture} for picture in pictures if picture]
+
+
+def _read(kept: KeptAnswers, step: int, max_bytes: float) -> _Step:
+    groups = kept.read(step)
+    answers = [answer for group in groups for answer in group.answers]
+    rewards = [answer.reward for answer in answers if answer.reward is not None]
+    return _Step(_shown_step(step, groups, max_bytes), rewards, [answer.length for answer in answers])
 
 
 def _shown_step(step: int, groups: Sequence[PromptGroup], max_bytes: float) -> dict[str, Any]:
@@ -95,7 +105,7 @@ def _shown_row(row: Row) -> dict[str, Any]:
         "gap": _gap(row, end),
         "left_out": row.left_out,
         "left_out_at": row.left_out_at,
-        "more": len(row.tokens) - end,
+        "more": len(row.tokens) - end + (row.left_out if row.left_out_at >= end else 0),
     }
 
 

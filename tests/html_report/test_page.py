@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import math
 import os
 import re
 import shutil
@@ -23,6 +25,23 @@ HOSTILE = (
 )
 SHOWN = HOSTILE.replace("\x1b", r"\x1b").replace("\u202e", r"\u202e").replace("\ud800", r"\ud800")
 MEGABYTE = 1_000_000
+UNEVEN = json.dumps(
+    {
+        **{"step": 1, "prompt": "q", "sampled": 1, "mean_reward": 1, "reward_std": 0},
+        "answers": [
+            {
+                **{"session": 0, "reward": 1, "length": 2, "end": "stopped"},
+                "rows": [
+                    {
+                        **{"token_ids": [1, 2], "tokens": ["a", "b"], "mask": [1, 1]},
+                        **{"engine_log_probs": [-1], "trainer_log_probs": [-1, -1]},
+                    }
+                ],
+            }
+        ],
+    }
+)
+"""A sample with fewer log-probabilities than tokens."""
 
 
 def dump(output: str, score: float, uid: str = "q_0_0", **more: Any) -> dict[str, Any]:
@@ -144,6 +163,13 @@ def test_rewards_that_are_no_grades_have_no_accuracy_but_are_shown(make_run, pag
     assert [(one["reward"], one["kinds"]) for one in group["answers"]] == [(0.37, ["right"]), (-2.5, ["wrong"])]
 
 
+def test_numbers_of_any_size_are_read(make_run, page_of):
+    lines_ = [dump("a", 10**400, acc=True, pred=2**70), dump("b", math.nan, "q_1_0")]
+    [group] = page_of(make_run(validation={1: lines_})).data["answers"][0]["steps"][0]["groups"]
+    assert [(one["reward"], one["kinds"]) for one in group["answers"]] == [(None, ["right"]), (None, ["wrong"])]
+    assert group["answers"][0]["notes"] == {"pred": str(2**70)}
+
+
 def test_accuracy_has_the_mean_and_pass_at_k_with_intervals(make_run, page_of):
     graded = [dump("x", float(n < right), f"{q}_{n}_0") for q, right in (("q", 4), ("r", 2)) for n in range(4)]
     page = page_of(make_run(validation={0: graded, 7: graded}))
@@ -214,6 +240,7 @@ def test_a_run_that_has_not_finished(make_run, status, locked, age_s, said, goin
         ("summary.json", "{", "summary.json"),
         ("config.yaml", "a: [\n", "config.yaml"),
         ("samples/1.jsonl", "{}\n", "samples/1.jsonl, line 1"),
+        ("samples/1.jsonl", UNEVEN, "shorter"),
         ("validation/1.jsonl", '{"input": "q", "output": "a"', "validation/1.jsonl, line 1"),
     ],
 )

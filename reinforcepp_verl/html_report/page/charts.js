@@ -18,10 +18,10 @@ function scale(low, high, start, end) {
 }
 
 // The frame of every chart: axes, cursor, caption and a line below for the values at the cursor.
-function frame(title, names, x, y, { yTicks = niceTicks(y[0], y[1], 4), label = title } = {}) {
+function frame(title, names, x, y, label = title) {
   const across = scale(x[0], x[1], LEFT, WIDTH - RIGHT), up = scale(y[0], y[1], HEIGHT - BOTTOM, TOP);
   const svg = svgElement("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, tabindex: 0, role: "img", "aria-label": `${label}, chart over steps` });
-  for (const tick of yTicks) {
+  for (const tick of niceTicks(y[0], y[1], 4)) {
     svg.append(
       svgElement("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: up(tick), y2: up(tick) }),
       svgElement("text", { x: LEFT - 5, y: up(tick) + 4, "text-anchor": "end" }, number(tick)),
@@ -139,15 +139,20 @@ function choose(step) {
   requestAnimationFrame(() => { waiting = false; showStep(shown); });
 }
 
-function listen({ svg, across }) {
-  svg.addEventListener("pointermove", (event) => {
+function listen({ svg, across, readout }) {
+  const point = (event) => {
     const box = svg.getBoundingClientRect();
     const x = ((event.clientX - box.left) / box.width) * WIDTH;
     const first = across(steps[0]), last = across(steps[steps.length - 1]);
     const guess = steps[0] + ((x - first) / (last - first || 1)) * (steps[steps.length - 1] - steps[0]);
     choose(steps[nearest(steps, guess)]);
-  });
+  };
+  svg.addEventListener("pointermove", point);
+  svg.addEventListener("pointerdown", point);
   svg.addEventListener("pointerleave", () => choose(null));
+  // A screen reader reads the values of the chart that has the focus, not those of all.
+  svg.addEventListener("focus", () => readout.setAttribute("aria-live", "polite"));
+  svg.addEventListener("blur", () => readout.removeAttribute("aria-live"));
   svg.addEventListener("keydown", (event) => {
     const at = shown === null ? -1 : nearest(steps, shown), last = steps.length - 1;
     const move = { ArrowRight: at + 1, ArrowLeft: at < 0 ? last : at - 1, Home: 0, End: last, PageDown: at + 10, PageUp: at - 10 }[event.key];

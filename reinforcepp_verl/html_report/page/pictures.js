@@ -1,6 +1,6 @@
 // Distributions as columns of cells, and the time of a step as stacked areas.
 function distribution({ run, title, x, edges, shares, means }) {
-  const parts = frame(title, run, spanOf(x), [edges[0], edges[edges.length - 1]], { label: `${title}, ${run}` });
+  const parts = frame(title, run, spanOf(x), [edges[0], edges[edges.length - 1]], `${title}, ${run}`);
   const width = (WIDTH - LEFT - RIGHT) / Math.max(x.length, 1);
   const peak = Math.max(...shares.flat());
   x.forEach((step, column) => {
@@ -31,7 +31,7 @@ function spanOf(x) {
 function stackedTime({ run, names, colors, x, last, y }) {
   const ends = x.map((_, column) => (column + 1 < x.length ? x[column + 1] : last + 1));
   const totals = x.map((_, column) => y.reduce((sum, row) => sum + row[column], 0));
-  const parts = frame("Seconds of a step by phase", run, [x[0], last + 1], [0, Math.max(...totals) * 1.04], { label: `Time of ${run}` });
+  const parts = frame("Seconds of a step by phase", run, [x[0], last + 1], [0, Math.max(...totals) * 1.04], `Time of ${run}`);
   const floor = x.map(() => 0);
   y.forEach((row, phase) => {
     const across = x.flatMap((step, column) => [step, ends[column]]);
