@@ -57,7 +57,20 @@ class KeptAnswers:
 def training_answers(run: RunFolder) -> KeptAnswers:
     """Return the answers in RUN/samples."""
     files = SampleFiles(run.samples)
-    return KeptAnswers(files.steps(), lambda step: [_group(sample) for sample in files.read(step)])
+
+    def read(step: int) -> list[PromptGroup]:
+        samples = files.read(step)
+        if any(map(_is_uneven, (row for sample in samples for answer in sample.answers for row in answer.rows))):
+            file = run.samples / f"{step}.jsonl"
+            raise ValueError(f"{file}: an answer without one value per token; its answers are not shown")
+        return [_group(sample) for sample in samples]
+
+    return KeptAnswers(files.steps(), read)
+
+
+def _is_uneven(row: kept.Row) -> bool:
+    lists = (row.mask, row.advantages, row.engine_log_probs, row.trainer_log_probs)
+    return any(each is not None and len(each) != len(row.tokens) for each in lists)
 
 
 def validation_files(run: RunFolder) -> dict[int, Path]:

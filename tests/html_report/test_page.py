@@ -240,7 +240,7 @@ def test_a_run_that_has_not_finished(make_run, status, locked, age_s, said, goin
         ("summary.json", "{", "summary.json"),
         ("config.yaml", "a: [\n", "config.yaml"),
         ("samples/1.jsonl", "{}\n", "samples/1.jsonl, line 1"),
-        ("samples/1.jsonl", UNEVEN, "shorter"),
+        ("samples/1.jsonl", UNEVEN, "samples/1.jsonl: an answer without one value per token"),
         ("validation/1.jsonl", '{"input": "q", "output": "a"', "validation/1.jsonl, line 1"),
     ],
 )
