@@ -10,6 +10,7 @@ from reinforcepp_verl import __version__
 from reinforcepp_verl.cli.conformance import conformance
 from reinforcepp_verl.cli.doctor import doctor
 from reinforcepp_verl.cli.evaluate import evaluate
+from reinforcepp_verl.cli.explain import explain
 from reinforcepp_verl.cli.export import export
 from reinforcepp_verl.cli.plot import plot
 from reinforcepp_verl.cli.prepare import prepare
@@ -25,7 +26,7 @@ HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 HYDRA_USAGE = "[OPTIONS] [OVERRIDES]..."
 
 app = typer.Typer(
-    help="REINFORCE++ on verl: prepare data, check, train, resume, plot, report, samples, evaluate, export.",
+    help="REINFORCE++ on verl: prepare data, check, train, resume, plot, report, samples, explain, evaluate, export.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,6 +42,7 @@ app.command()(resume)
 app.command()(plot)
 app.command()(report)
 app.command()(samples)
+app.command()(explain)
 app.command("eval")(evaluate)
 app.command()(export)
 app.command()(conformance)

@@ -14,13 +14,19 @@ from reinforcepp_verl.rewards.failures import (
     EXCEPTION_PREFIX,
     NO_ANSWER_KEY,
     TIMEOUT_KEY,
+    TRUNCATED_KEY,
     is_faulty_ground_truth,
 )
 
 if TYPE_CHECKING:
     from transfer_queue import KVBatchMeta
 
-RATES = {"reward/error_rate": ERROR_KEY, "reward/timeout_rate": TIMEOUT_KEY, "reward/no_answer_rate": NO_ANSWER_KEY}
+RATES = {
+    "reward/error_rate": ERROR_KEY,
+    "reward/timeout_rate": TIMEOUT_KEY,
+    "reward/no_answer_rate": NO_ANSWER_KEY,
+    "response/truncated_ratio": TRUNCATED_KEY,
+}
 
 
 class RewardFailureError(RuntimeError):

@@ -21,7 +21,7 @@ from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.nodes import read_reward_errors
 from reinforcepp_verl.config.reading import TRAINER_PREFIX, value
 from reinforcepp_verl.config.reward_error_options import OUR_REWARD_MANAGER
-from reinforcepp_verl.rewards.failures import SafeRewardFunction
+from reinforcepp_verl.rewards.failures import TRUNCATED_KEY, SafeRewardFunction
 from reinforcepp_verl.rewards.reward_model import RAW_PROMPT_KEY
 
 
@@ -53,13 +53,14 @@ class ReinforceppRewardManager(NaiveRewardManager):
         [extra_info] = last.non_tensor_batch.get("extra_info", [{}])
         ids = answer[0].tolist()
         truncated = is_truncated(ids, self.max_tokens, self.end_token)
-        facts = {"response_ids": ids, "response_tokens": length, "truncated": truncated}
+        facts = {"response_ids": ids, "response_tokens": length, TRUNCATED_KEY: truncated}
         extra_info = {**extra_info, **facts}
         if RAW_PROMPT_KEY in last.non_tensor_batch:
             extra_info[RAW_PROMPT_KEY] = list(last.non_tensor_batch[RAW_PROMPT_KEY][0])
         last.non_tensor_batch["extra_info"] = np.array([extra_info], dtype=object)
         result = await super().run_single(last)
         # Without it, verl's validation dumps would not name the source of a question.
+        result["reward_extra_info"][TRUNCATED_KEY] = float(truncated)
         result["reward_extra_info"]["data_source"] = str(last.non_tensor_batch["data_source"][0])
         return result
 

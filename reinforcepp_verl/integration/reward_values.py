@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from reinforcepp_verl.rewards.failures import ERROR_KEY, NO_ANSWER_KEY, TIMEOUT_KEY
+from reinforcepp_verl.rewards.failures import ERROR_KEY, NO_ANSWER_KEY, TIMEOUT_KEY, TRUNCATED_KEY
 
-KNOWN_OTHERWISE = {"score", ERROR_KEY, TIMEOUT_KEY, NO_ANSWER_KEY}
-"""They have metrics of their own: verl's `critic/score`, and the rates of `reward_errors`."""
+KNOWN_OTHERWISE = {"score", ERROR_KEY, TIMEOUT_KEY, NO_ANSWER_KEY, TRUNCATED_KEY}
+"""They have metrics of their own: verl's `critic/score`, and the rates of `reward_errors.py`."""
 
 
 def reward_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -1,0 +1,148 @@
+"""Rules about the policy and its updates: entropy, KL, clipping, gradients, the learning rate."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reinforcepp_verl.config import keys
+from reinforcepp_verl.diagnosis.measured import SCORE, Change, Measured
+from reinforcepp_verl.diagnosis.rule import Evidence, Rule
+
+ENTROPY, KL, GRAD_NORM = "actor/entropy", "reinforcepp/kl", "actor/grad_norm"
+CLIP_FRACTION, LARGEST_RATIO = "actor/pg_clipfrac", "actor/ratio_max"
+ZERO_SIGNAL = "reinforcepp/zero_signal_groups"
+
+SECOND_HALF = 0.5
+COLLAPSED_SHARE, COLLAPSED_ZERO_SIGNAL = 0.1, 0.8
+EXPLODED_FACTOR, EXPLODED_NATS = 1.5, 0.2
+DRIFT_KL, DRIFT_FACTOR = 0.1, 1.5
+LARGE_CLIP_FRACTION = 0.2
+SPIKE_FACTOR, SPIKE_NEIGHBORS, SPIKES = 10.0, 10, 2
+STILL_KL = 1e-3
+
+
+def rises(change: Change | None) -> bool:
+    """Return True if a metric is higher at the end by more than two standard errors."""
+    return change is not None and change.difference > 2 * change.standard_error > 0
+
+
+def falls(change: Change | None) -> bool:
+    """Return True if a metric is lower at the end by more than two standard errors."""
+    return change is not None and -change.difference > 2 * change.standard_error > 0
+
+
+def _entropy_collapse(run: Measured) -> Evidence | None:
+    entropy, score, silent = run.change(ENTROPY), run.change(SCORE, SECOND_HALF), run.last(ZERO_SIGNAL)
+    if entropy is None or score is None or silent is None or rises(score):
+        return None
+    if entropy.after.mean > COLLAPSED_SHARE * entropy.before.mean or silent.mean < COLLAPSED_ZERO_SIGNAL:
+        return None
+    return Evidence.of(entropy, score, also=f"{ZERO_SIGNAL} {silent.mean:.2g} at the end")
+
+
+def _entropy_explosion(run: Measured) -> Evidence | None:
+    entropy, score = run.change(ENTROPY), run.change(SCORE)
+    if entropy is None or score is None or rises(score):
+        return None
+    grew = entropy.after.mean > EXPLODED_FACTOR * entropy.before.mean + EXPLODED_NATS
+    return Evidence.of(entropy, score) if grew else None
+
+
+def _kl_drift(run: Measured) -> Evidence | None:
+    kl, score = run.change(KL, SECOND_HALF), run.change(SCORE, SECOND_HALF)
+    if kl is None or score is None or rises(score):
+        return None
+    drifts = kl.after.mean > DRIFT_KL and kl.after.mean > DRIFT_FACTOR * kl.before.mean and rises(kl)
+    return Evidence.of(kl, score) if drifts else None
+
+
+def _large_updates(run: Measured) -> Evidence | None:
+    clipped = run.last(CLIP_FRACTION)
+    if clipped is None or clipped.mean <= LARGE_CLIP_FRACTION:
+        return None
+    return Evidence(f"{CLIP_FRACTION} {clipped.mean:.2g}", int(clipped.steps[0]), int(clipped.steps[-1]))
+
+
+def _gradient_spikes(run: Measured) -> Evidence | None:
+    norm = run[GRAD_NORM]
+    around = range(SPIKE_NEIGHBORS, len(norm.values) - SPIKE_NEIGHBORS)
+    medians = {at: np.median(norm.values[at - SPIKE_NEIGHBORS : at + SPIKE_NEIGHBORS + 1]) for at in around}
+    spikes = [at for at, median in medians.items() if norm.values[at] > SPIKE_FACTOR * median]
+    if len(spikes) < SPIKES:
+        return None
+    highest = max(spikes, key=lambda at: norm.values[at])
+    text = f"{len(spikes)} spikes of {GRAD_NORM}, the highest {norm.values[highest]:.3g} at step {norm.steps[highest]}"
+    return Evidence(
+        f"{text}, where the steps around it have {medians[highest]:.3g}",
+        int(norm.steps[spikes[0]]),
+        int(norm.steps[spikes[-1]]),
+    )
+
+
+def _small_learning_rate(run: Measured) -> Evidence | None:
+    kl, score = run.change(KL), run.change(SCORE)
+    if kl is None or score is None or rises(score) or falls(score) or abs(kl.after.mean) > STILL_KL:
+        return None
+    return Evidence.of(score, kl)
+
+
+RULES = (
+    Rule(
+        "entropy_collapse",
+        f"{ENTROPY} at the end below {COLLAPSED_SHARE:g} of its beginning, {ZERO_SIGNAL} above "
+        f"{COLLAPSED_ZERO_SIGNAL:g}, and {SCORE} no longer rises in the second half",
+        "2505.22617: the reward is bought with entropy and stops when it is used up",
+        "the policy answers every sample of a prompt in the same way, so that nothing is left to compare",
+        f"raise {keys.CLIP_RATIO_HIGH} (0.28 in DAPO) or {keys.ENTROPY_COEFF}, or resume from a checkpoint before the fall",
+        (ENTROPY, SCORE, ZERO_SIGNAL),
+        _entropy_collapse,
+    ),
+    Rule(
+        "entropy_explosion",
+        f"{ENTROPY} above {EXPLODED_FACTOR:g} times its beginning plus {EXPLODED_NATS:g} nats, and {SCORE} does not rise",
+        "runs of math_rlvr/arithmetic",
+        "the updates destroy the policy, or the entropy bonus outweighs the reward",
+        f"lower {keys.ACTOR_LR} or {keys.ENTROPY_COEFF}, raise {keys.TRAIN_BATCH_SIZE}",
+        (ENTROPY, SCORE),
+        _entropy_explosion,
+    ),
+    Rule(
+        "kl_drift",
+        f"{KL} above {DRIFT_KL:g} nats per token and {DRIFT_FACTOR:g} times that of the middle, and {SCORE} no longer "
+        "rises in the second half",
+        "2210.10760: beyond a distance from the reference the true reward falls; factor from runs of math_rlvr/arithmetic",
+        "the policy leaves the reference without being paid for it",
+        f"raise {keys.KL_COEF} or {keys.KL_LOSS_COEF}, lower {keys.ACTOR_LR}, or stop earlier",
+        (KL, SCORE),
+        _kl_drift,
+    ),
+    Rule(
+        "large_updates",
+        f"{CLIP_FRACTION} above {LARGE_CLIP_FRACTION:g} at the end",
+        "runs of our recipes, which have at most 0.07 in any step",
+        "the policy has left the clip range before the step's last update, so many tokens have no gradient any more",
+        f"lower {keys.ACTOR_LR}, or make fewer updates per step: raise {keys.ACTOR_PPO_MINI_BATCH_SIZE}, lower "
+        f"{keys.ACTOR_PPO_EPOCHS}",
+        (CLIP_FRACTION,),
+        _large_updates,
+    ),
+    Rule(
+        "gradient_spikes",
+        f"{SPIKES} steps or more with {GRAD_NORM} above {SPIKE_FACTOR:g} times the median of the {2 * SPIKE_NEIGHBORS + 1} "
+        "steps around",
+        "runs of our recipes, which have at most 4 times",
+        "single batches with extreme advantages, or engine and trainer disagree about some answers",
+        f"look at the samples of these steps; lower {keys.ACTOR_CLIP_GRAD}, raise {keys.TRAIN_BATCH_SIZE}",
+        (GRAD_NORM,),
+        _gradient_spikes,
+    ),
+    Rule(
+        "small_learning_rate",
+        f"{SCORE} does not change and {KL} stays below {STILL_KL:g} nats per token",
+        "runs of math_rlvr/arithmetic",
+        "the policy hardly moves",
+        f"raise {keys.ACTOR_LR}; look whether the reward differs within a batch ({ZERO_SIGNAL})",
+        (KL, SCORE),
+        _small_learning_rate,
+    ),
+)
