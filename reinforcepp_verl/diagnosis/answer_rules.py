@@ -17,6 +17,8 @@ TRUNCATED_SHARE = 0.25
 ERROR_SHARE = 0.01
 GROWTH_OF_HACKING = 1.2
 VALIDATION_LOSS = 0.03
+LATEST_BEGIN = 0.8
+"""So that a second window of steps is left to compare with."""
 
 
 def _no_signal(run: Measured) -> Evidence | None:
@@ -81,7 +83,7 @@ def _overfitting(run: Measured) -> Evidence | None:
     validated = run[run.validation]
     best = int(validated.values.argmax())
     lost = validated.values[best] - validated.values[-1]
-    since = run.change(SCORE, min(validated.steps[best] / run[SCORE].steps[-1], SECOND_LAST))
+    since = run.change(SCORE, min(validated.steps[best] / run[SCORE].steps[-1], LATEST_BEGIN))
     if lost <= VALIDATION_LOSS or since is None or since.difference <= 0:
         return None
     text = f"{run.validation} {validated.values[best]:.3g} at step {validated.steps[best]}, {validated.values[-1]:.3g} "
@@ -89,8 +91,6 @@ def _overfitting(run: Measured) -> Evidence | None:
         f"{text}at step {validated.steps[-1]}; {since}", int(validated.steps[best]), int(validated.steps[-1])
     )
 
-
-SECOND_LAST = 0.8
 
 RULES = (
     Rule(
@@ -147,7 +147,7 @@ RULES = (
     ),
     Rule(
         "overfitting",
-        f"the validation is at the end lower than at its best by more than {VALIDATION_LOSS:g}, while {SCORE} rose since",
+        f"the last validation is lower than the best by more than {VALIDATION_LOSS:g}, while {SCORE} rose since",
         "paper, table 2: few training prompts are learned by heart",
         "the training prompts are learned by heart, or the reward is exploited in a way that validation does not pay",
         f"more prompts in {keys.TRAIN_FILES}, fewer steps ({keys.TOTAL_TRAINING_STEPS}), a higher {keys.KL_COEF}; the "

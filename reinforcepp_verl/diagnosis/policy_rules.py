@@ -93,13 +93,13 @@ RULES = (
         f"{COLLAPSED_ZERO_SIGNAL:g}, and {SCORE} no longer rises in the second half",
         "2505.22617: the reward is bought with entropy and stops when it is used up",
         "the policy answers every sample of a prompt in the same way, so that nothing is left to compare",
-        f"raise {keys.CLIP_RATIO_HIGH} (0.28 in DAPO) or {keys.ENTROPY_COEFF}, or resume from a checkpoint before the fall",
+        f"raise {keys.CLIP_RATIO_HIGH} (0.28 in DAPO) or {keys.ENTROPY_COEFF}; resume from an earlier checkpoint",
         (ENTROPY, SCORE, ZERO_SIGNAL),
         _entropy_collapse,
     ),
     Rule(
         "entropy_explosion",
-        f"{ENTROPY} above {EXPLODED_FACTOR:g} times its beginning plus {EXPLODED_NATS:g} nats, and {SCORE} does not rise",
+        f"{ENTROPY} above {EXPLODED_FACTOR:g} times its beginning plus {EXPLODED_NATS:g}, and {SCORE} does not rise",
         "runs of math_rlvr/arithmetic",
         "the updates destroy the policy, or the entropy bonus outweighs the reward",
         f"lower {keys.ACTOR_LR} or {keys.ENTROPY_COEFF}, raise {keys.TRAIN_BATCH_SIZE}",
@@ -110,7 +110,7 @@ RULES = (
         "kl_drift",
         f"{KL} above {DRIFT_KL:g} nats per token and {DRIFT_FACTOR:g} times that of the middle, and {SCORE} no longer "
         "rises in the second half",
-        "2210.10760: beyond a distance from the reference the true reward falls; factor from runs of math_rlvr/arithmetic",
+        "2210.10760: beyond a distance from the reference the true reward falls; factor from our recipes",
         "the policy leaves the reference without being paid for it",
         f"raise {keys.KL_COEF} or {keys.KL_LOSS_COEF}, lower {keys.ACTOR_LR}, or stop earlier",
         (KL, SCORE),
@@ -128,9 +128,9 @@ RULES = (
     ),
     Rule(
         "gradient_spikes",
-        f"{SPIKES} steps or more with {GRAD_NORM} above {SPIKE_FACTOR:g} times the median of the {2 * SPIKE_NEIGHBORS + 1} "
-        "steps around",
-        "runs of our recipes, which have at most 4 times",
+        f"{SPIKES} steps or more with {GRAD_NORM} above {SPIKE_FACTOR:g} times the median of the "
+        f"{2 * SPIKE_NEIGHBORS + 1} steps around",
+        "runs of our recipes, which have at most 3 times",
         "single batches with extreme advantages, or engine and trainer disagree about some answers",
         f"look at the samples of these steps; lower {keys.ACTOR_CLIP_GRAD}, raise {keys.TRAIN_BATCH_SIZE}",
         (GRAD_NORM,),

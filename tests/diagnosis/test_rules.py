@@ -107,7 +107,9 @@ def test_few_steps_are_not_a_trend(steps):
 def test_a_metric_that_is_missing_is_named():
     run = measured({})
     del run.curves["reinforcepp/kl"]
-    assert diagnose(run, RULES).not_recorded == {name: ["reinforcepp/kl"] for name in ("kl_drift", "small_learning_rate")}
+    assert diagnose(run, RULES).not_recorded == {
+        name: ["reinforcepp/kl"] for name in ("kl_drift", "small_learning_rate")
+    }
 
 
 def test_nan_and_the_validation_before_the_training_are_left_out():
@@ -119,7 +121,9 @@ def test_windows_are_a_tenth_of_the_steps_within_limits():
     assert [window_size(steps) for steps in (0, 10, 60, 200, 10_000)] == [5, 5, 6, 20, 50]
 
 
-@pytest.mark.parametrize(("score", "says"), [(0.02, "too hard"), (0.98, "too easy"), (0.0, "the same for every answer")])
+@pytest.mark.parametrize(
+    ("score", "says"), [(0.02, "too hard"), (0.98, "too easy"), (0.0, "the same for every answer")]
+)
 def test_prompts_without_a_signal_are_too_easy_or_too_hard(score, says):
     scores = {f"critic/score/{name}": noisy(score, 0.0) for name in ("mean", "min", "max")}
     if score:

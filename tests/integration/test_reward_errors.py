@@ -16,8 +16,14 @@ def batch(failed: int, answers: int) -> list[dict]:
 def test_rates_are_shares_of_the_answers_with_the_flag():
     late = {"reward_error": 1.0, "reward_timeout": 1.0, "reward_no_answer": 0.0, "error": "timeout"}
     silent = {**FINE, "reward_no_answer": 1.0}
-    rates = RewardErrorMonitor(RewardErrorOptions(max_rate=1)).update([late, silent, FAILED, FINE])
-    assert rates == {"reward/error_rate": 0.5, "reward/timeout_rate": 0.25, "reward/no_answer_rate": 0.5}
+    cut = {**FINE, "truncated": 1.0}
+    rates = RewardErrorMonitor(RewardErrorOptions(max_rate=1)).update([late, silent, FAILED, cut])
+    assert rates == {
+        "reward/error_rate": 0.5,
+        "reward/timeout_rate": 0.25,
+        "reward/no_answer_rate": 0.5,
+        "response/truncated_ratio": 1.0,
+    }
 
 
 def test_rows_of_another_reward_manager_have_no_rates():

@@ -1,0 +1,54 @@
+"""`reinforcepp explain`: what it prints and writes, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from reinforcepp_verl.cli import app
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return the folder of a run of ten steps whose engine and trainer disagree."""
+    record = {"training/rollout_probs_diff_mean": 0.02, "reward/error_rate": 0.0}
+    lines = (json.dumps({"step": step, **record}) + "\n" for step in range(1, 11))
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    return tmp_path
+
+
+def explain(*arguments: object):
+    return CliRunner().invoke(app, ["explain", *map(str, arguments)])
+
+
+def test_a_finding_has_evidence_cause_and_change(run):
+    out = run / "findings.json"
+    result = explain(run, "--json", out)
+    assert result.exit_code == 0
+    assert f"{run}: steps 1 to 10, 1 finding\n\nengine_gap (steps 6 to 10)\n" in result.output
+    assert "evidence  training/rollout_probs_diff_mean 0.02\n" in result.output
+    assert "algorithm.rollout_correction.rollout_is=token" in result.output
+    assert "because the run does not record it: entropy_collapse (actor/entropy, " in result.output
+    written = json.loads(out.read_text())
+    assert [found["rule"] for found in written["findings"]] == ["engine_gap"]
+    assert written["not_recorded"]["large_updates"] == ["actor/pg_clipfrac"]
+
+
+def test_without_a_finding_it_says_so(run):
+    (run / "metrics.jsonl").write_text('{"step": 1, "reward/error_rate": 0.0}\n')
+    assert f"{run}: steps 1 to 1, no findings\n" in explain(run).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "error: give the folder of a run, for example runs/latest"),
+        (["nowhere"], "error: nowhere: no such run folder; give the folder of a run, for example runs/latest"),
+        ([".", "--json", "."], "error: --json .: cannot be written; choose another file"),
+    ],
+)
+def test_it_refuses_in_one_line(arguments, says):
+    result = explain(*arguments)
+    assert (result.exit_code, result.output.strip()) == (2, says)
