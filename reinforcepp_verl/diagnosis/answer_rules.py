@@ -139,7 +139,7 @@ RULES = (
     Rule(
         "reward_errors",
         f"{ERRORS} above {ERROR_SHARE:g} on average",
-        "our choice: such answers teach what reward_errors.score says, not whether they are right",
+        f"our choice: such answers teach what {keys.REWARD_ERRORS}.score says, not whether they are right",
         "the reward function fails on some answers",
         f"the first tracebacks are in train.log; correct {keys.CUSTOM_REWARD_FUNCTION}",
         (ERRORS,),

@@ -9,7 +9,7 @@ from reinforcepp_verl.diagnosis.measured import SCORE, Change, Measured
 from reinforcepp_verl.diagnosis.rule import Evidence, Rule
 
 ENTROPY, KL, GRAD_NORM = "actor/entropy", "reinforcepp/kl", "actor/grad_norm"
-CLIP_FRACTION, LARGEST_RATIO = "actor/pg_clipfrac", "actor/ratio_max"
+CLIP_FRACTION = "actor/pg_clipfrac"
 ZERO_SIGNAL = "reinforcepp/zero_signal_groups"
 
 SECOND_HALF = 0.5
