@@ -63,6 +63,9 @@ def _print(run: Path, measured: Measured, diagnosis: Diagnosis) -> None:
         evidence, rule = finding.evidence, finding.rule
         echo(f"\n{rule.name} (steps {evidence.first_step} to {evidence.last_step})")
         echo(f"  evidence  {evidence.text}\n  cause     {rule.cause}\n  change    {rule.change}")
+    if diagnosis.too_early:
+        waiting = (f"{name} ({steps})" for name, steps in diagnosis.too_early.items())
+        echo(f"\ntoo early for these, with the number of steps that they need: {', '.join(waiting)}")
     if diagnosis.not_recorded:
         missing = (f"{name} ({', '.join(metrics)})" for name, metrics in diagnosis.not_recorded.items())
         echo(f"\nnot looked at, because the run does not record it: {'; '.join(missing)}")
@@ -80,4 +83,4 @@ def _as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         }
         for finding in diagnosis.findings
     ]
-    return {"findings": found, "not_recorded": diagnosis.not_recorded}
+    return {"findings": found, "not_recorded": diagnosis.not_recorded, "too_early": diagnosis.too_early}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from reinforcepp_verl.config import keys
-from reinforcepp_verl.diagnosis.measured import SCORE, Measured
-from reinforcepp_verl.diagnosis.policy_rules import ENTROPY, ZERO_SIGNAL, falls, rises
+from reinforcepp_verl.diagnosis.measured import MAIN_VALIDATION, SCORE, Change, Measured
+from reinforcepp_verl.diagnosis.policy_rules import ENTROPY, ZERO_SIGNAL, rises
 from reinforcepp_verl.diagnosis.rule import Evidence, Rule
 
 LENGTH, LENGTH_RIGHT, LENGTH_WRONG = "response_length/mean", "reinforcepp/length_right", "reinforcepp/length_wrong"
@@ -16,9 +18,9 @@ GROWTH_OF_WRONG = 1.5
 TRUNCATED_SHARE = 0.25
 ERROR_SHARE = 0.01
 GROWTH_OF_HACKING = 1.2
-VALIDATION_LOSS = 0.03
-LATEST_BEGIN = 0.8
-"""So that a second window of steps is left to compare with."""
+FALL_IN_ERRORS, FALLEN_SHARE = 4.0, 0.25
+FEWEST_VALIDATIONS, SMOOTHED, LOSS_IN_ERRORS = 6, 3, 3.0
+ACCURACY = "reward/acc/mean"
 
 
 def _no_signal(run: Measured) -> Evidence | None:
@@ -55,9 +57,16 @@ def _reward_hacking(run: Measured) -> Evidence | None:
         return None
     if length.after.mean < GROWTH_OF_HACKING * length.before.mean:
         return None
+    if rises(run.change(ACCURACY)):
+        return None
     others = [run.change(name) for name in run.curves if name.startswith("reward/") and name.endswith("/mean")]
-    fallen = [change for change in others if change is not None and falls(change)]
+    fallen = [change for change in others if change is not None and _falls_far(change)]
     return Evidence.of(score, length, *fallen) if fallen else None
+
+
+def _falls_far(change: Change) -> bool:
+    far = -change.difference > FALLEN_SHARE * abs(change.before.mean)
+    return far and change.exceeds(FALL_IN_ERRORS)
 
 
 def _truncation(run: Measured) -> Evidence | None:
@@ -77,30 +86,33 @@ def _reward_errors(run: Measured) -> Evidence | None:
 
 
 def _overfitting(run: Measured) -> Evidence | None:
-    score = run.change(SCORE)
-    if score is None or run.validation is None:
+    validated, score = run[MAIN_VALIDATION], run[SCORE]
+    if len(validated.values) < FEWEST_VALIDATIONS:
         return None
-    validated = run[run.validation]
-    best = int(validated.values.argmax())
-    lost = validated.values[best] - validated.values[-1]
-    since = run.change(SCORE, min(validated.steps[best] / run[SCORE].steps[-1], LATEST_BEGIN))
-    if lost <= VALIDATION_LOSS or since is None or since.difference <= 0:
+    # Means of neighbors: the best of many single validations would be the luckiest.
+    smooth = np.convolve(validated.values, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid")
+    best = int(smooth.argmax())
+    noise = (validated.values[SMOOTHED // 2 : -(SMOOTHED // 2)] - smooth).std()
+    if smooth[best] - smooth[-1] <= LOSS_IN_ERRORS * noise:
         return None
-    text = f"{run.validation} {validated.values[best]:.3g} at step {validated.steps[best]}, {validated.values[-1]:.3g} "
-    return Evidence(
-        f"{text}at step {validated.steps[-1]}; {since}", int(validated.steps[best]), int(validated.steps[-1])
-    )
+    begin = validated.steps[best + SMOOTHED // 2]
+    since = run.change(SCORE, float(np.searchsorted(score.steps, begin) / len(score.steps)))
+    if since is None or not rises(since):
+        return None
+    text = f"{run.validation} {smooth[best]:.3g} around step {begin}, {smooth[-1]:.3g} at the end; {since}"
+    return Evidence(text, int(begin), int(validated.steps[-1]))
 
 
 RULES = (
     Rule(
         "no_signal",
         f"{ZERO_SIGNAL} above {SILENT_SHARE:g} at the end: all answers to a prompt score the same",
-        "2503.14476 (DAPO) drops such groups; runs of our recipes have at most 0.85",
+        "2503.14476 (DAPO) drops such groups; runs of our recipes have at most 0.85 at the end",
         "the prompts are too easy or too hard for the policy, the reward does not tell answers apart, or the sampling "
-        "is not random enough",
+        "is not random enough; methods that compare within a group learn nothing from such prompts, the others little",
         f"change {keys.TRAIN_FILES} to prompts of another difficulty, set {keys.FILTER_GROUPS_ENABLE}=true, raise "
         f"{keys.ROLLOUT_N}, or set {keys.TEMPERATURE}=1",
+        5,
         (ZERO_SIGNAL, SCORE),
         _no_signal,
     ),
@@ -112,17 +124,20 @@ RULES = (
         "wrong answers become longer without becoming right: the loss or the reward pays for length",
         f"set {keys.LOSS_AGG_MODE}=token-mean or seq-mean-token-sum-norm, or the overlong penalty of the math reward "
         f"({keys.REWARD_KWARGS}.overlong_buffer_tokens)",
+        10,
         (LENGTH_WRONG, LENGTH_RIGHT),
         _length_hacking,
     ),
     Rule(
         "reward_hacking",
         f"{SCORE} rises, {LENGTH} above {GROWTH_OF_HACKING:g} times its beginning, and another number that the reward "
-        "function returns falls",
+        f"function returns falls by more than {FALLEN_SHARE:.0%} and {FALL_IN_ERRORS:g} standard errors, while no "
+        "accuracy rises",
         "runs of rlhf/length_bias_cpu",
-        "the score pays for length, and what you wanted gets worse",
-        f"raise {keys.KL_COEF} or {keys.KL_LOSS_COEF}; correct the reward ({keys.CUSTOM_REWARD_FUNCTION}) or train the "
-        "reward model on pairs of equal length",
+        "if more of that number is better: the score pays for length, and what you wanted gets worse",
+        f"raise the KL coefficient of your method ({keys.KL_COEF} or {keys.KL_LOSS_COEF}); correct the "
+        f"reward ({keys.CUSTOM_REWARD_FUNCTION}) or train the reward model on pairs of equal length",
+        10,
         (SCORE, LENGTH),
         _reward_hacking,
     ),
@@ -132,7 +147,9 @@ RULES = (
         "2503.14476 (DAPO), section 3.4: truncated answers are noise in the reward",
         "answers end at the token limit instead of an end token",
         f"raise {keys.MAX_RESPONSE_LENGTH}, or use the overlong penalty ({keys.REWARD_KWARGS}.overlong_buffer_tokens); "
-        "if answers never end, look at the end token of the tokenizer",
+        "if answers never end, look at the end token of the tokenizer; if the reward pays for length, correct "
+        "that first",
+        5,
         (TRUNCATED,),
         _truncation,
     ),
@@ -142,17 +159,20 @@ RULES = (
         f"our choice: such answers teach what {keys.REWARD_ERRORS}.score says, not whether they are right",
         "the reward function fails on some answers",
         f"the first tracebacks are in train.log; correct {keys.CUSTOM_REWARD_FUNCTION}",
+        1,
         (ERRORS,),
         _reward_errors,
     ),
     Rule(
         "overfitting",
-        f"the last validation is lower than the best by more than {VALIDATION_LOSS:g}, while {SCORE} rose since",
+        f"{FEWEST_VALIDATIONS} validations or more; their mean over {SMOOTHED} neighbors is at the end lower than at "
+        f"its best by more than {LOSS_IN_ERRORS:g} standard errors, while {SCORE} rose since",
         "paper, table 2: few training prompts are learned by heart",
         "the training prompts are learned by heart, or the reward is exploited in a way that validation does not pay",
-        f"more prompts in {keys.TRAIN_FILES}, fewer steps ({keys.TOTAL_TRAINING_STEPS}), a higher {keys.KL_COEF}; the "
-        "checkpoint of the best validation is the better model",
-        (SCORE,),
+        f"more prompts in {keys.TRAIN_FILES}, fewer steps ({keys.TOTAL_TRAINING_STEPS}), a higher KL coefficient; "
+        "the checkpoint of the best validation is the better model",
+        10,
+        (SCORE, MAIN_VALIDATION),
         _overfitting,
     ),
 )

@@ -11,6 +11,8 @@ from reinforcepp_verl.report.metric_series import Curve
 from reinforcepp_verl.report.validation_metric import validation_key
 
 SCORE = "critic/score/mean"
+MAIN_VALIDATION = "validation"
+"""The name under which a rule finds the main validation metric, whatever it is called."""
 SHORTEST_WINDOW, LONGEST_WINDOW = 5, 50
 
 
@@ -45,6 +47,10 @@ class Change:
         """Of the difference, with the spread from step to step as that of independent values."""
         return float(np.sqrt(sum(window.values.var() / len(window.values) for window in (self.before, self.after))))
 
+    def exceeds(self, errors: float) -> bool:
+        """Return True if the difference, up or down, is more than so many standard errors."""
+        return abs(self.difference) > errors * self.standard_error
+
     def __str__(self) -> str:
         return f"{self.metric} {self.before.mean:.4g} -> {self.after.mean:.4g}"
 
@@ -59,6 +65,14 @@ class Measured:
             if kept.any():
                 self.curves[name] = Window(steps[kept], values[kept])
         self.validation = validation_key(self.curves)
+        if self.validation is not None:
+            self.curves[MAIN_VALIDATION] = self.curves[self.validation]
+
+    @property
+    def trained_steps(self) -> int:
+        """The number of steps of the metric that has the most, validation aside."""
+        lengths = (len(c.steps) for name, c in self.curves.items() if not name.startswith("val") and len(c.steps))
+        return max(lengths, default=0)
 
     def __contains__(self, metric: str) -> bool:
         return metric in self.curves

@@ -23,12 +23,12 @@ STILL_KL = 1e-3
 
 def rises(change: Change | None) -> bool:
     """Return True if a metric is higher at the end by more than two standard errors."""
-    return change is not None and change.difference > 2 * change.standard_error > 0
+    return change is not None and change.difference > 0 and change.exceeds(2)
 
 
 def falls(change: Change | None) -> bool:
     """Return True if a metric is lower at the end by more than two standard errors."""
-    return change is not None and -change.difference > 2 * change.standard_error > 0
+    return change is not None and change.difference < 0 and change.exceeds(2)
 
 
 def _entropy_collapse(run: Measured) -> Evidence | None:
@@ -50,7 +50,7 @@ def _entropy_explosion(run: Measured) -> Evidence | None:
 
 def _kl_drift(run: Measured) -> Evidence | None:
     kl, score = run.change(KL, SECOND_HALF), run.change(SCORE, SECOND_HALF)
-    if kl is None or score is None or rises(score):
+    if kl is None or score is None or not falls(score):
         return None
     drifts = kl.after.mean > DRIFT_KL and kl.after.mean > DRIFT_FACTOR * kl.before.mean and rises(kl)
     return Evidence.of(kl, score) if drifts else None
@@ -81,7 +81,7 @@ def _gradient_spikes(run: Measured) -> Evidence | None:
 
 def _small_learning_rate(run: Measured) -> Evidence | None:
     kl, score = run.change(KL), run.change(SCORE)
-    if kl is None or score is None or rises(score) or falls(score) or abs(kl.after.mean) > STILL_KL:
+    if kl is None or score is None or rises(score) or falls(score) or rises(kl) or abs(kl.after.mean) > STILL_KL:
         return None
     return Evidence.of(score, kl)
 
@@ -92,8 +92,9 @@ RULES = (
         f"{ENTROPY} at the end below {COLLAPSED_SHARE:g} of its beginning, {ZERO_SIGNAL} above "
         f"{COLLAPSED_ZERO_SIGNAL:g}, and {SCORE} no longer rises in the second half",
         "2505.22617: the reward is bought with entropy and stops when it is used up",
-        "the policy answers every sample of a prompt in the same way, so that nothing is left to compare",
+        "the policy answers every sample of a prompt in the same way, so that the samples have nothing to teach",
         f"raise {keys.CLIP_RATIO_HIGH} (0.28 in DAPO) or {keys.ENTROPY_COEFF}; resume from an earlier checkpoint",
+        20,
         (ENTROPY, SCORE, ZERO_SIGNAL),
         _entropy_collapse,
     ),
@@ -103,26 +104,30 @@ RULES = (
         "runs of math_rlvr/arithmetic",
         "the updates destroy the policy, or the entropy bonus outweighs the reward",
         f"lower {keys.ACTOR_LR} or {keys.ENTROPY_COEFF}, raise {keys.TRAIN_BATCH_SIZE}",
+        10,
         (ENTROPY, SCORE),
         _entropy_explosion,
     ),
     Rule(
         "kl_drift",
-        f"{KL} above {DRIFT_KL:g} nats per token and {DRIFT_FACTOR:g} times that of the middle, and {SCORE} no longer "
-        "rises in the second half",
+        f"{KL} above {DRIFT_KL:g} nats per token and {DRIFT_FACTOR:g} times that of the middle, and {SCORE} falls "
+        "in the second half",
         "2210.10760: beyond a distance from the reference the true reward falls; factor from our recipes",
         "the policy leaves the reference without being paid for it",
-        f"raise {keys.KL_COEF} or {keys.KL_LOSS_COEF}, lower {keys.ACTOR_LR}, or stop earlier",
+        f"raise the KL coefficient of your method ({keys.KL_COEF} or {keys.KL_LOSS_COEF}), lower {keys.ACTOR_LR}, or "
+        "stop earlier",
+        20,
         (KL, SCORE),
         _kl_drift,
     ),
     Rule(
         "large_updates",
         f"{CLIP_FRACTION} above {LARGE_CLIP_FRACTION:g} at the end",
-        "runs of our recipes, which have at most 0.07 in any step",
+        "runs of our recipes, which have at most 0.07 in any step; not for losses with a smaller clip range, as GSPO",
         "the policy has left the clip range before the step's last update, so many tokens have no gradient any more",
         f"lower {keys.ACTOR_LR}, or make fewer updates per step: raise {keys.ACTOR_PPO_MINI_BATCH_SIZE}, lower "
         f"{keys.ACTOR_PPO_EPOCHS}",
+        5,
         (CLIP_FRACTION,),
         _large_updates,
     ),
@@ -130,18 +135,20 @@ RULES = (
         "gradient_spikes",
         f"{SPIKES} steps or more with {GRAD_NORM} above {SPIKE_FACTOR:g} times the median of the "
         f"{2 * SPIKE_NEIGHBORS + 1} steps around",
-        "runs of our recipes, which have at most 3 times",
+        "our choice; runs of our recipes have at most 9 times the median of the run",
         "single batches with extreme advantages, or engine and trainer disagree about some answers",
         f"look at the samples of these steps; lower {keys.ACTOR_CLIP_GRAD}, raise {keys.TRAIN_BATCH_SIZE}",
+        2 * SPIKE_NEIGHBORS + SPIKES,
         (GRAD_NORM,),
         _gradient_spikes,
     ),
     Rule(
         "small_learning_rate",
-        f"{SCORE} does not change and {KL} stays below {STILL_KL:g} nats per token",
+        f"50 steps or more, {SCORE} does not change, and {KL} does not rise and is below {STILL_KL:g} nats per token",
         "runs of math_rlvr/arithmetic",
         "the policy hardly moves",
         f"raise {keys.ACTOR_LR}; look whether the reward differs within a batch ({ZERO_SIGNAL})",
+        50,
         (KL, SCORE),
         _small_learning_rate,
     ),

@@ -35,6 +35,8 @@ class Rule:
     cause: str
     change: str
     """What to do, with the keys."""
+    steps: int
+    """The fewest steps that it can be judged by."""
     metrics: tuple[str, ...]
     """Those without which the rule cannot say anything."""
     find: Callable[[Measured], Evidence | None]
@@ -55,14 +57,18 @@ class Diagnosis:
     findings: list[Finding]
     not_recorded: dict[str, list[str]]
     """The rules that could not look, with the metrics that they miss."""
+    too_early: dict[str, int]
+    """The rules that need more steps, with their number."""
 
 
 def diagnose(measured: Measured, rules: tuple[Rule, ...]) -> Diagnosis:
     """Apply the rules, in their order."""
-    findings, not_recorded = [], {}
+    findings, not_recorded, too_early = [], {}, {}
     for rule in rules:
         if missing := [metric for metric in rule.metrics if metric not in measured]:
             not_recorded[rule.name] = missing
+        elif measured.trained_steps < rule.steps:
+            too_early[rule.name] = rule.steps
         elif evidence := rule.find(measured):
             findings.append(Finding(rule, evidence))
-    return Diagnosis(findings, not_recorded)
+    return Diagnosis(findings, not_recorded, too_early)

@@ -28,7 +28,7 @@ def _staleness(run: Measured) -> Evidence | None:
     stale = run.last(STALENESS)
     if stale is None or stale.mean <= STALE_UPDATES:
         return None
-    return Evidence(f"{STALENESS} {stale.mean:.2g} updates", int(stale.steps[0]), int(stale.steps[-1]))
+    return Evidence(f"{STALENESS} {stale.mean:.2g} versions of the weights", int(stale.steps[0]), int(stale.steps[-1]))
 
 
 def _memory_growth(run: Measured) -> Evidence | None:
@@ -57,15 +57,17 @@ RULES = (
         "did not arrive, or top_p/top_k",
         f"correct for it: {keys.ROLLOUT_IS}=token, or mask with {keys.ROLLOUT_GATE_DIVERGENCE}; compare data types and "
         "sampling of the engine",
+        5,
         (GAP,),
         _engine_gap,
     ),
     Rule(
         "staleness",
-        f"{STALENESS} above {STALE_UPDATES:g} updates at the end",
+        f"{STALENESS} above {STALE_UPDATES:g} versions of the weights at the end",
         "2505.24298 (AReaL), which bounds it by 4 to 8",
         "answers are older than the policy that learns from them",
         f"lower {keys.PARAMETER_SYNC_STEP}, give the rollout more of the machine, or {keys.ROLLOUT_IS}=token",
+        5,
         (STALENESS,),
         _staleness,
     ),
@@ -73,10 +75,12 @@ RULES = (
         "memory_growth",
         f"{LEAK_STEPS} steps or more, {MEMORY} rises steadily in the second half (rank correlation above "
         f"{LEAK_CORRELATION:g}) and by more than {LEAK_GROWTH - 1:.0%}",
-        "our choice; runs of our recipes go up and down by 1 GB",
-        "something keeps what belongs to earlier steps: a reward function, a tool, a data set, a library",
+        "our choice; the metric is the used memory of the machine, which goes up and down by some GB",
+        "something keeps what belongs to earlier steps (a reward function, a tool, a library), or another process of "
+        "the machine grows",
         "look at what your own code keeps; until it is found, stop and resume before the memory is full "
         "(`touch RUN/STOP`, `reinforcepp resume RUN`)",
+        LEAK_STEPS,
         (MEMORY,),
         _memory_growth,
     ),

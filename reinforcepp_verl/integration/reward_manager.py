@@ -59,8 +59,8 @@ class ReinforceppRewardManager(NaiveRewardManager):
             extra_info[RAW_PROMPT_KEY] = list(last.non_tensor_batch[RAW_PROMPT_KEY][0])
         last.non_tensor_batch["extra_info"] = np.array([extra_info], dtype=object)
         result = await super().run_single(last)
-        # Without it, verl's validation dumps would not name the source of a question.
         result["reward_extra_info"][TRUNCATED_KEY] = float(truncated)
+        # Without it, verl's validation dumps would not name the source of a question.
         result["reward_extra_info"]["data_source"] = str(last.non_tensor_batch["data_source"][0])
         return result
 

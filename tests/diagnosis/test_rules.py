@@ -47,13 +47,18 @@ def healthy() -> dict[str, np.ndarray]:
 
 
 STILL = noisy(0.4, 0.04)
+RISING = (0.48, 0.7, 0.85, 0.88, 0.87, 0.89, 0.88)
+OVERFITTED = (0.48, 0.7, 0.85, 0.8, 0.7, 0.6, 0.5)
 FAULTS = {
     "entropy_collapse": {
         "actor/entropy": saturating(0.48, 0.001),
         "reinforcepp/zero_signal_groups": noisy(0.88, 0.02),
     },
     "entropy_explosion": {"critic/score/mean": STILL - STEPS / 200, "actor/entropy": noisy(0.5 + STEPS / 30, 0.01)},
-    "kl_drift": {"reinforcepp/kl": noisy(0.02 * STEPS, 0.03)},
+    "kl_drift": {
+        "reinforcepp/kl": noisy(0.02 * STEPS, 0.03),
+        "critic/score/mean": noisy(0.9 - 0.4 * (STEPS > 30) * (STEPS - 30) / 30, 0.03),
+    },
     "large_updates": {"actor/pg_clipfrac": noisy(0.3, 0.02)},
     "gradient_spikes": {"actor/grad_norm": np.where((STEPS == 20) | (STEPS == 40), 90.0, noisy(3.0, 0.7))},
     "small_learning_rate": {"critic/score/mean": STILL, "reinforcepp/kl": noisy(1e-4, 1e-5)},
@@ -62,19 +67,20 @@ FAULTS = {
     "reward_hacking": {
         "response_length/mean": noisy(3.5 + STEPS / 10, 0.1),
         "reward/quality/mean": noisy(0.8 - STEPS / 120, 0.03),
+        "reward/acc/mean": noisy(0.5, 0.04),
     },
     "truncation": {"response/truncated_ratio": noisy(0.01 + STEPS / 100, 0.01)},
     "reward_errors": {"reward/error_rate": np.where(STEPS % 3 == 0, 0.06, 0.0)},
-    "overfitting": {},
+    "overfitting": {"critic/score/mean": noisy(0.4 + STEPS / 120, 0.03)},
     "engine_gap": {"training/rollout_probs_diff_mean": noisy(0.02, 0.001)},
     "staleness": {"training/off_policy/trajectory_staleness/mean": noisy(6.0, 0.5)},
     "memory_growth": {"actor/perf/cpu_memory_used_gb": noisy(6.0 + STEPS / 10, 0.1)},
 }
 
 
-def measured(changed: dict[str, np.ndarray], accuracy: tuple[float, ...] = (0.48, 0.85, 0.89, 0.89, 0.875)) -> Measured:
+def measured(changed: dict[str, np.ndarray], accuracy: tuple[float, ...] = RISING) -> Measured:
     series = {name: (STEPS, values) for name, values in {**healthy(), **changed}.items()}
-    return Measured({**series, ACCURACY: (np.arange(0, 61, 15), np.array(accuracy))})
+    return Measured({**series, ACCURACY: (np.linspace(0, 60, len(accuracy), dtype=int), np.array(accuracy))})
 
 
 def names(run: Measured) -> list[str]:
@@ -92,8 +98,7 @@ def test_there_is_a_fault_for_every_rule():
 
 @pytest.mark.parametrize("rule", FAULTS)
 def test_a_rule_finds_its_fault_alone(rule):
-    accuracy = (0.48, 0.85, 0.89, 0.8, 0.7) if rule == "overfitting" else (0.48, 0.85, 0.89, 0.89, 0.875)
-    assert names(measured(FAULTS[rule], accuracy)) == [rule]
+    assert names(measured(FAULTS[rule], OVERFITTED if rule == "overfitting" else RISING)) == [rule]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 9])
