@@ -38,10 +38,12 @@ def explain(
     # Imported here to keep other commands fast: numpy is slow to import.
     from reinforcepp_verl.diagnosis.rules import diagnose_run, markdown
 
-    if rules:
-        echo(markdown(), nl=False)
-        return
     try:
+        if rules:
+            if run is not None or json_file is not None:
+                raise ValueError("--rules reads no run and writes no file; remove RUN and --json")
+            echo(markdown(), nl=False)
+            return
         if run is None:
             raise ValueError("give the folder of a run, for example runs/latest")
         if json_file is not None:

@@ -44,8 +44,8 @@ def _memory_growth(run: Measured) -> Evidence | None:
 
 
 def _rank_correlation_with_time(values: np.ndarray) -> float:
-    ranks = values.argsort().argsort()
-    return float(np.corrcoef(np.arange(len(values)), ranks)[0, 1])
+    distinct, ranks = np.unique(values, return_inverse=True)
+    return float(np.corrcoef(np.arange(len(values)), ranks)[0, 1]) if len(distinct) > 1 else 0.0
 
 
 RULES = (

@@ -53,7 +53,7 @@ class ReinforceppRewardManager(NaiveRewardManager):
         [extra_info] = last.non_tensor_batch.get("extra_info", [{}])
         ids = answer[0].tolist()
         truncated = is_truncated(ids, self.max_tokens, self.end_token)
-        facts = {"response_ids": ids, "response_tokens": length, TRUNCATED_KEY: truncated}
+        facts = {"response_ids": ids, "response_tokens": length, "truncated": truncated}
         extra_info = {**extra_info, **facts}
         if RAW_PROMPT_KEY in last.non_tensor_batch:
             extra_info[RAW_PROMPT_KEY] = list(last.non_tensor_batch[RAW_PROMPT_KEY][0])

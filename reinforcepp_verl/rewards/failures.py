@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 ERROR_KEY, TIMEOUT_KEY, NO_ANSWER_KEY = "reward_error", "reward_timeout", "reward_no_answer"
 """Flags added to every row, 1.0 or 0.0: it could not be scored; because of a time limit; it has no answer."""
-TRUNCATED_KEY = "truncated"
+TRUNCATED_KEY = "response_truncated"
 """Flag added by the reward manager: all allowed tokens were used, and the last one is not the end token."""
 TRACEBACKS_SHOWN = 3
 """Per scoring process."""

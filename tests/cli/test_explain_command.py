@@ -45,6 +45,8 @@ def test_without_a_finding_it_says_so(run):
     ("arguments", "says"),
     [
         ([], "error: give the folder of a run, for example runs/latest"),
+        (["--rules", "."], "error: --rules reads no run and writes no file; remove RUN and --json"),
+        (["--rules", "--json", "a"], "error: --rules reads no run and writes no file; remove RUN and --json"),
         (["nowhere"], "error: nowhere: no such run folder; give the folder of a run, for example runs/latest"),
         ([".", "--json", "."], "error: --json .: cannot be written; choose another file"),
     ],

@@ -109,6 +109,11 @@ def test_few_steps_are_not_a_trend(steps):
     assert found <= {"large_updates", "no_signal", "truncation", "reward_errors", "engine_gap", "staleness"}
 
 
+@pytest.mark.parametrize(("used", "grows"), [(6.0 + STEPS // 10, True), (6.0 + 0 * STEPS, False)])
+def test_memory_that_grows_in_large_pieces_grows(used, grows):
+    assert ("memory_growth" in names(measured({"actor/perf/cpu_memory_used_gb": used}))) == grows
+
+
 def test_a_metric_that_is_missing_is_named():
     run = measured({})
     del run.curves["reinforcepp/kl"]

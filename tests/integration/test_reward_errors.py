@@ -16,7 +16,7 @@ def batch(failed: int, answers: int) -> list[dict]:
 def test_rates_are_shares_of_the_answers_with_the_flag():
     late = {"reward_error": 1.0, "reward_timeout": 1.0, "reward_no_answer": 0.0, "error": "timeout"}
     silent = {**FINE, "reward_no_answer": 1.0}
-    cut = {**FINE, "truncated": 1.0}
+    cut = {**FINE, "response_truncated": 1.0}
     rates = RewardErrorMonitor(RewardErrorOptions(max_rate=1)).update([late, silent, FAILED, cut])
     assert rates == {
         "reward/error_rate": 0.5,

@@ -95,7 +95,7 @@ def received_by(data: DataProto) -> dict:
     score, row = scored(worker(compute_score), data)
     assert score == 1.0
     truncated = float(seen["extra_info"]["truncated"])
-    flags = {"reward_error": 0.0, "reward_timeout": 0.0, "truncated": truncated}
+    flags = {"reward_error": 0.0, "reward_timeout": 0.0, "response_truncated": truncated}
     assert row == {"score": 1.0, "acc": 1.0, **flags, "data_source": "sums"}
     return seen
 
@@ -173,7 +173,7 @@ def test_an_exception_is_scored_and_its_row_has_the_keys_of_the_others(compute_s
         "error": "error: RuntimeError: no verdict today",
         "reward_error": 1.0,
         "reward_timeout": 0.0,
-        "truncated": 0.0,
+        "response_truncated": 0.0,
         "data_source": "sums",
     }
     assert row.keys() - fine.keys() == {"error"}
