@@ -9,14 +9,15 @@ from reinforcepp_verl.diagnosis.measured import SCORE, Change, Measured
 from reinforcepp_verl.diagnosis.rule import Evidence, Rule
 
 ENTROPY, KL, GRAD_NORM = "actor/entropy", "reinforcepp/kl", "actor/grad_norm"
-CLIP_FRACTION = "actor/pg_clipfrac"
+CLIP_FRACTION, UPDATE_KL = "actor/pg_clipfrac", "actor/ppo_kl"
 ZERO_SIGNAL = "reinforcepp/zero_signal_groups"
 
 SECOND_HALF = 0.5
 COLLAPSED_SHARE, COLLAPSED_ZERO_SIGNAL = 0.1, 0.8
+FEW_NATS, FEW_SIGNALS = 0.1, 0.7
 EXPLODED_FACTOR, EXPLODED_NATS = 1.5, 0.2
 DRIFT_KL, DRIFT_FACTOR = 0.1, 1.5
-LARGE_CLIP_FRACTION = 0.2
+LARGE_CLIP_FRACTION, LARGE_UPDATE_KL = 0.2, 0.2
 SPIKE_FACTOR, SPIKE_NEIGHBORS, SPIKES = 10.0, 10, 2
 STILL_KL = 1e-3
 
@@ -40,6 +41,14 @@ def _entropy_collapse(run: Measured) -> Evidence | None:
     return Evidence.of(entropy, score, also=f"{ZERO_SIGNAL} {silent.mean:.2g} at the end")
 
 
+def _little_randomness(run: Measured) -> Evidence | None:
+    entropy, silent = run.change(ENTROPY), run.change(ZERO_SIGNAL)
+    if entropy is None or silent is None or entropy.before.mean >= FEW_NATS or silent.before.mean <= FEW_SIGNALS:
+        return None
+    text = f"{ENTROPY} {entropy.before.mean:.2g} and {ZERO_SIGNAL} {silent.before.mean:.2g} in the first steps"
+    return Evidence(text, int(entropy.before.steps[0]), int(entropy.before.steps[-1]))
+
+
 def _entropy_explosion(run: Measured) -> Evidence | None:
     entropy, score = run.change(ENTROPY), run.change(SCORE)
     if entropy is None or score is None or rises(score):
@@ -57,6 +66,11 @@ def _kl_drift(run: Measured) -> Evidence | None:
 
 
 def _large_updates(run: Measured) -> Evidence | None:
+    moved = run.curves.get(UPDATE_KL)
+    if moved is not None and moved.values.max() > LARGE_UPDATE_KL:
+        far = moved.steps[moved.values > LARGE_UPDATE_KL]
+        text = f"{UPDATE_KL} {moved.values.max():.2g} in step {moved.steps[moved.values.argmax()]}"
+        return Evidence(text, int(far[0]), int(far[-1]))
     clipped = run.last(CLIP_FRACTION)
     if clipped is None or clipped.mean <= LARGE_CLIP_FRACTION:
         return None
@@ -88,15 +102,40 @@ def _small_learning_rate(run: Measured) -> Evidence | None:
 
 RULES = (
     Rule(
+        "large_updates",
+        f"{UPDATE_KL} above {LARGE_UPDATE_KL:g} nats per token in a step, or {CLIP_FRACTION} above "
+        f"{LARGE_CLIP_FRACTION:g} at the end",
+        "runs of our recipes have at most 0.02 and 0.07 in any step, at 100 times the learning rate 3.3 and 0.29; the "
+        "second not for losses with a smaller clip range, as GSPO",
+        "the policy leaves the clip range before the step's last update, so that many tokens have no gradient, or is "
+        "destroyed",
+        f"lower {keys.ACTOR_LR}, or make fewer updates per step: raise {keys.ACTOR_PPO_MINI_BATCH_SIZE}, lower "
+        f"{keys.ACTOR_PPO_EPOCHS}; start from a checkpoint before these steps",
+        1,
+        (CLIP_FRACTION,),
+        _large_updates,
+    ),
+    Rule(
         "entropy_collapse",
         f"{ENTROPY} at the end below {COLLAPSED_SHARE:g} of its beginning, {ZERO_SIGNAL} above "
         f"{COLLAPSED_ZERO_SIGNAL:g}, and {SCORE} no longer rises in the second half",
         "2505.22617: the reward is bought with entropy and stops when it is used up",
         "the policy answers every sample of a prompt in the same way, so that the samples have nothing to teach",
-        f"raise {keys.CLIP_RATIO_HIGH} (0.28 in DAPO) or {keys.ENTROPY_COEFF}; resume from an earlier checkpoint",
+        f"raise {keys.CLIP_RATIO_HIGH} (0.28 in DAPO) or {keys.ENTROPY_COEFF}; resume from an earlier checkpoint; if "
+        "large_updates applies as well, that is the cause",
         20,
         (ENTROPY, SCORE, ZERO_SIGNAL),
         _entropy_collapse,
+    ),
+    Rule(
+        "little_randomness",
+        f"{ENTROPY} below {FEW_NATS:g} nats per token and {ZERO_SIGNAL} above {FEW_SIGNALS:g} from the beginning",
+        "runs of math_rlvr/arithmetic: 0.05 and 0.84 at temperature 0.3, 0.48 and 0.5 at temperature 1",
+        "the samples of a prompt hardly differ: the temperature is low, or the model was trained to be certain",
+        f"set {keys.TEMPERATURE}=1, raise {keys.ROLLOUT_N}, or start from a model that was trained for less long",
+        10,
+        (ENTROPY, ZERO_SIGNAL),
+        _little_randomness,
     ),
     Rule(
         "entropy_explosion",
@@ -119,17 +158,6 @@ RULES = (
         20,
         (KL, SCORE),
         _kl_drift,
-    ),
-    Rule(
-        "large_updates",
-        f"{CLIP_FRACTION} above {LARGE_CLIP_FRACTION:g} at the end",
-        "runs of our recipes, which have at most 0.07 in any step; not for losses with a smaller clip range, as GSPO",
-        "the policy has left the clip range before the step's last update, so many tokens have no gradient any more",
-        f"lower {keys.ACTOR_LR}, or make fewer updates per step: raise {keys.ACTOR_PPO_MINI_BATCH_SIZE}, lower "
-        f"{keys.ACTOR_PPO_EPOCHS}",
-        5,
-        (CLIP_FRACTION,),
-        _large_updates,
     ),
     Rule(
         "gradient_spikes",

@@ -30,7 +30,7 @@ def test_a_finding_has_evidence_cause_and_change(run):
     assert f"{run}: steps 1 to 10, 1 finding\n\nengine_gap (steps 6 to 10)\n" in result.output
     assert "evidence  training/rollout_probs_diff_mean 0.02\n" in result.output
     assert "algorithm.rollout_correction.rollout_is=token" in result.output
-    assert "because the run does not record it: entropy_collapse (actor/entropy, " in result.output
+    assert "because the run does not record it: large_updates (actor/pg_clipfrac)" in result.output
     written = json.loads(out.read_text())
     assert [found["rule"] for found in written["findings"]] == ["engine_gap"]
     assert written["not_recorded"]["large_updates"] == ["actor/pg_clipfrac"]

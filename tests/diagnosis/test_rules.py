@@ -50,16 +50,20 @@ STILL = noisy(0.4, 0.04)
 RISING = (0.48, 0.7, 0.85, 0.88, 0.87, 0.89, 0.88)
 OVERFITTED = (0.48, 0.7, 0.85, 0.8, 0.7, 0.6, 0.5)
 FAULTS = {
+    "large_updates": {"actor/pg_clipfrac": noisy(0.3, 0.02)},
     "entropy_collapse": {
         "actor/entropy": saturating(0.48, 0.001),
         "reinforcepp/zero_signal_groups": noisy(0.88, 0.02),
+    },
+    "little_randomness": {
+        "actor/entropy": noisy(0.05, 0.005),
+        "reinforcepp/zero_signal_groups": noisy(0.84, 0.01),
     },
     "entropy_explosion": {"critic/score/mean": STILL - STEPS / 200, "actor/entropy": noisy(0.5 + STEPS / 30, 0.01)},
     "kl_drift": {
         "reinforcepp/kl": noisy(0.02 * STEPS, 0.03),
         "critic/score/mean": noisy(0.9 - 0.4 * (STEPS > 30) * (STEPS - 30) / 30, 0.03),
     },
-    "large_updates": {"actor/pg_clipfrac": noisy(0.3, 0.02)},
     "gradient_spikes": {"actor/grad_norm": np.where((STEPS == 20) | (STEPS == 40), 90.0, noisy(3.0, 0.7))},
     "small_learning_rate": {"critic/score/mean": STILL, "reinforcepp/kl": noisy(1e-4, 1e-5)},
     "no_signal": {"reinforcepp/zero_signal_groups": noisy(0.96, 0.01)},
@@ -99,6 +103,13 @@ def test_there_is_a_fault_for_every_rule():
 @pytest.mark.parametrize("rule", FAULTS)
 def test_a_rule_finds_its_fault_alone(rule):
     assert names(measured(FAULTS[rule], OVERFITTED if rule == "overfitting" else RISING)) == [rule]
+
+
+def test_one_update_that_moves_the_policy_far_is_enough():
+    moved = np.where(STEPS == 3, 1.5, 0.01)
+    [finding] = diagnose(measured({"actor/ppo_kl": moved}), RULES).findings
+    assert (finding.rule.name, finding.evidence.text) == ("large_updates", "actor/ppo_kl 1.5 in step 3")
+    assert (finding.evidence.first_step, finding.evidence.last_step) == (3, 3)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 9])
