@@ -44,7 +44,9 @@ FAULTS = {
     "learning rate 1000 times too low": Fault(("small_learning_rate",), 50, (f"{keys.ACTOR_LR}=3e-7",)),
     "temperature 0.3": Fault(("little_randomness", "no_signal"), 10, (f"{keys.TEMPERATURE}=0.3",)),
     "every reward 0": Fault(("no_signal",), 6, reward=NOTHING),
-    "reward for length without KL": Fault(("reward_hacking", "no_signal", "truncation"), 30, (f"{keys.KL_COEF}=0",), LONG),
+    "reward for length without KL": Fault(
+        ("reward_hacking", "no_signal", "truncation"), 30, (f"{keys.KL_COEF}=0",), LONG
+    ),
     "too few tokens": Fault(("truncation",), 6, (f"{keys.MAX_RESPONSE_LENGTH}=2",)),
     "a reward that fails": Fault(("reward_errors",), 6, ("reward_errors.max_rate=0.5",), FAILS),
 }
