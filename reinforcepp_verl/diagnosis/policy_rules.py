@@ -16,7 +16,7 @@ SECOND_HALF = 0.5
 COLLAPSED_SHARE, COLLAPSED_ZERO_SIGNAL = 0.1, 0.8
 FEW_NATS, FEW_SIGNALS = 0.1, 0.7
 EXPLODED_FACTOR, EXPLODED_NATS = 1.5, 0.2
-DRIFT_KL, DRIFT_FACTOR = 0.1, 1.5
+DRIFT_KL, DRIFT_FACTOR, LOST_SHARE = 0.1, 1.5, 0.25
 LARGE_CLIP_FRACTION, LARGE_UPDATE_KL = 0.2, 0.2
 SPIKE_FACTOR, SPIKE_NEIGHBORS, SPIKES = 10.0, 10, 2
 STILL_KL = 1e-3
@@ -61,8 +61,9 @@ def _kl_drift(run: Measured) -> Evidence | None:
     kl, score = run.change(KL, SECOND_HALF), run.change(SCORE, SECOND_HALF)
     if kl is None or score is None or not falls(score):
         return None
+    gained = run[SCORE].values.max() - run[SCORE].values.min()
     drifts = kl.after.mean > DRIFT_KL and kl.after.mean > DRIFT_FACTOR * kl.before.mean and rises(kl)
-    return Evidence.of(kl, score) if drifts else None
+    return Evidence.of(kl, score) if drifts and -score.difference > LOST_SHARE * gained else None
 
 
 def _large_updates(run: Measured) -> Evidence | None:
@@ -150,7 +151,7 @@ RULES = (
     Rule(
         "kl_drift",
         f"{KL} above {DRIFT_KL:g} nats per token and {DRIFT_FACTOR:g} times that of the middle, and {SCORE} falls "
-        "in the second half",
+        f"in the second half, by more than {LOST_SHARE:.0%} of the range that it had",
         "2210.10760: beyond a distance from the reference the true reward falls; factor from our recipes",
         "the policy leaves the reference without being paid for it",
         f"raise the KL coefficient of your method ({keys.KL_COEF} or {keys.KL_LOSS_COEF}), lower {keys.ACTOR_LR}, or "

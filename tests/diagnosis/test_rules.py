@@ -112,6 +112,11 @@ def test_one_update_that_moves_the_policy_far_is_enough():
     assert (finding.evidence.first_step, finding.evidence.last_step) == (3, 3)
 
 
+def test_a_score_that_goes_down_a_little_is_no_drift():
+    score = {"critic/score/mean": noisy(saturating(0.4, 0.93) - 0.08 * (STEPS > 45), 0.01)}
+    assert names(measured({"reinforcepp/kl": noisy(0.15 + STEPS / 400, 0.01), **score})) == []
+
+
 @pytest.mark.parametrize("steps", [0, 1, 4, 9])
 def test_few_steps_are_not_a_trend(steps):
     faults = {name: values for fault in FAULTS.values() for name, values in fault.items()}
