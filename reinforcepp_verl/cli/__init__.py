@@ -17,6 +17,7 @@ from reinforcepp_verl.cli.prepare import prepare
 from reinforcepp_verl.cli.recipes import recipes
 from reinforcepp_verl.cli.report import report
 from reinforcepp_verl.cli.resume import create, resume
+from reinforcepp_verl.cli.reward import reward
 from reinforcepp_verl.cli.samples import samples
 from reinforcepp_verl.cli.slurm import slurm
 from reinforcepp_verl.cli.train import TRAIN_HELP, check, train
@@ -46,6 +47,7 @@ app.command()(explain)
 app.command("eval")(evaluate)
 app.command()(export)
 app.command()(conformance)
+app.add_typer(reward, name="reward")
 app.add_typer(slurm, name="slurm")
 
 
