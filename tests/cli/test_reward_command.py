@@ -14,6 +14,7 @@ from reinforcepp_verl.tasks.small_tokenizer import of_characters
 
 RECIPE = "+recipe=math_rlvr/arithmetic"
 PATH = "reward.custom_reward_function.path"
+SERVED = ("reward.reward_model.enable=true", "reward.reward_model.enable_resource_pool=true")
 HOSTILE = "<script>\u202e\x1b[2J" + "a" * 100_000
 SHOWS_FACTS = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_):
@@ -92,6 +93,6 @@ def test_a_file_that_it_cannot_read_is_one_line(workplace, line, says):
 def test_what_it_cannot_call_is_refused(workplace):
     answers = [{"answer": "1", "ground_truth": "1"}]
     assert "nothing.py: no such module or file" in try_answers(answers, f"{PATH}=nothing.py").stderr
-    assert "only a run serves the reward model" in try_answers(answers, "reward.reward_model.enable=true").stderr
+    assert "only a run serves the reward model" in try_answers(answers, *SERVED).stderr
     missing = try_answers(answers, "actor_rollout_ref.model.path=nowhere")
     assert missing.exit_code == 2 and "actor_rollout_ref.model.path is nowhere: its tokenizer" in missing.stderr
