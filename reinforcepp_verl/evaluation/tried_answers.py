@@ -76,21 +76,20 @@ def _read(place: str, number: int, line: str) -> TriedAnswer:
     if not isinstance(found, dict):
         raise ValueError(f"{place}: not a JSON object; write {{{ANSWER!r}: ..., {TRUTH!r}: ...}}")
     given = {name: next((found[key] for key in names if key in found), None) for name, names in _NAMES.items()}
-    if not isinstance(given[ANSWER], str):
+    answer, extra, recorded = given[ANSWER], given[EXTRA] or {}, given[RECORDED]
+    if not isinstance(answer, str):
         raise ValueError(f"{place}: has no text as {ANSWER} (or output, as in verl's validation files); add it")
     if given[TRUTH] is None:
         raise ValueError(f"{place}: has no {TRUTH} (or gts, as in verl's validation files); add it")
-    if not isinstance(given[EXTRA] or {}, dict):
+    if not isinstance(extra, dict):
         raise ValueError(f"{place}: {EXTRA} is not an object; write a JSON object")
-    recorded = given[RECORDED]
-    is_number = isinstance(recorded, int | float) and not isinstance(recorded, bool)
     return TriedAnswer(
         line=number,
-        answer=given[ANSWER],
+        answer=answer,
         ground_truth=given[TRUTH],
         data_source=str(given[SOURCE] or "unknown"),
-        extra_info=given[EXTRA] or {},
-        recorded=float(recorded) if is_number else None,
+        extra_info=extra,
+        recorded=float(recorded) if isinstance(recorded, int | float) and not isinstance(recorded, bool) else None,
     )
 
 
