@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from reinforcepp_verl.cli.json_file import check_json, write_json
+from reinforcepp_verl.common.run_folder import RunFolder
 from reinforcepp_verl.common.terminal import echo
 
 if TYPE_CHECKING:
@@ -58,8 +59,12 @@ def explain(
 
 
 def _print(run: Path, measured: Measured, diagnosis: Diagnosis) -> None:
+    from reinforcepp_verl.runs.run_summary import outcome, read_summary
+
     steps = [int(step) for curve in measured.curves.values() for step in (curve.steps[0], curve.steps[-1])]
     looked = f"steps {min(steps)} to {max(steps)}" if steps else "no step recorded yet"
+    if summary := read_summary(RunFolder(run.resolve()).summary):
+        echo(f"{run}: {outcome(summary, None)}")
     echo(f"{run}: {looked}, {len(diagnosis.findings) or 'no'} finding{'s' * (len(diagnosis.findings) != 1)}")
     for finding in diagnosis.findings:
         evidence, rule = finding.evidence, finding.rule

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from reinforcepp_verl.common.run_folder import refuse_run_file
+
 
 def check_json(file: Path) -> None:
     """Create the file's folder, and refuse a file that cannot be written before any answer is generated."""
@@ -14,6 +16,7 @@ def check_json(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--json {file}: {error.strerror}; choose another file") from error
+    refuse_run_file(file)
     if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
         raise ValueError(f"--json {file}: cannot be written; choose another file")
 

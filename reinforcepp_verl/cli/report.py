@@ -59,12 +59,13 @@ def report(
     from reinforcepp_verl.html_report import write_page
     from reinforcepp_verl.report.panels import panel_of
 
-    folders = list({run.resolve(): run for run in runs}.values())  # runs/latest may be one of the others
-    target = out or (folders[0].resolve() / "report.html" if len(folders) == 1 else Path("report.html"))
+    folders = list(dict.fromkeys(run.resolve() for run in runs))  # runs/latest may be one of the others, or change
+    target = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     panels = [panel_of(given) for given in metric or ()]
     try:
         if follow:
-            document = write_page.follow(folders, target, panels, wrote=lambda _: echo(target))
+            echo(f"writing {target} until the runs have ended")
+            document = write_page.follow(folders, target, panels)
         else:
             document = write_page.write(folders, target, panels)
             echo(target)

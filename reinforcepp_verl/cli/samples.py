@@ -59,6 +59,9 @@ def samples(
             echo("")
         for line in full_lines(sample, answers, full=full):
             echo(line)
+    more = sum(wanted(answer) for sample in kept for answer in sample.answers) - sum(len(some) for _, some in chosen)
+    if more:
+        echo(f"\nand {more} more; --limit shows more of them")
     if not chosen:
         answers_kept = sum(len(sample.answers) for sample in kept)
         steps = files.steps()

@@ -85,6 +85,13 @@ class RunFolder:
         numbers = sorted(int(name[1]) for name in found if name)
         return [Attempt(self.path / f"attempt_{number}") for number in numbers]
 
+    def has_written(self, file: Path) -> bool:
+        """Return True for a file of the run itself; others may be in its folder, such as a report."""
+        own = {name for name, each in vars(type(self)).items() if isinstance(each, property)} - {"curves"}
+        names = {getattr(self, name).name for name in own}
+        first = file.relative_to(self.path).parts[0]
+        return first in names or _ATTEMPT.fullmatch(first) is not None
+
     def configs(self) -> list[Path]:
         """Return where the run's configuration may be found: its own, then those of its attempts, newest first."""
         return [self.config, *(attempt.config for attempt in reversed(self.attempts()))]
@@ -188,3 +195,15 @@ def _point(link: Path, target: Path) -> None:
     temporary = link.parent / f".{link.name}-{os.getpid()}-{target.name}"
     temporary.symlink_to(target)
     os.replace(temporary, link)
+
+
+def refuse_run_file(file: Path) -> None:
+    """Refuse to replace a file that a run has written.
+
+    Raises:
+        ValueError: a folder above it has the configuration and the metrics or the summary of a run
+    """
+    for folder in map(RunFolder, file.resolve().parents):
+        is_run = folder.config.is_file() and (folder.metrics.is_file() or folder.summary.is_file())
+        if is_run and file.exists() and folder.has_written(file.resolve()):
+            raise ValueError(f"{file} is a file of the run {folder.path}; choose another file")

@@ -19,7 +19,7 @@ from rich.text import Text
 
 _CONTROL = (*range(0x20), *range(0x7F, 0xA0))
 # They reorder what follows on the line.
-_DIRECTION = (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_DIRECTION = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _SHOWN = {
     **{code: f"\\x{code:02x}" for code in _CONTROL if chr(code) not in "\t\n"},
     **{code: f"\\u{code:04x}" for code in _DIRECTION},

@@ -110,8 +110,9 @@ RULES = (
         "2503.14476 (DAPO) drops such groups; runs of our recipes have at most 0.85 at the end",
         "the prompts are too easy or too hard for the policy, the reward does not tell answers apart, or the sampling "
         "is not random enough; methods that compare within a group learn nothing from such prompts, the others little",
-        f"change {keys.TRAIN_FILES} to prompts of another difficulty, set {keys.FILTER_GROUPS_ENABLE}=true, raise "
-        f"{keys.ROLLOUT_N}, or set {keys.TEMPERATURE}=1",
+        f"too hard: easier prompts in {keys.TRAIN_FILES}, or a start from demonstrations; too easy: harder prompts; "
+        f"the same for every answer: correct {keys.CUSTOM_REWARD_FUNCTION}; else raise {keys.ROLLOUT_N}, set "
+        f"{keys.TEMPERATURE}=1, or, while some prompts tell answers apart, {keys.FILTER_GROUPS_ENABLE}=true",
         5,
         (ZERO_SIGNAL, SCORE),
         _no_signal,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,20 +59,23 @@ class Measured:
     """The metrics of the steps of a run that trained; a metric that the run did not record is not there."""
 
     def __init__(self, series: Mapping[str, Curve]) -> None:
-        self.curves = {}
+        self.curves: dict[str, Window] = {}
+        self.not_finite: dict[str, np.ndarray] = {}
+        """The steps in which a metric is NaN or infinite; windows leave them out."""
         for name, (steps, values) in series.items():
-            kept = np.isfinite(values) & ((steps > 0) | name.startswith("val-"))
-            if kept.any():
-                self.curves[name] = Window(steps[kept], values[kept])
+            finite, trained = np.isfinite(values), (steps > 0) | name.startswith("val-")
+            if (finite & trained).any():
+                self.curves[name] = Window(steps[finite & trained], values[finite & trained])
+            if (~finite & trained).any():
+                self.not_finite[name] = steps[~finite & trained]
         self.validation = validation_key(self.curves)
         if self.validation is not None:
             self.curves[MAIN_VALIDATION] = self.curves[self.validation]
 
-    @property
-    def trained_steps(self) -> int:
-        """The number of steps of the metric that has the most, validation aside."""
-        lengths = (len(c.steps) for name, c in self.curves.items() if not name.startswith("val") and len(c.steps))
-        return max(lengths, default=0)
+    def steps_of(self, metrics: Iterable[str]) -> int:
+        """Return the number of steps of the metric that has the fewest, validations aside; without one, of the run."""
+        trained = {name: len(curve.steps) for name, curve in self.curves.items() if not name.startswith("val")}
+        return min((trained[name] for name in metrics if name in trained), default=max(trained.values(), default=0))
 
     def __contains__(self, metric: str) -> bool:
         return metric in self.curves

@@ -12,13 +12,16 @@ ENTROPY, KL, GRAD_NORM = "actor/entropy", "reinforcepp/kl", "actor/grad_norm"
 CLIP_FRACTION, UPDATE_KL = "actor/pg_clipfrac", "actor/ppo_kl"
 ZERO_SIGNAL = "reinforcepp/zero_signal_groups"
 
+MUST_BE_FINITE = (SCORE, ENTROPY, KL, GRAD_NORM, UPDATE_KL, "actor/pg_loss")
 SECOND_HALF = 0.5
 COLLAPSED_SHARE, COLLAPSED_ZERO_SIGNAL = 0.1, 0.8
 FEW_NATS, FEW_SIGNALS = 0.1, 0.7
 EXPLODED_FACTOR, EXPLODED_NATS = 1.5, 0.2
 DRIFT_KL, DRIFT_FACTOR, LOST_SHARE = 0.1, 1.5, 0.25
 LARGE_CLIP_FRACTION, LARGE_UPDATE_KL = 0.2, 0.2
-SPIKE_FACTOR, SPIKE_NEIGHBORS, SPIKES = 10.0, 10, 2
+SPIKE_FACTOR, HIGH_SPIKE_FACTOR, SPIKE_NEIGHBORS, SPIKES = 10.0, 100.0, 10, 2
+LEAST_SPIKE = 1e-3
+"""Where all answers are alike, gradients are rounding errors."""
 STILL_KL = 1e-3
 
 
@@ -30,6 +33,15 @@ def rises(change: Change | None) -> bool:
 def falls(change: Change | None) -> bool:
     """Return True if a metric is lower at the end by more than two standard errors."""
     return change is not None and change.difference < 0 and change.exceeds(2)
+
+
+def _not_finite(run: Measured) -> Evidence | None:
+    found = {name: steps for name, steps in run.not_finite.items() if name in MUST_BE_FINITE}
+    if not found:
+        return None
+    first = min(int(steps[0]) for steps in found.values())
+    last = max(int(steps[-1]) for steps in found.values())
+    return Evidence("; ".join(f"{name} in {len(steps)} steps" for name, steps in found.items()), first, last)
 
 
 def _entropy_collapse(run: Measured) -> Evidence | None:
@@ -80,10 +92,10 @@ def _large_updates(run: Measured) -> Evidence | None:
 
 def _gradient_spikes(run: Measured) -> Evidence | None:
     norm = run[GRAD_NORM]
-    around = range(SPIKE_NEIGHBORS, len(norm.values) - SPIKE_NEIGHBORS)
-    medians = {at: np.median(norm.values[at - SPIKE_NEIGHBORS : at + SPIKE_NEIGHBORS + 1]) for at in around}
-    spikes = [at for at, median in medians.items() if norm.values[at] > SPIKE_FACTOR * median]
-    if len(spikes) < SPIKES:
+    places = range(len(norm.values))
+    medians = [np.median(norm.values[max(0, at - SPIKE_NEIGHBORS) : at + SPIKE_NEIGHBORS + 1]) for at in places]
+    spikes = [at for at in places if norm.values[at] > max(SPIKE_FACTOR * medians[at], LEAST_SPIKE)]
+    if len(spikes) < SPIKES and not any(norm.values[at] > HIGH_SPIKE_FACTOR * medians[at] for at in spikes):
         return None
     highest = max(spikes, key=lambda at: norm.values[at])
     text = f"{len(spikes)} spikes of {GRAD_NORM}, the highest {norm.values[highest]:.3g} at step {norm.steps[highest]}"
@@ -102,6 +114,17 @@ def _small_learning_rate(run: Measured) -> Evidence | None:
 
 
 RULES = (
+    Rule(
+        "not_finite",
+        f"{', '.join(MUST_BE_FINITE)}: one of them is NaN or infinite in a step",
+        "by definition",
+        "a reward is NaN, or the policy is destroyed; verl skips an update whose gradient is not finite",
+        f"look at the samples of the first of these steps; {keys.NONFINITE}=drop leaves such answers out; "
+        f"lower {keys.ACTOR_LR}; start from a checkpoint before these steps",
+        0,
+        (),
+        _not_finite,
+    ),
     Rule(
         "large_updates",
         f"{UPDATE_KL} above {LARGE_UPDATE_KL:g} nats per token in a step, or {CLIP_FRACTION} above "
@@ -163,7 +186,7 @@ RULES = (
     Rule(
         "gradient_spikes",
         f"{SPIKES} steps or more with {GRAD_NORM} above {SPIKE_FACTOR:g} times the median of the "
-        f"{2 * SPIKE_NEIGHBORS + 1} steps around",
+        f"{2 * SPIKE_NEIGHBORS + 1} steps around, or one above {HIGH_SPIKE_FACTOR:g} times",
         "our choice; runs of our recipes have at most 9 times the median of the run",
         "single batches with extreme advantages, or engine and trainer disagree about some answers",
         f"look at the samples of these steps; lower {keys.ACTOR_CLIP_GRAD}, raise {keys.TRAIN_BATCH_SIZE}",

@@ -67,7 +67,7 @@ def diagnose(measured: Measured, rules: tuple[Rule, ...]) -> Diagnosis:
     for rule in rules:
         if missing := [metric for metric in rule.metrics if metric not in measured]:
             not_recorded[rule.name] = missing
-        elif measured.trained_steps < rule.steps:
+        elif measured.steps_of(rule.metrics) < rule.steps:
             too_early[rule.name] = rule.steps
         elif evidence := rule.find(measured):
             findings.append(Finding(rule, evidence))

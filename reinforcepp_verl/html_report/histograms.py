@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 BINS = 24
+DECIMALS = 5
+"""Rewards that are closer are one value: float32 and float64 of the same number."""
 
 
 def histogram(title: str, values: Mapping[int, Sequence[float]]) -> dict[str, Any] | None:
@@ -24,9 +26,9 @@ def histogram(title: str, values: Mapping[int, Sequence[float]]) -> dict[str, An
 
 def _edges(values: np.ndarray) -> np.ndarray:
     """Return the bounds of the bins: of a few values, each has its own bin."""
-    distinct = np.unique(values)
-    if len(distinct) > BINS // 2:
-        return np.linspace(distinct[0], distinct[-1], BINS + 1)
+    distinct = np.unique(values.round(DECIMALS))
     gap = np.diff(distinct).min() if len(distinct) > 1 else 1.0
-    bins = min(BINS, round((distinct[-1] - distinct[0]) / gap) + 1)
+    bins = round((distinct[-1] - distinct[0]) / gap) + 1
+    if bins > BINS:
+        return np.linspace(values.min(), values.max(), BINS + 1)
     return np.linspace(distinct[0] - gap / 2, distinct[-1] + gap / 2, bins + 1)

@@ -61,7 +61,7 @@ def _shown_step(step: int, groups: Sequence[PromptGroup], max_bytes: float) -> d
         head = {"prompt": _cut(group.prompt), "truth": _cut(group.truth or ""), "sampled": group.sampled}
         answers, left = _that_fit(group.answers, left - len(as_json(head)))
         if not answers:
-            break
+            continue
         shown.append({**head, "mean": group.mean_reward, "answers": answers})
     return {"step": step, "of": len(groups), "groups": shown}
 
@@ -76,7 +76,7 @@ def _that_fit(answers: Iterable[Answer], room: float) -> tuple[list[orjson.Fragm
     for answer in answers:
         shown = as_json(_shown_answer(answer)).encode()
         if len(shown) > room:
-            break
+            continue
         fitting.append(orjson.Fragment(shown))
         room -= len(shown)
     return fitting, room

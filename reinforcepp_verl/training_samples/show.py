@@ -18,6 +18,8 @@ BAR = "  | "
 def summary_lines(sample: PromptSample, width: int) -> list[str]:
     """Return a prompt with its best and its worst answer, each on one line of at most `width` characters."""
     sampled = [answer for answer in sample.answers if not answer.greedy]
+    if not sampled:
+        return []
     shown = {"best": sampled[0], "worst": sampled[-1]} if len(sampled) > 1 else {"answer": sampled[0]}
     rows = [("prompt", sample.prompt), *((f"{name} {_number(a.reward)}", a.text) for name, a in shown.items())]
     indent = max(len(name) for name, _ in rows) + 2
@@ -50,7 +52,7 @@ def chosen_answers(
 def full_lines(sample: PromptSample, answers: Sequence[Answer], *, full: bool) -> Iterator[str]:
     """Yield a prompt and some of its answers, with their numbers."""
     about = [f"{sample.sampled} answers", f"reward {_number(sample.mean_reward)} ± {_number(sample.reward_std)}"]
-    about += [sample.data_source] if sample.data_source else []
+    about += [one_line(sample.data_source, 80)] if sample.data_source else []
     about += [f"ground truth {one_line(sample.ground_truth, 80)}"] if sample.ground_truth else []
     yield f"step {sample.step}: {', '.join(about)}"
     yield from _indented(sample.prompt, full)
@@ -80,8 +82,8 @@ def _facts(answer: Answer) -> Iterator[str]:
     yield answer.end
     if answer.error:
         yield f"not scored: {one_line(answer.error, 200)}"
-    yield from (f"{name} {_number(number)}" for name, number in answer.parts.items())
-    yield from (f"{name} {one_line(text, 80)}" for name, text in answer.texts.items())
+    yield from (f"{one_line(name, 80)} {_number(number)}" for name, number in answer.parts.items())
+    yield from (f"{one_line(name, 80)} {one_line(text, 80)}" for name, text in answer.texts.items())
 
 
 def _indented(text: str, full: bool) -> Iterator[str]:

@@ -41,6 +41,17 @@ def test_without_a_finding_it_says_so(run):
     assert f"{run}: steps 1 to 1, no findings\n" in explain(run).output
 
 
+def test_a_file_of_the_run_is_not_replaced(run):
+    (run / "config.yaml").write_text("seed: 1\n")
+    for name in ("metrics.jsonl", "attempt_1/config.yaml"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).touch()
+        before = (run / name).read_bytes()
+        result = explain(run, "--json", run / name)
+        assert result.exit_code == 2 and "is a file of the run" in result.output
+        assert (run / name).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

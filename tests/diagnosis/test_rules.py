@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from reinforcepp_verl.diagnosis.measured import Measured, window_size
+from reinforcepp_verl.diagnosis.measured import Measured, Window, window_size
 from reinforcepp_verl.diagnosis.rule import diagnose
 from reinforcepp_verl.diagnosis.rules import RULES, diagnose_run
 
@@ -50,6 +50,7 @@ STILL = noisy(0.4, 0.04)
 RISING = (0.48, 0.7, 0.85, 0.88, 0.87, 0.89, 0.88)
 OVERFITTED = (0.48, 0.7, 0.85, 0.8, 0.7, 0.6, 0.5)
 FAULTS = {
+    "not_finite": {"actor/grad_norm": np.where(STEPS > 50, np.nan, noisy(3.0, 0.7))},
     "large_updates": {"actor/pg_clipfrac": noisy(0.3, 0.02)},
     "entropy_collapse": {
         "actor/entropy": saturating(0.48, 0.001),
@@ -105,6 +106,24 @@ def test_a_rule_finds_its_fault_alone(rule):
     assert names(measured(FAULTS[rule], OVERFITTED if rule == "overfitting" else RISING)) == [rule]
 
 
+@pytest.mark.parametrize(
+    ("steps", "height", "spikes"), [([3], 500, True), ([59], 500, True), ([58, 60], 50, True), ([30], 50, False)]
+)
+def test_gradient_spikes_at_the_ends_and_single_ones(steps, height, spikes):
+    norm = np.where(np.isin(STEPS, steps), height * 3.0, noisy(3.0, 0.5))
+    assert ("gradient_spikes" in names(measured({"actor/grad_norm": norm}))) == spikes
+
+
+def test_rounding_errors_are_no_spikes():
+    assert names(measured({"actor/grad_norm": np.where(np.isin(STEPS, [20, 40]), 1e-6, 0.0)})) == []
+
+
+def test_a_metric_with_few_steps_is_too_early():
+    run = measured({})
+    run.curves["reinforcepp/length_wrong"] = Window(STEPS[:7], STEPS[:7] * 1.0)
+    assert diagnose(run, RULES).too_early == {"length_hacking": 10}
+
+
 def test_one_update_that_moves_the_policy_far_is_enough():
     moved = np.where(STEPS == 3, 1.5, 0.01)
     [finding] = diagnose(measured({"actor/ppo_kl": moved}), RULES).findings
@@ -122,7 +141,15 @@ def test_few_steps_are_not_a_trend(steps):
     faults = {name: values for fault in FAULTS.values() for name, values in fault.items()}
     series = {name: (STEPS[:steps], values[:steps]) for name, values in {**healthy(), **faults}.items()}
     found = {finding.rule.name for finding in diagnose(Measured(series), RULES).findings}
-    assert found <= {"large_updates", "no_signal", "truncation", "reward_errors", "engine_gap", "staleness"}
+    assert found <= {
+        "not_finite",
+        "large_updates",
+        "no_signal",
+        "truncation",
+        "reward_errors",
+        "engine_gap",
+        "staleness",
+    }
 
 
 @pytest.mark.parametrize(("used", "grows"), [(6.0 + STEPS // 10, True), (6.0 + 0 * STEPS, False)])

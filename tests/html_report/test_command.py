@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 
 import pytest
 import typer
@@ -40,6 +42,8 @@ def test_several_runs_and_another_metric_go_where_they_are_told(make_run, tmp_pa
         (["{tmp}/empty"], "not the folder of a run"),
         (["{tmp}/run", "-m", "critic/scores"], "no run has recorded critic/scores"),
         (["{tmp}/run", "-o", "{tmp}/run/summary.json/x.html"], "summary.json"),
+        (["{tmp}/run", "-o", "{tmp}/run/metrics.jsonl"], "run/metrics.jsonl is a file of the run"),
+        (["{tmp}/run", "-o", "{tmp}/empty"], "empty is a folder; name a file in it"),
     ],
 )
 def test_errors_are_one_line_and_code_2(make_run, tmp_path, arguments, message):
@@ -74,3 +78,30 @@ def test_follow_writes_after_each_change_until_the_run_has_ended(make_run, tmp_p
     document = write_page.follow([run], out, interval_s=0.01, wrote=go_on)
     assert seen == ["running", "running", "finished"] and not document.going_on
     assert "finished: 3 steps" in out.read_text()
+
+
+def test_follow_stays_with_the_run_that_was_the_latest(make_run, tmp_path, monkeypatch):
+    old, new, latest = make_run("old", status="running"), make_run("new"), tmp_path / "latest"
+    latest.symlink_to("old")
+
+    def next_run(_: float) -> None:
+        latest.unlink(missing_ok=True)
+        latest.symlink_to("new")
+        summary = json.loads((old / "summary.json").read_text())
+        (old / "summary.json").write_text(json.dumps({**summary, "status": "finished"}))
+
+    monkeypatch.setattr(write_page.time, "sleep", next_run)
+    result = invoke(latest, "--follow")
+    assert result.exit_code == 0, result.output
+    assert (old / "report.html").is_file() and not (new / "report.html").exists()
+    assert result.stdout == f"writing {old}/report.html until the runs have ended\n"
+
+
+def test_a_pipe_gets_the_page_and_stays_a_pipe(make_run, tmp_path):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    assert invoke(make_run(), "-o", pipe).exit_code == 0
+    reader.join(timeout=60)
+    assert read[0].startswith(b"<!DOCTYPE html>") and pipe.is_fifo()

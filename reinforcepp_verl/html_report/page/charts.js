@@ -65,9 +65,18 @@ function path(xs, ys, across, up) {
   return drawn;
 }
 
+// One area for each stretch without a gap.
 function bandPath(x, low, high, across, up) {
-  const there = path(x, high, across, up), back = path([...x].reverse(), [...low].reverse(), across, up);
-  return there && back ? `${there}L${back.slice(1)}Z` : "";
+  let drawn = "";
+  for (let begin = 0, end; begin < x.length; begin = end + 1) {
+    for (end = begin; end < x.length && low[end] !== null && high[end] !== null;) end++;
+    if (end === begin) continue;
+    const xs = x.slice(begin, end);
+    const there = path(xs, high.slice(begin, end), across, up);
+    const back = path(xs.reverse(), low.slice(begin, end).reverse(), across, up);
+    drawn += `${there}L${back.slice(1)}Z`;
+  }
+  return drawn;
 }
 
 function lineChart(chart) {

@@ -22,6 +22,7 @@ function filled(node, attributes, children) {
 function number(value, digits = 4) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
+  if (size >= 1e15) return value.toExponential(2);
   if (size >= 1e4) return value.toLocaleString("en", { notation: "compact", maximumFractionDigits: 2 });
   return size > 0 && size < 1e-3 ? Number(value.toPrecision(3)).toExponential() : String(Number(value.toPrecision(digits)));
 }

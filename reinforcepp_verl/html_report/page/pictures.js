@@ -1,14 +1,15 @@
 // Distributions as columns of cells, and the time of a step as stacked areas.
 function distribution({ run, title, x, edges, shares, means }) {
-  const parts = frame(title, run, spanOf(x), [edges[0], edges[edges.length - 1]], `${title}, ${run}`);
-  const width = (WIDTH - LEFT - RIGHT) / Math.max(x.length, 1);
+  const bounds = boundsOf(x);
+  const parts = frame(title, run, [bounds[0], bounds[x.length]], [edges[0], edges[edges.length - 1]], `${title}, ${run}`);
   const peak = Math.max(...shares.flat());
   x.forEach((step, column) => {
+    const left = parts.across(bounds[column]);
     shares[column].forEach((share, bin) => {
       if (share === 0) return;
       const top = parts.up(edges[bin + 1]);
       parts.svg.append(svgElement("rect", {
-        class: "cell", x: (parts.across(step) - width / 2).toFixed(1), width: (width + 0.4).toFixed(1), y: top.toFixed(1),
+        class: "cell", x: left.toFixed(1), width: (parts.across(bounds[column + 1]) - left).toFixed(1), y: top.toFixed(1),
         height: (parts.up(edges[bin]) - top).toFixed(1), "fill-opacity": (0.08 + 0.92 * (share / peak)).toFixed(3),
       }));
     });
@@ -22,10 +23,11 @@ function distribution({ run, title, x, edges, shares, means }) {
   });
 }
 
-// Columns have a width, so the axis begins and ends half a column outside.
-function spanOf(x) {
-  const [low, high] = extent(x), half = x.length > 1 ? (high - low) / (x.length - 1) / 2 : 0.5;
-  return [low - half, high + half];
+// Columns meet halfway between their steps, which are not evenly spaced; the first and the last are symmetric.
+function boundsOf(x) {
+  if (x.length === 1) return [x[0] - 0.5, x[0] + 0.5];
+  const inner = x.slice(1).map((step, i) => (x[i] + step) / 2), end = x.length - 1;
+  return [2 * x[0] - inner[0], ...inner, 2 * x[end] - inner[end - 1]];
 }
 
 function stackedTime({ run, names, colors, x, last, y }) {
