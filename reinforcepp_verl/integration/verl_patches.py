@@ -13,13 +13,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import wrapt
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, TEMPORARY_PREFIX
-from reinforcepp_verl.integration import message_authentication
+from reinforcepp_verl.integration import message_authentication, weight_update
 
 MODEL_MODULE = "verl.utils.model"
 SERVER_MODULE = "verl.workers.rollout.vllm_rollout.vllm_async_server"
@@ -27,6 +27,7 @@ QUEUE_MODULE = "transfer_queue.utils.zmq_utils"
 IMPORT_MODULE = "verl.utils.import_utils"
 WEIGHTS_MAPPER_MODULE = "vllm.model_executor.models.utils"
 WEIGHT_TRANSFER_MODULE = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
+FSDP_ENGINE_MODULE = "verl.workers.engine.fsdp.transformer_impl"
 _OTHER_SERVER = re.compile(r"server_(?:reward|teacher)_")
 SETUP_HOOK = f"{__name__}.install"
 
@@ -100,6 +101,34 @@ def _with_own_folder(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(module_path, *args, **kwargs)
 
     return load
+
+
+def send_tied_weights_once(module: Any) -> None:
+    """Let the trainer send a tied weight under one name only.
+
+    verl sends an embedding that is tied to the output layer under both names. Each takes its place in a bucket, and if
+    they are in two, vLLM 0.31 refuses the second: it finds `lm_head.weight` without the weight it is tied to.
+    """
+    engine = module.FSDPEngine
+    if not hasattr(engine.get_per_tensor_param, "__wrapped__"):
+        engine.get_per_tensor_param = _without_tied(engine.get_per_tensor_param)
+
+
+def _without_tied(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def get_per_tensor_param(self: Any, *args: Any, **kwargs: Any) -> Any:
+        weights, adapter = original(self, *args, **kwargs)
+        tied = tied_names(self.module)
+        return ((name, weight) for name, weight in weights if name not in tied), adapter
+
+    return get_per_tensor_param
+
+
+def tied_names(module: Any) -> Set[str]:
+    """Return the names of the weights that are others under a second name, as transformers has tied them."""
+    model = getattr(module, "_fsdp_wrapped_module", module)
+    model = model.get_base_model() if hasattr(model, "peft_config") else model
+    return getattr(model, "all_tied_weights_keys", {}).keys()
 
 
 def authenticate_messages(module: Any) -> None:
@@ -247,3 +276,5 @@ def install() -> None:
     wrapt.register_post_import_hook(name_shared_memory, WEIGHT_TRANSFER_MODULE)
     wrapt.register_post_import_hook(import_from_own_folder, IMPORT_MODULE)
     wrapt.register_post_import_hook(name_rename_mapper_as_before, WEIGHTS_MAPPER_MODULE)
+    wrapt.register_post_import_hook(send_tied_weights_once, FSDP_ENGINE_MODULE)
+    weight_update.install()

@@ -44,6 +44,7 @@ from reinforcepp_verl.preflight import (
     value_types,
     verl_validation,
     warning_names,
+    weight_bucket,
     yaml_files,
 )
 from reinforcepp_verl.preflight.findings import Check, Findings, PreflightWarning, silenced
@@ -71,7 +72,7 @@ STAGES: tuple[tuple[Check, ...], ...] = (
     (sequence_lengths.check,),
     (tokenizer_loading.check,),
     (tool_import.check,),
-    (gpu_memory.check,),
+    (gpu_memory.check, weight_bucket.check),
     (prompt_lengths.check,),
     (verl_validation.check,),
 )

@@ -13,11 +13,14 @@ import ray
 import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
 from verl.utils import model as verl_model
 from verl.utils.vllm import utils as verl_vllm_utils
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver, BucketedWeightSender
-from vllm.model_executor.models.utils import WeightsMapper
+from vllm.model_executor.models.utils import AutoWeightsLoader, WeightsMapper
 
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE
 from reinforcepp_verl.integration import message_authentication, verl_patches
@@ -202,3 +205,42 @@ def test_a_vllm_with_neither_name_is_left_as_it_is():
 def test_vllm_still_lacks_the_method_by_which_verl_reads_the_names_of_adapters():
     assert "get_unstacked_mapper()" in inspect.getsource(verl_vllm_utils.VLLMHijack)
     assert "def get_unstacked_mapper" not in inspect.getsource(WeightsMapper)
+
+
+@pytest.fixture
+def tied_trainer() -> SimpleNamespace:
+    """Return what verl's FSDP engine needs of itself to send the weights of a Llama with tied embeddings."""
+    config = LlamaConfig(
+        vocab_size=8, hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1, head_dim=4
+    )
+    config.tie_word_embeddings = True
+    return SimpleNamespace(
+        module=LlamaForCausalLM(config),
+        model_config=SimpleNamespace(lora={}, hf_config=config),
+        **{"_uses_fsdp2_cpu_offload_policy": True, "_is_offload_param": False, "_qat_enabled": False},
+    )
+
+
+def test_a_tied_weight_is_sent_once(tied_trainer):
+    sent, adapter = FSDPEngine.get_per_tensor_param(tied_trainer)
+    names = [name for name, _ in sent]
+    assert "model.embed_tokens.weight" in names and "lm_head.weight" not in names
+    assert sorted(names) == sorted(name for name, _ in tied_trainer.module.named_parameters()) and adapter is None
+    tied_trainer.module = get_peft_model(tied_trainer.module, LoraConfig(target_modules=["q_proj"]))
+    assert verl_patches.tied_names(tied_trainer.module) == {"lm_head.weight"}
+
+
+def test_an_untied_weight_is_sent(tied_trainer):
+    tied_trainer.module.config.tie_word_embeddings = False
+    tied_trainer.module = LlamaForCausalLM(tied_trainer.module.config)
+    assert "lm_head.weight" in dict(FSDPEngine.get_per_tensor_param(tied_trainer)[0])
+
+
+def test_without_the_patch_it_is_sent_twice_and_vllm_refuses_the_second(tied_trainer):
+    sent, _ = inspect.unwrap(FSDPEngine.get_per_tensor_param)(tied_trainer)
+    both = {name for name, _ in sent} & {"model.embed_tokens.weight", "lm_head.weight"}
+    assert len(both) == 2, "verl sends it once by itself: the patch can go"
+    loader = AutoWeightsLoader(torch.nn.Module())
+    loader.aliased_params = {"lm_head.weight": "model.embed_tokens.weight"}
+    with pytest.raises(ValueError, match="because it is tied"):
+        loader.load_weights([("lm_head.weight", torch.ones(1))])

@@ -36,16 +36,30 @@ def offload_without_pinning(module: Any) -> None:
 
 
 def copy_received_weights(module: Any) -> None:
-    """Received tensors are views of a shared-memory bucket; without a device copy vLLM would keep the bucket open."""
+    """Received tensors are views of a shared-memory bucket; without a device copy vLLM would keep the bucket open.
+
+    For the same reason an error in loading them is raised after the bucket is closed: the error of closing it would
+    hide it. The buckets after it are received and dropped.
+    """
     receiver = module.BucketedWeightReceiver
     original = receiver.receive_weights
 
     @functools.wraps(original)
     def receive(self: Any, on_bucket_received: Any) -> None:
+        errors: list[Exception] = []
+
         def on_copied_bucket(weights: list, is_last: bool) -> None:
-            on_bucket_received([(name, tensor.clone()) for name, tensor in weights], is_last)
+            copies = [(name, tensor.clone()) for name, tensor in weights]
+            weights.clear()  # the error would keep them, as part of its traceback
+            try:
+                if not errors:
+                    on_bucket_received(copies, is_last)
+            except Exception as error:
+                errors.append(error)
 
         original(self, on_bucket_received=on_copied_bucket)
+        if errors:
+            raise errors[0]
 
     receiver.receive_weights = receive
 
