@@ -2,6 +2,7 @@
 
     reinforcepp prepare arithmetic
     python benchmarks/step_time.py
+    python benchmarks/step_time.py --recipe math_rlvr/smollm2_cpu --steps 6 --warm-up 2 --rounds 1
 
 Prints the median seconds per training step of each, over all rounds, and their ratio. Validation is off; the first
 steps of each run are skipped because they compile and fill caches.
@@ -21,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-COMMAND = [str(Path(sys.executable).with_name("reinforcepp")), "train", "+recipe=math_rlvr/arithmetic"]
+COMMAND = [str(Path(sys.executable).with_name("reinforcepp")), "train"]
 QUIET = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1"]
 VARIANTS = {
     "stock": [
@@ -37,15 +38,22 @@ VARIANTS = {
 PARTS = ("step", "gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
 
 
-def run_once(overrides: list[str], steps: int, runs_dir: Path) -> list[dict[str, float]]:
+def run_once(recipe: str, overrides: list[str], steps: int, runs_dir: Path) -> list[dict[str, float]]:
     """Train for `steps` steps in a new run folder and return each step's record."""
-    arguments = [*overrides, *QUIET, f"trainer.total_training_steps={steps}", f"runs_dir={runs_dir}"]
+    arguments = [
+        f"+recipe={recipe}",
+        *overrides,
+        *QUIET,
+        f"trainer.total_training_steps={steps}",
+        f"runs_dir={runs_dir}",
+    ]
     subprocess.run([*COMMAND, *arguments], check=True)
     metrics = runs_dir / "latest" / "metrics.jsonl"
     return [json.loads(line) for line in metrics.read_text().splitlines()]
 
 
 def main(
+    recipe: Annotated[str, typer.Option(help="What is trained.")] = "math_rlvr/arithmetic",
     steps: Annotated[int, typer.Option(help="Steps per run.")] = 20,
     warm_up: Annotated[int, typer.Option(help="Steps skipped at the start of each run.")] = 3,
     rounds: Annotated[int, typer.Option(help="How often both are run, in turn.")] = 2,
@@ -55,7 +63,7 @@ def main(
     with tempfile.TemporaryDirectory() as runs_dir:
         for _ in range(rounds):
             for variant, overrides in VARIANTS.items():
-                measured[variant] += run_once(overrides, steps, Path(runs_dir))[warm_up:]
+                measured[variant] += run_once(recipe, overrides, steps, Path(runs_dir))[warm_up:]
     table = Table("median seconds", *VARIANTS, "ours/stock")
     for part in PARTS:
         stock, ours = (

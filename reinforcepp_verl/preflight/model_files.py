@@ -14,6 +14,7 @@ from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.preflight.data_files import PREPARED_FOLDERS
 from reinforcepp_verl.preflight.findings import Found, PreflightWarning
 from reinforcepp_verl.sizing.model_size import model_folder
+from reinforcepp_verl.tasks import LANGUAGE_MODEL
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 CRITIC_HINT = f" (to use the actor's: '{keys.CRITIC_MODEL_PATH}=${{{keys.MODEL_PATH}}}')"
@@ -83,6 +84,9 @@ def _on_the_hub(key: str, name: str) -> Found:
 
 
 def _how_to_make(folder: Path, key: str) -> str:
-    if (name := folder.parent.name) in PREPARED_FOLDERS:
+    if (name := folder.parent.name) in (*PREPARED_FOLDERS, LANGUAGE_MODEL):
         return f"run `reinforcepp prepare {name}`"
+    if name.startswith(f"{LANGUAGE_MODEL}_"):
+        task = name.removeprefix(f"{LANGUAGE_MODEL}_")
+        return f"run `reinforcepp prepare {LANGUAGE_MODEL} --warm-start {task}`"
     return f"set {key} to a model folder or a name on the Hugging Face hub"

@@ -13,10 +13,13 @@ from omegaconf import DictConfig
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.common.run_folder import ATTEMPT_VARIABLE, Attempt
+from reinforcepp_verl.config import keys
+from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.integration import message_authentication
 from reinforcepp_verl.integration.cpu.environment import with_defaults
 from reinforcepp_verl.preflight.registered_names import OWN_MODULES
 from reinforcepp_verl.runs import processes, ray_token, temporary_folder
+from reinforcepp_verl.sizing.model_size import model_size
 
 # On a CPU these are about devices that the run does not use; Ray compares the first ones with the virtual GPUs.
 ABOUT_ACCELERATORS = (
@@ -26,6 +29,8 @@ ABOUT_ACCELERATORS = (
 )
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 THREAD_COUNT = re.compile(r"[1-9]\d*(?:,[1-9]\d*)*")
+ONE_THREAD_PARAMETERS = 10_000_000
+"""On a CPU, a smaller model gains nothing from a second thread."""
 MODEL_CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
 # A Ray of its own must not look for another one.
 ABOUT_ANOTHER_RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_CONFIG_JSON_ENV_VAR")
@@ -79,7 +84,7 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
     given = _with_sound_thread_counts(os.environ)
     environment = {
         # The plugin sets them too, but only after the import of torch, which reads some of them.
-        **(with_defaults(given) if cpu_platform_wanted() else given),
+        **(with_defaults({**_threads(config), **given}) if cpu_platform_wanted() else given),
         processes.RUN_VARIABLE: str(attempt.run.path),
         message_authentication.VARIABLE: "1",
         # Ray's agents rename themselves, which would overwrite the environment that carries the mark.
@@ -112,6 +117,14 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
 def _with_sound_thread_counts(environment: Mapping[str, str]) -> dict[str, str]:
     """Leave out what some libraries ignore, so that all cores would be used, and others fail on."""
     return {n: v for n, v in environment.items() if n not in THREAD_COUNTS or THREAD_COUNT.fullmatch(v)}
+
+
+def _threads(config: DictConfig) -> dict[str, str]:
+    """Let the workers of a model that is not a toy share the cores; trainer and engine compute in turn."""
+    model = model_size(value(config, keys.MODEL_PATH))
+    if model is None or model.parameters < ONE_THREAD_PARAMETERS:
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // value(config, keys.N_GPUS_PER_NODE)))}
 
 
 def _can_write(folder: str) -> bool:

@@ -95,5 +95,7 @@ class Demonstrations:
             for question in questions
         ]
         answers = [question.answer for question in questions]
-        encoded = [self._tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (prompts, answers)]
-        return next_tokens(*encoded, int(self._tokenizer.eos_token_id), self._pad)
+        return next_tokens(self._ids(prompts), self._ids(answers), int(self._tokenizer.eos_token_id), self._pad)
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self._tokenizer(texts, add_special_tokens=False)["input_ids"]

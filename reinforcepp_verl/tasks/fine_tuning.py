@@ -68,9 +68,22 @@ def fine_tune(
 
 
 def answer_logits(model: PreTrainedModel, tokens: Tensor, answers: Tensor) -> Tensor:
-    """Return the logits `(M, V)` of the M positions that `answers` `(B, T)` selects: the others would cost a fifth."""
-    hidden = model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state
-    return model.get_output_embeddings()(hidden[answers])
+    """Return the logits `(M, V)` of the M positions that `answers` `(B, T)` selects.
+
+    The tokens with which all sequences begin, such as the chat template's system message, are computed once. That and
+    leaving out the other logits saves more than half of the time.
+    """
+    decoder, shared = model.get_decoder(), _shared_tokens(tokens, answers)
+    cache = decoder(input_ids=tokens[:1, :shared], use_cache=True).past_key_values
+    cache.batch_repeat_interleave(len(tokens))
+    hidden = decoder(input_ids=tokens[:, shared:], past_key_values=cache).last_hidden_state
+    return model.get_output_embeddings()(hidden[answers[:, shared:]])
+
+
+def _shared_tokens(tokens: Tensor, answers: Tensor) -> int:
+    """Return how many tokens all sequences begin with, before the first position of an answer."""
+    same = (tokens == tokens[0]).all(0) & ~answers.any(0)
+    return int(same.long().cumprod(0).sum())
 
 
 @torch.no_grad()

@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reinforcepp_verl.data.loading import checksum
-from reinforcepp_verl.tasks import smollm2_model
+from reinforcepp_verl.tasks import LANGUAGE_MODEL, smollm2_model
 from reinforcepp_verl.tasks.demonstrations import TRAIN_FILE, PreparedTask, read_task
 from reinforcepp_verl.tasks.fine_tuning import FineTuning, fine_tune, measure
 from reinforcepp_verl.tasks.question_files import save_model
 from reinforcepp_verl.tasks.task_folder import Manifest, ToyTask
 from reinforcepp_verl.tasks.warm_start import Progress
 
-NAME = "smollm2"
 MEASURED_QUESTIONS = 64
 GOOD_START = (0.2, 0.6)
 """Sampled accuracies between which reinforcement learning makes progress in every step."""
@@ -52,7 +51,7 @@ def prepare_command(
         task_sha256=checksum(task.folder / TRAIN_FILE) if task else None,
         fine_tuning=FineTuning() if task else None,
     )
-    folder = out or Path("data", f"{NAME}_{chosen.task}" if task else NAME)
+    folder = out or Path("data", f"{LANGUAGE_MODEL}_{chosen.task}" if task else LANGUAGE_MODEL)
     _folder_of(chosen, weights, task).show(folder, seed, force)
 
 

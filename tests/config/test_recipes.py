@@ -16,13 +16,14 @@ from reinforcepp_verl.config import search_path
 from reinforcepp_verl.preflight import examine
 from reinforcepp_verl.preflight.data_files import PREPARED_FOLDERS
 from reinforcepp_verl.sizing import recipe_list
+from reinforcepp_verl.tasks import LANGUAGE_MODEL
 from reinforcepp_verl.tasks.calculator_task import write_tools
 
 ROOT = Path(__file__).parents[2]
 RECIPES = search_path.recipe_names()
 ON_A_CPU = (
-    *("agents/calculator", "math_rlvr/arithmetic", "math_rlvr/running_sums", "math_rlvr/word_problems"),
-    "rlhf/length_bias_cpu",
+    *("agents/calculator", "math_rlvr/arithmetic", "math_rlvr/running_sums", "math_rlvr/smollm2_cpu"),
+    *("math_rlvr/word_problems", "rlhf/length_bias_cpu"),
 )
 ON_GPUS = [name for name in RECIPES if name not in ON_A_CPU]
 # The others need separate GPUs for the engines, or a reward model.
@@ -51,14 +52,17 @@ def write_rows(file: Path, prompt: str, count: int) -> None:
 def prepared(tmp_path_factory, arithmetic, compose) -> Path:
     """A folder with every file that a recipe names, with enough rows for its steps."""
     root = tmp_path_factory.mktemp("prepared")
+    rows_of: dict[str, int] = {}
     for recipe in RECIPES:
         config = compose(f"+recipe={recipe}")
         steps = config.trainer.total_training_steps or 1
         rows = config.data.train_batch_size * -(-steps // config.trainer.total_epochs)
         # The arithmetic task has short prompts and reads any text.
-        prompt = "1+1=" if config.data.max_prompt_length < 32 else r"How many? Answer in \boxed{}."
+        short = config.data.max_prompt_length < 32 or "arithmetic" in config.data.train_files
+        prompt = "1+1=" if short else r"How many? Answer in \boxed{}."
         for file, count in ((config.data.val_files, 8), (config.data.train_files, rows)):
-            write_rows(root / file, prompt, count)
+            rows_of[file] = max(count, rows_of.get(file, 0))
+            write_rows(root / file, prompt, rows_of[file])
         models = [config.actor_rollout_ref.model.path, config.reward.reward_model.model_path or ""]
         for model in (Path(given) for given in models if given.startswith("data/")):
             shutil.copytree(arithmetic / "data" / "arithmetic" / "model", root / model)
@@ -102,15 +106,15 @@ def test_header_has_every_field_and_names_its_own_commands(compose, recipe):
     several_nodes = compose(f"+recipe={recipe}", f"cluster={machine}").trainer.nnodes > 1
     assert header["Train"] == f"reinforcepp {'slurm submit' if several_nodes else 'train'} +recipe={recipe}"
     for command in header["Prepare"].splitlines():
-        assert re.fullmatch(rf"reinforcepp prepare ({'|'.join(PREPARED_FOLDERS)})( --against data/\w+)?", command), (
-            command
-        )
+        tasks = "|".join(PREPARED_FOLDERS)
+        known = rf"({tasks})( --against data/\w+)?|{LANGUAGE_MODEL} --warm-start ({tasks})"
+        assert re.fullmatch(f"reinforcepp prepare ({known})", command), command
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_header_prepares_the_data_that_the_recipe_reads(compose, recipe):
     _, header = recipe_list.read_header(ROOT / "recipes" / f"{recipe}.yaml")
-    made = {command.split()[2] for command in header["Prepare"].splitlines()}
+    made = {command.split()[2] for command in header["Prepare"].splitlines()} - {LANGUAGE_MODEL}
     config: DictConfig = compose(f"+recipe={recipe}")
     assert made == {Path(file).parent.name for file in (config.data.train_files, config.data.val_files)}
 

@@ -37,7 +37,7 @@ class Call:
         return asyncio.wrap_future(self._future).__await__()
 
 
-def update(socket: str, engine) -> None:
+def update(socket: str, engine, weights=WEIGHTS) -> None:
     """Update the weights as an FSDP worker does; `engine` is what its engine does, None if another worker calls it."""
     server = SimpleNamespace(
         collective_rpc=SimpleNamespace(remote=lambda method, **kwargs: Call(engine)),
@@ -53,7 +53,7 @@ def update(socket: str, engine) -> None:
         rollout_rank=0,
         _has_server=engine is not None,
     )
-    asyncio.run(adapter.update_weights(iter(WEIGHTS)))
+    asyncio.run(adapter.update_weights(iter(weights)))
 
 
 def receive(socket: str, load) -> None:
@@ -107,6 +107,17 @@ def test_a_worker_that_does_not_call_the_engine_sends_as_before(socket):
     update(socket, None)
     engine.join()
     assert [name for name, _ in loaded] == ["a", "b"]
+
+
+def test_a_tensor_larger_than_the_bucket_is_refused(socket):
+    def answer_once():
+        receiver = BucketedWeightReceiver(socket, device=torch.device("cpu"), use_shm=True)
+        receiver._init_socket()
+        receiver._init_buffer()
+        receiver._cleanup()
+
+    with pytest.raises(AssertionError, match="increase rollout.update_weights_bucket_megabytes"):
+        update(socket, answer_once, [("large", torch.ones(2**19))])
 
 
 def test_verl_still_waits_for_the_socket_alone():

@@ -22,10 +22,12 @@ from reinforcepp_verl.preflight import (
     algorithm_settings,
     examine,
     loss_settings,
+    model_files,
     reward_import,
     sequence_lengths,
     tokenizer_loading,
     trackers,
+    weight_bucket,
 )
 from reinforcepp_verl.preflight.reward_keys import returned_keys
 
@@ -134,6 +136,27 @@ def test_the_tables_are_verls():
     assert list(sequence_lengths.CPU_HEAD_SIZES) == CPUAttentionBackend.get_supported_head_sizes()
     rebuilt = tokenization_auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
     assert set(tokenizer_loading.REBUILT_BY_MODEL_TYPE) == rebuilt
+
+
+def test_the_largest_tensor_must_fit_into_the_bucket_of_a_weight_update(compose, tmp_path):
+    smollm2 = {
+        "model_type": "llama",
+        **{"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3},
+        **{"intermediate_size": 1536, "vocab_size": 49152, "max_position_embeddings": 8192},
+        "tie_word_embeddings": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(smollm2))
+    model, bucket = f"{keys.MODEL_PATH}={tmp_path}", keys.UPDATE_WEIGHTS_BUCKET_MEGABYTES
+    assert weight_bucket.check(compose(RECIPE, model)) == []
+    assert weight_bucket.check(compose(RECIPE, model, f"{bucket}=64", f"{keys.DEVICE}=cuda")) == []
+    [problem] = weight_bucket.check(compose(RECIPE, model, f"{bucket}=64"))
+    assert problem.startswith(f"{bucket} is 64: the largest tensor of {tmp_path} has 108 MiB")
+    assert problem.endswith(f"set {bucket}=108")
+
+
+def test_the_language_model_that_was_not_prepared(compose):
+    [found] = model_files.check(compose(RECIPE, f"{keys.MODEL_PATH}=data/smollm2_arithmetic/model"))
+    assert "run `reinforcepp prepare smollm2 --warm-start arithmetic`" in str(found)
 
 
 @pytest.mark.parametrize("loss", loss_settings.DUAL_CLIP_LOSSES)

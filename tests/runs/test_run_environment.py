@@ -34,6 +34,18 @@ def environment(compose, tmp_path, monkeypatch):
         temporary_folder.remove(RunFolder(tmp_path))
 
 
+def test_a_model_that_is_not_a_toy_uses_all_cores(environment, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(run_environment.os, "sched_getaffinity", lambda process: set(range(4)))
+    large = "actor_rollout_ref.model.path=Qwen/Qwen2.5-0.5B-Instruct"
+    assert environment()["OMP_NUM_THREADS"] == "1"
+    assert environment(large)["OMP_NUM_THREADS"] == "4"
+    assert environment(large, "trainer.n_gpus_per_node=2")["OMP_NUM_THREADS"] == "2"
+    assert environment(large, "trainer.n_gpus_per_node=8")["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert environment(large)["OMP_NUM_THREADS"] == "3"
+
+
 @pytest.mark.parametrize("visible", ["", "0", "-1", "NoDevFiles"])
 def test_devices_do_not_reach_a_run_on_the_cpu(environment, monkeypatch, visible):
     for name in run_environment.ABOUT_ACCELERATORS:
