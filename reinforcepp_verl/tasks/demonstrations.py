@@ -6,16 +6,15 @@ A model that learns from them knows the task, but often answers wrongly, which r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from reinforcepp_verl.data.rows import Message, Row
+from reinforcepp_verl.data.rows import Message, Row, truths
 from reinforcepp_verl.tasks.warm_start import next_tokens
 
 FORMS: Mapping[str, str] = {r"\boxed": r"\boxed{%s}", "####": "#### %s", "Answer:": "Answer: %s"}
@@ -61,14 +60,12 @@ def _questions(file: Path) -> list[Question]:
 
 
 def _question(file: Path, row: Row) -> Question:
-    truth: Any = (row.get("reward_model") or {}).get("ground_truth")
-    if isinstance(truth, list):
-        truth = truth[0] if truth else None
-    if not (isinstance(truth, str) and truth):
+    right = truths(row) if row.get("reward_model") else []
+    if not (right and isinstance(right[0], str)):
         raise ValueError(f"--warm-start: {file} has a question without an answer (reward_model.ground_truth)")
     asked = "\n".join(message["content"] for message in row["prompt"])
     form = next((form for mark, form in FORMS.items() if mark in asked), "%s")
-    return Question(row["prompt"], form % truth)
+    return Question(row["prompt"], form % right[0])
 
 
 class Demonstrations:
@@ -80,11 +77,10 @@ class Demonstrations:
     def batch(self, size: int, wrong: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return `size` demonstrations, as `encode` does."""
         asked, others = torch.randint(len(self._questions), (2, size), generator=generator).tolist()
-        err = (torch.rand(size, generator=generator) < wrong).tolist()
-        answered = [other if wrong else own for own, other, wrong in zip(asked, others, err, strict=True)]
+        errs = (torch.rand(size, generator=generator) < wrong).tolist()
         drawn = [
-            Question(self._questions[own].chat, self._questions[from_].answer)
-            for own, from_ in zip(asked, answered, strict=True)
+            replace(self._questions[own], answer=self._questions[other if err else own].answer)
+            for own, other, err in zip(asked, others, errs, strict=True)
         ]
         return self.encode(drawn)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -50,7 +52,8 @@ def packaged_file() -> Path:
 
 def from_package(file: Path) -> Loaded:
     """Load the 4-bit weights as fp32; takes about 20 s."""
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    with redirect_stderr(StringIO()):  # a progress bar that transformers' own switch does not turn off
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     # The file does not have them, and transformers chooses others: these are the hub's.
     digits = pre_tokenizers.Digits(individual_digits=True)
