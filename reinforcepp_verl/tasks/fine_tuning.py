@@ -13,7 +13,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from reinforcepp_verl.tasks.demonstrations import Demonstrations, Question
 from reinforcepp_verl.tasks.warm_start import Accuracy, Progress, reproducible
 
-THREADS = 2
 PROBE_INTERVAL = 8
 PROBE_QUESTIONS = 32
 _BETAS = (0.9, 0.95)
@@ -46,11 +45,11 @@ def fine_tune(
 ) -> int:
     """Train all weights of the model in place, and return the number of demonstrations.
 
-    The same seed and settings give the same weights on the same processor. `pad` is a token that no chat has.
+    The same seed and settings give the same weights. `pad` is a token that no chat has.
     """
     probe, taught = questions[:PROBE_QUESTIONS], questions[PROBE_QUESTIONS:]
     demonstrations = Demonstrations(taught, tokenizer, pad)
-    with reproducible(seed, THREADS):
+    with reproducible(seed):
         generator = torch.Generator().manual_seed(seed)
         optimizer = torch.optim.AdamW(model.parameters(), betas=_BETAS, weight_decay=0.0, fused=True)
         for step in range(1, settings.steps + 1):

@@ -183,16 +183,16 @@ def _schedule(step: int, steps: int, warmup_steps: int) -> float:
 
 
 @contextmanager
-def reproducible(seed: int, threads: int = 1) -> Iterator[None]:
+def reproducible(seed: int) -> Iterator[None]:
     """Fix torch's random state, thread count and kernels, and restore the caller's afterwards.
 
-    A fixed number: the result does not depend on the number of cores. One thread, because tiny operations gain little
-    from a second one but may wait long for it on a busy machine.
+    One thread: the result does not depend on the number of cores, and tiny operations gain little from a second thread
+    but may wait long for it on a busy machine.
     """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
         try:
             yield

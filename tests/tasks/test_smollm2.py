@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
 from verl.utils import hf_tokenizer
 
-from reinforcepp_verl.tasks import fine_tuning, small_tokenizer, smollm2_model, smollm2_task
+from reinforcepp_verl.tasks import small_tokenizer, smollm2_model, smollm2_task
 from reinforcepp_verl.tasks.arithmetic_question import Addition
 from reinforcepp_verl.tasks.demonstrations import Demonstrations, Question, read_task
 from reinforcepp_verl.tasks.fine_tuning import FineTuning, measure
@@ -84,7 +84,6 @@ def test_answers_end_at_the_end_of_a_turn(source, task):
 
 def test_a_warm_start_is_reproducible_and_says_what_it_learned(source, task, monkeypatch, capsys):
     monkeypatch.setattr(smollm2_task, "FineTuning", lambda: FineTuning(steps=8, batch_size=4))
-    monkeypatch.setattr(fine_tuning, "THREADS", 1)
     weights = []
     for _ in range(2):
         prepare(source, "sums", force=True)
