@@ -133,7 +133,7 @@ COUNTS = (
     *("*chunk_size", "*_bucket", "*group_size", "*batched_tokens", "*max_num_seqs", "*capture_sizes", "*megabytes"),
     *("*_turns", "*parallel_calls", "*num_repeat_rollouts", "*num_shards", "*patch_size", "*num_steps", "*topk"),
     *("*_tokens", "*_replicas", "*ckpt_to_keep", "*max_concurrent", "*memory_limit_mb", "*storage*", "*segment_size"),
-    *("*buffer_size", "*sync_step", "*threshold", "*inflight_gen_batches", "*window_size"),
+    *("*block_size", "*buffer_size", "*sync_step", "*threshold", "*inflight_gen_batches", "*window_size"),
 )
 
 

@@ -16,7 +16,7 @@ from reinforcepp_verl.data.prepare_source import prepare, request
 from reinforcepp_verl.data.rows import QUESTIONS
 from reinforcepp_verl.data.source_kinds import Questions
 from reinforcepp_verl.data.sources import SOURCES
-from reinforcepp_verl.tasks import GENERATED
+from reinforcepp_verl.tasks import GENERATED, LANGUAGE_MODEL
 
 FIXTURES = Path(__file__).parents[1] / "samples"
 QUESTION_SOURCES = [source.name for source in SOURCES.values() if isinstance(source, Questions)]
@@ -35,7 +35,7 @@ def questions(split: loading.Split) -> list[str]:
 
 
 def test_command_offers_the_sources_of_the_table():
-    assert {task.value for task in Task} == {*GENERATED, "custom", "reasoning_gym", *SOURCES}
+    assert {task.value for task in Task} == {*GENERATED, LANGUAGE_MODEL, "custom", "reasoning_gym", *SOURCES}
     assert {path.name for path in FIXTURES.iterdir() if path.is_dir()} == set(SOURCES)
 
 
