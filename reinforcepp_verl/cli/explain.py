@@ -39,23 +39,23 @@ def explain(
     # Imported here to keep other commands fast: numpy is slow to import.
     from reinforcepp_verl.diagnosis.rules import diagnose_run, markdown
 
+    if rules and run is None and json_file is None:
+        echo(markdown(), nl=False)
+        return
     try:
         if rules:
-            if run is not None or json_file is not None:
-                raise ValueError("--rules reads no run and writes no file; remove RUN and --json")
-            echo(markdown(), nl=False)
-            return
+            raise ValueError("--rules reads no run and writes no file; remove RUN and --json")
         if run is None:
             raise ValueError("give the folder of a run, for example runs/latest")
         if json_file is not None:
             check_json(json_file)
         measured, diagnosis = diagnose_run(run)
-        _print(run, measured, diagnosis)
         if json_file is not None:
             write_json(json_file, _as_json(diagnosis))
     except (ValueError, OSError) as error:
         echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+    _print(run, measured, diagnosis)
 
 
 def _print(run: Path, measured: Measured, diagnosis: Diagnosis) -> None:

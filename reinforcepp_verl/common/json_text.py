@@ -61,3 +61,20 @@ def lines_from_the_end(path: Path) -> Iterator[bytes]:
             end, block = start, 2 * block
         if end == 0:
             yield start_of_line
+
+
+def objects(path: Path, fix: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects in a file with one JSON object per line, with the numbers of their lines; skip empty lines.
+
+    Raises:
+        ValueError: a line is something else; the message ends with `fix`
+    """
+    with path.open("rb") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                found = parse_object(text)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}; {fix}") from error
+            yield number, found

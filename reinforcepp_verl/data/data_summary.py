@@ -54,6 +54,16 @@ def _kind(row: Row) -> str:
     return PREFERENCES[2 if difference == 0 else int(difference < 0)]
 
 
+def unit(tokenizer: Path | None) -> str:
+    """Return the unit in which prompts are measured."""
+    return f"tokens of {tokenizer.resolve().name}" if tokenizer else "characters"
+
+
+def length_in(tokenizer: Path | None) -> LengthFunction:
+    """Return the function that measures prompts in this unit."""
+    return tokens(tokenizer) if tokenizer else characters
+
+
 def characters(rows: Sequence[Row]) -> list[int]:
     """Return the number of characters of each prompt."""
     return [sum(len(message["content"]) for message in row["prompt"]) for row in rows]

@@ -60,11 +60,6 @@ class Request:
     val_size: float | None
     seed: int
 
-    @property
-    def unit(self) -> str:
-        """The unit of lengths."""
-        return f"tokens of {self.tokenizer.resolve().name}" if self.tokenizer else "characters"
-
     def identity(self) -> dict[str, Any]:
         """Return everything that the files depend on, except the contents of the hub."""
         return {
@@ -77,7 +72,7 @@ class Request:
             "against": [loading.checksum(overlap.test_file(path)) for path in self.against],
             "keep_overlap": self.keep_overlap,
             "max_unusable": self.max_unusable,
-            "unit": self.unit,
+            "unit": data_summary.unit(self.tokenizer),
         }
 
     def _own(self) -> dict[str, Any]:
@@ -137,7 +132,7 @@ def prepare(request: Request, out: Path, *, force: bool = False) -> dict[str, An
     out = out.resolve()
     present = existing_manifest(out)
     asked = frozenset[bytes]().union(*(overlap.questions_of(path) for path in request.against))
-    length_of = data_summary.tokens(request.tokenizer) if request.tokenizer else data_summary.characters
+    length_of = data_summary.length_in(request.tokenizer)
     identity = request.identity()
     if present is not None and not force:
         refuse_different(out, present, identity)
@@ -179,7 +174,10 @@ def _make(
         splits[name] = counts | profiles[name].numbers()
     order = [name for name in (TRAIN, TEST) if name in splits]
     data_summary.plot(
-        {name: profiles[name] for name in order}, request.source.name, request.unit, folder / PICTURE_FILE
+        {name: profiles[name] for name in order},
+        request.source.name,
+        data_summary.unit(request.tokenizer),
+        folder / PICTURE_FILE,
     )
     files = {file.name: loading.checksum(file) for file in sorted(folder.iterdir())}
     manifest = {**identity, "splits": {name: splits[name] for name in order}, "files": files}

@@ -6,12 +6,11 @@ reward, such as acc and pred; plain lines have question, answer, acc and optiona
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from reinforcepp_verl.common.json_text import objects
 from reinforcepp_verl.evaluation.record import LineFormat, Record, Sample
 
 ANOTHER = "repair it, or evaluate another one (of a run: --step N)"
@@ -89,7 +88,7 @@ def read_generations(path: Path) -> Generations:
     line_format: LineFormat | None = None
     step = None
     prompts: dict[tuple[str, str], dict[int, Record]] = {}
-    for number, line in _lines(path):
+    for number, line in objects(path, ANOTHER):
         try:
             if line_format is None:
                 line_format, step = LineFormat.from_line(line), line.get("step")
@@ -105,20 +104,6 @@ def read_generations(path: Path) -> Generations:
     if not prompts:
         raise ValueError(f"{path}: the file is empty; {ANOTHER}")
     return Generations(path, step if isinstance(step, int) else None, tuple(_data_sources(prompts)))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open("rb") as file:
-        for number, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                line = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number}: not valid JSON; {ANOTHER}") from error
-            if not isinstance(line, dict):
-                raise ValueError(f"{path}, line {number}: not a JSON object")
-            yield number, line
 
 
 def _data_sources(prompts: dict[tuple[str, str], dict[int, Record]]) -> Iterator[DataSource]:

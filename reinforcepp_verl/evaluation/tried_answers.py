@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from reinforcepp_verl.common.json_text import objects
 from reinforcepp_verl.rewards.failures import ERROR_KEY, NO_ANSWER_KEY, TIMEOUT_KEY, TRUNCATED_KEY
 from reinforcepp_verl.training_samples.show import one_line
 
@@ -19,7 +20,8 @@ _NAMES = {ANSWER: (ANSWER, "output"), TRUTH: (TRUTH, "gts"), SOURCE: (SOURCE,), 
 """The keys of a line; the second ones are those of verl's validation files."""
 _NOT_SHOWN = {RECORDED, SOURCE, ERROR_KEY, TIMEOUT_KEY, NO_ANSWER_KEY, TRUNCATED_KEY}
 SAME = 1e-6
-"""Scores that differ by less are the same: verl writes some as float32."""
+"""Scores that differ by a smaller share are the same: verl writes some as float32."""
+FIX = f"write one JSON object per line, with {ANSWER} and {TRUTH}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Verdict:
     def changed(self) -> bool:
         """True if the file has another score."""
         recorded = self.tried.recorded
-        return recorded is not None and not math.isclose(recorded, self.score, abs_tol=SAME)
+        return recorded is not None and not math.isclose(recorded, self.score, rel_tol=SAME, abs_tol=SAME)
 
 
 def read_answers(file: Path) -> list[TriedAnswer]:
@@ -58,23 +60,13 @@ def read_answers(file: Path) -> list[TriedAnswer]:
     Raises:
         ValueError: a line is not one, or has no answer or no ground truth; the message has the line and the fix
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: cannot be read ({error}); give a JSONL file in UTF-8") from error
-    answers = [_read(f"{file}, line {number}", number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    answers = [_read(f"{file}, line {number}", number, found) for number, found in objects(file, FIX)]
     if not answers:
-        raise ValueError(f"{file}: no line in it; write one JSON object per line, with {ANSWER} and {TRUTH}")
+        raise ValueError(f"{file}: no line in it; {FIX}")
     return answers
 
 
-def _read(place: str, number: int, line: str) -> TriedAnswer:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place}: not JSON ({error}); write one JSON object per line") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{place}: not a JSON object; write {{{ANSWER!r}: ..., {TRUTH!r}: ...}}")
+def _read(place: str, number: int, found: Mapping[str, Any]) -> TriedAnswer:
     given = {name: next((found[key] for key in names if key in found), None) for name, names in _NAMES.items()}
     answer, extra, recorded = given[ANSWER], given[EXTRA] or {}, given[RECORDED]
     if not isinstance(answer, str):
@@ -97,8 +89,8 @@ def shown(verdict: Verdict, width: int) -> Iterator[str]:
     """Yield the score with all that the function returned, the ground truth and the answer."""
     tried = verdict.tried
     was = f" (in the file {tried.recorded:.4g})" if verdict.changed else ""
-    facts = (f"{name} {_fact(content)}" for name, content in verdict.returned.items() if name not in _NOT_SHOWN)
-    yield one_line(f"line {tried.line}: score {verdict.score:.4g}{was}, {', '.join(facts)}".rstrip(", "), width)
+    facts = [f"{name} {_fact(content)}" for name, content in verdict.returned.items() if name not in _NOT_SHOWN]
+    yield one_line(", ".join([f"line {tried.line}: score {verdict.score:.4g}{was}", *facts]), width)
     for name, text in (("ground truth", tried.ground_truth), ("answer", tried.answer)):
         yield f"  {name:<14}{one_line(str(text), width - 16)}"
 
@@ -121,4 +113,4 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, str]:
         rows["mean acc"] = f"{fmean(accuracies):.4g}"
     if any(verdict.tried.recorded is not None for verdict in verdicts):
         rows["other score in the file"] = str(sum(verdict.changed for verdict in verdicts))
-    return rows | {f"error: {reason}": str(count) for reason, count in errors.most_common(10)}
+    return rows | {reason: str(count) for reason, count in errors.most_common(10)}

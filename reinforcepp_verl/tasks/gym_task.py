@@ -63,11 +63,6 @@ class Request:
     template: Template
     tokenizer: Path | None
 
-    @property
-    def unit(self) -> str:
-        """The unit of lengths."""
-        return f"tokens of {self.tokenizer.resolve().name}" if self.tokenizer else "characters"
-
     def identity(self) -> dict[str, Any]:
         """Return everything that the files depend on."""
         return {
@@ -80,7 +75,7 @@ class Request:
             "val_size": self.val_size,
             "seed": self.seed,
             "template": asdict(self.template),
-            "unit": self.unit,
+            "unit": data_summary.unit(self.tokenizer),
         }
 
 
@@ -116,7 +111,7 @@ def prepare(request: Request, out: Path, *, force: bool = False, report: Report 
     if present is not None and not force:
         refuse_different(out, present, identity)
         return present
-    length_of = data_summary.tokens(request.tokenizer) if request.tokenizer else data_summary.characters
+    length_of = data_summary.length_in(request.tokenizer)
     drawn = draw_all(request, report)
     with replace_folder(out) as folder:
         profiles = {}
@@ -124,7 +119,7 @@ def prepare(request: Request, out: Path, *, force: bool = False, report: Report 
             rows = _rows(request, drawn, split)
             pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / file, **WRITER)
             profiles[split] = data_summary.profile(rows, length_of)
-        data_summary.plot(profiles, NAME, request.unit, folder / PICTURE_FILE)
+        data_summary.plot(profiles, NAME, data_summary.unit(request.tokenizer), folder / PICTURE_FILE)
         files = {file.name: checksum(file) for file in sorted(folder.iterdir())}
         counts = {task: _counts(found) for task, found in drawn.items()}
         manifest = {**identity, "counts": counts, "files": files}

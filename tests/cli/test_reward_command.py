@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reinforcepp_verl.cli import app
+from reinforcepp_verl.evaluation.tried_answers import read_answers
 from reinforcepp_verl.tasks.small_tokenizer import of_characters
 
 RECIPE = "+recipe=math_rlvr/arithmetic"
@@ -55,7 +56,7 @@ def test_the_function_gets_what_it_gets_in_a_run_and_its_errors_are_shown(workpl
     first, second = json.loads((workplace / "out.json").read_text())["answers"]
     assert (first["line"], first["score"], first["seen"]) == (1, 0.5, "quiz 7 4 False")
     assert (second["score"], second["error"]) == (0.0, "error: KeyError: 'verdict'")
-    assert "error: error: KeyError: 'verdict'" in result.output
+    assert "│ error: KeyError: 'verdict' │ 1" in result.output
 
 
 def test_it_filters_and_limits(workplace):
@@ -65,6 +66,12 @@ def test_it_filters_and_limits(workplace):
     assert "and 2 more; --limit shows more of them" in wrong
     changed = try_answers(answers, "--changed").output
     assert "line 4: score 1 (in the file 0)" in changed and "line 1:" not in changed
+
+
+def test_a_line_ends_only_at_a_newline(workplace):
+    text = "1\u20282"  # a line separator, which JSON may hold as it is
+    Path("answers.jsonl").write_text(json.dumps({"answer": text, "ground_truth": text}, ensure_ascii=False))
+    assert [each.answer for each in read_answers(Path("answers.jsonl"))] == [text]
 
 
 def test_text_cannot_move_the_cursor(workplace):
@@ -77,7 +84,7 @@ def test_text_cannot_move_the_cursor(workplace):
     [
         ("", "answers.jsonl: no line in it; write one JSON object per line"),
         ("[1]", "answers.jsonl, line 1: not a JSON object"),
-        ("{", "answers.jsonl, line 1: not JSON ("),
+        ("{", "answers.jsonl, line 1: not valid JSON; write one JSON object per line"),
         ('{"answer": 1}', "answers.jsonl, line 1: has no text as answer"),
         ('{"answer": "1"}', "answers.jsonl, line 1: has no ground_truth"),
         ('{"answer": "1", "ground_truth": "1", "extra_info": 3}', "line 1: extra_info is not an object"),
