@@ -4,8 +4,8 @@
     python benchmarks/step_time.py
     python benchmarks/step_time.py --recipe math_rlvr/smollm2_cpu --steps 6 --warm-up 2 --rounds 1
 
-Prints the median seconds per training step of each, over all rounds, and their ratio. Validation is off; the first
-steps of each run are skipped because they compile and fill caches.
+Prints the median seconds per training step of each, over all rounds, and their ratio, then the processes that needed
+most memory. Validation is off; the first steps of each run are skipped because they compile and fill caches.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from helpers.peak_memory import peak_memory_of_runs_in
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +36,8 @@ VARIANTS = {
     ],
     "ours": [],
 }
+# As many rows as are worth reading; the others are Ray's own.
+PROCESSES = 6
 PARTS = ("step", "gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
 
 
@@ -60,17 +63,37 @@ def main(
 ) -> None:
     """Time the CPU job with stock verl and with this package, in turn."""
     measured: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
+    memory: dict[str, dict[str, float]] = {variant: {} for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as runs_dir:
         for _ in range(rounds):
             for variant, overrides in VARIANTS.items():
-                measured[variant] += run_once(recipe, overrides, steps, Path(runs_dir))[warm_up:]
+                with peak_memory_of_runs_in(Path(runs_dir)) as peaks:
+                    measured[variant] += run_once(recipe, overrides, steps, Path(runs_dir))[warm_up:]
+                memory[variant] |= {name: max(peak, memory[variant].get(name, 0)) for name, peak in peaks.items()}
+    console = Console(width=120)
+    console.print(seconds_table(measured))
+    console.print(memory_table(memory))
+
+
+def seconds_table(measured: dict[str, list[dict[str, float]]]) -> Table:
+    """Return the median seconds of each part of a step that all steps have."""
     table = Table("median seconds", *VARIANTS, "ours/stock")
     for part in PARTS:
-        stock, ours = (
-            statistics.median(record[f"timing_s/{part}"] for record in measured[variant]) for variant in VARIANTS
-        )
-        table.add_row(part, f"{stock:.3f}", f"{ours:.3f}", f"{ours / stock:.2f}")
-    Console(width=120).print(table)
+        key = f"timing_s/{part}"
+        if all(key in record for records in measured.values() for record in records):
+            stock, ours = (statistics.median(record[key] for record in measured[variant]) for variant in VARIANTS)
+            table.add_row(part, f"{stock:.3f}", f"{ours:.3f}", f"{ours / stock:.2f}")
+    return table
+
+
+def memory_table(memory: dict[str, dict[str, float]]) -> Table:
+    """Return the processes that needed most, by the larger of the two."""
+    table = Table("peak memory in GB", *VARIANTS)
+    names = {name for peaks in memory.values() for name in peaks}
+    largest = sorted(names, key=lambda name: max(peaks.get(name, 0) for peaks in memory.values()), reverse=True)
+    for name in largest[:PROCESSES]:
+        table.add_row(name, *(f"{memory[variant].get(name, 0):.2f}" for variant in VARIANTS))
+    return table
 
 
 if __name__ == "__main__":

@@ -1,0 +1,60 @@
+"""Watches the peak memory of each process of a run."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from reinforcepp_verl.runs.processes import RUN_VARIABLE
+
+INTERVAL_S = 1.0
+GB = 1e9
+# Ray and vLLM set the titles of their processes: an actor's class with the method it runs, or an engine's role.
+TITLE = re.compile(r"(ray::\w+|VLLM::\w+)")
+
+
+@contextmanager
+def peak_memory_of_runs_in(folder: Path) -> Iterator[dict[str, float]]:
+    """Yield a table that fills with the highest resident memory, in GB, of the processes of runs in `folder`.
+
+    Of several processes of one name it keeps the largest. Memory that processes share counts for each of them.
+    """
+    peaks: dict[str, float] = {}
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(INTERVAL_S):
+            for process in psutil.process_iter():
+                try:
+                    if process.environ().get(RUN_VARIABLE, "").startswith(str(folder)):
+                        name = _name(process)
+                        peaks[name] = max(peaks.get(name, 0.0), _peak(process))
+                except (psutil.Error, OSError):
+                    # It has ended meanwhile, or belongs to another user.
+                    continue
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _name(process: psutil.Process) -> str:
+    command = " ".join(process.cmdline())
+    title = TITLE.match(command)
+    return title.group() if title else process.name()
+
+
+def _peak(process: psutil.Process) -> float:
+    """Return what Linux remembers as the highest resident size of the process, in GB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    kilobytes = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), "0")
+    return int(kilobytes) * 1024 / GB
