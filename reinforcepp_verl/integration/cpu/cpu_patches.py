@@ -11,6 +11,8 @@ from typing import Any
 
 import wrapt
 
+from reinforcepp_verl.integration.cpu import packing_engine
+
 CPU_BACKEND = "cpu:gloo"
 
 
@@ -75,3 +77,4 @@ def install() -> None:
     """Apply every patch as soon as its module is imported."""
     for module_name, patch in PATCHES.items():
         wrapt.register_post_import_hook(patch, module_name)
+    wrapt.register_post_import_hook(packing_engine.register, packing_engine.MODULE)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 CPU_ENVIRONMENT = {
     "VERL_PLATFORM": "cpu",
-    # verl registers its FSDP engines for "cuda" and "npu" only; this is verl's own switch for choosing one by name.
-    "VERL_ENGINE_DEVICE": "cuda",
+    # verl registers its FSDP engines for "cuda" and "npu" only, packing_engine.py for "cpu"; this is verl's own switch.
+    "VERL_ENGINE_DEVICE": "cpu",
     # Under the distribution alias (see vllm_alias) vLLM no longer recognizes its own CPU build by the version string.
     "VLLM_TARGET_DEVICE": "cpu",
     "VLLM_CPU_KVCACHE_SPACE": "1",
