@@ -1,4 +1,4 @@
-"""Compares the step time of the CPU job with stock verl (its estimator, loss, replay buffer, agent loops), in turn.
+"""Compares the step time of the CPU job with stock verl (its estimator, loss, replay buffer, agent loops, engine).
 
     reinforcepp prepare arithmetic
     python benchmarks/step_time.py
@@ -11,6 +11,7 @@ most memory. Validation is off; the first steps of each run are skipped because 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -38,19 +39,22 @@ VARIANTS = {
 }
 # As many rows as are worth reading; the others are Ray's own.
 PROCESSES = 6
+# verl's engine on the CPU, where ours computes each prompt once.
+STOCK_ENGINE = {"VERL_ENGINE_DEVICE": "cuda"}
 PARTS = ("step", "gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
 
 
-def run_once(recipe: str, overrides: list[str], steps: int, runs_dir: Path) -> list[dict[str, float]]:
+def run_once(recipe: str, variant: str, steps: int, runs_dir: Path) -> list[dict[str, float]]:
     """Train for `steps` steps in a new run folder and return each step's record."""
     arguments = [
         f"+recipe={recipe}",
-        *overrides,
+        *VARIANTS[variant],
         *QUIET,
         f"trainer.total_training_steps={steps}",
         f"runs_dir={runs_dir}",
     ]
-    subprocess.run([*COMMAND, *arguments], check=True)
+    engine = STOCK_ENGINE if variant == "stock" else {}
+    subprocess.run([*COMMAND, *arguments], check=True, env=os.environ | engine)
     metrics = runs_dir / "latest" / "metrics.jsonl"
     return [json.loads(line) for line in metrics.read_text().splitlines()]
 
@@ -66,9 +70,9 @@ def main(
     memory: dict[str, dict[str, float]] = {variant: {} for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as runs_dir:
         for _ in range(rounds):
-            for variant, overrides in VARIANTS.items():
+            for variant in VARIANTS:
                 with peak_memory_of_runs_in(Path(runs_dir)) as peaks:
-                    measured[variant] += run_once(recipe, overrides, steps, Path(runs_dir))[warm_up:]
+                    measured[variant] += run_once(recipe, variant, steps, Path(runs_dir))[warm_up:]
                 memory[variant] |= {name: max(peak, memory[variant].get(name, 0)) for name, peak in peaks.items()}
     console = Console(width=120)
     console.print(seconds_table(measured))

@@ -49,7 +49,7 @@ def peak_memory_of_runs_in(folder: Path) -> Iterator[dict[str, float]]:
 
 def _name(process: psutil.Process) -> str:
     command = " ".join(process.cmdline())
-    title = TITLE.match(command)
+    title = TITLE.search(command)
     return title.group() if title else process.name()
 
 

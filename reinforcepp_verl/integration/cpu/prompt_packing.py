@@ -46,7 +46,7 @@ class Packing:
 
 
 def pack(values: torch.Tensor, lengths: list[int], prompt_lengths: list[int]) -> Packing | None:
-    """Plan the packed rows of a jagged batch, one for each different prompt; None if that takes more room than it saves.
+    """Plan the packed rows of a jagged batch, one for each different prompt; None if they take more room than its rows.
 
     Args:
         values: `(N,)`, the token ids of all rows, one after another

@@ -17,7 +17,7 @@ import torch
 from torch.distributed.fsdp import CPUOffloadPolicy
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
-from reinforcepp_verl.integration.cpu import cpu_patches
+from reinforcepp_verl.integration.cpu import cpu_patches, packing_engine
 from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(not cpu_platform_wanted(), reason="this machine has an accelerator")
@@ -123,9 +123,12 @@ def test_with_the_patch_kept_weights_are_copies(tmp_path):
     assert torch.equal(kept["b"], torch.ones(2, 3))
 
 
-def test_without_the_engine_variable_verl_has_no_fsdp_engine_for_the_cpu():
-    module("verl.workers.engine.fsdp.transformer_impl")
-    registry = module("verl.workers.engine.base").EngineRegistry
-    devices = registry._engines["language_model"]["fsdp2"]
-    assert "cpu" not in devices
-    assert CPU_ENVIRONMENT["VERL_ENGINE_DEVICE"] in devices
+def test_verl_has_no_fsdp_engine_for_the_cpu_but_the_one_registered_here():
+    module(packing_engine.MODULE)
+    engines = module("verl.workers.engine.base").EngineRegistry._engines
+    for kind in ("language_model", "value_model"):
+        devices = engines[kind]["fsdp2"]
+        assert set(devices) == {"cpu", "cuda", "npu"}
+        assert devices[CPU_ENVIRONMENT["VERL_ENGINE_DEVICE"]] is devices["cpu"]
+    assert engines["language_model"]["fsdp2"]["cpu"].__module__ == packing_engine.__name__
+    assert engines["value_model"]["fsdp2"]["cpu"].__module__ == packing_engine.MODULE

@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from torch import distributed
 from transformers import (
     AutoModelForCausalLM,
-    GPT2Config,
+    GemmaConfig,
     LlamaConfig,
     MistralConfig,
     PretrainedConfig,
@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
-from reinforcepp_verl.tasks.small_tokenizer import of_characters
 from reinforcepp_verl.integration.cpu.packing_engine import attends_plainly
+from reinforcepp_verl.tasks.small_tokenizer import of_characters
 
 pytestmark = pytest.mark.skipif(not cpu_platform_wanted(), reason="this machine has an accelerator")
 
@@ -127,6 +127,15 @@ def engines(one_process, tmp_path):
     return build
 
 
+def shapes_of_inputs(engine) -> list[torch.Size]:
+    """Return a list to which every later pass of the model adds the shape of its input."""
+    shapes: list[torch.Size] = []
+    engine.module.register_forward_pre_hook(
+        lambda _module, _arguments, given: shapes.append(given["input_ids"].shape), with_kwargs=True
+    )
+    return shapes
+
+
 def outputs_and_gradients(engine, data: TensorDict):
     with engine.train_mode():
         engine.optimizer_zero_grad()
@@ -141,14 +150,44 @@ def outputs_and_gradients(engine, data: TensorDict):
 @pytest.mark.parametrize("temperature", [1.0, torch.linspace(0.5, 1.5, len(ROWS))], ids=["one", "own"])
 def test_answers_and_gradients_are_those_of_verls_engine(engines, family, temperature):
     packing, verls = engines(DECODERS[family])
-    assert type(packing) is not type(verls)
-    seen = []
-    packing.module.register_forward_pre_hook(lambda _, __, given: seen.append(given["input_ids"].shape), with_kwargs=True)
+    shapes = shapes_of_inputs(packing)
     ours, our_gradients = outputs_and_gradients(packing, batch(ROWS, temperature))
     expected, gradients = outputs_and_gradients(verls, batch(ROWS, temperature))
-    assert seen == [(3, 10)]
+    assert shapes == [(3, 10)]
     for name in expected:
         torch.testing.assert_close(ours[name], expected[name], rtol=1e-4, atol=1e-5)
     assert our_gradients.keys() == gradients.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings"),
+    [
+        # One packed row of 3 + 40 tokens and another of 2 + 1 take more room than 5 separate ones.
+        ([(0, [20] * 10)] * 4 + [(1, [21])], {}),
+        (ROWS, {"calculate_sum_pi_squared": True}),
+    ],
+    ids=["uneven groups", "more outputs"],
+)
+def test_other_micro_batches_are_computed_by_verls_engine(engines, rows, settings):
+    packing, verls = engines(DECODERS["qwen2"])
+    shapes = shapes_of_inputs(packing)
+    ours, our_gradients = outputs_and_gradients(packing, batch(rows, **settings))
+    expected, gradients = outputs_and_gradients(verls, batch(rows, **settings))
+    assert [shape[0] for shape in shapes] == [len(rows)]
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+    assert all(torch.equal(our_gradients[name], gradients[name]) for name in gradients)
+
+
+def test_only_plain_attention_is_packed():
+    def with_sdpa(model: PretrainedConfig) -> PretrainedConfig:
+        model._attn_implementation = "sdpa"
+        return model
+
+    assert all(attends_plainly(with_sdpa(model)) for model in DECODERS.values())
+    windowed = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}
+    assert not attends_plainly(with_sdpa(Qwen2Config(**TINY, **windowed)))
+    assert not attends_plainly(with_sdpa(MistralConfig(**TINY, sliding_window=4)))
+    assert not attends_plainly(with_sdpa(GemmaConfig(**TINY)))
+    assert not attends_plainly(LlamaConfig(**TINY, attn_implementation="eager"))
