@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from reinforcepp_verl import __version__
+from reinforcepp_verl.cli.compare import compare
 from reinforcepp_verl.cli.conformance import conformance
 from reinforcepp_verl.cli.doctor import doctor
 from reinforcepp_verl.cli.evaluate import evaluate
@@ -27,7 +28,7 @@ HYDRA_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 HYDRA_USAGE = "[OPTIONS] [OVERRIDES]..."
 
 app = typer.Typer(
-    help="REINFORCE++ on verl: prepare data, check, train, resume, plot, report, samples, explain, evaluate, export.",
+    help="REINFORCE++ on verl: prepare data, check, train, resume, plot, report, explain, compare, evaluate, export.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,6 +45,7 @@ app.command()(plot)
 app.command()(report)
 app.command()(samples)
 app.command()(explain)
+app.command()(compare)
 app.command("eval")(evaluate)
 app.command()(export)
 app.command()(conformance)

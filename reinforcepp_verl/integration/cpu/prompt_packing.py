@@ -73,7 +73,10 @@ def _plan(groups: dict[tuple[int, ...], list[int]], width: int, answers: list[in
     starts = [sum(lengths[:row]) for row in range(len(lengths))]
     source = torch.zeros(len(groups), width, dtype=torch.long)
     segment = torch.full((len(groups), width), PADDING)
-    predictor_row, predictor_column, target, row_of = [], [], [], []
+    predictor_row: list[int] = []
+    predictor_column: list[int] = []
+    target: list[int] = []
+    row_of: list[int] = []
     for packed, (prompt, members) in enumerate(groups.items()):
         end = len(prompt)
         source[packed, :end] = starts[members[0]] + torch.arange(end)

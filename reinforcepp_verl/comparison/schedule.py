@@ -1,0 +1,163 @@
+"""Trains the cells of a suite that its table does not have yet, a few at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from reinforcepp_verl.comparison import cells, table
+from reinforcepp_verl.comparison.cells import Cell, Job
+from reinforcepp_verl.comparison.suite import Suite
+
+POLL_S = 2.0
+# A stopped training finishes its step first.
+STOP_S = 120.0
+CORES_PER_CELL = 1
+MEMORY_PER_CELL_GB = 6.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a comparison that are still to be trained, and how many are in the table."""
+
+    todo: list[Cell]
+    done: int
+
+
+def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Path) -> Plan:
+    """Return what is to be trained, seed by seed, so that a comparison that is stopped has whole seeds.
+
+    Raises:
+        ValueError: a method is not in the suite, or the table has cells with other settings
+    """
+    if unknown := [method for method in methods if method not in suite.file.methods]:
+        known = ", ".join(suite.file.methods)
+        raise ValueError(f"{suite.name} has no method {', '.join(unknown)}: it has {known}; add it to the suite's file")
+    cells_of_suite = [Cell(suite, method, seed) for seed in seeds for method in methods]
+    finished = table.finished(table.read(results, suite.name))
+    found = {cell: finished.get((cell.method, cell.seed)) for cell in cells_of_suite}
+    if other := [cell for cell, overrides in found.items() if overrides not in (None, " ".join(cell.overrides))]:
+        raise ValueError(
+            f"{table.path_of(results, suite.name)} has {len(other)} cells with other settings, such as "
+            f"{other[0].label} ({found[other[0]]}); move the file away, or give the suite's file another name"
+        )
+    todo = [cell for cell, overrides in found.items() if overrides is None]
+    return Plan(todo, len(cells_of_suite) - len(todo))
+
+
+def jobs_that_fit() -> int:
+    """Return how many cells of a toy model this machine trains at a time: by cores and by free memory."""
+    by_memory = int(psutil.virtual_memory().available / 1e9 // MEMORY_PER_CELL_GB)
+    return max(1, min(len(os.sched_getaffinity(0)) // CORES_PER_CELL, by_memory))
+
+
+@contextmanager
+def only_writer(results: Path, suite: Suite) -> Iterator[None]:
+    """Refuse a second command that compares the same suite.
+
+    Raises:
+        ValueError: there is one
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / f".{suite.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"another command is comparing {suite.name} into {results}: wait until it ends") from None
+        yield
+
+
+def train(todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, console: Console) -> list[Job]:
+    """Train the cells; each is added to the table as it ends. Return the jobs that failed.
+
+    Ctrl-C and SIGTERM stop the trainings and end the command; the next one trains the stopped cells again.
+    """
+    waiting, running, failed = deque(todo), list[Job](), list[Job]()
+    progress = _progress(console)
+    total = progress.add_task("all", total=sum(cell.suite.file.steps for cell in todo), cells=f"0/{len(todo)} cells")
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with progress:
+            while waiting or running:
+                while waiting and len(running) < at_a_time:
+                    running.append(cells.start(waiting.popleft(), runs_dir))
+                time.sleep(POLL_S)
+                for job in running:
+                    job.watch_memory()
+                for job in [job for job in running if job.process.poll() is not None]:
+                    running.remove(job)
+                    failed += _end(job, results, progress.console)
+                ended = len(todo) - len(waiting) - len(running)
+                steps = sum(cell.suite.file.steps for cell in list(todo)[:ended])
+                progress.update(
+                    total,
+                    completed=steps + sum(job.steps_done() for job in running),
+                    cells=f"{ended}/{len(todo)} cells: {', '.join(job.cell.label for job in running)}",
+                )
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        _stop(running)
+    return failed
+
+
+def _end(job: Job, results: Path, console: Console) -> list[Job]:
+    """Add a cell to the table and say so; return the job if it has failed."""
+    name = f"{job.cell.suite.name}: {job.cell.label}"
+    try:
+        if job.process.returncode:
+            raise ValueError(_last_line(job.log))
+        curves = cells.curves(job)
+    except ValueError as error:
+        console.print(f"[red]{name} failed[/]: {error} (log: {job.log})", soft_wrap=True)
+        return [job]
+    suite, method, seed = job.cell.suite.name, job.cell.method, job.cell.seed
+    table.add(results, suite, table.cell_rows(suite, method, seed, cells.origin(job.cell), curves))
+    accuracy = curves[cells.ACCURACY][1]
+    console.print(f"{name}: accuracy {accuracy[0]:.3f} -> {accuracy[-1]:.3f}", highlight=False)
+    return []
+
+
+def _stop(running: Sequence[Job]) -> None:
+    for job in running:
+        job.process.terminate()
+    for job in running:
+        try:
+            job.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            job.process.kill()
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    wrong = [line for line in lines if line.startswith("error")]
+    return (wrong or lines or ["it wrote nothing"])[-1]
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("steps,"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("{task.fields[cells]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,93 @@
+"""A suite: one recipe trained with several methods, read from a YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from reinforcepp_verl.common import yaml_file
+from reinforcepp_verl.config.search_path import config_dir
+
+SUFFIX = ".yaml"
+
+
+@dataclass
+class SuiteFile:
+    """The keys of a suite's file."""
+
+    question: str = MISSING
+    """What the suite asks, in one sentence."""
+    recipe: str = MISSING
+    """What is trained, as after `+recipe=`."""
+    steps: int = MISSING
+    """Training steps of every cell."""
+    methods: dict[str, list[str]] = MISSING
+    """The overrides of each method. An empty list is `+method=NAME`."""
+    prepare: list[str] = field(default_factory=list)
+    """Commands that make the data and the model, shown if they are missing."""
+    overrides: list[str] = field(default_factory=list)
+    """Overrides of every method."""
+    reference: str = "reinforcepp"
+    """The method that the others are compared with."""
+    seeds: int = 5
+    """How many seeds, from 1, unless --seeds says otherwise."""
+    machine: str = "cpu"
+    """`cpu`: two cores are enough. `gpu`: composed and checked, not run by this project."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite with its name."""
+
+    name: str
+    file: SuiteFile
+
+    def overrides_of(self, method: str) -> list[str]:
+        """Return the overrides of a method's cells, without the seed."""
+        own = self.file.methods[method] or [f"+method={method}"]
+        return [
+            f"+recipe={self.file.recipe}",
+            *own,
+            *self.file.overrides,
+            f"trainer.total_training_steps={self.file.steps}",
+        ]
+
+
+def names() -> list[str]:
+    """List the shipped suites."""
+    return sorted(path.stem for path in _folder().glob(f"*{SUFFIX}"))
+
+
+def load(given: str) -> Suite:
+    """Read a shipped suite by its name, or a file by its path, which ends in .yaml.
+
+    Raises:
+        ValueError: there is none, or it is not a suite; the message is one line with the fix
+    """
+    path = Path(given) if given.endswith(SUFFIX) else _folder() / f"{given}{SUFFIX}"
+    if not path.is_file():
+        fix = "give the path of a file" if given.endswith(SUFFIX) else f"shipped are {', '.join(names())}"
+        raise ValueError(f"there is no suite {given}: {fix}")
+    yaml_file.check(path)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(SuiteFile), OmegaConf.load(path))
+        file = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}; a suite has {_keys()}") from error
+    assert isinstance(file, SuiteFile)
+    if file.reference not in file.methods:
+        raise ValueError(f"{path}: reference is {file.reference}; set it to one of {', '.join(file.methods)}")
+    if file.steps < 1 or file.seeds < 1:
+        raise ValueError(f"{path}: steps and seeds must be at least 1")
+    return Suite(path.stem, file)
+
+
+def _folder() -> Path:
+    return config_dir() / "suite"
+
+
+def _keys() -> str:
+    return ", ".join(SuiteFile.__dataclass_fields__)
