@@ -42,6 +42,8 @@ setup(
         "rich",
         "typer",
         "matplotlib",
+        # Exact distributions of estimators, intervals and tests of comparisons.
+        "scipy",
         "psutil",
         "wrapt",
         # Math answers: math-verify compares them; pebble can kill a worker process that hangs.

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from reinforcepp_verl import __version__
+from reinforcepp_verl.cli.bias import bias
 from reinforcepp_verl.cli.compare import compare
 from reinforcepp_verl.cli.conformance import conformance
 from reinforcepp_verl.cli.doctor import doctor
@@ -46,6 +47,7 @@ app.command()(report)
 app.command()(samples)
 app.command()(explain)
 app.command()(compare)
+app.command()(bias)
 app.command("eval")(evaluate)
 app.command()(export)
 app.command()(conformance)
