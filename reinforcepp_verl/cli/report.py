@@ -54,7 +54,14 @@ def report(
     Compare:  reinforcepp report runs/rpp_seed1 runs/rpp_seed2 runs/grpo -o compare.html
 
     During a run:  reinforcepp report runs/latest --follow
+
+    The folder of tables that `reinforcepp compare` fills becomes a Markdown page with a figure for each suite.
+
+    Results:  reinforcepp report results -o docs/results.md
     """
+    if len(runs) == 1 and any(runs[0].glob("*.parquet")):
+        _results(runs[0], out or Path("results.md"))
+        return
     # Imported here to keep other commands fast.
     from reinforcepp_verl.html_report import write_page
     from reinforcepp_verl.report.panels import panel_of
@@ -73,6 +80,17 @@ def report(
         echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     _warn(document)
+
+
+def _results(results: Path, out: Path) -> None:
+    from reinforcepp_verl.comparison import page
+
+    try:
+        for written in page.write(results, out):
+            echo(written)
+    except (ValueError, OSError) as error:
+        echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 def _warn(document: Document) -> None:

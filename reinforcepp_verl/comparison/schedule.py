@@ -47,13 +47,14 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
         raise ValueError(f"{suite.name} has no method {', '.join(unknown)}: it has {known}; add it to the suite's file")
     cells_of_suite = [Cell(suite, method, seed) for seed in seeds for method in methods]
     finished = table.finished(table.read(results, suite.name))
-    found = {cell: finished.get((cell.method, cell.seed)) for cell in cells_of_suite}
-    if other := [cell for cell, overrides in found.items() if overrides not in (None, " ".join(cell.overrides))]:
+    found = [(cell, finished.get((cell.method, cell.seed))) for cell in cells_of_suite]
+    if other := [pair for pair in found if pair[1] not in (None, " ".join(pair[0].overrides))]:
+        cell, overrides = other[0]
         raise ValueError(
-            f"{table.path_of(results, suite.name)} has {len(other)} cells with other settings, such as "
-            f"{other[0].label} ({found[other[0]]}); move the file away, or give the suite's file another name"
+            f"{table.path_of(results, suite.name)} has {len(other)} cells with other settings, such as {cell.label} "
+            f"({overrides}); move the file away, or give the suite's file another name"
         )
-    todo = [cell for cell, overrides in found.items() if overrides is None]
+    todo = [cell for cell, overrides in found if overrides is None]
     return Plan(todo, len(cells_of_suite) - len(todo))
 
 

@@ -34,6 +34,10 @@ class SuiteFile:
     """The method that the others are compared with."""
     seeds: int = 5
     """How many seeds, from 1, unless --seeds says otherwise."""
+    paper: str = ""
+    """What the paper, or another source, says."""
+    seen: str = ""
+    """What the results show, and why one should or should not believe it; written when they are there."""
     machine: str = "cpu"
     """`cpu`: two cores are enough. `gpu`: composed and checked, not run by this project."""
 

@@ -2,9 +2,9 @@
 
 The policy is a softmax over the answers to each of `P` prompts. A prompt is answered rightly with probability p, in one
 of `wordings` equally likely ways, and wrongly in one of as many. The gradient of the expected score is then
-`p (1 - p) / P / wordings` in the logit of each right answer and the same with a minus for each wrong one: one number per
-prompt describes it, and the expectation of every estimator here has the same form. An estimator's gradient is the mean
-over the batch of an answer's advantage times the gradient of its log-probability.
+`p (1 - p) / P / wordings` in the logit of each right answer and the same with a minus for each wrong one: one number
+per prompt describes it, and the expectation of every estimator here has the same form. An estimator's gradient is the
+mean over the batch of an answer's advantage times the gradient of its log-probability.
 """
 
 from __future__ import annotations

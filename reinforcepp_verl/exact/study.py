@@ -24,6 +24,7 @@ GROUP_SIZES = (2, 4, 8, 16, 32, 64)
 BATCH_SIZES = tuple(2**power for power in range(1, 13))
 TABLE_SIZE = (16, 1024)
 """Group size and batch size of the table."""
+SMALLEST_ANGLE = 1e-4
 # Unbiased for every size: their angle is 0 by definition, and would hide the others.
 UNBIASED = ("reinforce, no baseline", "reinforce, moving average", "rloo", "group mean (Dr. GRPO)")
 
@@ -87,9 +88,12 @@ def draw(out: Path) -> None:
         by_group.set(title=f"Bias by group size ({batch} answers)", xlabel="answers to each prompt")
         for ax in (by_batch, by_group):
             ax.set_ylabel("degrees from the true gradient")
+            ax.set_yscale("log")
+            ax.set_ylim(SMALLEST_ANGLE, 30)
         _lines(noise, list(ESTIMATORS), [(size, batch) for size in GROUP_SIZES], "n", "noise")
         noise.set(title=f"Noise by group size ({batch} answers)", xlabel="answers to each prompt")
         noise.set_ylabel("standard deviation over length, per answer")
+        noise.set_ylim(bottom=0)
         handles, labels = noise.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         buffer = io.BytesIO()
@@ -125,4 +129,3 @@ def _lines(ax: Axes, estimators: Sequence[str], sizes: Sequence[tuple[int, int]]
             label=estimator,
         )
     ax.set_xscale("log", base=2)
-    ax.set_ylim(bottom=0)

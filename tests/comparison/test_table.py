@@ -1,0 +1,117 @@
+"""The table of results, what is left to train, and the page that is made of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reinforcepp_verl.comparison import outcome, page, schedule, statistics, table
+from reinforcepp_verl.comparison import suite as suites
+from reinforcepp_verl.comparison.cells import Cell
+from reinforcepp_verl.comparison.table import Origin
+
+STEPS = np.array([0, 20, 40])
+
+
+def add_cell(folder, method: str, seed: int, accuracy: list[float], overrides: str | None = None) -> None:
+    cell = Cell(suites.load("arithmetic"), method, seed)
+    origin = Origin(overrides or " ".join(cell.overrides), "verl 0.9.1", "2 cores", "2026-01-01")
+    training = np.arange(1, 41)
+    curves = {
+        "accuracy": (STEPS, np.array(accuracy)),
+        "reward": (training, np.linspace(0.4, 0.8, 40)),
+        "length": (training, np.full(40, 2.5)),
+        "step_s": (training, np.full(40, 1.5)),
+        "memory_gb": (np.array([40]), np.array([4.0])),
+    }
+    table.add(folder, "arithmetic", table.cell_rows("arithmetic", method, seed, origin, curves))
+
+
+def test_the_order_in_which_cells_finish_leaves_no_trace(tmp_path):
+    cells = [("grpo", 1, [0.4, 0.5, 0.6]), ("reinforcepp", 2, [0.4, 0.6, 0.7]), ("reinforcepp", 1, [0.4, 0.6, 0.8])]
+    for folder, order in ((tmp_path / "a", cells), (tmp_path / "b", cells[::-1])):
+        for cell in order:
+            add_cell(folder, *cell)
+    assert (tmp_path / "a/arithmetic.parquet").read_bytes() == (tmp_path / "b/arithmetic.parquet").read_bytes()
+
+
+def test_a_cell_that_is_trained_again_replaces_its_rows(tmp_path):
+    add_cell(tmp_path, "grpo", 1, [0.1, 0.1, 0.1])
+    add_cell(tmp_path, "grpo", 2, [0.2, 0.2, 0.2])
+    add_cell(tmp_path, "grpo", 1, [0.3, 0.3, 0.3])
+    rows = table.read(tmp_path, "arithmetic")
+    assert outcome.curve(rows, "grpo", "accuracy").to_numpy().tolist() == [[0.3, 0.2]] * 3
+
+
+def test_only_what_the_table_lacks_is_planned_seed_by_seed(tmp_path):
+    suite = suites.load("arithmetic")
+    add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.6])
+    plan = schedule.plan(suite, ["reinforcepp", "grpo"], [1, 2], tmp_path)
+    assert [(cell.method, cell.seed) for cell in plan.todo] == [("reinforcepp", 1), ("reinforcepp", 2), ("grpo", 2)]
+    assert plan.done == 1
+
+
+def test_cells_with_other_settings_are_not_mixed_in(tmp_path):
+    add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.6], overrides="+recipe=another")
+    with pytest.raises(ValueError, match="1 cells with other settings, such as grpo seed 1"):
+        schedule.plan(suites.load("arithmetic"), ["grpo"], [1], tmp_path)
+
+
+def test_a_method_that_the_suite_lacks_is_named(tmp_path):
+    with pytest.raises(ValueError, match="has no method grpoo: it has reinforcepp"):
+        schedule.plan(suites.load("arithmetic"), ["grpoo"], [1], tmp_path)
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    (tmp_path / "arithmetic.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"arithmetic\.parquet cannot be read"):
+        table.read(tmp_path, "arithmetic")
+
+
+def test_two_commands_do_not_write_one_table(tmp_path):
+    suite = suites.load("arithmetic")
+    with schedule.only_writer(tmp_path, suite), pytest.raises(ValueError, match="another command is comparing"):
+        with schedule.only_writer(tmp_path, suite):
+            pass
+
+
+def test_statistics_of_known_values():
+    values, reference = np.array([0.5, 0.6, 0.7, 0.8, 0.9]), np.array([0.4, 0.5, 0.6, 0.7, 0.8])
+    assert statistics.paired_p_value(values, reference) == pytest.approx(2 / 2**5)
+    assert statistics.paired_p_value(values, values) == 1.0
+    assert statistics.probability_of_improvement(values, reference) == pytest.approx((5 + 4 + 3 + 2 + 1 + 4 * 0.5) / 25)
+    assert statistics.interquartile_mean(np.array([0.0, 1, 2, 3, 4, 5, 6, 100])) == 3.5
+    found = statistics.interval(values)
+    assert found.mean == pytest.approx(0.7) and 0.55 < found.low < 0.7 < found.high < 0.85
+    assert statistics.interval(np.array([0.5])) == statistics.Interval(0.5, 0.5, 0.5)
+
+
+def test_the_outcome_of_a_method(tmp_path):
+    for seed in range(1, 6):
+        add_cell(tmp_path, "reinforcepp", seed, [0.4, 0.5, 0.6 + seed / 100])
+        add_cell(tmp_path, "grpo", seed, [0.4, 0.7, 0.8 + seed / 100])
+    rows = table.read(tmp_path, "arithmetic")
+    grpo = outcome.of_method(rows, "grpo", "reinforcepp")
+    assert grpo.final.mean == pytest.approx(0.83) and grpo.over_training.mean == pytest.approx((0.7 + 0.83) / 2)
+    assert grpo.difference.mean == pytest.approx(0.2) and grpo.improvement == 1.0
+    assert grpo.p_value == pytest.approx(2 / 2**5)
+    assert grpo.kl is None and grpo.step_s == 1.5
+    assert grpo.seconds_to_threshold == pytest.approx(20 * 1.5)
+    assert outcome.of_method(rows, "reinforcepp", "reinforcepp").seconds_to_threshold is None
+
+
+def test_the_page_has_a_row_for_every_method_best_first(tmp_path):
+    for seed in (1, 2):
+        add_cell(tmp_path, "reinforcepp", seed, [0.4, 0.5, 0.6])
+        add_cell(tmp_path, "grpo", seed, [0.4, 0.7, 0.8])
+    written = page.write(tmp_path, tmp_path / "docs" / "results.md")
+    assert [path.name for path in written] == ["results.md", "results_arithmetic.png"]
+    text = written[0].read_text()
+    assert text.index("| `grpo` | 2 | 0.800") < text.index("| `reinforcepp` | 2 | 0.600")
+    assert "2 cores" in text and "verl 0.9.1" in text
+    assert page.write(tmp_path, tmp_path / "docs" / "results.md") == written and written[0].read_text() == text
+
+
+def test_a_folder_without_tables_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has no table of a shipped suite"):
+        page.write(tmp_path, tmp_path / "results.md")
