@@ -16,6 +16,9 @@ INTERVAL_S = 1.0
 GB = 1e9
 # Ray and vLLM set the titles of their processes: an actor's class with the method it runs, or an engine's role.
 TITLE = re.compile(r"(ray::\w+|VLLM::\w+)")
+# On a CPU, Ray's workers are forks, which have the command line of the process they are forked from. The largest is the
+# trainer.
+FORKED, FORK_NAME = "fork_server", "Ray's worker"
 
 
 @contextmanager
@@ -50,7 +53,7 @@ def peak_memory_of_runs_in(folder: Path) -> Iterator[dict[str, float]]:
 def _name(process: psutil.Process) -> str:
     command = " ".join(process.cmdline())
     title = TITLE.search(command)
-    return title.group() if title else process.name()
+    return title.group() if title else FORK_NAME if FORKED in command else process.name()
 
 
 def _peak(process: psutil.Process) -> float:
