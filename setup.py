@@ -43,7 +43,7 @@ setup(
         "typer",
         "matplotlib",
         # Exact distributions of estimators, intervals and tests of comparisons.
-        "scipy",
+        "scipy>=1.15",
         "psutil",
         "wrapt",
         # Math answers: math-verify compares them; pebble can kill a worker process that hangs.

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from reinforcepp_verl.common.terminal import SafeConsole, echo
+from reinforcepp_verl.common.terminal import SafeConsole, echo, say
 
 INTERRUPTED = 130
 
@@ -53,20 +53,21 @@ def compare(
     if suite is None:
         for name in suites.names():
             file = suites.load(name).file
-            echo(f"{name}: {file.question} ({len(file.methods)} methods, {file.seeds} seeds, {file.machine})")
+            echo(f"{name}: {file.question} ({len(file.methods)} methods, {file.seeds} seeds, {file.cluster})")
         return
     console = SafeConsole(highlight=False)
     try:
         chosen = suites.load(suite)
-        wanted = methods.split(",") if methods else list(chosen.file.methods)
-        plan = schedule.plan(chosen, wanted, range(1, 1 + (seeds or chosen.file.seeds)), results)
-        at_a_time = jobs or schedule.jobs_that_fit()
-        console.print(
-            f"{chosen.name}: {len(plan.todo)} trainings of {chosen.file.steps} steps to do, {plan.done} done; "
-            f"{at_a_time} at a time, runs in {runs_dir / chosen.name}",
-            soft_wrap=True,
-        )
-        with schedule.only_writer(results, chosen):
+        named = [name.strip() for name in (methods or "").split(",") if name.strip()]
+        wanted = list(dict.fromkeys(named)) or list(chosen.file.methods)
+        at_a_time = jobs or schedule.jobs_that_fit(chosen)
+        with schedule.only_writer(results, chosen), schedule.only_writer(runs_dir, chosen):
+            plan = schedule.plan(chosen, wanted, range(1, 1 + (seeds or chosen.file.seeds)), results)
+            say(
+                console,
+                f"{chosen.name}: {len(plan.todo)} trainings of {chosen.file.steps} steps to do, {plan.done} done; "
+                f"{at_a_time} at a time, runs in {runs_dir / chosen.name}",
+            )
             failed = schedule.train(plan.todo, results, runs_dir, at_a_time, console)
     except (ValueError, OSError) as error:
         echo(f"error: {error}", err=True)

@@ -60,6 +60,9 @@ def report(
     Results:  reinforcepp report results -o docs/results.md
     """
     if len(runs) == 1 and any(runs[0].glob("*.parquet")):
+        if follow or metric:
+            echo("error: --follow and --metric are for runs, not for a folder of results", err=True)
+            raise typer.Exit(2)
         _results(runs[0], out or Path("results.md"))
         return
     # Imported here to keep other commands fast.
@@ -86,6 +89,8 @@ def _results(results: Path, out: Path) -> None:
     from reinforcepp_verl.comparison import page
 
     try:
+        if out.suffix != ".md":
+            raise ValueError(f"{out}: the page of results is Markdown; the file must end in .md")
         for written in page.write(results, out):
             echo(written)
     except (ValueError, OSError) as error:

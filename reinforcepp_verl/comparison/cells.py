@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +25,13 @@ from reinforcepp_verl.runs import processes
 QUIET = ["trainer.save_freq=-1", "samples.groups_per_step=0"]
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "transformers")
 GB = 1e9
+CONSOLE = "console.log"
 ACCURACY, MEMORY = "accuracy", "memory_gb"
-# The table's names, and verl's. A metric that a method does not have is left out.
-KEPT = {
+# The table's names, and verl's, of which the first that a run has is kept. The last one of `kl` is for verl's GRPO,
+# whose loss is an estimate of the KL (k3).
+KEPT: dict[str, str | tuple[str, ...]] = {
     "reward": "critic/score/mean",
-    "kl": "actor/reward_kl_penalty",
-    "kl_loss": "actor/kl_loss",
+    "kl": ("reinforcepp/kl", "actor/reward_kl_penalty", "actor/kl_loss"),
     "length": "response_length/mean",
     "entropy": "actor/entropy",
     "grad_norm": "actor/grad_norm",
@@ -68,33 +69,42 @@ class Job:
     cell: Cell
     runs: Path
     process: subprocess.Popen[bytes]
+    earlier: Path | None
+    """The run of an earlier command that was stopped or failed, to which `latest` still points at first."""
     peak_gb: float = 0.0
-    log: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.log = self.runs / "console.log"
 
     @property
-    def run(self) -> Path:
-        return self.runs / LATEST
+    def log(self) -> Path:
+        return self.runs / CONSOLE
+
+    @property
+    def run(self) -> Path | None:
+        """The run's folder; None while it has none yet."""
+        found = _latest(self.runs)
+        return None if found == self.earlier else found
 
     def steps_done(self) -> int:
-        metrics = self.run / "metrics.jsonl"
-        return metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
+        metrics = self.run / "metrics.jsonl" if self.run else None
+        return metrics.read_bytes().count(b"\n") if metrics and metrics.is_file() else 0
 
     def watch_memory(self) -> None:
-        """Note the memory of all processes of the run together, each shared page counted once."""
-        if self.run.is_dir():
-            self.peak_gb = max(self.peak_gb, sum(map(_memory, processes.find_all(str(self.run.resolve())))) / GB)
+        """Note the memory of all processes of the run together; pages that they share count in parts."""
+        if run := self.run:
+            self.peak_gb = max(self.peak_gb, sum(map(_memory, processes.find_all(str(run)))) / GB)
 
 
 def start(cell: Cell, runs_dir: Path) -> Job:
-    """Start the training of a cell in folders of its own under `runs_dir`."""
+    """Start the training of a cell in folders of its own under `runs_dir`.
+
+    What a killed command has left of the same cell, and is still running, is ended first.
+    """
     runs = runs_dir / cell.suite.name / f"{cell.method}_{cell.seed}"
     runs.mkdir(parents=True, exist_ok=True)
+    if earlier := _latest(runs):
+        processes.terminate_all(str(earlier))
     command = [sys.executable, "-m", "reinforcepp_verl.comparison.cell_process", str(os.getpid())]
     name = f"trainer.experiment_name={cell.method}"
-    with (runs / "console.log").open("wb") as log:
+    with (runs / CONSOLE).open("wb") as log:
         process = subprocess.Popen(
             [*command, *cell.overrides, *QUIET, name, f"runs_dir={runs}"],
             stdin=subprocess.DEVNULL,
@@ -102,7 +112,7 @@ def start(cell: Cell, runs_dir: Path) -> Job:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Job(cell, runs, process)
+    return Job(cell, runs, process, earlier)
 
 
 def curves(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -111,13 +121,17 @@ def curves(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     Raises:
         ValueError: the run did not reach its last step, or was not validated there
     """
-    history = load_history(job.run)
-    steps = job.cell.suite.file.steps
-    key = validation_key(history.series)
-    if key is None or history.series[key][0][-1] != steps:
-        raise ValueError(f"{job.run.resolve()} has no validation at step {steps}")
-    found = {ACCURACY: history.series[key]}
-    found |= {name: history.series[metric] for name, metric in KEPT.items() if metric in history.series}
+    if job.run is None:
+        raise ValueError(f"{job.runs} has no run folder")
+    series, steps = load_history(job.run).series, job.cell.suite.file.steps
+    key = validation_key(series)
+    if key is None or series[key][0][-1] != steps:
+        raise ValueError(f"{job.run} has no validation at step {steps}")
+    found = {ACCURACY: series[key]}
+    for name, given in KEPT.items():
+        metrics = (given,) if isinstance(given, str) else given
+        if recorded := [metric for metric in metrics if metric in series]:
+            found[name] = series[recorded[0]]
     found[MEMORY] = (np.array([steps]), np.array([job.peak_gb]))
     return {name: _finite(curve) for name, curve in found.items()}
 
@@ -131,6 +145,10 @@ def origin(cell: Cell) -> Origin:
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
     )
+
+
+def _latest(runs: Path) -> Path | None:
+    return (runs / LATEST).resolve() if (runs / LATEST).is_dir() else None
 
 
 def _finite(curve: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,18 @@ from reinforcepp_verl.comparison.cells import ACCURACY, MEMORY
 from reinforcepp_verl.comparison.statistics import Interval
 
 THRESHOLD = 0.7
+# A single step has few answers.
+LAST_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A method against the reference, by accuracy over training, on the seeds that both have."""
+
+    difference: Interval
+    p_value: float
+    improvement: float
+    """Probability that a run of the method is better than one of the reference."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +36,8 @@ class Outcome:
     """Accuracy of the last validation."""
     over_training: Interval
     """Mean accuracy of all validations after the first: how fast and how steadily it learns."""
-    difference: Interval
-    """Of the accuracy over training to that of the reference, on the seeds that both have."""
-    p_value: float
-    improvement: float
-    """Probability that its accuracy over training is better than the reference's."""
+    versus: Versus | None
+    """Compared with the reference; None for itself, and if there is no seed that both have."""
     kl: float | None
     length: float
     step_s: float
@@ -44,25 +53,33 @@ def curve(table: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
 
 
 def of_method(table: pd.DataFrame, method: str, reference: str) -> Outcome:
-    """Return a method's results; the table has at least one seed of it and of the reference."""
+    """Return a method's results; the table has at least one seed of it."""
     accuracy = curve(table, method, ACCURACY)
-    mean, reference_mean = _over_training(accuracy), _over_training(curve(table, reference, ACCURACY))
-    shared = sorted(set(mean.index) & set(reference_mean.index))
-    own, other = mean[shared].to_numpy(), reference_mean[shared].to_numpy()
+    mean = _over_training(accuracy)
     kl = curve(table, method, "kl")
     return Outcome(
         method=method,
         seeds=[int(seed) for seed in accuracy.columns],
         final=statistics.interval(accuracy.iloc[-1].to_numpy()),
         over_training=statistics.interval(mean.to_numpy()),
-        difference=statistics.interval(own - other),
-        p_value=statistics.paired_p_value(own, other),
-        improvement=statistics.probability_of_improvement(mean.to_numpy(), reference_mean.to_numpy()),
-        kl=None if kl.empty else float(kl.iloc[-1].mean()),
-        length=float(curve(table, method, "length").iloc[-1].mean()),
+        versus=None if method == reference else _versus(mean, _over_training(curve(table, reference, ACCURACY))),
+        kl=None if kl.empty else float(kl.iloc[-LAST_STEPS:].mean().mean()),
+        length=float(curve(table, method, "length").iloc[-LAST_STEPS:].mean().mean()),
         step_s=float(curve(table, method, "step_s").median().median()),
         memory_gb=float(curve(table, method, MEMORY).iloc[-1].median()),
         seconds_to_threshold=_seconds_to_threshold(accuracy, curve(table, method, "step_s")),
+    )
+
+
+def _versus(own: pd.Series, reference: pd.Series) -> Versus | None:
+    shared = sorted(set(own.index) & set(reference.index))
+    if not shared:
+        return None
+    values, others = own[shared].to_numpy(), reference[shared].to_numpy()
+    return Versus(
+        statistics.interval(values - others),
+        statistics.paired_p_value(values, others),
+        statistics.probability_of_improvement(values, others),
     )
 
 

@@ -16,7 +16,7 @@ from reinforcepp_verl.common.plot_style import METADATA, PALETTE, STYLE
 from reinforcepp_verl.comparison import outcome, statistics, table
 from reinforcepp_verl.comparison import suite as suites
 from reinforcepp_verl.comparison.cells import ACCURACY
-from reinforcepp_verl.comparison.outcome import THRESHOLD, Outcome, curve
+from reinforcepp_verl.comparison.outcome import THRESHOLD, Outcome, Versus, curve
 from reinforcepp_verl.comparison.suite import Suite
 
 PANELS = {"accuracy": ACCURACY, "reward": "reward", "KL to the reference per token": "kl", "answer length": "length"}
@@ -70,8 +70,6 @@ def markdown(results: Path, stem: str) -> str:
 def outcomes(suite: Suite, rows: pd.DataFrame) -> list[Outcome]:
     """Return the results of the suite's methods that have any, best first."""
     methods = [method for method in suite.file.methods if (rows.method == method).any()]
-    if suite.file.reference not in methods:
-        return []
     found = [outcome.of_method(rows, method, suite.file.reference) for method in methods]
     return sorted(found, key=lambda one: -one.over_training.mean)
 
@@ -80,6 +78,11 @@ def _section(suite: Suite, rows: pd.DataFrame, stem: str) -> str:
     found = outcomes(suite, rows)
     lines = [f"## {suite.name}", "", suite.file.question, "", f"![{suite.name}]({stem}_{suite.name}.png)", ""]
     lines += [_row(HEADER), _row(["---"] * len(HEADER)), *map(_row, map(_cells, found)), ""]
+    if missing := len(suite.file.methods) * suite.file.seeds - sum(len(one.seeds) for one in found):
+        lines += [
+            f"**Not finished**: {missing} of {len(suite.file.methods) * suite.file.seeds} trainings are missing.",
+            "",
+        ]
     finals = rows[rows.metric == ACCURACY].groupby(["method", "seed"]).value.last()
     lines += [f"Interquartile mean of the final accuracy of all {len(finals)} runs: "
               f"{statistics.interquartile_mean(finals.to_numpy()):.3f}.", ""]  # fmt: skip
@@ -100,15 +103,23 @@ def _cells(one: Outcome) -> list[str]:
         str(len(one.seeds)),
         str(one.final),
         str(one.over_training),
-        f"{one.difference.mean:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}]",
-        f"{one.p_value:.2f}",
-        f"{one.improvement:.2f}",
+        *_versus(one.versus),
         "-" if one.kl is None else f"{one.kl:.4f}",
         f"{one.length:.2f}",
         f"{one.step_s:.2f}",
         "-" if one.seconds_to_threshold is None else f"{one.seconds_to_threshold:.0f}",
         f"{one.memory_gb:.1f}",
     ]
+
+
+def _versus(one: Versus | None) -> list[str]:
+    if one is None:
+        return ["-"] * 3
+    difference = one.difference
+    shown = f"{difference.mean:+.3f}"
+    if difference.low < difference.high:
+        shown += f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+    return [shown, f"{one.p_value:.2f}", f"{one.improvement:.2f}"]
 
 
 def _row(cells: list[str] | tuple[str, ...]) -> str:
@@ -147,10 +158,11 @@ INTRODUCTION = """# Results
 Written by `reinforcepp report results -o docs/results.md` from the tables in `results/`, which `reinforcepp compare
 SUITE` fills. [compare.md](compare.md) explains both, and how to add a method or a suite.
 
-Brackets are 95% intervals of the bootstrap over seeds. "Accuracy over training" is the mean of all validations after
-the first, so that it counts how fast a method learns; "difference" is that of a method to the suite's reference on the
-same seeds, with the p-value of the exact paired permutation test, which is 0.0625 at the least with five seeds.
-"P(better)" is the probability that a run of the method is better than one of the reference, by accuracy over training.
-KL and length are of the last step. Times are medians, of trainings that ran beside each other; GB is the memory of all
+Brackets are 95% intervals of the bootstrap over seeds, which are too narrow with few of them. "Accuracy over training"
+is the mean of all validations after the first, so that it counts how fast a method learns. "Difference" is that of a
+method to the suite's reference on the same seeds, with the p-value of the exact paired permutation test: with five
+seeds it is 0.0625 at the least, with one it is 1; it is not corrected for the number of methods. "P(better)" is the
+probability that a run of the method is better than one of the reference, by accuracy over training. KL and length are
+means of the last ten steps. Times are medians, of trainings that ran beside each other; GB is the memory of all
 processes of a run.
 """

@@ -17,15 +17,15 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.comparison import cells, table
 from reinforcepp_verl.comparison.cells import Cell, Job
 from reinforcepp_verl.comparison.suite import Suite
+from reinforcepp_verl.runs import processes
 
 POLL_S = 2.0
 # A stopped training finishes its step first.
 STOP_S = 120.0
-CORES_PER_CELL = 1
-MEMORY_PER_CELL_GB = 6.0
 
 
 @dataclass(frozen=True)
@@ -40,43 +40,49 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
     """Return what is to be trained, seed by seed, so that a comparison that is stopped has whole seeds.
 
     Raises:
-        ValueError: a method is not in the suite, or the table has cells with other settings
+        ValueError: a method is not in the suite, or the table has cells with other settings, also of another method
     """
     if unknown := [method for method in methods if method not in suite.file.methods]:
         known = ", ".join(suite.file.methods)
         raise ValueError(f"{suite.name} has no method {', '.join(unknown)}: it has {known}; add it to the suite's file")
-    cells_of_suite = [Cell(suite, method, seed) for seed in seeds for method in methods]
     finished = table.finished(table.read(results, suite.name))
-    found = [(cell, finished.get((cell.method, cell.seed))) for cell in cells_of_suite]
-    if other := [pair for pair in found if pair[1] not in (None, " ".join(pair[0].overrides))]:
-        cell, overrides = other[0]
+    other = [key for key, overrides in finished.items() if overrides != _overrides(suite, *key)]
+    if other:
+        method, seed = other[0]
         raise ValueError(
-            f"{table.path_of(results, suite.name)} has {len(other)} cells with other settings, such as {cell.label} "
-            f"({overrides}); move the file away, or give the suite's file another name"
+            f"{table.path_of(results, suite.name)} has {len(other)} cells with other settings, such as {method} seed "
+            f"{seed} ({finished[other[0]]}); move the file away, or give the suite's file another name"
         )
-    todo = [cell for cell, overrides in found if overrides is None]
-    return Plan(todo, len(cells_of_suite) - len(todo))
+    wanted = [Cell(suite, method, seed) for seed in seeds for method in methods]
+    todo = [cell for cell in wanted if (cell.method, cell.seed) not in finished]
+    return Plan(todo, len(wanted) - len(todo))
 
 
-def jobs_that_fit() -> int:
-    """Return how many cells of a toy model this machine trains at a time: by cores and by free memory."""
-    by_memory = int(psutil.virtual_memory().available / 1e9 // MEMORY_PER_CELL_GB)
-    return max(1, min(len(os.sched_getaffinity(0)) // CORES_PER_CELL, by_memory))
+def _overrides(suite: Suite, method: str, seed: int) -> str | None:
+    return " ".join(Cell(suite, method, seed).overrides) if method in suite.file.methods else None
+
+
+def jobs_that_fit(suite: Suite) -> int:
+    """Return how many cells this machine trains at a time, by its cores and its free memory; one on a GPU."""
+    if suite.file.cluster != "cpu":
+        return 1
+    by_memory = int(psutil.virtual_memory().available / 1e9 // suite.file.memory_gb)
+    return max(1, min(len(os.sched_getaffinity(0)), by_memory))
 
 
 @contextmanager
-def only_writer(results: Path, suite: Suite) -> Iterator[None]:
-    """Refuse a second command that compares the same suite.
+def only_writer(folder: Path, suite: Suite) -> Iterator[None]:
+    """Refuse a second command that compares the same suite, with its table or its trainings in this folder.
 
     Raises:
         ValueError: there is one
     """
-    results.mkdir(parents=True, exist_ok=True)
-    with (results / f".{suite.name}.lock").open("w") as lock:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{suite.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(f"another command is comparing {suite.name} into {results}: wait until it ends") from None
+            raise ValueError(f"another command is comparing {suite.name} in {folder}: wait until it ends") from None
         yield
 
 
@@ -121,23 +127,28 @@ def _end(job: Job, results: Path, console: Console) -> list[Job]:
             raise ValueError(_last_line(job.log))
         curves = cells.curves(job)
     except ValueError as error:
-        console.print(f"[red]{name} failed[/]: {error} (log: {job.log})", soft_wrap=True)
+        say(console, f"{name} failed: {error} (log: {job.log})", style="red")
         return [job]
     suite, method, seed = job.cell.suite.name, job.cell.method, job.cell.seed
     table.add(results, suite, table.cell_rows(suite, method, seed, cells.origin(job.cell), curves))
     accuracy = curves[cells.ACCURACY][1]
-    console.print(f"{name}: accuracy {accuracy[0]:.3f} -> {accuracy[-1]:.3f}", highlight=False)
+    say(console, f"{name}: accuracy {accuracy[0]:.3f} -> {accuracy[-1]:.3f}")
     return []
 
 
 def _stop(running: Sequence[Job]) -> None:
+    """Let the trainings finish their step; end those at once that take too long."""
+    deadline = time.monotonic() + STOP_S
     for job in running:
         job.process.terminate()
     for job in running:
         try:
-            job.process.wait(STOP_S)
+            job.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             job.process.kill()
+            job.process.wait()
+            if run := job.run:
+                processes.terminate_all(str(run))
 
 
 def _last_line(log: Path) -> str:
@@ -158,7 +169,7 @@ def _progress(console: Console) -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=False),
-        TextColumn("{task.fields[cells]}"),
+        TextColumn("{task.fields[cells]}", markup=False),
         console=console,
         disable=not console.is_terminal,
     )

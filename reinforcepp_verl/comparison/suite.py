@@ -26,8 +26,6 @@ class SuiteFile:
     """Training steps of every cell."""
     methods: dict[str, list[str]] = MISSING
     """The overrides of each method. An empty list is `+method=NAME`."""
-    prepare: list[str] = field(default_factory=list)
-    """Commands that make the data and the model, shown if they are missing."""
     overrides: list[str] = field(default_factory=list)
     """Overrides of every method."""
     reference: str = "reinforcepp"
@@ -38,8 +36,10 @@ class SuiteFile:
     """What the paper, or another source, says."""
     seen: str = ""
     """What the results show, and why one should or should not believe it; written when they are there."""
-    machine: str = "cpu"
-    """`cpu`: two cores are enough. `gpu`: composed and checked, not run by this project."""
+    cluster: str = "cpu"
+    """The machine, as after `cluster=`."""
+    memory_gb: float = 6.0
+    """What one training needs, so that not too many run beside each other on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Suite:
         own = self.file.methods[method] or [f"+method={method}"]
         return [
             f"+recipe={self.file.recipe}",
+            f"cluster={self.file.cluster}",
             *own,
             *self.file.overrides,
             f"trainer.total_training_steps={self.file.steps}",
@@ -66,14 +67,15 @@ def names() -> list[str]:
 
 
 def load(given: str) -> Suite:
-    """Read a shipped suite by its name, or a file by its path, which ends in .yaml.
+    """Read a shipped suite by its name, or a file by its path.
 
     Raises:
         ValueError: there is none, or it is not a suite; the message is one line with the fix
     """
-    path = Path(given) if given.endswith(SUFFIX) else _folder() / f"{given}{SUFFIX}"
+    is_path = bool(Path(given).suffix) or "/" in given
+    path = Path(given) if is_path else _folder() / f"{given}{SUFFIX}"
     if not path.is_file():
-        fix = "give the path of a file" if given.endswith(SUFFIX) else f"shipped are {', '.join(names())}"
+        fix = "give the path of a YAML file" if is_path else f"shipped are {', '.join(names())}"
         raise ValueError(f"there is no suite {given}: {fix}")
     yaml_file.check(path)
     try:
@@ -82,6 +84,8 @@ def load(given: str) -> Suite:
     except OmegaConfBaseException as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}; a suite has {_keys()}") from error
     assert isinstance(file, SuiteFile)
+    if not file.methods:
+        raise ValueError(f"{path}: methods is empty; name at least one")
     if file.reference not in file.methods:
         raise ValueError(f"{path}: reference is {file.reference}; set it to one of {', '.join(file.methods)}")
     if file.steps < 1 or file.seeds < 1:

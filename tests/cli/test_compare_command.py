@@ -24,7 +24,7 @@ def test_without_a_suite_all_are_listed():
     ("arguments", "message"),
     [
         (["arithmetics"], "error: there is no suite arithmetics: shipped are ablations, arithmetic"),
-        (["mine.yaml"], "error: there is no suite mine.yaml: give the path of a file"),
+        (["mine.yaml"], "error: there is no suite mine.yaml: give the path of a YAML file"),
         (["arithmetic", "--methods", "grpo,dpo"], "error: arithmetic has no method dpo: it has reinforcepp"),
     ],
 )

@@ -57,6 +57,12 @@ def test_cells_with_other_settings_are_not_mixed_in(tmp_path):
         schedule.plan(suites.load("arithmetic"), ["grpo"], [1], tmp_path)
 
 
+def test_settings_that_have_changed_are_refused_whatever_is_asked_for(tmp_path):
+    add_cell(tmp_path, "grpo", 4, [0.4, 0.5, 0.6], overrides="+recipe=another")
+    with pytest.raises(ValueError, match="1 cells with other settings, such as grpo seed 4"):
+        schedule.plan(suites.load("arithmetic"), ["rloo"], [1], tmp_path)
+
+
 def test_a_method_that_the_suite_lacks_is_named(tmp_path):
     with pytest.raises(ValueError, match="has no method grpoo: it has reinforcepp"):
         schedule.plan(suites.load("arithmetic"), ["grpoo"], [1], tmp_path)
@@ -93,11 +99,12 @@ def test_the_outcome_of_a_method(tmp_path):
     rows = table.read(tmp_path, "arithmetic")
     grpo = outcome.of_method(rows, "grpo", "reinforcepp")
     assert grpo.final.mean == pytest.approx(0.83) and grpo.over_training.mean == pytest.approx((0.7 + 0.83) / 2)
-    assert grpo.difference.mean == pytest.approx(0.2) and grpo.improvement == 1.0
-    assert grpo.p_value == pytest.approx(2 / 2**5)
+    assert grpo.versus.difference.mean == pytest.approx(0.2) and grpo.versus.improvement == 1.0
+    assert grpo.versus.p_value == pytest.approx(2 / 2**5)
     assert grpo.kl is None and grpo.step_s == 1.5
     assert grpo.seconds_to_threshold == pytest.approx(20 * 1.5)
-    assert outcome.of_method(rows, "reinforcepp", "reinforcepp").seconds_to_threshold is None
+    reference = outcome.of_method(rows, "reinforcepp", "reinforcepp")
+    assert reference.seconds_to_threshold is None and reference.versus is None
 
 
 def test_the_page_has_a_row_for_every_method_best_first(tmp_path):
@@ -108,8 +115,19 @@ def test_the_page_has_a_row_for_every_method_best_first(tmp_path):
     assert [path.name for path in written] == ["results.md", "results_arithmetic.png"]
     text = written[0].read_text()
     assert text.index("| `grpo` | 2 | 0.800") < text.index("| `reinforcepp` | 2 | 0.600")
+    assert "**Not finished**: 41 of 45 trainings are missing." in text
     assert "2 cores" in text and "verl 0.9.1" in text
     assert page.write(tmp_path, tmp_path / "docs" / "results.md") == written and written[0].read_text() == text
+
+
+@pytest.mark.parametrize("cells", [[("grpo", 1)], [("grpo", 1), ("reinforcepp", 1)], [("grpo", 1), ("reinforcepp", 2)]])
+def test_a_comparison_that_has_only_begun_is_shown(tmp_path, cells):
+    for method, seed in cells:
+        add_cell(tmp_path, method, seed, [0.4, 0.5, 0.6])
+    text = page.write(tmp_path, tmp_path / "results.md")[0].read_text()
+    compared = {seed for method, seed in cells if method == "reinforcepp"} & {1}
+    row = next(line for line in text.splitlines() if line.startswith("| `grpo`"))
+    assert ("| - | - | - |" in row) == (not compared)
 
 
 def test_a_folder_without_tables_is_refused(tmp_path):

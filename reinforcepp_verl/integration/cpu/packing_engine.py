@@ -23,7 +23,13 @@ BACKENDS = ["fsdp", "fsdp2"]
 PLAIN_DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 PLAIN_INPUTS = {"input_ids", "attention_mask", "position_ids"}
 # With one of these, verl computes more than log-probabilities and entropy, or from another representation.
-VERLS_OWN = ("use_remove_padding", "use_fused_kernels", "calculate_sum_pi_squared", "distillation_use_topk")
+VERLS_OWN = {
+    "use_remove_padding": True,
+    "use_fused_kernels": False,
+    "calculate_sum_pi_squared": False,
+    "distillation_use_topk": False,
+}
+"""With verl's defaults."""
 
 
 def register(module: Any) -> None:
@@ -92,11 +98,15 @@ def _engine(module: Any) -> type:
             }
 
         def _packing(self, micro_batch: TensorDict) -> prompt_packing.Packing | None:
-            chosen = {key: tu.get_non_tensor_data(data=micro_batch, key=key, default=False) for key in VERLS_OWN}
-            plain = attends_plainly(self.model_config.hf_config) and not any(chosen.values())
-            if not plain or self.engine_config.entropy_checkpointing:
+            chosen = [
+                tu.get_non_tensor_data(data=micro_batch, key=key, default=default) for key, default in VERLS_OWN.items()
+            ]
+            # Without prompts it is verl's SFT trainer, with dense ones its old PPO trainer.
+            ids, prompts = micro_batch["input_ids"], micro_batch.get("prompts")
+            if prompts is None or not prompts.is_nested or any(chosen) or self.engine_config.entropy_checkpointing:
                 return None
-            ids, prompts = micro_batch["input_ids"], micro_batch["prompts"]
+            if not attends_plainly(self.model_config.hf_config):
+                return None
             return prompt_packing.pack(ids.values(), *(x.offsets().diff().tolist() for x in (ids, prompts)))
 
     return PackingEngine

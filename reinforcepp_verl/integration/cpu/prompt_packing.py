@@ -15,6 +15,8 @@ import torch
 
 # Segments of a packed row: padding, the prompt, then the answers.
 PADDING, PROMPT = -1, 0
+# The length at which attention is about as much work as the rest: six times the width of a small model, SmolLM2's 576.
+ATTENTION_LENGTH = 3500
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Packing:
 
 
 def pack(values: torch.Tensor, lengths: list[int], prompt_lengths: list[int]) -> Packing | None:
-    """Plan the packed rows of a jagged batch, one for each different prompt; None if they take more room than its rows.
+    """Plan the packed rows of a jagged batch, one for each different prompt; None if that is more work than its rows.
 
     Args:
         values: `(N,)`, the token ids of all rows, one after another
@@ -64,9 +66,15 @@ def pack(values: torch.Tensor, lengths: list[int], prompt_lengths: list[int]) ->
         groups.setdefault(tuple(tokens[:prompt].tolist()), []).append(row)
     answers = [length - prompt for length, prompt in zip(lengths, prompt_lengths, strict=True)]
     width = max(len(prompt) + sum(answers[row] for row in members) for prompt, members in groups.items())
-    if len(groups) * width > len(lengths) * max(lengths):
+    no_answer = sum(answers) == 0
+    if no_answer or _work(len(groups), width) > _work(len(lengths), max(lengths)):
         return None
     return _plan(groups, width, answers, lengths)
+
+
+def _work(rows: int, length: int) -> float:
+    """Return the work of a forward pass, in tokens: attention grows with the square of a row's length."""
+    return rows * length * (1 + length / ATTENTION_LENGTH)
 
 
 def _plan(groups: dict[tuple[int, ...], list[int]], width: int, answers: list[int], lengths: list[int]) -> Packing:

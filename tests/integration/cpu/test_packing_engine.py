@@ -23,6 +23,7 @@ from transformers import (
 
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.integration.cpu.packing_engine import attends_plainly
+from reinforcepp_verl.integration.cpu.prompt_packing import pack
 from reinforcepp_verl.tasks.small_tokenizer import of_characters
 
 pytestmark = pytest.mark.skipif(not cpu_platform_wanted(), reason="this machine has an accelerator")
@@ -191,3 +192,14 @@ def test_only_plain_attention_is_packed():
     assert not attends_plainly(with_sdpa(MistralConfig(**TINY, sliding_window=4)))
     assert not attends_plainly(with_sdpa(GemmaConfig(**TINY)))
     assert not attends_plainly(LlamaConfig(**TINY, attn_implementation="eager"))
+
+
+def test_long_answers_are_not_packed_for_the_sake_of_a_short_prompt():
+    answer = 400
+    values = torch.tensor(([1, 2] + [3] * answer) * 16)
+    assert pack(values, [2 + answer] * 16, [2] * 16) is None
+    assert pack(torch.tensor(([1, 2] * 100 + [3]) * 16), [201] * 16, [200] * 16) is not None
+
+
+def test_without_an_answer_there_is_nothing_to_pack():
+    assert pack(torch.tensor([1, 2, 1, 2]), [2, 2], [2, 2]) is None
