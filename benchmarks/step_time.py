@@ -2,7 +2,8 @@
 
     reinforcepp prepare arithmetic
     python benchmarks/step_time.py
-    python benchmarks/step_time.py --recipe math_rlvr/smollm2_cpu --steps 6 --warm-up 2 --rounds 1
+    python benchmarks/step_time.py --recipe math_rlvr/smollm2_cpu --steps 6 --warm-up 2 --rounds 1 \\
+        --stock actor_rollout_ref.actor.ppo_max_token_len_per_gpu=1024
 
 Prints the median seconds per training step of each, over all rounds, and their ratio, then the processes that needed
 most memory. Validation is off; the first steps of each run are skipped because they compile and fill caches.
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 from helpers.peak_memory import peak_memory_of_runs_in
@@ -44,11 +45,12 @@ STOCK_ENGINE = {"VERL_ENGINE_DEVICE": "cuda"}
 PARTS = ("step", "gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
 
 
-def run_once(recipe: str, variant: str, steps: int, runs_dir: Path) -> list[dict[str, float]]:
+def run_once(recipe: str, variant: str, more: list[str], steps: int, runs_dir: Path) -> list[dict[str, float]]:
     """Train for `steps` steps in a new run folder and return each step's record."""
     arguments = [
         f"+recipe={recipe}",
         *VARIANTS[variant],
+        *more,
         *QUIET,
         f"trainer.total_training_steps={steps}",
         f"runs_dir={runs_dir}",
@@ -64,6 +66,10 @@ def main(
     steps: Annotated[int, typer.Option(help="Steps per run.")] = 20,
     warm_up: Annotated[int, typer.Option(help="Steps skipped at the start of each run.")] = 3,
     rounds: Annotated[int, typer.Option(help="How often both are run, in turn.")] = 2,
+    stock: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="KEY=VALUE", help="Another setting of the stock run, if one suits it better."),
+    ] = None,
 ) -> None:
     """Time the CPU job with stock verl and with this package, in turn."""
     measured: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
@@ -72,7 +78,8 @@ def main(
         for _ in range(rounds):
             for variant in VARIANTS:
                 with peak_memory_of_runs_in(Path(runs_dir)) as peaks:
-                    measured[variant] += run_once(recipe, variant, steps, Path(runs_dir))[warm_up:]
+                    more = (stock or []) if variant == "stock" else []
+                    measured[variant] += run_once(recipe, variant, more, steps, Path(runs_dir))[warm_up:]
                 memory[variant] |= {name: max(peak, memory[variant].get(name, 0)) for name, peak in peaks.items()}
     console = Console(width=120)
     console.print(seconds_table(measured))
