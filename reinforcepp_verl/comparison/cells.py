@@ -17,12 +17,13 @@ import psutil
 from reinforcepp_verl.common.run_folder import LATEST
 from reinforcepp_verl.comparison.suite import Suite
 from reinforcepp_verl.comparison.table import Origin
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.report.history import load_history
 from reinforcepp_verl.report.validation_metric import validation_key
 from reinforcepp_verl.runs import processes
 
 # Settings of every cell: the table keeps what a run folder would.
-QUIET = ["trainer.save_freq=-1", "samples.groups_per_step=0"]
+QUIET = [f"{keys.SAVE_FREQ}=-1", f"{keys.SAMPLES_GROUPS_PER_STEP}=0"]
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "transformers")
 GB = 1e9
 CONSOLE = "console.log"
@@ -103,10 +104,10 @@ def start(cell: Cell, runs_dir: Path) -> Job:
     if earlier := _latest(runs):
         processes.terminate_all(str(earlier))
     command = [sys.executable, "-m", "reinforcepp_verl.comparison.cell_process", str(os.getpid())]
-    name = f"trainer.experiment_name={cell.method}"
+    name = f"{keys.EXPERIMENT_NAME}={cell.method}"
     with (runs / CONSOLE).open("wb") as log:
         process = subprocess.Popen(
-            [*command, *cell.overrides, *QUIET, name, f"runs_dir={runs}"],
+            [*command, *cell.overrides, *QUIET, name, f"{keys.RUNS_DIR}={runs}"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -9,6 +9,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reinforcepp_verl.common import yaml_file
+from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.search_path import config_dir
 
 SUFFIX = ".yaml"
@@ -57,7 +58,7 @@ class Suite:
             f"cluster={self.file.cluster}",
             *own,
             *self.file.overrides,
-            f"trainer.total_training_steps={self.file.steps}",
+            f"{keys.TOTAL_TRAINING_STEPS}={self.file.steps}",
         ]
 
 

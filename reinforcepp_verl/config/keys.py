@@ -11,6 +11,7 @@ from reinforcepp_verl.algorithm import options, rollout_gate_options
 GUARDS = "guards"
 REWARD_ERRORS = "reward_errors"
 SAMPLES = "samples"
+SAMPLES_GROUPS_PER_STEP = f"{SAMPLES}.groups_per_step"
 PREFLIGHT = "preflight"
 PREFLIGHT_ALLOW = f"{PREFLIGHT}.allow"
 RUNS_DIR = "runs_dir"

@@ -16,7 +16,7 @@ CELLS = [(name, method) for name in suites.names() for method in suites.load(nam
 def test_every_cell_of_a_shipped_suite_passes_the_checks(compose, arithmetic, monkeypatch, name, method):
     monkeypatch.chdir(arithmetic)
     suite = suites.load(name)
-    config = compose(f"cluster={suite.file.machine}", *suite.overrides_of(method), "seed=1")
+    config = compose(*suite.overrides_of(method), "seed=1")
     found = examine(config, files_may_be_missing=True)
     assert not found.errors
 
@@ -38,8 +38,9 @@ def test_a_methods_overrides_come_before_those_of_the_suite_and_the_steps_last(t
     suite = suites.load(str(file))
     assert suite.name == "mine"
     end = ["a=1", "trainer.total_training_steps=7"]
-    assert suite.overrides_of("grpo") == ["+recipe=math_rlvr/arithmetic", "+method=grpo", *end]
-    assert suite.overrides_of("other") == ["+recipe=math_rlvr/arithmetic", "+method=ppo", "b=2", *end]
+    start = ["+recipe=math_rlvr/arithmetic", "cluster=cpu"]
+    assert suite.overrides_of("grpo") == [*start, "+method=grpo", *end]
+    assert suite.overrides_of("other") == [*start, "+method=ppo", "b=2", *end]
 
 
 WRONG = {

@@ -22,6 +22,7 @@ IN_CONFIGURATIONS = {
     "reinforcepp_verl.integration.verl_patches.install",
     "reinforcepp_verl.rewards.arithmetic",
     "reinforcepp_verl.rewards.calculator",
+    "reinforcepp_verl.rewards.imperfect_arithmetic",
     "reinforcepp_verl.rewards.math",
     "reinforcepp_verl.rewards.packing_list",
     "reinforcepp_verl.rewards.reasoning_gym",
