@@ -93,7 +93,8 @@ def train(todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, c
     """
     waiting, running, failed = deque(todo), list[Job](), list[Job]()
     progress = _progress(console)
-    total = progress.add_task("all", total=sum(cell.suite.file.steps for cell in todo), cells=f"0/{len(todo)} cells")
+    steps = todo[0].suite.file.steps if todo else 0
+    total = progress.add_task("all", total=steps * len(todo), cells=f"0/{len(todo)} cells")
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with progress:
@@ -107,10 +108,9 @@ def train(todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, c
                     running.remove(job)
                     failed += _end(job, results, progress.console)
                 ended = len(todo) - len(waiting) - len(running)
-                steps = sum(cell.suite.file.steps for cell in list(todo)[:ended])
                 progress.update(
                     total,
-                    completed=steps + sum(job.steps_done() for job in running),
+                    completed=steps * ended + sum(job.steps_done() for job in running),
                     cells=f"{ended}/{len(todo)} cells: {', '.join(job.cell.label for job in running)}",
                 )
     finally:

@@ -7,10 +7,9 @@ or how much the groups vary. The distribution of a sum is a convolution.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from scipy.signal import fftconvolve
+from scipy.stats import binom
 
 Weighted = list[list[np.ndarray]]
 """`weighted[p][k][s]`: the expectation of `x_p ** k`, times the indicator that the sum over all prompts is `s`."""
@@ -19,8 +18,7 @@ POWERS = 3
 
 def binomial(n: int, p: float) -> np.ndarray:
     """Return the probabilities of 0 to n right answers among n."""
-    logs = [math.lgamma(n + 1) - math.lgamma(c + 1) - math.lgamma(n - c + 1) for c in range(n + 1)]
-    return np.exp([log + c * math.log(p) + (n - c) * math.log1p(-p) for c, log in enumerate(logs)])
+    return np.asarray(binom.pmf(np.arange(n + 1), n, p))
 
 
 def right_answers(probabilities: list[float], answers: int) -> Weighted:

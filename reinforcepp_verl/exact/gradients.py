@@ -17,7 +17,7 @@ import numpy as np
 from reinforcepp_verl.exact import counts
 
 VARIANCE_FLOOR = 1e-8
-# verl's and TRL's, added to the standard deviation of a group.
+# verl's, added to the standard deviation of a group.
 GRPO_EPSILON = 1e-6
 
 
@@ -90,7 +90,7 @@ def group_mean(setting: Setting) -> Moments:
 
 
 def grpo(setting: Setting) -> Moments:
-    """The same, divided by the standard deviation of the group, with Bessel's correction as in verl and TRL."""
+    """The same, divided by the standard deviation of the group, with Bessel's correction as in verl."""
     n = setting.n
 
     def advantages(c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
