@@ -34,6 +34,7 @@ setup(
         "hydra-core>=1.3",
         "omegaconf>=2.3",
         "numpy",
+        "pandas",
         "pyarrow",
         "datasets",
         "fsspec",  # opens compressed files

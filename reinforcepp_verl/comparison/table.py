@@ -12,7 +12,6 @@ import pandas as pd
 from reinforcepp_verl.common import durable
 
 COLUMNS = ("suite", "method", "seed", "step", "metric", "value", "overrides", "versions", "hardware", "date")
-CELL = ["suite", "method", "seed"]
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,11 @@ def cell_rows(
 def add(folder: Path, suite: str, rows: pd.DataFrame) -> None:
     """Add a cell to its suite's file; what an earlier run of the same cell wrote is replaced."""
     old = read(folder, suite)
-    kept = old[~(old[CELL].apply(tuple, axis=1).isin(set(rows[CELL].apply(tuple, axis=1))))] if len(old) else old
+    cell = rows.iloc[0]
+    kept = old[(old.method != cell.method) | (old.seed != cell.seed)]
     whole = pd.concat([kept, rows], ignore_index=True) if len(kept) else rows
     # Sorted, so that the order in which the cells finished leaves no trace.
-    whole = whole.sort_values([*CELL, "metric", "step"], kind="stable", ignore_index=True)
+    whole = whole.sort_values(["method", "seed", "metric", "step"], kind="stable", ignore_index=True)
     content = io.BytesIO()
     whole.to_parquet(content, index=False, compression="zstd")
     folder.mkdir(parents=True, exist_ok=True)
