@@ -11,7 +11,7 @@ from typing import Any
 
 import wrapt
 
-from reinforcepp_verl.integration.cpu import packing_engine
+from reinforcepp_verl.integration.cpu import gathered_puts, packing_engine
 
 CPU_BACKEND = "cpu:gloo"
 
@@ -70,6 +70,7 @@ PATCHES = {
     "verl.utils.distributed": use_one_gloo_backend,
     "verl.workers.engine.fsdp.transformer_impl": offload_without_pinning,
     "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer": copy_received_weights,
+    gathered_puts.MODULE: gathered_puts.gather,
 }
 
 

@@ -1,0 +1,85 @@
+"""Writes what an agent loop worker has for the TransferQueue together: all that came during the write before.
+
+verl writes each answer, and the beginning and end of each prompt, in a request of its own of two to four messages
+between processes. With a small model on a few cores these take longer than the answers. A put still returns only when
+it is written, so verl's order is kept, and a put with nothing before it waits for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+MODULE = "verl.trainer.ppo.v1.agent_loop_tq"
+
+
+def gather(module: Any) -> None:
+    """Let verl's agent loop workers write through a `GatheringQueue`."""
+    if not isinstance(module.tq, GatheringQueue):
+        module.tq = GatheringQueue(module.tq, module.list_of_dict_to_tensordict)
+        # Rows are put together before they become tensors.
+        module.list_of_dict_to_tensordict = list
+
+
+@dataclass
+class _Batch:
+    write: asyncio.Task[None]
+    keys: list[str] = field(default_factory=list)
+    tags: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class GatheringQueue:
+    """The functions of the TransferQueue that verl's agent loop workers use, in one event loop.
+
+    Args:
+        queue: the module `transfer_queue`
+        to_tensordict: makes a TensorDict of a list of rows
+    """
+
+    def __init__(self, queue: Any, to_tensordict: Callable[[list[dict[str, Any]]], Any]) -> None:
+        self.init = queue.init
+        self._put, self._to_tensordict = queue.async_kv_batch_put, to_tensordict
+        self._open: dict[Hashable, _Batch] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def async_kv_put(self, *, key: str, partition_id: str, tag: dict[str, Any]) -> None:
+        """Set the tag of a key."""
+        await self._join(partition_id, [key], [tag], [])
+
+    async def async_kv_batch_put(
+        self, *, keys: list[str], fields: list[dict[str, Any]], tags: list[dict[str, Any]], partition_id: str
+    ) -> None:
+        """Write rows with their tags."""
+        await self._join(partition_id, keys, tags, fields)
+
+    async def _join(
+        self, partition_id: str, keys: Sequence[str], tags: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]
+    ) -> None:
+        kind = (partition_id, frozenset(map(_columns, rows)))
+        batch = self._open.get(kind)
+        if batch is None:
+            batch = self._open[kind] = _Batch(asyncio.create_task(self._write(partition_id, kind)))
+        batch.keys.extend(keys)
+        batch.tags.extend(tags)
+        batch.rows.extend(rows)
+        # A worker that gives up one answer must not take back those of others.
+        await asyncio.shield(batch.write)
+
+    async def _write(self, partition_id: str, kind: Hashable) -> None:
+        async with self._one_at_a_time:
+            batch = self._open.pop(kind)
+            fields = self._to_tensordict(batch.rows) if batch.rows else None
+            await self._put(keys=batch.keys, partition_id=partition_id, fields=fields, tags=batch.tags)
+
+
+def _columns(row: dict[str, Any]) -> Hashable:
+    """Return what rows must have in common to be one TensorDict; only the length of vectors may differ."""
+    return tuple(
+        (name, (value.dtype, value.shape if value.ndim > 1 else value.ndim) if isinstance(value, torch.Tensor) else None)
+        for name, value in row.items()
+    )
