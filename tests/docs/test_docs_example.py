@@ -136,7 +136,7 @@ def test_step_scores_of_an_agent_loop_reach_the_estimator(sketches, monkeypatch)
         await worker._agent_loop_postprocess(output, validate=False, **session)
 
     monkeypatch.setattr(SingleTurnAgentLoop, "run", generated)
-    monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", write)
+    monkeypatch.setattr(transfer_queue, "async_kv_batch_put", write)
     loop = sketches.StepScoredLoop.__new__(sketches.StepScoredLoop)
     loop.tokenizer = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
     worker_class = agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class

@@ -43,7 +43,7 @@ class GatheringQueue:
 
     def __init__(self, queue: Any, to_tensordict: Callable[[list[dict[str, Any]]], Any]) -> None:
         self.init = queue.init
-        self._put, self._to_tensordict = queue.async_kv_batch_put, to_tensordict
+        self._queue, self._to_tensordict = queue, to_tensordict
         self._open: dict[Hashable, _Batch] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -74,7 +74,9 @@ class GatheringQueue:
         async with self._one_at_a_time:
             batch = self._open.pop(kind)
             fields = self._to_tensordict(batch.rows) if batch.rows else None
-            await self._put(keys=batch.keys, partition_id=partition_id, fields=fields, tags=batch.tags)
+            await self._queue.async_kv_batch_put(
+                keys=batch.keys, partition_id=partition_id, fields=fields, tags=batch.tags
+            )
 
 
 def _columns(row: dict[str, Any]) -> Hashable:
