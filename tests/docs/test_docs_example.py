@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import transfer_queue
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 
