@@ -24,6 +24,8 @@ from reinforcepp_verl.comparison.suite import Suite
 from reinforcepp_verl.runs import processes
 
 POLL_S = 2.0
+# Reading the memory of some twenty processes takes a tenth of a second.
+MEMORY_S = 10.0
 # A stopped training finishes its step first.
 STOP_S = 120.0
 
@@ -93,7 +95,7 @@ def train(todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, c
     """
     waiting, running, failed = deque(todo), list[Job](), list[Job]()
     progress = _progress(console)
-    steps = todo[0].suite.file.steps if todo else 0
+    steps, next_look = todo[0].suite.file.steps if todo else 0, 0.0
     total = progress.add_task("all", total=steps * len(todo), cells=f"0/{len(todo)} cells")
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -102,8 +104,10 @@ def train(todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, c
                 while waiting and len(running) < at_a_time:
                     running.append(cells.start(waiting.popleft(), runs_dir))
                 time.sleep(POLL_S)
-                for job in running:
-                    job.watch_memory()
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + MEMORY_S
+                    for job in running:
+                        job.watch_memory()
                 for job in [job for job in running if job.process.poll() is not None]:
                     running.remove(job)
                     failed += _end(job, results, progress.console)

@@ -52,6 +52,7 @@ from reinforcepp_verl.integration.row_totals import (
 )
 from reinforcepp_verl.integration.sample_recorder import SampleRecorder, recorder_of, row_scores
 from reinforcepp_verl.integration.score_columns import refuse_other_lengths, write_token_scores
+from reinforcepp_verl.integration.worker_columns import TensorsForWorkers
 from reinforcepp_verl.rewards.token_scores import TOKEN_SCORES_KEY
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 KL_PENALTY_METRIC = "actor/reward_kl_penalty"
 
 
-class ReinforceppTrainer(CheckpointingTrainer):
+class ReinforceppTrainer(TensorsForWorkers, CheckpointingTrainer):
     """Mixed into verl's trainers: non-finite rows, sessions, scores without KL, running state, metrics, samples."""
 
     samples: SampleRecorder | None = None
