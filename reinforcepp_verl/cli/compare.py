@@ -36,7 +36,8 @@ def compare(
 
     Each finished training (a cell) is added to results/SUITE.parquet: suite, method, seed, step, metric, value, with
     overrides, versions and hardware. Cells that the table has are not trained again, so a comparison that was stopped
-    or killed goes on with the same command. docs/compare.md shows how to add a method or a suite.
+    or killed goes on with the same command; nor are those that another suite's table has with the same overrides.
+    docs/compare.md shows how to add a method or a suite.
 
     List:     reinforcepp compare
 
@@ -63,12 +64,14 @@ def compare(
         at_a_time = jobs or schedule.jobs_that_fit(chosen)
         with schedule.only_writer(results, chosen), schedule.only_writer(runs_dir, chosen):
             plan = schedule.plan(chosen, wanted, range(1, 1 + (seeds or chosen.file.seeds)), results)
+            todo = schedule.take(plan.todo, results)
             say(
                 console,
-                f"{chosen.name}: {len(plan.todo)} trainings of {chosen.file.steps} steps to do, {plan.done} done; "
+                f"{chosen.name}: {len(todo)} trainings of {chosen.file.steps} steps to do, {plan.done} done, "
+                f"{len(plan.todo) - len(todo)} taken from other suites; "
                 f"{at_a_time} at a time, runs in {runs_dir / chosen.name}",
             )
-            failed = schedule.train(plan.todo, results, runs_dir, at_a_time, console)
+            failed = schedule.train(todo, results, runs_dir, at_a_time, console)
     except (ValueError, OSError) as error:
         echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

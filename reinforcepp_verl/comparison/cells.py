@@ -15,11 +15,11 @@ import numpy as np
 import psutil
 
 from reinforcepp_verl.common.run_folder import LATEST
-from reinforcepp_verl.comparison.suite import Suite
+from reinforcepp_verl.comparison.suite import Suite, SuiteFile
 from reinforcepp_verl.comparison.table import Origin
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.report.history import load_history
-from reinforcepp_verl.report.validation_metric import validation_key
+from reinforcepp_verl.report.validation_metric import mean_key, validation_key
 from reinforcepp_verl.runs import processes
 
 # Settings of every cell: the table keeps what a run folder would.
@@ -27,7 +27,7 @@ QUIET = [f"{keys.SAVE_FREQ}=-1", f"{keys.SAMPLES_GROUPS_PER_STEP}=0"]
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "transformers")
 GB = 1e9
 CONSOLE = "console.log"
-ACCURACY, MEMORY = "accuracy", "memory_gb"
+MEMORY = "memory_gb"
 # The table's names, and verl's, of which the first that a run has is kept. The last one of `kl` is for verl's GRPO,
 # whose loss is an estimate of the KL (k3).
 KEPT: dict[str, str | tuple[str, ...]] = {
@@ -124,11 +124,11 @@ def curves(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """
     if job.run is None:
         raise ValueError(f"{job.runs} has no run folder")
-    series, steps = load_history(job.run).series, job.cell.suite.file.steps
-    key = validation_key(series)
+    series, steps, measure = load_history(job.run).series, job.cell.suite.file.steps, job.cell.suite.file.measure
+    key = validation_key(series) if measure == SuiteFile.measure else mean_key(series, measure)
     if key is None or series[key][0][-1] != steps:
-        raise ValueError(f"{job.run} has no validation at step {steps}")
-    found = {ACCURACY: series[key]}
+        raise ValueError(f"{job.run} has no {measure} of a validation at step {steps}")
+    found = {measure: series[key]}
     for name, given in KEPT.items():
         metrics = (given,) if isinstance(given, str) else given
         if recorded := [metric for metric in metrics if metric in series]:

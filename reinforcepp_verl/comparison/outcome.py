@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 
 from reinforcepp_verl.comparison import statistics
-from reinforcepp_verl.comparison.cells import ACCURACY, MEMORY
+from reinforcepp_verl.comparison.cells import MEMORY
 from reinforcepp_verl.comparison.statistics import Interval
+from reinforcepp_verl.comparison.suite import SuiteFile
 
-THRESHOLD = 0.7
 # A single step has few answers.
 LAST_STEPS = 10
 
 
 @dataclass(frozen=True)
 class Versus:
-    """A method against the reference, by accuracy over training, on the seeds that both have."""
+    """A method against the reference, by the mean over training, on the seeds that both have."""
 
     difference: Interval
     p_value: float
@@ -33,17 +33,21 @@ class Outcome:
     method: str
     seeds: list[int]
     final: Interval
-    """Accuracy of the last validation."""
+    """What the suite measures, at the last validation."""
     over_training: Interval
-    """Mean accuracy of all validations after the first: how fast and how steadily it learns."""
+    """The mean of all validations after the first: how fast and how steadily it learns."""
     versus: Versus | None
     """Compared with the reference; None for itself, and if there is no seed that both have."""
     kl: float | None
     length: float
     step_s: float
+    update_s: float
     memory_gb: float
+    tokens_to_threshold: float | None
+    """Median number of tokens, prompts included, until a validation is at the suite's threshold; None if half of
+    the seeds or more never are."""
     seconds_to_threshold: float | None
-    """Median training time until a validation is at `THRESHOLD`; None if half of the seeds or more never are."""
+    """The same in seconds of training."""
 
 
 def curve(table: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
@@ -52,22 +56,25 @@ def curve(table: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     return rows.pivot_table(index="step", columns="seed", values="value")
 
 
-def of_method(table: pd.DataFrame, method: str, reference: str) -> Outcome:
+def of_method(table: pd.DataFrame, method: str, suite: SuiteFile) -> Outcome:
     """Return a method's results; the table has at least one seed of it."""
-    accuracy = curve(table, method, ACCURACY)
-    mean = _over_training(accuracy)
+    measured = curve(table, method, suite.measure)
+    mean = _over_training(measured)
+    reference = _over_training(curve(table, suite.reference, suite.measure))
     kl = curve(table, method, "kl")
     return Outcome(
         method=method,
-        seeds=[int(seed) for seed in accuracy.columns],
-        final=statistics.interval(accuracy.iloc[-1].to_numpy()),
+        seeds=[int(seed) for seed in measured.columns],
+        final=statistics.interval(measured.iloc[-1].to_numpy()),
         over_training=statistics.interval(mean.to_numpy()),
-        versus=None if method == reference else _versus(mean, _over_training(curve(table, reference, ACCURACY))),
+        versus=None if method == suite.reference else _versus(mean, reference),
         kl=None if kl.empty else float(kl.iloc[-LAST_STEPS:].mean().mean()),
         length=float(curve(table, method, "length").iloc[-LAST_STEPS:].mean().mean()),
         step_s=float(curve(table, method, "step_s").median().median()),
+        update_s=float(curve(table, method, "update_s").median().median()),
         memory_gb=float(curve(table, method, MEMORY).iloc[-1].median()),
-        seconds_to_threshold=_seconds_to_threshold(accuracy, curve(table, method, "step_s")),
+        tokens_to_threshold=_spent_until(measured >= suite.threshold, curve(table, method, "tokens")),
+        seconds_to_threshold=_spent_until(measured >= suite.threshold, curve(table, method, "step_s")),
     )
 
 
@@ -83,13 +90,13 @@ def _versus(own: pd.Series, reference: pd.Series) -> Versus | None:
     )
 
 
-def _over_training(accuracy: pd.DataFrame) -> pd.Series:
-    return accuracy.iloc[1:].mean()
+def _over_training(measured: pd.DataFrame) -> pd.Series:
+    return measured.iloc[1:].mean()
 
 
-def _seconds_to_threshold(accuracy: pd.DataFrame, seconds: pd.DataFrame) -> float | None:
-    spent = seconds.cumsum()
-    reached = (accuracy >= THRESHOLD).idxmax().where((accuracy >= THRESHOLD).any())
-    times = [spent[seed].get(reached[seed], 0.0) if reached[seed] == reached[seed] else np.inf for seed in accuracy]
-    median = float(np.median(times))
+def _spent_until(is_there: pd.DataFrame, per_step: pd.DataFrame) -> float | None:
+    """Return the median over seeds of what is spent until a step is there."""
+    spent = per_step.cumsum()
+    sums = [spent[seed].get(there.idxmax(), 0.0) if there.any() else np.inf for seed, there in is_there.items()]
+    median = float(np.median(sums))
     return median if np.isfinite(median) else None

@@ -60,6 +60,20 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
     return Plan(todo, len(wanted) - len(todo))
 
 
+def take(todo: Sequence[Cell], results: Path) -> list[Cell]:
+    """Copy the cells that another suite's table has, trained with the same overrides; return those that are left."""
+    left = []
+    known = table.cells_of_others(results, todo[0].suite.name) if todo else {}
+    for cell in todo:
+        rows = known.get(" ".join(cell.overrides))
+        if rows is None:
+            left.append(cell)
+        else:
+            name = cell.suite.name
+            table.add(results, name, rows.assign(suite=name, method=cell.method, seed=cell.seed))
+    return left
+
+
 def _overrides(suite: Suite, method: str, seed: int) -> str | None:
     return " ".join(Cell(suite, method, seed).overrides) if method in suite.file.methods else None
 
@@ -135,8 +149,9 @@ def _end(job: Job, results: Path, console: Console) -> list[Job]:
         return [job]
     suite, method, seed = job.cell.suite.name, job.cell.method, job.cell.seed
     table.add(results, suite, table.cell_rows(suite, method, seed, cells.origin(job.cell), curves))
-    accuracy = curves[cells.ACCURACY][1]
-    say(console, f"{name}: accuracy {accuracy[0]:.3f} -> {accuracy[-1]:.3f}")
+    measure = job.cell.suite.file.measure
+    values = curves[measure][1]
+    say(console, f"{name}: {measure} {values[0]:.3f} -> {values[-1]:.3f}")
     return []
 
 

@@ -31,6 +31,10 @@ class SuiteFile:
     """Overrides of every method."""
     reference: str = "reinforcepp"
     """The method that the others are compared with."""
+    measure: str = "accuracy"
+    """What is compared: `accuracy`, or a number that the reward function returns; its mean over the validation set."""
+    threshold: float = 0.7
+    """The report says how many tokens and seconds a method needs until validation is there."""
     seeds: int = 5
     """How many seeds, from 1, unless --seeds says otherwise."""
     paper: str = ""

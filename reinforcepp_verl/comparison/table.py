@@ -73,3 +73,10 @@ def finished(table: pd.DataFrame) -> dict[tuple[str, int], str]:
     """Return the overrides of every cell that the table has, by method and seed."""
     first = table.drop_duplicates(["method", "seed"])
     return {(row.method, int(row.seed)): row.overrides for row in first.itertuples()}
+
+
+def cells_of_others(folder: Path, suite: str) -> dict[str, pd.DataFrame]:
+    """Return the rows of each cell in the tables of other suites, by the cell's overrides."""
+    others = sorted(path.stem for path in folder.glob("*.parquet") if path.stem != suite)
+    cells = (cell for other in others for _, cell in read(folder, other).groupby(["method", "seed"]))
+    return {cell.overrides.iloc[0]: cell for cell in cells}

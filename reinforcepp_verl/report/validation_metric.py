@@ -21,3 +21,8 @@ def validation_key(names: Iterable[str]) -> str | None:
     """
     found = [name for name in names if name.startswith(VALIDATION) and "/mean@" in name]
     return min(found, key=lambda name: ("/acc/mean@" not in name, MEAN_OF_SOURCES not in name, name), default=None)
+
+
+def mean_key(names: Iterable[str], number: str) -> str | None:
+    """Return the mean over the validation answers of a number that the reward function returns, such as `quality`."""
+    return min((name for name in names if name.startswith("val-") and f"/{number}/mean@" in name), default=None)

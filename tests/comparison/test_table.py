@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from reinforcepp_verl.comparison import outcome, page, schedule, statistics, table
 from reinforcepp_verl.comparison import suite as suites
 from reinforcepp_verl.comparison.cells import Cell
+from reinforcepp_verl.comparison.suite import load
 from reinforcepp_verl.comparison.table import Origin
 
 STEPS = np.array([0, 20, 40])
@@ -21,7 +24,10 @@ def add_cell(folder, method: str, seed: int, accuracy: list[float], overrides: s
         "accuracy": (STEPS, np.array(accuracy)),
         "reward": (training, np.linspace(0.4, 0.8, 40)),
         "length": (training, np.full(40, 2.5)),
+        "kl": (training, np.linspace(0.0, 0.2, 40)),
         "step_s": (training, np.full(40, 1.5)),
+        "update_s": (training, np.full(40, 0.5)),
+        "tokens": (training, np.full(40, 1000.0)),
         "memory_gb": (np.array([40]), np.array([4.0])),
     }
     table.add(folder, "arithmetic", table.cell_rows("arithmetic", method, seed, origin, curves))
@@ -63,6 +69,27 @@ def test_settings_that_have_changed_are_refused_whatever_is_asked_for(tmp_path):
         schedule.plan(suites.load("arithmetic"), ["rloo"], [1], tmp_path)
 
 
+def test_a_cell_that_another_suite_has_is_taken_and_no_other(tmp_path):
+    for method, seed in (("reinforcepp", 1), ("grpo", 1), ("ppo", 1)):
+        add_cell(tmp_path, method, seed, [0.4, 0.5, 0.6])
+    suite = suites.load("noisy_reward")
+    todo = schedule.plan(suite, list(suite.file.methods), [1, 2], tmp_path).todo
+    left = schedule.take(todo, tmp_path)
+    rows = table.read(tmp_path, "noisy_reward")
+    assert set(table.finished(rows)) == {("reinforcepp", 1), ("grpo", 1)} and set(rows.suite) == {"noisy_reward"}
+    assert len(left) == len(todo) - 2 and ("grpo", 2) in [(cell.method, cell.seed) for cell in left]
+    assert schedule.plan(suite, list(suite.file.methods), [1, 2], tmp_path).todo == left
+
+
+def test_a_cell_is_taken_under_the_name_that_the_suite_has_for_it(tmp_path):
+    add_cell(tmp_path, "reinforcepp_baseline", 3, [0.4, 0.5, 0.6])
+    suite = suites.load("kl_sweep")
+    assert schedule.take([Cell(suite, "loss_0.001", 3), Cell(suite, "loss_1", 3)], tmp_path) == [
+        Cell(suite, "loss_1", 3)
+    ]
+    assert set(table.finished(table.read(tmp_path, "kl_sweep"))) == {("loss_0.001", 3)}
+
+
 def test_a_method_that_the_suite_lacks_is_named(tmp_path):
     with pytest.raises(ValueError, match="has no method grpoo: it has reinforcepp"):
         schedule.plan(suites.load("arithmetic"), ["grpoo"], [1], tmp_path)
@@ -97,13 +124,14 @@ def test_the_outcome_of_a_method(tmp_path):
         add_cell(tmp_path, "reinforcepp", seed, [0.4, 0.5, 0.6 + seed / 100])
         add_cell(tmp_path, "grpo", seed, [0.4, 0.7, 0.8 + seed / 100])
     rows = table.read(tmp_path, "arithmetic")
-    grpo = outcome.of_method(rows, "grpo", "reinforcepp")
+    file = suites.load("arithmetic").file
+    grpo = outcome.of_method(rows, "grpo", file)
     assert grpo.final.mean == pytest.approx(0.83) and grpo.over_training.mean == pytest.approx((0.7 + 0.83) / 2)
     assert grpo.versus.difference.mean == pytest.approx(0.2) and grpo.versus.improvement == 1.0
     assert grpo.versus.p_value == pytest.approx(2 / 2**5)
-    assert grpo.kl is None and grpo.step_s == 1.5
-    assert grpo.seconds_to_threshold == pytest.approx(20 * 1.5)
-    reference = outcome.of_method(rows, "reinforcepp", "reinforcepp")
+    assert grpo.kl == pytest.approx(0.2 * 34.5 / 39) and grpo.step_s == 1.5 and grpo.update_s == 0.5
+    assert grpo.seconds_to_threshold == pytest.approx(20 * 1.5) and grpo.tokens_to_threshold == 20_000
+    reference = outcome.of_method(rows, "reinforcepp", file)
     assert reference.seconds_to_threshold is None and reference.versus is None
 
 
@@ -117,6 +145,9 @@ def test_the_page_has_a_row_for_every_method_best_first(tmp_path):
     assert text.index("| `grpo` | 2 | 0.800") < text.index("| `reinforcepp` | 2 | 0.600")
     assert "**Not finished**: 41 of 45 trainings are missing." in text
     assert "2 cores" in text and "verl 0.9.1" in text
+    not_run = text[text.index("## Not run") :]
+    assert "| `kl_sweep` |" in not_run and "| `arithmetic` |" not in not_run
+    assert "What others say" not in text
     assert page.write(tmp_path, tmp_path / "docs" / "results.md") == written and written[0].read_text() == text
 
 
@@ -128,6 +159,34 @@ def test_a_comparison_that_has_only_begun_is_shown(tmp_path, cells):
     compared = {seed for method, seed in cells if method == "reinforcepp"} & {1}
     row = next(line for line in text.splitlines() if line.startswith("| `grpo`"))
     assert ("| - | - | - |" in row) == (not compared)
+
+
+def test_what_was_seen_is_shown_beside_what_others_say(tmp_path, monkeypatch):
+    add_cell(tmp_path, "reinforcepp", 1, [0.4, 0.5, 0.6])
+    suite = suites.load("arithmetic")
+    said = replace(suite, file=replace(suite.file, paper="All are equal.", seen="One is not."))
+    monkeypatch.setattr(suites, "load", lambda name: said if name == "arithmetic" else load(name))
+    text = page.write(tmp_path, tmp_path / "results.md")[0].read_text()
+    assert "| [arithmetic](#arithmetic) | All are equal. | One is not. |" in text and "cannot show" in text
+
+
+def test_a_suite_can_measure_what_its_reward_function_returns(tmp_path):
+    suite = suites.load("length_bias")
+    curves = {
+        "quality": (np.array([0, 8, 16, 24]), np.array([0.5, 0.75, 0.6, 0.2])),
+        "reward": (np.arange(1, 25), np.linspace(-1, 4, 24)),
+        "length": (np.arange(1, 25), np.linspace(5, 15, 24)),
+        "kl": (np.arange(1, 25), np.linspace(0, 1, 24)),
+        "step_s": (np.arange(1, 25), np.full(24, 2.0)),
+        "update_s": (np.arange(1, 25), np.full(24, 0.5)),
+        "tokens": (np.arange(1, 25), np.full(24, 2000.0)),
+        "memory_gb": (np.array([24]), np.array([8.0])),
+    }
+    origin = Origin(" ".join(Cell(suite, "reinforcepp", 1).overrides), "verl 0.9.1", "2 cores", "2026-01-01")
+    table.add(tmp_path, "length_bias", table.cell_rows("length_bias", "reinforcepp", 1, origin, curves))
+    text = page.write(tmp_path, tmp_path / "results.md")[0].read_text()
+    assert "| method | seeds | final quality | quality over training |" in text
+    assert "| `reinforcepp` | 1 | 0.200 | 0.517 |" in text and "| 16,000 | 16 |" in text
 
 
 def test_a_folder_without_tables_is_refused(tmp_path):

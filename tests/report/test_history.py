@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reinforcepp_verl.report.history import load_history
-from reinforcepp_verl.report.validation_metric import validation_key
+from reinforcepp_verl.report.validation_metric import mean_key, validation_key
 
 ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 REWARD = "critic/score/mean"
@@ -128,6 +128,17 @@ def test_empty_metrics_file_is_a_run_without_series(tmp_path):
 def test_validation_key(names, expected):
     assert validation_key(names) == expected
     assert validation_key(dict.fromkeys(names, 0.0)) == expected
+
+
+def test_the_mean_of_a_number_that_the_reward_function_returns():
+    names = [
+        "critic/quality/mean@1",
+        "val-core/lists/reward/mean@1",
+        "val-aux/lists/quality/mean@1",
+        "reward/quality/mean",
+    ]
+    assert mean_key(names, "quality") == "val-aux/lists/quality/mean@1"
+    assert mean_key(names, "qualities") is None
 
 
 def write_attempt(run: Path, number: int, *steps: int, scale: float = 1.0) -> None:

@@ -81,7 +81,10 @@ class GatheringQueue:
 
 def _columns(row: dict[str, Any]) -> Hashable:
     """Return what rows must have in common to be one TensorDict; only the length of vectors may differ."""
-    return tuple(
-        (name, (value.dtype, value.shape if value.ndim > 1 else value.ndim) if isinstance(value, torch.Tensor) else None)
-        for name, value in row.items()
-    )
+    return tuple((name, _kind(value)) for name, value in row.items())
+
+
+def _kind(value: Any) -> Hashable:
+    if not isinstance(value, torch.Tensor):
+        return None
+    return value.dtype, "vector" if value.ndim == 1 else value.shape

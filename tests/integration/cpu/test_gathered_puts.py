@@ -1,4 +1,4 @@
-"""Puts of an agent loop worker that are written together: what is written, when they return, and what the queue keeps."""
+"""Puts of an agent loop worker that are written together: what, when they return, and what the queue keeps."""
 
 from __future__ import annotations
 
