@@ -64,6 +64,7 @@ def compare(
         at_a_time = jobs or schedule.jobs_that_fit(chosen)
         with schedule.only_writer(results, chosen), schedule.only_writer(runs_dir, chosen):
             plan = schedule.plan(chosen, wanted, range(1, 1 + (seeds or chosen.file.seeds)), results)
+            suites.keep(chosen, results)
             todo = schedule.take(plan.todo, results)
             say(
                 console,

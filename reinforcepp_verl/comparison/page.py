@@ -14,20 +14,15 @@ from reinforcepp_verl.comparison.outcome import Outcome, Versus
 from reinforcepp_verl.comparison.suite import Suite
 
 
-def suites_in(results: Path) -> list[Suite]:
-    """Return the shipped suites that have a table, and that a folder of results can show."""
-    return [suites.load(name) for name in suites.names() if table.path_of(results, name).is_file()]
-
-
 def write(results: Path, out: Path) -> list[Path]:
     """Write the page and its figures, `PAGE_SUITE.png`; return all files.
 
     Raises:
         ValueError: there is no table, or one is damaged
     """
-    shown = suites_in(results)
+    shown = suites.with_table(results)
     if not shown:
-        raise ValueError(f"{results} has no table of a shipped suite; `reinforcepp compare SUITE` makes one")
+        raise ValueError(f"{results} has no table of a suite; `reinforcepp compare SUITE` makes one")
     out.parent.mkdir(parents=True, exist_ok=True)
     figures = []
     for suite in shown:
@@ -39,7 +34,7 @@ def write(results: Path, out: Path) -> list[Path]:
 
 def markdown(results: Path, stem: str) -> str:
     """Return the page; `stem` begins the names of the figures."""
-    shown = suites_in(results)
+    shown = suites.with_table(results)
     parts = [INTRODUCTION, *_sayings(shown)]
     for suite in shown:
         parts.append(_section(suite, table.read(results, suite.name), stem))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,10 +50,11 @@ class SuiteFile:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite with its name."""
+    """A suite with its name and where it was read."""
 
     name: str
     file: SuiteFile
+    path: Path
 
     def overrides_of(self, method: str) -> list[str]:
         """Return the overrides of a method's cells, without the seed."""
@@ -82,6 +84,8 @@ def load(given: str) -> Suite:
     if not path.is_file():
         fix = "give the path of a YAML file" if is_path else f"shipped are {', '.join(names())}"
         raise ValueError(f"there is no suite {given}: {fix}")
+    if is_path and path.stem in names() and path.parent.resolve() != _folder().resolve():
+        raise ValueError(f"{path} has the name of a shipped suite, whose results it would mix with; rename it")
     yaml_file.check(path)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(SuiteFile), OmegaConf.load(path))
@@ -95,7 +99,21 @@ def load(given: str) -> Suite:
         raise ValueError(f"{path}: reference is {file.reference}; set it to one of {', '.join(file.methods)}")
     if file.steps < 1 or file.seeds < 1:
         raise ValueError(f"{path}: steps and seeds must be at least 1")
-    return Suite(path.stem, file)
+    return Suite(path.stem, file, path)
+
+
+def keep(suite: Suite, results: Path) -> None:
+    """Copy the file of a suite of one's own beside its table, from which the page of results reads it."""
+    copy = results / f"{suite.name}{SUFFIX}"
+    if suite.name not in names() and suite.path.resolve() != copy.resolve():
+        shutil.copyfile(suite.path, copy)
+
+
+def with_table(results: Path) -> list[Suite]:
+    """Return the suites that have a table in a folder of results: the shipped ones, then those of one's own."""
+    tables = {path.stem for path in results.glob("*.parquet")}
+    shipped = [load(name) for name in names() if name in tables]
+    return shipped + [load(str(path)) for path in sorted(results.glob(f"*{SUFFIX}")) if path.stem in tables]
 
 
 def _folder() -> Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,11 +37,16 @@ def split(questions: Iterable[Question], validation: int, seed: int) -> tuple[li
     return shuffled[validation:], shuffled[:validation]
 
 
-def write_questions(data_source: str, questions: Sequence[Asked], split: str, folder: Path) -> None:
-    """Write FOLDER/SPLIT.parquet in verl's schema; the same questions give the same bytes."""
+def write_questions(
+    data_source: str | Callable[[Any], str], questions: Sequence[Asked], split: str, folder: Path
+) -> None:
+    """Write FOLDER/SPLIT.parquet in verl's schema; the same questions give the same bytes.
+
+    verl measures each data source by itself: it is a name, or a function that names that of a question.
+    """
     rows = [
         {
-            "data_source": data_source,
+            "data_source": data_source if isinstance(data_source, str) else data_source(question),
             "prompt": question.messages,
             "ability": "math",
             "reward_model": {"style": "rule", "ground_truth": question.answer},
@@ -60,7 +65,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
 
 def write(
     folder: Path,
-    data_source: str,
+    data_source: str | Callable[[Any], str],
     train: Sequence[Asked],
     val: Sequence[Asked],
     model: PreTrainedModel,

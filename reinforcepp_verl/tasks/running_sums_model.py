@@ -50,7 +50,7 @@ def train(
     progress: Progress | None = None,
 ) -> LlamaForCausalLM:
     """Train a model to answer the questions; the same seed and settings give the same weights."""
-    demonstrations = _Demonstrations(questions, tokenizer, settings)
+    demonstrations = Demonstrations(questions, tokenizer, settings)
     return warm_start.train(
         tokenizer,
         demonstrations.batch,
@@ -61,8 +61,8 @@ def train(
     )
 
 
-class _Demonstrations:
-    """Draws questions and answers them like one of the teachers."""
+class Demonstrations:
+    """Draws questions, all of the same size, and answers them like one of the teachers."""
 
     def __init__(
         self, questions: Sequence[RunningSums], tokenizer: PreTrainedTokenizerFast, settings: RunningSumsWarmStart

@@ -71,6 +71,14 @@ def test_a_missing_key_is_named(tmp_path):
         suites.load(str(file))
 
 
+def test_a_file_with_the_name_of_a_shipped_suite_is_refused(tmp_path):
+    file = tmp_path / "arithmetic.yaml"
+    file.write_text("question: Q?\nrecipe: r\nsteps: 1\nreference: grpo\nmethods: {grpo: []}\n")
+    with pytest.raises(ValueError, match="has the name of a shipped suite.*rename it"):
+        suites.load(str(file))
+    assert suites.load(str(search_path.config_dir() / "suite" / "arithmetic.yaml")) == suites.load("arithmetic")
+
+
 def test_an_unknown_suite_lists_those_that_are_shipped():
     with pytest.raises(ValueError, match="arithmetic"):
         suites.load("arithmetics")

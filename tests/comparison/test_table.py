@@ -189,6 +189,22 @@ def test_a_suite_can_measure_what_its_reward_function_returns(tmp_path):
     assert "| `reinforcepp` | 1 | 0.200 | 0.517 |" in text and "| 16,000 | 16 |" in text
 
 
+def test_a_suite_of_ones_own_is_on_the_page(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("question: Q?\nrecipe: math_rlvr/arithmetic\nsteps: 40\nreference: grpo\nmethods: {grpo: []}\n")
+    suite, results = load(str(file)), tmp_path / "results"
+    add_cell(results, "grpo", 1, [0.4, 0.5, 0.6])
+    (results / "arithmetic.parquet").rename(results / "mine.parquet")
+    suites.keep(suite, results)
+    file.unlink()
+    text = page.write(results, tmp_path / "page.md")[0].read_text()
+    assert "## mine\n\nQ?" in text and "**Not finished**: 4 of 5" in text
+    assert (tmp_path / "page_mine.png").is_file()
+    assert not (results / "arithmetic.yaml").exists()
+    suites.keep(load("arithmetic"), results)
+    assert not (results / "arithmetic.yaml").exists()
+
+
 def test_a_folder_without_tables_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="has no table of a shipped suite"):
+    with pytest.raises(ValueError, match="has no table of a suite"):
         page.write(tmp_path, tmp_path / "results.md")

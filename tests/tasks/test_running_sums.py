@@ -58,7 +58,7 @@ def test_the_sloppy_teacher_errs_in_a_step_and_goes_on_from_there():
 
 def test_demonstrations_of_the_careful_teacher_are_right(tokenizer):
     questions = [RunningSums((3, 4, 5, 6)), RunningSums((9, 9, 9, 9))]
-    demonstrations = running_sums_model._Demonstrations(questions, tokenizer, TINY)
+    demonstrations = running_sums_model.Demonstrations(questions, tokenizer, TINY)
     tokens, targets = demonstrations.batch(6, torch.Generator().manual_seed(0), sloppy=False)
     for row, answer in zip(tokens, targets, strict=True):
         prompt = tokenizer.decode(row[:9])
