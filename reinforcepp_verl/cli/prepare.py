@@ -19,6 +19,7 @@ class Task(str, Enum):
     arithmetic = "arithmetic"
     calculator = "calculator"
     running_sums = "running_sums"
+    sums_by_size = "sums_by_size"
     word_problems = "word_problems"
     preferences_toy = "preferences_toy"
     smollm2 = "smollm2"
@@ -155,6 +156,9 @@ def prepare(
 
     **running_sums**: sums on the way to a total, each with a score of its own (process rewards), and a model trained
     similarly. About a minute, no downloads.
+
+    **sums_by_size**: running sums of three to six numbers, each size measured by itself, scored by the last sum only.
+    Three minutes, no downloads.
 
     **word_problems**: one-line problems in the formats of GSM8K and MATH, converted the same way, and a Llama model
     trained similarly. Under two minutes, no downloads.

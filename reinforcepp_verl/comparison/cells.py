@@ -19,7 +19,7 @@ from reinforcepp_verl.comparison.suite import Suite, SuiteFile
 from reinforcepp_verl.comparison.table import Origin
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.report.history import load_history
-from reinforcepp_verl.report.validation_metric import mean_key, validation_key
+from reinforcepp_verl.report.validation_metric import accuracy_by_source, mean_key, validation_key
 from reinforcepp_verl.runs import processes
 
 # Settings of every cell: the table keeps what a run folder would.
@@ -129,6 +129,8 @@ def curves(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     if key is None or series[key][0][-1] != steps:
         raise ValueError(f"{job.run} has no {measure} of a validation at step {steps}")
     found = {measure: series[key]}
+    if measure == SuiteFile.measure:
+        found |= {f"{measure}/{source}": series[name] for source, name in accuracy_by_source(series).items()}
     for name, given in KEPT.items():
         metrics = (given,) if isinstance(given, str) else given
         if recorded := [metric for metric in metrics if metric in series]:

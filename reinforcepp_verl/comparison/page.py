@@ -10,7 +10,7 @@ import pandas as pd
 from reinforcepp_verl.common import durable
 from reinforcepp_verl.comparison import figure, outcome, statistics, table
 from reinforcepp_verl.comparison import suite as suites
-from reinforcepp_verl.comparison.outcome import Outcome, Versus
+from reinforcepp_verl.comparison.outcome import Outcome, Versus, curve
 from reinforcepp_verl.comparison.suite import Suite
 
 
@@ -83,6 +83,7 @@ def _section(suite: Suite, rows: pd.DataFrame, stem: str) -> str:
         ("method", "KL", "length", f"tokens to {threshold}", f"s to {threshold}", "s/step", "s/update", "GB"),
         map(_cost, found),
     )
+    lines += _by_source(rows, measure, [one.method for one in found])
     finals = rows[rows.metric == measure].groupby(["method", "seed"]).value.last()
     middle = statistics.interquartile_mean(finals.to_numpy())
     lines += [
@@ -94,6 +95,18 @@ def _section(suite: Suite, rows: pd.DataFrame, stem: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _by_source(rows: pd.DataFrame, measure: str, methods: list[str]) -> list[str]:
+    """Return the final values of each data source, if there are several."""
+    metrics = sorted(name for name in rows.metric.unique() if name.startswith(f"{measure}/"))
+    if not metrics:
+        return []
+    finals = [
+        [f"`{method}`", *(str(statistics.interval(curve(rows, method, name).iloc[-1].to_numpy())) for name in metrics)]
+        for method in methods
+    ]
+    return _table(("method", *(f"final {name}" for name in metrics)), finals)
 
 
 def _learning(one: Outcome) -> list[str]:

@@ -26,3 +26,10 @@ def validation_key(names: Iterable[str]) -> str | None:
 def mean_key(names: Iterable[str], number: str) -> str | None:
     """Return the mean over the validation answers of a number that the reward function returns, such as `quality`."""
     return min((name for name in names if name.startswith("val-") and f"/{number}/mean@" in name), default=None)
+
+
+def accuracy_by_source(names: Iterable[str]) -> dict[str, str]:
+    """Return the accuracies of each data source, by its name; none if there is only one source."""
+    keys = [name for name in names if name.startswith(VALIDATION) and "/acc/mean@" in name]
+    found = {key.removeprefix(VALIDATION).partition("/acc/")[0]: key for key in keys if MEAN_OF_SOURCES not in key}
+    return found if len(found) > 1 else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +16,14 @@ from reinforcepp_verl.tasks.running_sums_question import RunningSums
 from reinforcepp_verl.tasks.warm_start import Accuracy, Progress
 
 _PROBE_QUESTIONS_PER_SIZE = 128
+
+
+@dataclass(frozen=True)
+class SumsBySizeWarmStart(RunningSumsWarmStart):
+    """Longer, for more sizes."""
+
+    batch_size: int = 64
+    careful_steps: int = 3000
 
 
 def by_size(questions: Sequence[RunningSums]) -> dict[int, list[RunningSums]]:
@@ -30,7 +39,7 @@ def train(
     tokenizer: PreTrainedTokenizerFast,
     *,
     seed: int,
-    settings: RunningSumsWarmStart,
+    settings: SumsBySizeWarmStart,
     progress: Progress | None = None,
 ) -> LlamaForCausalLM:
     """Train a model to answer the questions; the same seed and settings give the same weights."""

@@ -1,4 +1,4 @@
-"""Generates the sums by size: running sums of three to seven numbers, a tokenizer, a warm-started model.
+"""Generates the sums by size: running sums of three to six numbers, a tokenizer, a warm-started model.
 
 Each size is a data source of its own, so that validation shows what is learned of the hard ones.
 """
@@ -9,14 +9,14 @@ import random
 from pathlib import Path
 
 from reinforcepp_verl.tasks import question_files, sums_by_size_model
-from reinforcepp_verl.tasks.running_sums_model import RunningSumsWarmStart
 from reinforcepp_verl.tasks.running_sums_question import RunningSums
 from reinforcepp_verl.tasks.running_sums_task import build_tokenizer
+from reinforcepp_verl.tasks.sums_by_size_model import SumsBySizeWarmStart
 from reinforcepp_verl.tasks.task_folder import Manifest, ToyTask
 from reinforcepp_verl.tasks.warm_start import Progress
 
-SIZES = range(3, 8)
-TRAINING_QUESTIONS_PER_SIZE, VALIDATION_QUESTIONS_PER_SIZE = 600, 64
+SIZES = range(3, 7)
+TRAINING_QUESTIONS_PER_SIZE, VALIDATION_QUESTIONS_PER_SIZE = 4000, 64
 
 
 def data_source(question: RunningSums) -> str:
@@ -28,7 +28,7 @@ def split_questions(seed: int) -> tuple[list[RunningSums], list[RunningSums]]:
     """Draw different questions, as many of each size, and return those for training and those for validation."""
     generator, train, val = random.Random(seed), list[RunningSums](), list[RunningSums]()
     for size in SIZES:
-        wanted = TRAINING_QUESTIONS_PER_SIZE + VALIDATION_QUESTIONS_PER_SIZE
+        wanted = min(9**size, TRAINING_QUESTIONS_PER_SIZE + VALIDATION_QUESTIONS_PER_SIZE)
         numbers = [_digits(code, size) for code in generator.sample(range(9**size), wanted)]
         val += map(RunningSums, numbers[:VALIDATION_QUESTIONS_PER_SIZE])
         train += map(RunningSums, numbers[VALIDATION_QUESTIONS_PER_SIZE:])
@@ -41,7 +41,7 @@ def _digits(code: int, size: int) -> tuple[int, ...]:
     return tuple(code // 9**place % 9 + 1 for place in range(size))
 
 
-def _make(folder: Path, seed: int, settings: RunningSumsWarmStart, progress: Progress | None) -> Manifest:
+def _make(folder: Path, seed: int, settings: SumsBySizeWarmStart, progress: Progress | None) -> Manifest:
     train, val = split_questions(seed)
     tokenizer = build_tokenizer()
     model = sums_by_size_model.train(train, tokenizer, seed=seed, settings=settings, progress=progress)
@@ -55,7 +55,7 @@ TASK = ToyTask(
     title="sums by size",
     doing="teaching a small model to add up",
     contents=frozenset({"train.parquet", "val.parquet", "model", "manifest.json"}),
-    settings=RunningSumsWarmStart,
+    settings=SumsBySizeWarmStart,
     make=_make,
     summary=question_files.summary,
 )

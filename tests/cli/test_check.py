@@ -34,6 +34,7 @@ def test_every_recipe_shows_its_plan_and_warns_of_missing_data(reinforcepp, reci
         "agents/calculator",
         "math_rlvr/arithmetic",
         "math_rlvr/running_sums",
+        "math_rlvr/sums_by_size",
         "math_rlvr/word_problems",
         "rlhf/length_bias_cpu",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reinforcepp_verl.comparison import outcome, page, schedule, statistics, table
@@ -187,6 +188,17 @@ def test_a_suite_can_measure_what_its_reward_function_returns(tmp_path):
     text = page.write(tmp_path, tmp_path / "results.md")[0].read_text()
     assert "| method | seeds | final quality | quality over training |" in text
     assert "| `reinforcepp` | 1 | 0.200 | 0.517 |" in text and "| 16,000 | 16 |" in text
+
+
+def test_several_data_sources_have_a_table_of_their_own(tmp_path):
+    add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.6])
+    assert "accuracy/" not in page.markdown(tmp_path, "page")
+    rows = table.read(tmp_path, "arithmetic")
+    of_source = [rows[rows.metric == "accuracy"].assign(metric=f"accuracy/sums_of_{size}") for size in (3, 4)]
+    table.add(tmp_path, "arithmetic", pd.concat([rows, *of_source]))
+    text = page.markdown(tmp_path, "page")
+    assert "| method | final accuracy/sums_of_3 | final accuracy/sums_of_4 |" in text
+    assert "| `grpo` | 0.600 | 0.600 |" in text
 
 
 def test_a_suite_of_ones_own_is_on_the_page(tmp_path):

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = search_path.recipe_names()
 ON_A_CPU = (
     *("agents/calculator", "math_rlvr/arithmetic", "math_rlvr/running_sums", "math_rlvr/smollm2_cpu"),
-    *("math_rlvr/word_problems", "rlhf/length_bias_cpu"),
+    *("math_rlvr/sums_by_size", "math_rlvr/word_problems", "rlhf/length_bias_cpu"),
 )
 ON_GPUS = [name for name in RECIPES if name not in ON_A_CPU]
 # The others need separate GPUs for the engines, or a reward model.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reinforcepp_verl.report.history import load_history
-from reinforcepp_verl.report.validation_metric import mean_key, validation_key
+from reinforcepp_verl.report.validation_metric import accuracy_by_source, mean_key, validation_key
 
 ACCURACY = "val-core/reinforcepp/arithmetic/acc/mean@1"
 REWARD = "critic/score/mean"
@@ -128,6 +128,13 @@ def test_empty_metrics_file_is_a_run_without_series(tmp_path):
 def test_validation_key(names, expected):
     assert validation_key(names) == expected
     assert validation_key(dict.fromkeys(names, 0.0)) == expected
+
+
+def test_the_accuracies_of_several_sources():
+    names = [f"val-core/r/sums_of_{size}/acc/mean@1" for size in (3, 4)]
+    both = {"r/sums_of_3": names[0], "r/sums_of_4": names[1]}
+    assert accuracy_by_source([*names, "val-core/mean_of_sources/acc/mean@1", "val-aux/r/x/acc/mean@1"]) == both
+    assert accuracy_by_source(names[:1]) == {}
 
 
 def test_the_mean_of_a_number_that_the_reward_function_returns():
