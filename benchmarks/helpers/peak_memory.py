@@ -13,6 +13,9 @@ import psutil
 from reinforcepp_verl.runs.processes import RUN_VARIABLE
 
 INTERVAL_S = 1.0
+# Adding up takes a tenth of a second.
+LOOKS_PER_SUM = 5
+ALL = "all together"
 GB = 1e9
 # Ray and vLLM set the titles of their processes: an actor's class with the method it runs, or an engine's role.
 TITLE = re.compile(r"(ray::\w+|VLLM::\w+)")
@@ -25,21 +28,27 @@ FORKED, FORK_NAME = "fork_server", "Ray's worker"
 def peak_memory_of_runs_in(folder: Path) -> Iterator[dict[str, float]]:
     """Yield a table that fills with the highest resident memory, in GB, of the processes of runs in `folder`.
 
-    Of several processes of one name it keeps the largest. Memory that processes share counts for each of them.
+    Of several processes of one name it keeps the largest. Memory that processes share counts for each of them, but in
+    parts for all of them together.
     """
     peaks: dict[str, float] = {}
     ended = threading.Event()
 
     def watch() -> None:
+        looks = 0
         while not ended.wait(INTERVAL_S):
+            adds_up, together = looks % LOOKS_PER_SUM == 0, 0.0
             for process in psutil.process_iter():
                 try:
                     if process.environ().get(RUN_VARIABLE, "").startswith(str(folder)):
                         name = _name(process)
                         peaks[name] = max(peaks.get(name, 0.0), _peak(process))
+                        together += process.memory_full_info().pss / GB if adds_up else 0.0
                 except (psutil.Error, OSError):
                     # It has ended meanwhile, or belongs to another user.
                     continue
+            peaks[ALL] = max(peaks.get(ALL, 0.0), together)
+            looks += 1
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
