@@ -1,6 +1,6 @@
 """Trains a recipe in several variants, in turn, and compares the times of their steps and the memory they need."""
 
-"""Trains a recipe in several variants, in turn, and compares the times of their steps and the memory they need."""
+from __future__ import annotations
 
 import json
 import os
@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.peak_memory import peak_memory_of_runs_in
 from rich.table import Table
+
+from helpers.peak_memory import peak_memory_of_runs_in
 
 COMMAND = [str(Path(sys.executable).with_name("reinforcepp")), "train"]
 # The first steps of a run compile and fill caches.

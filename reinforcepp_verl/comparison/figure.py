@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def draw(suite: Suite, rows: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_method(axes: np.ndarray, rows: pd.DataFrame, method: str, measure: str, look: dict[str, str]) -> None:
+def _draw_method(axes: np.ndarray, rows: pd.DataFrame, method: str, measure: str, look: dict[str, Any]) -> None:
     measured = curve(rows, method, measure)
     smooth = {name: curve(rows, method, name).rolling(SMOOTHING, min_periods=1).mean() for name in SMOOTH}
     for ax, values in zip(axes, (measured, *smooth.values()), strict=False):
@@ -50,7 +51,7 @@ def _draw_method(axes: np.ndarray, rows: pd.DataFrame, method: str, measure: str
         ax.plot(*_means(spent, measured), marker="o", markersize=3, **look)
 
 
-def _draw_band(ax: Axes, values: pd.DataFrame, look: dict[str, str]) -> None:
+def _draw_band(ax: Axes, values: pd.DataFrame, look: dict[str, Any]) -> None:
     if values.empty:
         return
     bands = [statistics.interval(seeds) for seeds in values.to_numpy()]
