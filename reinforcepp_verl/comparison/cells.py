@@ -28,11 +28,10 @@ PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "transformers")
 GB = 1e9
 CONSOLE = "console.log"
 MEMORY = "memory_gb"
-# The table's names, and verl's, of which the first that a run has is kept. The last one of `kl` is for verl's GRPO,
-# whose loss is an estimate of the KL (k3).
-KEPT: dict[str, str | tuple[str, ...]] = {
+# The table's names, and those of metrics.jsonl.
+KEPT = {
     "reward": "critic/score/mean",
-    "kl": ("reinforcepp/kl", "actor/reward_kl_penalty", "actor/kl_loss"),
+    "kl": "reinforcepp/kl",
     "length": "response_length/mean",
     "entropy": "actor/entropy",
     "grad_norm": "actor/grad_norm",
@@ -131,10 +130,7 @@ def curves(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     found = {measure: series[key]}
     if measure == SuiteFile.measure:
         found |= {f"{measure}/{source}": series[name] for source, name in accuracy_by_source(series).items()}
-    for name, given in KEPT.items():
-        metrics = (given,) if isinstance(given, str) else given
-        if recorded := [metric for metric in metrics if metric in series]:
-            found[name] = series[recorded[0]]
+    found |= {name: series[metric] for name, metric in KEPT.items() if metric in series}
     found[MEMORY] = (np.array([steps]), np.array([job.peak_gb]))
     return {name: _finite(curve) for name, curve in found.items()}
 

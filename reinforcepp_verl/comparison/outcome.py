@@ -96,7 +96,10 @@ def _over_training(measured: pd.DataFrame) -> pd.Series:
 
 def _spent_until(is_there: pd.DataFrame, per_step: pd.DataFrame) -> float | None:
     """Return the median over seeds of what is spent until a step is there."""
-    spent = per_step.cumsum()
-    sums = [spent[seed].get(there.idxmax(), 0.0) if there.any() else np.inf for seed, there in is_there.items()]
-    median = float(np.median(sums))
+    spent = {seed: per_step[seed] for seed in is_there if seed in per_step}
+    sums = [
+        values.loc[: is_there[seed].idxmax()].sum() if is_there[seed].any() else np.inf
+        for seed, values in spent.items()
+    ]
+    median = float(np.median(sums)) if sums else np.inf
     return median if np.isfinite(median) else None

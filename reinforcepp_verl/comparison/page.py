@@ -56,7 +56,9 @@ def _sayings(shown: list[Suite]) -> list[str]:
         if suite.file.seen
     ]
     title = "## What others say, and what we see"
-    return [title, "", *_table(("suite", "others say", "we see"), rows), CANNOT_SHOW] if rows else []
+    on_a_cpu = any(suite.file.cluster == "cpu" and suite.name in suites.names() for suite in shown)
+    table_of_them = [title, "", *_table(("suite", "others say", "we see"), rows)] if rows else []
+    return [*table_of_them, CANNOT_SHOW] if rows and on_a_cpu else table_of_them
 
 
 def _not_run(others: list[Suite]) -> list[str]:
@@ -102,11 +104,12 @@ def _by_source(rows: pd.DataFrame, measure: str, methods: list[str]) -> list[str
     metrics = sorted(name for name in rows.metric.unique() if name.startswith(f"{measure}/"))
     if not metrics:
         return []
-    finals = [
-        [f"`{method}`", *(str(statistics.interval(curve(rows, method, name).iloc[-1].to_numpy())) for name in metrics)]
-        for method in methods
-    ]
+    finals = [[f"`{method}`", *(_final(curve(rows, method, name)) for name in metrics)] for method in methods]
     return _table(("method", *(f"final {name}" for name in metrics)), finals)
+
+
+def _final(values: pd.DataFrame) -> str:
+    return "-" if values.empty else str(statistics.interval(values.iloc[-1].to_numpy()))
 
 
 def _learning(one: Outcome) -> list[str]:
@@ -151,17 +154,17 @@ the suite's reference on the same seeds, with the p-value of the exact paired pe
 0.0625 at the least, with one it is 1; it is not corrected for the number of methods. "P(better)" is the probability
 that a run of the method is better than one of the reference. Both are about the mean over training.
 
-KL (to the initial model, per token) and length are means of the last ten steps. The KL of `grpo` is the estimate (k3)
-that verl's loss has; that of the others is the mean difference of log-probabilities. Tokens (with prompts, without the
-greedy answers of `remax`) and seconds are medians over seeds, and so are the times of a step and of its update, in
-trainings that ran beside each other: compare them within a table, and not closely. GB is the memory of all processes of
-a run. In the figures, reward, KL and length are running means of five steps.
+KL (to the initial model, the mean difference of log-probabilities per token) and length are means of the last ten
+steps. Tokens (with prompts, without the greedy answers of `remax`) and seconds are counted to the first validation that
+is there, as medians over seeds. Times are of trainings that ran beside each other: compare them within a table, and not
+closely. GB is the memory of all processes of a run. In the figures, reward, KL and length are running means of five
+steps.
 """
 
-CANNOT_SHOW = """What two cores cannot show: answers here have a few tokens, and the model has under a million weights
-and has practised the task before. Nothing is said about long answers, where a mean over tokens and one over answers
-differ most, about models that can reason, about thousands of steps, or about reward models of useful size.
+CANNOT_SHOW = """What the suites for two cores cannot show: answers there have a few tokens, and the model has under a
+million weights and has practised the task before. Nothing is said about long answers, where a mean over tokens and one
+over answers differ most, about models that can reason, about thousands of steps, or about reward models of useful size.
 """
 
-NOT_RUN = """Composed and checked by the tests, and trained by nobody for this page.
+NOT_RUN = """Composed and checked by the tests, but not trained for this page.
 """

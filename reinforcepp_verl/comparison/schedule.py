@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.comparison import cells, table
+from reinforcepp_verl.comparison import suite as suites
 from reinforcepp_verl.comparison.cells import Cell, Job
 from reinforcepp_verl.comparison.suite import Suite
 from reinforcepp_verl.runs import processes
@@ -47,13 +48,19 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
     if unknown := [method for method in methods if method not in suite.file.methods]:
         known = ", ".join(suite.file.methods)
         raise ValueError(f"{suite.name} has no method {', '.join(unknown)}: it has {known}; add it to the suite's file")
-    finished = table.finished(table.read(results, suite.name))
+    rows = table.read(results, suite.name)
+    finished = table.finished(rows)
     other = [key for key, overrides in finished.items() if overrides != _overrides(suite, *key)]
     if other:
         method, seed = other[0]
         raise ValueError(
             f"{table.path_of(results, suite.name)} has {len(other)} cells with other settings, such as {method} seed "
             f"{seed} ({finished[other[0]]}); move the file away, or give the suite's file another name"
+        )
+    if finished and not table.has(rows, suite.file.measure):
+        raise ValueError(
+            f"{table.path_of(results, suite.name)} has no {suite.file.measure}, which the suite measures now; move the "
+            "file away, or give the suite's file another name"
         )
     wanted = [Cell(suite, method, seed) for seed in seeds for method in methods]
     todo = [cell for cell in wanted if (cell.method, cell.seed) not in finished]
@@ -63,10 +70,11 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
 def take(todo: Sequence[Cell], results: Path) -> list[Cell]:
     """Copy the cells that another suite's table has, trained with the same overrides; return those that are left."""
     left = []
-    known = table.cells_of_others(results, todo[0].suite.name) if todo else {}
+    others = [other.name for other in suites.with_table(results) if todo and other.name != todo[0].suite.name]
+    known = table.cells_of(results, others)
     for cell in todo:
         rows = known.get(" ".join(cell.overrides))
-        if rows is None:
+        if rows is None or not table.has(rows, cell.suite.file.measure):
             left.append(cell)
         else:
             name = cell.suite.name

@@ -113,7 +113,8 @@ def with_table(results: Path) -> list[Suite]:
     """Return the suites that have a table in a folder of results: the shipped ones, then those of one's own."""
     tables = {path.stem for path in results.glob("*.parquet")}
     shipped = [load(name) for name in names() if name in tables]
-    return shipped + [load(str(path)) for path in sorted(results.glob(f"*{SUFFIX}")) if path.stem in tables]
+    own = [path for path in sorted(results.glob(f"*{SUFFIX}")) if path.stem in tables - set(names())]
+    return shipped + [load(str(path)) for path in own]
 
 
 def _folder() -> Path:

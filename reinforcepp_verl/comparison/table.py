@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,8 +76,13 @@ def finished(table: pd.DataFrame) -> dict[tuple[str, int], str]:
     return {(row.method, int(row.seed)): row.overrides for row in first.itertuples()}
 
 
-def cells_of_others(folder: Path, suite: str) -> dict[str, pd.DataFrame]:
-    """Return the rows of each cell in the tables of other suites, by the cell's overrides."""
-    others = sorted(path.stem for path in folder.glob("*.parquet") if path.stem != suite)
-    cells = (cell for other in others for _, cell in read(folder, other).groupby(["method", "seed"]))
+def has(rows: pd.DataFrame, measure: str) -> bool:
+    """Return True if every cell has values of this metric."""
+    with_it = rows[rows.metric == measure]
+    return bool(finished(rows) == finished(with_it))
+
+
+def cells_of(folder: Path, suites: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Return the rows of each cell in the tables of these suites, by the cell's overrides."""
+    cells = (cell for suite in suites for _, cell in read(folder, suite).groupby(["method", "seed"]))
     return {cell.overrides.iloc[0]: cell for cell in cells}

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import ray
-import transfer_queue as tq
+from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, apply_greedy_sampling_params
 
 from reinforcepp_verl.integration.rollout_seeds import SeededAgentLoopWorker
@@ -51,7 +51,7 @@ class GreedyAgentLoopWorker(SeededAgentLoopWorker):
             # Before the rows are written: a row without the tag would be trained on.
             for row in range(len(output) if isinstance(output, list) else 1):
                 key = f"{kwargs['uid']}_{kwargs['session_id']}_{row}"
-                await tq.async_kv_put(key=key, partition_id="train", tag={GREEDY_TAG: True})
+                await agent_loop_tq.tq.async_kv_put(key=key, partition_id="train", tag={GREEDY_TAG: True})
         await super()._agent_loop_postprocess(output, validate, **kwargs)
 
 

@@ -135,9 +135,11 @@ class ReinforceppTrainer(TensorsForWorkers, CheckpointingTrainer):
         if not self.estimator_is_registered:
             if self.samples is not None:
                 self.samples.add(batch, row_scores(batch))
+            columns = _columns(batch)
+            columns = {name: aligned(column, columns[RESPONSE_MASK]) for name, column in columns.items()}
+            metrics.update(response_metrics(row_totals(columns)))
             return super()._compute_advantage(batch, metrics)
-        found = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(COLUMNS))
-        columns = {name: found[name] for name in COLUMNS if name in found}
+        columns = _columns(batch)
         refuse_other_lengths(batch, columns)
         columns = {name: aligned(column, columns[RESPONSE_MASK]) for name, column in columns.items()}
         totals = row_totals(columns)
@@ -240,6 +242,12 @@ class ReinforceppTrainer(TensorsForWorkers, CheckpointingTrainer):
         adapted = algorithm.use_kl_in_reward and algorithm.kl_ctrl.type == "adaptive"
         if adapted and state.get("kl_coef") is not None and not self.changed_since_save(keys.KL_CTRL):
             self.kl_ctrl_in_reward.value = state["kl_coef"]
+
+
+def _columns(batch: KVBatchMeta) -> dict[str, Tensor]:
+    """Return those of `COLUMNS` that the batch has (B, ragged)."""
+    found = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(COLUMNS))
+    return {name: found[name] for name in COLUMNS if name in found}
 
 
 def _exclude_rejected_tokens(batch: KVBatchMeta, tokens_before: int) -> float:

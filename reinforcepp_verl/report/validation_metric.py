@@ -24,8 +24,15 @@ def validation_key(names: Iterable[str]) -> str | None:
 
 
 def mean_key(names: Iterable[str], number: str) -> str | None:
-    """Return the mean over the validation answers of a number that the reward function returns, such as `quality`."""
-    return min((name for name in names if name.startswith("val-") and f"/{number}/mean@" in name), default=None)
+    """Return the mean over the validation answers of a number that the reward function returns, such as `quality`.
+
+    Raises:
+        ValueError: there are several data sources, each with a mean of its own
+    """
+    found = [name for name in names if name.startswith("val-") and f"/{number}/mean@" in name]
+    if len(found) > 1:
+        raise ValueError(f"{number} has a mean for each data source ({', '.join(found)}); validate on one")
+    return found[0] if found else None
 
 
 def accuracy_by_source(names: Iterable[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ Each size is a data source of its own, so that validation shows what is learned 
 from __future__ import annotations
 
 import random
+from itertools import cycle, islice
 from pathlib import Path
 
 from reinforcepp_verl.tasks import question_files, sums_by_size_model
@@ -25,13 +26,17 @@ def data_source(question: RunningSums) -> str:
 
 
 def split_questions(seed: int) -> tuple[list[RunningSums], list[RunningSums]]:
-    """Draw different questions, as many of each size, and return those for training and those for validation."""
+    """Draw questions, as many of each size, and return those for training and those for validation.
+
+    They are different, except that the few of the smallest size are repeated for training.
+    """
     generator, train, val = random.Random(seed), list[RunningSums](), list[RunningSums]()
     for size in SIZES:
         wanted = min(9**size, TRAINING_QUESTIONS_PER_SIZE + VALIDATION_QUESTIONS_PER_SIZE)
         numbers = [_digits(code, size) for code in generator.sample(range(9**size), wanted)]
         val += map(RunningSums, numbers[:VALIDATION_QUESTIONS_PER_SIZE])
-        train += map(RunningSums, numbers[VALIDATION_QUESTIONS_PER_SIZE:])
+        others = islice(cycle(numbers[VALIDATION_QUESTIONS_PER_SIZE:]), TRAINING_QUESTIONS_PER_SIZE)
+        train += map(RunningSums, others)
     generator.shuffle(train)
     return train, val
 

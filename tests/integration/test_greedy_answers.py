@@ -126,8 +126,7 @@ def test_one_more_session_is_sampled_greedily_and_its_rows_are_marked(monkeypatc
         assert (f"{kwargs['uid']}_{kwargs['session_id']}_0" in tags) == greedy, "tags come before the rows"
 
     fake = SimpleNamespace(async_kv_put=put)
-    for module in (agent_loop_tq, greedy_rollouts):
-        monkeypatch.setattr(module, "tq", fake)
+    monkeypatch.setattr(agent_loop_tq, "tq", fake)
     monkeypatch.setattr(parent, "_run_agent_loop", run)
     monkeypatch.setattr(parent, "_agent_loop_postprocess", postprocess)
     sampling = {"temperature": 1.0, "top_p": 0.9, "top_k": 5}

@@ -117,6 +117,17 @@ def compute(queue, greedy_scores=None, **algorithm):
     return ours, metrics
 
 
+def test_verls_own_estimators_get_the_metrics_of_answers_too(queue, monkeypatch):
+    ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
+    ours.config = OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}})
+    ours.estimator_is_registered, ours.samples = False, None
+    ours.error_monitor = RewardErrorMonitor(RewardErrorOptions())
+    batch, metrics = KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {}
+    monkeypatch.setattr(trainers.PPOTrainerSync, "_compute_advantage", lambda self, batch, metrics: batch)
+    assert ours._compute_advantage(batch, metrics) is batch
+    assert metrics["reinforcepp/kl"] == pytest.approx(GAP)
+
+
 def test_scores_without_kl_sessions_and_groups_reach_the_estimator(queue):
     _, metrics = compute(queue)
     pad = torch.nn.utils.rnn.pad_sequence

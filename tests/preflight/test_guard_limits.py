@@ -47,7 +47,6 @@ def test_the_sampler_receives_both_deadlines():
             "guards.max_kl is 1",
             "algorithm.use_kl_in_reward=true",
         ),
-        ("guards.max_kl=1 algorithm.adv_estimator=grpo", "guards.max_kl is 1", "guards.max_kl=null"),
         (
             "guards.min_entropy=0.1 algorithm.rollout_correction.bypass_mode=true",
             "guards.min_entropy is 0.1",

@@ -146,6 +146,8 @@ def test_the_mean_of_a_number_that_the_reward_function_returns():
     ]
     assert mean_key(names, "quality") == "val-aux/lists/quality/mean@1"
     assert mean_key(names, "qualities") is None
+    with pytest.raises(ValueError, match="quality has a mean for each data source"):
+        mean_key([*names, "val-aux/others/quality/mean@1"], "quality")
 
 
 def write_attempt(run: Path, number: int, *steps: int, scale: float = 1.0) -> None:

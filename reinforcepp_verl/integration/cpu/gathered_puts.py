@@ -8,18 +8,21 @@ it is written, so verl's order is kept, and a put with nothing before it waits f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+import os
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 MODULE = "verl.trainer.ppo.v1.agent_loop_tq"
+SWITCH = "REINFORCEPP_GATHER_PUTS"
+"""Exported as 0, verl writes as it does, for comparison."""
 
 
 def gather(module: Any) -> None:
     """Let verl's agent loop workers write through a `GatheringQueue`."""
-    if not isinstance(module.tq, GatheringQueue):
+    if os.environ.get(SWITCH) != "0" and not isinstance(module.tq, GatheringQueue):
         module.tq = GatheringQueue(module.tq, module.list_of_dict_to_tensordict)
         # Rows are put together before they become tensors.
         module.list_of_dict_to_tensordict = list
@@ -28,6 +31,7 @@ def gather(module: Any) -> None:
 @dataclass
 class _Batch:
     write: asyncio.Task[None]
+    puts: int = 0
     keys: list[str] = field(default_factory=list)
     tags: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -58,25 +62,40 @@ class GatheringQueue:
         await self._join(partition_id, keys, tags, fields)
 
     async def _join(
-        self, partition_id: str, keys: Sequence[str], tags: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]
+        self, partition_id: str, keys: list[str], tags: list[dict[str, Any]], rows: list[dict[str, Any]]
     ) -> None:
         kind = (partition_id, frozenset(map(_columns, rows)))
         batch = self._open.get(kind)
         if batch is None:
-            batch = self._open[kind] = _Batch(asyncio.create_task(self._write(partition_id, kind)))
+            batch = self._open[kind] = _Batch(asyncio.create_task(self._write_open(partition_id, kind)))
+        batch.puts += 1
         batch.keys.extend(keys)
         batch.tags.extend(tags)
         batch.rows.extend(rows)
-        # A worker that gives up one answer must not take back those of others.
-        await asyncio.shield(batch.write)
+        # Waiting this way, an answer that is given up does not take back those of others.
+        await asyncio.wait([batch.write])
+        if batch.write.exception() is not None and batch.puts > 1:
+            # One row may be at fault: only its put fails when each is written alone.
+            await self._write(partition_id, keys, tags, rows)
+        else:
+            batch.write.result()
 
-    async def _write(self, partition_id: str, kind: Hashable) -> None:
+    async def _write_open(self, partition_id: str, kind: Hashable) -> None:
         async with self._one_at_a_time:
             batch = self._open.pop(kind)
-            fields = self._to_tensordict(batch.rows) if batch.rows else None
-            await self._queue.async_kv_batch_put(
-                keys=batch.keys, partition_id=partition_id, fields=fields, tags=batch.tags
-            )
+            await self._put(partition_id, batch.keys, batch.tags, batch.rows)
+
+    async def _write(
+        self, partition_id: str, keys: list[str], tags: list[dict[str, Any]], rows: list[dict[str, Any]]
+    ) -> None:
+        async with self._one_at_a_time:
+            await self._put(partition_id, keys, tags, rows)
+
+    async def _put(
+        self, partition_id: str, keys: list[str], tags: list[dict[str, Any]], rows: list[dict[str, Any]]
+    ) -> None:
+        fields = self._to_tensordict(rows) if rows else None
+        await self._queue.async_kv_batch_put(keys=keys, partition_id=partition_id, fields=fields, tags=tags)
 
 
 def _columns(row: dict[str, Any]) -> Hashable:

@@ -21,14 +21,14 @@ class RecordingQueue:
     """Takes a moment for each write and keeps what was written."""
 
     def __init__(self):
-        self.written, self.under_way = [], 0
+        self.written, self.under_way, self.attempts = [], 0, 0
 
     def init(self):
         pass
 
     async def async_kv_batch_put(self, *, keys, partition_id, fields, tags):
         assert self.under_way == 0
-        self.under_way += 1
+        self.under_way, self.attempts = self.under_way + 1, self.attempts + 1
         await asyncio.sleep(0.005)
         self.under_way -= 1
         if "broken" in keys:
@@ -132,17 +132,23 @@ def test_partitions_and_tags_alone_are_written_apart(queue, gathering):
     ]
 
 
-def test_an_error_reaches_all_whose_write_it_was_and_no_other(queue, gathering):
+def test_an_error_reaches_the_put_at_fault_and_no_other(queue, gathering):
     async def run():
         together = await asyncio.gather(
-            *(tag(gathering, key) for key in ("broken", "a")), put(gathering, "b", row(1)), return_exceptions=True
+            *(tag(gathering, key) for key in ("a", "broken", "b")), put(gathering, "c", row(1)), return_exceptions=True
         )
         await tag(gathering, "later")
         return together
 
-    broken, a, b = asyncio.run(run())
-    assert isinstance(broken, RuntimeError) and isinstance(a, RuntimeError) and b is None
-    assert [keys for keys, *_ in queue.written] == [["b"], ["later"]]
+    a, broken, b, c = asyncio.run(run())
+    assert isinstance(broken, RuntimeError) and a is b is c is None
+    assert sorted(keys for keys, *_ in queue.written) == [["a"], ["b"], ["c"], ["later"]]
+
+
+def test_the_error_of_a_put_alone_is_raised_at_once(queue, gathering):
+    with pytest.raises(RuntimeError, match="the queue is gone"):
+        asyncio.run(tag(gathering, "broken"))
+    assert queue.attempts == 1
 
 
 def test_an_answer_that_is_given_up_takes_no_other_with_it(queue, gathering):
@@ -204,6 +210,13 @@ def test_with_the_patch_verl_writes_them_together(queue, monkeypatch):
     ((keys, _, fields, tags),) = queue.written
     assert keys == [f"a_{n}_0" for n in range(8)] and [tag["response_len"] for tag in tags] == list(range(1, 9))
     assert [len(ids) for ids in fields["responses"].unbind()] == list(range(1, 9))
+
+
+def test_the_patch_can_be_switched_off(queue, monkeypatch):
+    monkeypatch.setenv("REINFORCEPP_GATHER_PUTS", "0")
+    module = SimpleNamespace(tq=queue, list_of_dict_to_tensordict=list_of_dict_to_tensordict)
+    gather(module)
+    assert module.tq is queue and module.list_of_dict_to_tensordict is list_of_dict_to_tensordict
 
 
 # The same rows through the TransferQueue itself, one by one and gathered, read back.
