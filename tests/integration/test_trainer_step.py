@@ -117,17 +117,6 @@ def compute(queue, greedy_scores=None, **algorithm):
     return ours, metrics
 
 
-def test_verls_own_estimators_get_the_metrics_of_answers_too(queue, monkeypatch):
-    ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
-    ours.config = OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}})
-    ours.estimator_is_registered, ours.samples = False, None
-    ours.error_monitor = RewardErrorMonitor(RewardErrorOptions())
-    batch, metrics = KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {}
-    monkeypatch.setattr(trainers.PPOTrainerSync, "_compute_advantage", lambda self, batch, metrics: batch)
-    assert ours._compute_advantage(batch, metrics) is batch
-    assert metrics["reinforcepp/kl"] == pytest.approx(GAP)
-
-
 def test_scores_without_kl_sessions_and_groups_reach_the_estimator(queue):
     _, metrics = compute(queue)
     pad = torch.nn.utils.rnn.pad_sequence
@@ -311,13 +300,17 @@ def test_a_validation_without_errors_does_not_excuse_those_of_training(queue):
         ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), {})
 
 
-def test_an_unregistered_estimator_is_left_to_verl(queue):
+def test_an_unregistered_estimator_is_left_to_verl_but_for_metrics_of_the_answers(queue):
     ours = trainers.ReinforceppSync.__new__(trainers.ReinforceppSync)
     node = {"adv_estimator": "rloo", "gamma": 1.0, "lam": 1.0, "use_kl_in_reward": False, "rollout_correction": None}
     ours.config = OmegaConf.create({"algorithm": node, "actor_rollout_ref": {"rollout": {"n": 2}}})
     ours.estimator_is_registered, metrics = False, {}
     ours.error_monitor = RewardErrorMonitor(RewardErrorOptions())
     ours._compute_advantage(KVBatchMeta(keys=KEYS, tags=TAGS, partition_id="train"), metrics)
-    assert not any(name.startswith("reinforcepp/") for name in metrics)
+    ours_of_answers = {"kl", "reward_per_kl", "length_right", "length_wrong"}
+    assert {name for name in metrics if name.startswith("reinforcepp/")} == {
+        f"reinforcepp/{n}" for n in ours_of_answers
+    }
+    assert metrics["reinforcepp/kl"] == pytest.approx(GAP)
     assert metrics["reward/error_rate"] == pytest.approx(1 / 3)
     assert np.isfinite(torch.cat(queue.fields["advantages"]).numpy()).all()
