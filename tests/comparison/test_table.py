@@ -91,6 +91,29 @@ def test_a_cell_is_taken_under_the_name_that_the_suite_has_for_it(tmp_path):
     assert set(table.finished(table.read(tmp_path, "kl_sweep"))) == {("loss_0.001", 3)}
 
 
+def test_cells_without_what_the_suite_measures_are_neither_taken_nor_done(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "question: Q?\nrecipe: math_rlvr/arithmetic\nsteps: 40\noverrides: [trainer.test_freq=10]\nreference: grpo\n"
+        "measure: quality\nmethods: {grpo: []}\n"
+    )
+    suite, results = load(str(file)), tmp_path / "results"
+    add_cell(results, "grpo", 1, [0.4, 0.5, 0.6])
+    assert Cell(suite, "grpo", 1).overrides == Cell(load("arithmetic"), "grpo", 1).overrides
+    assert schedule.take([Cell(suite, "grpo", 1)], results) == [Cell(suite, "grpo", 1)]
+    (results / "arithmetic.parquet").rename(results / "mine.parquet")
+    with pytest.raises(ValueError, match=r"mine\.parquet has no quality, which the suite measures now; move the file"):
+        schedule.plan(suite, ["grpo"], [1], results)
+
+
+def test_tables_that_are_of_no_suite_are_left_alone(tmp_path):
+    add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.6])
+    (tmp_path / "summary.parquet").write_bytes(b"something else")
+    suite = load("noisy_reward")
+    assert schedule.take([Cell(suite, "grpo", 1)], tmp_path) == []
+    assert "## arithmetic" in page.write(tmp_path, tmp_path / "results.md")[0].read_text()
+
+
 def test_a_method_that_the_suite_lacks_is_named(tmp_path):
     with pytest.raises(ValueError, match="has no method grpoo: it has reinforcepp"):
         schedule.plan(suites.load("arithmetic"), ["grpoo"], [1], tmp_path)
