@@ -22,6 +22,19 @@ def test_every_cell_of_a_shipped_suite_passes_the_checks(compose, arithmetic, mo
     assert not found.errors
 
 
+def kl_coefficient(config) -> float | None:
+    if config.algorithm.use_kl_in_reward:
+        return config.algorithm.kl_ctrl.kl_coef
+    return config.actor_rollout_ref.actor.kl_loss_coef if config.actor_rollout_ref.actor.use_kl_loss else None
+
+
+@pytest.mark.parametrize("name", sorted(set(suites.names()) - {"kl_sweep"}))
+def test_methods_are_compared_with_the_same_coefficient_of_the_kl(compose, name):
+    suite = suites.load(name)
+    found = {method: kl_coefficient(compose(*suite.overrides_of(method))) for method in suite.file.methods}
+    assert len(set(found.values()) - {None}) == 1, found
+
+
 @pytest.mark.parametrize("name", suites.names())
 def test_a_shipped_suite_names_what_exists(name):
     file = suites.load(name).file
