@@ -171,7 +171,6 @@ def test_the_page_has_a_row_for_every_method_best_first(tmp_path):
     assert "2 cores" in text and "verl 0.9.1" in text
     not_run = text[text.index("## Not run") :]
     assert "| `kl_sweep` |" in not_run and "| `arithmetic` |" not in not_run
-    assert "What others say" not in text
     assert page.write(tmp_path, tmp_path / "docs" / "results.md") == written and written[0].read_text() == text
 
 
@@ -192,6 +191,8 @@ def test_what_was_seen_is_shown_beside_what_others_say(tmp_path, monkeypatch):
     monkeypatch.setattr(suites, "load", lambda name: said if name == "arithmetic" else load(name))
     text = page.write(tmp_path, tmp_path / "results.md")[0].read_text()
     assert "| [arithmetic](#arithmetic) | All are equal. | One is not. |" in text and "cannot show" in text
+    said = replace(suite, file=replace(suite.file, paper="All are equal.", seen=""))
+    assert "What others say" not in page.markdown(tmp_path, "results")
 
 
 def test_a_suite_can_measure_what_its_reward_function_returns(tmp_path):
