@@ -13,8 +13,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from helpers.timed_runs import Variant, measure, memory_table, seconds_table
-from rich.console import Console
+from helpers.timed_runs import Variant, compare
 
 
 def main(
@@ -26,10 +25,7 @@ def main(
 ) -> None:
     """Time methods in turn."""
     variants = {method: Variant([f"+method={method}"]) for method in methods.split(",")}
-    measure(recipe, variants, steps=steps, warm_up=warm_up, rounds=rounds)
-    console = Console(width=120)
-    console.print(seconds_table(variants))
-    console.print(memory_table(variants))
+    compare(recipe, variants, steps=steps, warm_up=warm_up, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from __future__ import annotations
 from typing import Annotated, Optional
 
 import typer
-from helpers.timed_runs import Variant, measure, memory_table, seconds_table
-from rich.console import Console
+from helpers.timed_runs import Variant, compare
 
 STOCK = [
     "trainer.v1.trainer_mode=sync",
@@ -42,10 +41,7 @@ def main(
 ) -> None:
     """Time the CPU job with stock verl and with this package, in turn."""
     variants = {"stock": Variant([*STOCK, *(stock or [])], STOCK_ENVIRONMENT), "ours": Variant([])}
-    measure(recipe, variants, steps=steps, warm_up=warm_up, rounds=rounds)
-    console = Console(width=120)
-    console.print(seconds_table(variants))
-    console.print(memory_table(variants))
+    compare(recipe, variants, steps=steps, warm_up=warm_up, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
 from helpers.peak_memory import peak_memory_of_runs_in
@@ -34,8 +35,11 @@ class Variant:
     peak_gb: dict[str, float] = field(default_factory=dict)
 
 
-def measure(recipe: str, variants: Mapping[str, Variant], *, steps: int, warm_up: int, rounds: int) -> None:
-    """Run every variant, in turn, `rounds` times for `steps` steps, of which the first `warm_up` do not count."""
+def compare(recipe: str, variants: Mapping[str, Variant], *, steps: int, warm_up: int, rounds: int) -> None:
+    """Run every variant, in turn, `rounds` times for `steps` steps, of which the first `warm_up` do not count.
+
+    Prints the times of a step and the memory.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
             for variant in variants.values():
@@ -43,6 +47,9 @@ def measure(recipe: str, variants: Mapping[str, Variant], *, steps: int, warm_up
                     variant.records += _run(recipe, variant, steps, Path(folder))[warm_up:]
                 for name, peak in peaks.items():
                     variant.peak_gb[name] = max(peak, variant.peak_gb.get(name, 0.0))
+    console = Console(width=120)
+    console.print(seconds_table(variants))
+    console.print(memory_table(variants))
 
 
 def _run(recipe: str, variant: Variant, steps: int, runs_dir: Path) -> list[dict[str, float]]:

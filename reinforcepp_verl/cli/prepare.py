@@ -158,7 +158,7 @@ def prepare(
     similarly. About a minute, no downloads.
 
     **sums_by_size**: running sums of three to six numbers, each size measured by itself, scored by the last sum only.
-    Three minutes, no downloads.
+    Some minutes, no downloads.
 
     **word_problems**: one-line problems in the formats of GSM8K and MATH, converted the same way, and a Llama model
     trained similarly. Under two minutes, no downloads.
