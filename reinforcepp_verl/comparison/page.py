@@ -157,8 +157,8 @@ that a run of the method is better than one of the reference. Both are about the
 KL (to the initial model, the mean difference of log-probabilities per token) and length are means of the last ten
 steps. Tokens (with prompts, without the greedy answers of `remax`) and seconds are counted to the first validation that
 is there, as medians over seeds. Times are of the seeds that have them, in trainings that ran beside each other: compare
-them within a table, and not closely. GB is the memory of all processes of a run. In the figures, reward, KL and length are running means of five
-steps.
+them within a table, and not closely. GB is the memory of all processes of a run. In the figures, reward, KL and length
+are running means of five steps.
 """
 
 CANNOT_SHOW = """What the suites for two cores cannot show: answers there have a few tokens, and the model has under a
