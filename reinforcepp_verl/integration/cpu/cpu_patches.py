@@ -11,7 +11,7 @@ from typing import Any
 
 import wrapt
 
-from reinforcepp_verl.integration.cpu import gathered_puts, packing_engine
+from reinforcepp_verl.integration.cpu import agent_loop_objects, gathered_puts, packing_engine
 
 CPU_BACKEND = "cpu:gloo"
 
@@ -71,6 +71,7 @@ PATCHES = {
     "verl.workers.engine.fsdp.transformer_impl": offload_without_pinning,
     "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer": copy_received_weights,
     gathered_puts.MODULE: gathered_puts.gather,
+    agent_loop_objects.MODULE: agent_loop_objects.call_classes,
 }
 
 

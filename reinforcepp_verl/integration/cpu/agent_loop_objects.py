@@ -1,0 +1,37 @@
+"""Makes the agent loop of an answer by calling its class.
+
+verl makes one for every answer with `hydra.utils.instantiate`, which merges and copies the arguments as configurations:
+a third of what an agent loop worker computes for a toy model. The arguments are the same, and so is the object.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+from typing import Any
+
+import hydra
+
+MODULE = "verl.experimental.agent_loop.agent_loop"
+TARGET = "_target_"
+SCALARS = (str, int, float, bool, type(None))
+
+
+def call_classes(module: Any) -> None:
+    """Let verl's agent loop workers use `instantiate`."""
+    module.hydra = SimpleNamespace(utils=SimpleNamespace(instantiate=instantiate))
+
+
+def instantiate(config: Any, **arguments: Any) -> Any:
+    """Call the class that `config` names with the arguments there and those given.
+
+    What Hydra would do more, with nested configurations or its own settings, is left to it.
+    """
+    given = {name: value for name, value in config.items() if name != TARGET}
+    simple = all(isinstance(value, SCALARS) and not name.startswith("_") for name, value in given.items())
+    if TARGET not in config or not simple:
+        return hydra.utils.instantiate(config=config, **arguments)
+    return _class(config[TARGET])(**{**given, **arguments})
+
+
+_class = functools.cache(hydra.utils.get_class)
