@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -93,8 +93,8 @@ class Job:
             self.peak_gb = max(self.peak_gb, sum(map(_memory, processes.find_all(str(run)))) / GB)
 
 
-def start(cell: Cell, runs_dir: Path) -> Job:
-    """Start the training of a cell in folders of its own under `runs_dir`.
+def start(cell: Cell, runs_dir: Path, python: Sequence[str]) -> Job:
+    """Start the training of a cell in folders of its own under `runs_dir`, by a command that begins with `python`.
 
     What a killed command has left of the same cell, and is still running, is ended first.
     """
@@ -102,11 +102,10 @@ def start(cell: Cell, runs_dir: Path) -> Job:
     runs.mkdir(parents=True, exist_ok=True)
     if earlier := _latest(runs):
         processes.terminate_all(str(earlier))
-    command = [sys.executable, "-m", "reinforcepp_verl.comparison.cell_process", str(os.getpid())]
     name = f"{keys.EXPERIMENT_NAME}={cell.method}"
     with (runs / CONSOLE).open("wb") as log:
         process = subprocess.Popen(
-            [*command, *cell.overrides, *QUIET, name, f"{keys.RUNS_DIR}={runs}"],
+            [*python, "-m", "reinforcepp_verl", "train", *cell.overrides, *QUIET, name, f"{keys.RUNS_DIR}={runs}"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

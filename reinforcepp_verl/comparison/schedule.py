@@ -17,12 +17,13 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.common.terminal import say
 from reinforcepp_verl.comparison import cells, table
 from reinforcepp_verl.comparison import suite as suites
 from reinforcepp_verl.comparison.cells import Cell, Job
 from reinforcepp_verl.comparison.suite import Suite
-from reinforcepp_verl.runs import processes
+from reinforcepp_verl.runs import processes, shared_imports
 
 POLL_S = 2.0
 # Reading the memory of some twenty processes takes a tenth of a second.
@@ -115,16 +116,37 @@ def train(todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, c
 
     Ctrl-C and SIGTERM stop the trainings and end the command; the next one trains the stopped cells again.
     """
+    if not todo:
+        return []
+    with _python(todo[0].suite, runs_dir) as python:
+        return _train(todo, results, runs_dir, at_a_time, console, python)
+
+
+@contextmanager
+def _python(suite: Suite, runs_dir: Path) -> Iterator[list[str]]:
+    """Yield the beginning of the command of a cell; on a CPU, torch and vLLM are imported once for all cells."""
+    if suite.file.cluster != "cpu" or not cpu_platform_wanted():
+        yield shared_imports.not_shared()
+        return
+    folder = runs_dir / suite.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with shared_imports.started(folder / "imports.log") as python:
+        yield python
+
+
+def _train(
+    todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, console: Console, python: Sequence[str]
+) -> list[Job]:
     waiting, running, failed = deque(todo), list[Job](), list[Job]()
     progress = _progress(console)
-    steps, next_look = todo[0].suite.file.steps if todo else 0, 0.0
+    steps, next_look = todo[0].suite.file.steps, 0.0
     total = progress.add_task("all", total=steps * len(todo), cells=f"0/{len(todo)} cells")
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with progress:
             while waiting or running:
                 while waiting and len(running) < at_a_time:
-                    running.append(cells.start(waiting.popleft(), runs_dir))
+                    running.append(cells.start(waiting.popleft(), runs_dir, python))
                 time.sleep(POLL_S)
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + MEMORY_S

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from reinforcepp_verl.common import durable
 from reinforcepp_verl.common.run_folder import Attempt
 from reinforcepp_verl.config import config_file
 from reinforcepp_verl.integration.verl_patches import SETUP_HOOK
-from reinforcepp_verl.runs import run_environment
+from reinforcepp_verl.runs import run_environment, shared_imports
 from reinforcepp_verl.runs.metrics_file import MetricsFile, MetricsFollower
 from reinforcepp_verl.runs.run_console import RunConsole
 from reinforcepp_verl.runs.run_summary import Summary
@@ -90,7 +89,8 @@ def follow(attempt: Attempt, config: DictConfig, screen: RunConsole, summary: Su
 @contextmanager
 def _training_process(attempt: Attempt, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
     """Start the worker in a separate session, so that Ctrl-C reaches only this process, which then decides."""
-    command = [sys.executable, "-m", "reinforcepp_verl.runs.training_process", str(attempt.path), str(os.getpid())]
+    arguments = ["-m", "reinforcepp_verl.runs.training_process", str(attempt.path), str(os.getpid())]
+    command = [*shared_imports.python_for(environment), *arguments]
     with attempt.log.open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True

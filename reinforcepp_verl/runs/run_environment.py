@@ -34,6 +34,17 @@ ONE_THREAD_PARAMETERS = 10_000_000
 MODEL_CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
 # A Ray of its own must not look for another one.
 ABOUT_ANOTHER_RAY = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+OF_EVERY_RUN = {
+    message_authentication.VARIABLE: "1",
+    # Ray's agents rename themselves, which would overwrite the environment that carries the mark.
+    "SPT_NOENV": "1",
+    # Keep the log complete: by default Ray omits repeated lines.
+    "RAY_DEDUP_LOGS": "0",
+    "PYTHONUNBUFFERED": "1",
+    # torch reads its own files in the encoding of the locale and fails if that is ASCII.
+    "PYTHONUTF8": "1",
+    "PYTHONIOENCODING": "utf-8",
+}
 LOOPBACK = ("127.0.0.1", "localhost")
 NO_PROXY = ("no_proxy", "NO_PROXY")
 
@@ -56,7 +67,11 @@ def _trackers(run: Path) -> dict[str, str]:
     What the user has set is inherited. It is not repeated here: verl prints these variables, and an address may have a
     password in it.
     """
-    defaults = {
+    return {name: default for name, default in _default_trackers(run).items() if name not in os.environ}
+
+
+def _default_trackers(run: Path) -> dict[str, str]:
+    return {
         "TENSORBOARD_DIR": str(run / "tensorboard"),
         "WANDB_DIR": str(run),
         "WANDB_RUN_ID": run.name,
@@ -65,7 +80,6 @@ def _trackers(run: Path) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"sqlite:///{run}/mlflow.db",
         "TRACKIO_DIR": str(run / "trackio"),
     }
-    return {name: default for name, default in defaults.items() if name not in os.environ}
 
 
 def _own_modules() -> dict[str, str]:
@@ -86,15 +100,7 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
         # The plugin sets them too, but only after the import of torch, which reads some of them.
         **(with_defaults({**_threads(config), **given}) if cpu_platform_wanted() else given),
         processes.RUN_VARIABLE: str(attempt.run.path),
-        message_authentication.VARIABLE: "1",
-        # Ray's agents rename themselves, which would overwrite the environment that carries the mark.
-        "SPT_NOENV": "1",
-        # Keep the log complete: by default Ray omits repeated lines.
-        "RAY_DEDUP_LOGS": "0",
-        "PYTHONUNBUFFERED": "1",
-        # torch reads its own files in the encoding of the locale and fails if that is ASCII.
-        "PYTHONUTF8": "1",
-        "PYTHONIOENCODING": "utf-8",
+        **OF_EVERY_RUN,
     }
     if config.ray_kwargs.ray_init.get("address") != "local":
         if cpu_platform_wanted():
@@ -112,6 +118,19 @@ def of(config: DictConfig, attempt: Attempt) -> Iterator[dict[str, str]]:
         environment = {**_models_in(home, environment), **environment, "HOME": folder}
     with ray_token.written(Path(folder, "ray_token"), environment) as environment:
         yield environment
+
+
+def of_toy_runs() -> dict[str, str]:
+    """Return what the runs of a small model with a Ray of their own on this machine's CPU have in common."""
+    environment = {**with_defaults(_with_sound_thread_counts(os.environ)), **OF_EVERY_RUN}
+    for_own_ray(environment)
+    return environment
+
+
+def names_of_one_run() -> set[str]:
+    """Return the variables that differ between runs, none of which is read when a module is imported."""
+    of_run = {processes.RUN_VARIABLE, ATTEMPT_VARIABLE, "VERL_FILE_LOGGER_PATH", *_default_trackers(Path())}
+    return of_run | {"TMPDIR", "RAY_TMPDIR", ray_token.MODE, ray_token.TOKEN, ray_token.TOKEN_PATH}
 
 
 def _with_sound_thread_counts(environment: Mapping[str, str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from reinforcepp_verl.common.slow_ray_start import retry_slow_ray_start
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.config.reading import value
 from reinforcepp_verl.integration.cpu import fork_server, forked_python
+from reinforcepp_verl.runs import shared_imports
 from reinforcepp_verl.runs.engine_error import root_error
 
 NOT_PICKLED = "isn't serializable"
@@ -56,7 +57,9 @@ def forked_workers(config: DictConfig) -> Iterator[None]:
     if not local or deterministic or another_python:
         yield
         return
-    with fork_server.started(runtime_env.env_vars) as stand_in:
+    environment = {**os.environ, **runtime_env.env_vars}
+    server = [*shared_imports.python_for(environment), *fork_server.MODULE]
+    with fork_server.started(environment, server) as stand_in:
         if stand_in:
             runtime_env.py_executable = os.environ[forked_python.VARIABLE] = stand_in
         yield

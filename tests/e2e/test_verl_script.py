@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import pytest
@@ -35,7 +36,8 @@ THE_LINES_OF_THE_README = ["algorithm.adv_estimator=reinforcepp", f"{POLICY_LOSS
 def test_two_lines_turn_a_verl_script_into_reinforcepp_and_it_learns(start, tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     length = [f"trainer.total_training_steps={STEPS}", f"trainer.test_freq={STEPS}"]
-    with fork_server.started(CPU_ENVIRONMENT) as stand_in:  # Ray's workers then need not import torch and vLLM
+    # Ray's workers then need not import torch and vLLM.
+    with fork_server.started({**os.environ, **CPU_ENVIRONMENT}) as stand_in:
         process = start(
             *(*VERL_SCRIPT, "+cluster=cpu", f"trainer.default_local_dir={tmp_path}", *length),
             *(*THE_LINES_OF_THE_README, f"+ray_kwargs.ray_init.runtime_env.py_executable={stand_in}"),

@@ -16,7 +16,7 @@ RUNTIME_ENV = "ray_kwargs.ray_init.runtime_env"
 @pytest.fixture
 def program_in(compose, monkeypatch):
     """Return a function that returns the program by which Ray would start its workers."""
-    monkeypatch.setattr(fork_server, "started", lambda _: contextlib.nullcontext("/tmp/fork"))
+    monkeypatch.setattr(fork_server, "started", lambda *_: contextlib.nullcontext("/tmp/fork"))
     monkeypatch.setenv(forked_python.VARIABLE, "")
 
     def program(*overrides: str) -> str | None:

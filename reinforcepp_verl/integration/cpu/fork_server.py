@@ -9,14 +9,12 @@ cannot work, it ends, and these processes start as usual.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import gc
 import importlib
 import json
 import os
 import resource
-import runpy
 import selectors
 import shlex
 import shutil
@@ -25,17 +23,17 @@ import socket
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
-import numpy as np
 import setproctitle
 
 from reinforcepp_verl.common.parent_process import end_with_parent
 from reinforcepp_verl.integration.cpu import forked_python, vllm_alias
+from reinforcepp_verl.integration.cpu.forked_process import Request, run, take_over
 from reinforcepp_verl.integration.cpu.forked_python import FORWARDED, LENGTH_BYTES
 
 # Nothing that imports Ray, hence neither verl nor vLLM's engine: Ray seeds its random numbers for the first class that
@@ -45,26 +43,20 @@ MODULES = (
     *("vllm.engine.arg_utils", "vllm.v1.worker.cpu_worker", "vllm.entrypoints.openai.api_server"),
     "vllm.model_executor.models.llama",
 )
+SERVER_ENVIRONMENT = {
+    # numpy would start threads when it is imported, which forks do not have.
+    "OPENBLAS_NUM_THREADS": "1",
+    # The title of a process would overwrite its environment, by which the processes of a run are found.
+    "SPT_NOENV": "1",
+    # Makes room for the environments of the forks (see `show_environment`).
+    "REINFORCEPP_ROOM": "-" * 65536,
+}
 DISPENSABLE_THREADS = ("jemalloc_bg_thd",)
 """Threads that forks can do without: pyarrow's allocator turns its own off in a fork."""
-SERVER = (sys.executable, "-m", "reinforcepp_verl.integration.cpu.fork_server")
+MODULE = ("-m", "reinforcepp_verl.integration.cpu.fork_server")
+SERVER = (sys.executable, *MODULE)
 MOST_FILES = 253
 """The most descriptors that one message can carry."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a process is started with; `files` are the numbers of its open files in the process that asks."""
-
-    arguments: list[str]
-    environment: dict[str, str]
-    directory: str
-    group: int
-    priority: int
-    file_mask: int
-    blocked_signals: list[int]
-    file_limits: list[int]
-    files: list[int]
 
 
 @dataclass(frozen=True)
@@ -95,10 +87,13 @@ class Child:
 
 
 @contextlib.contextmanager
-def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Iterator[str | None]:
-    """Start the server with these environment variables; yield the path of the program to run instead of Python.
+def started(
+    environment: Mapping[str, str], server: Sequence[str] = SERVER, log: IO[bytes] | None = None
+) -> Iterator[str | None]:
+    """Start the server with this environment; yield the path of the program to run instead of Python.
 
     None if programs in the folder of temporary files cannot be written or run. The server ends with this process.
+    `server` is its command.
     """
     # Ray keeps its sockets there too; the path of a socket must be short, and Ray does not quote the program's.
     with _temporary_folder() as folder:
@@ -117,9 +112,13 @@ def started(variables: Mapping[str, str], server: Sequence[str] = SERVER) -> Ite
             listener.bind(address)
             listener.listen(128)
             arguments = [*server, str(listener.fileno()), str(os.getpid())]
-            # numpy would start threads when it is imported, which forks do not have.
-            environment = {**os.environ, **variables, "OPENBLAS_NUM_THREADS": "1"}
-            subprocess.Popen(arguments, env=environment, pass_fds=[listener.fileno()])
+            subprocess.Popen(
+                arguments,
+                env={**environment, **SERVER_ENVIRONMENT},
+                pass_fds=[listener.fileno()],
+                stdout=log,
+                stderr=log,
+            )
         yield str(stand_in)
 
 
@@ -264,59 +263,6 @@ def _close(selector: selectors.BaseSelector, connection: socket.socket) -> None:
             os.close(key.fd)
     selector.close()
     connection.close()
-
-
-def take_over(request: Request, files: Sequence[int]) -> None:
-    """Give this process what a child of the one that asked would inherit."""
-    soft, hard = request.file_limits
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    free = max(2, *files, *request.files) + 1
-    moved = [fcntl.fcntl(number, fcntl.F_DUPFD, free) for number in files]
-    for number in files:
-        os.close(number)
-    for number, target in zip(moved, request.files, strict=True):
-        os.dup2(number, target)
-        os.close(number)
-    # Ray ends the processes that a worker leaves behind by their group, which a new session does not share.
-    with contextlib.suppress(PermissionError):
-        os.setpgid(0, request.group)
-    for received in FORWARDED:
-        signal.signal(received, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, request.blocked_signals)
-    os.setpriority(os.PRIO_PROCESS, 0, request.priority)
-    os.umask(request.file_mask)
-    os.environ.clear()
-    os.environ.update(request.environment)
-    os.chdir(request.directory)
-    added = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry not in sys.path]
-    sys.path[1:1] = added
-    np.random.seed()
-
-
-def run(arguments: list[str]) -> None:
-    """Run what Python would run: `[-OPTION ...] SCRIPT | -c CODE | -m MODULE [ARGUMENT ...]`."""
-    rest = list(arguments)
-    while rest[0].startswith("-") and rest[0] not in ("-c", "-m"):
-        del rest[: 2 if rest[0] in ("-X", "-W") else 1]
-    if rest[0] == "-c":
-        sys.argv = ["-c", *rest[2:]]
-        _search_first("")
-        sys.modules["__main__"] = main_module = types.ModuleType("__main__")
-        exec(rest[1], main_module.__dict__)
-    elif rest[0] == "-m":
-        sys.argv = rest[1:]
-        _search_first(os.getcwd())
-        runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = rest
-        _search_first(os.path.dirname(rest[0]))
-        runpy.run_path(rest[0], run_name="__main__")
-
-
-def _search_first(folder: str) -> None:
-    if not getattr(sys.flags, "safe_path", False):  # Python 3.11 and later
-        sys.path[0] = folder
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Stands in for the Python interpreter: the fork server runs the given script in a fork, as if it were started here.
 
-    python -I -S forked_python.py SOCKET [-OPTION ...] SCRIPT | -c CODE | -m MODULE [ARGUMENT ...]
+    python -I -S forked_python.py SOCKET [--end-with PID] [-OPTION ...] SCRIPT | -c CODE | -m MODULE [ARGUMENT ...]
 
-Replaced by Python itself if the server has ended. Imports only the standard library, so that it starts quickly.
+Replaced by Python itself if the server has ended. With --end-with, the script ends with the process that started it,
+whose number is PID, even if that is killed. Imports only the standard library, so that it starts quickly.
 """
 
 import json
@@ -14,6 +15,8 @@ import sys
 
 VARIABLE = "REINFORCEPP_PYTHON"
 """Environment variable with the program to run instead of Python, in the processes of a run that has a fork server."""
+END_WITH = "--end-with"
+PR_SET_PDEATHSIG = 1
 LENGTH_BYTES = 8
 FORKED = b"\1"
 """The server's first answer, before the exit code."""
@@ -38,11 +41,21 @@ def _file_mask() -> int:
     return mask
 
 
-def request_fork(path: str, arguments: list[str]) -> socket.socket | None:
+def end_with(parent: int) -> None:
+    """Let the kernel send SIGTERM to this process, and to Python if that replaces it, when its parent ends."""
+    import ctypes  # takes as long as everything else here
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit("the process that started this one has ended")
+
+
+def request_fork(path: str, arguments: list[str], ends_with_parent: bool) -> socket.socket | None:
     """Return the connection to the server once it has forked; None if it has ended."""
     files = open_files()
     request = {
         "arguments": arguments,
+        "ends_with_parent": ends_with_parent,
         "environment": dict(os.environ),
         "directory": os.getcwd(),
         "group": os.getpgrp(),
@@ -83,7 +96,15 @@ def follow(connection: socket.socket) -> None:
     os._exit(code)
 
 
+def main(path: str, arguments: list[str]) -> None:
+    """Have the server run a script, or become Python."""
+    if guarded := arguments[0] == END_WITH:
+        end_with(int(arguments[1]))
+        arguments = arguments[2:]
+    if connection := request_fork(path, arguments, guarded):
+        follow(connection)
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
 if __name__ == "__main__":
-    if connected := request_fork(sys.argv[1], sys.argv[2:]):
-        follow(connected)
-    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+    main(sys.argv[1], sys.argv[2:])

@@ -13,6 +13,7 @@ from verl.experimental.agent_loop import agent_loop
 from reinforcepp_verl.common.hardware import cpu_platform_wanted
 from reinforcepp_verl.integration.cpu.agent_loop_objects import instantiate
 
+
 class Loop:
     def __init__(self, **arguments):
         self.arguments = arguments

@@ -32,7 +32,7 @@ IMPORTED = "import os, sys; print('colorsys' in sys.modules, os.getpid())"
 @pytest.fixture(scope="module")
 def python() -> Iterator[Path]:
     """The program that stands in for Python, with a server behind it."""
-    with fork_server.started({}, [sys.executable, "-c", SMALL_SERVER]) as stand_in:
+    with fork_server.started(os.environ, [sys.executable, "-c", SMALL_SERVER]) as stand_in:
         yield Path(stand_in)
 
 
@@ -153,7 +153,7 @@ def test_multiprocessing_spawns_by_it(python, tmp_path):
 
 def test_without_a_server_it_is_python(tmp_path):
     broken = [sys.executable, "-c", "raise ImportError('a broken package')"]
-    with fork_server.started({}, broken) as stand_in:
+    with fork_server.started(os.environ, broken) as stand_in:
         done = subprocess.run([stand_in, "-c", "import sys; sys.exit(len(sys.argv))", "one"], timeout=60)
     assert done.returncode == 2
 
@@ -208,7 +208,7 @@ def test_a_signal_during_the_start_does_not_reach_the_server(python):
 KILLED = """
 import os, signal, subprocess, sys
 from reinforcepp_verl.integration.cpu import fork_server
-with fork_server.started({}, [sys.executable, "-c", sys.argv[1]]) as stand_in:
+with fork_server.started(os.environ, [sys.executable, "-c", sys.argv[1]]) as stand_in:
     subprocess.run([stand_in, "-c", ""], check=True)
     print(stand_in, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -233,7 +233,7 @@ print(ray.NodeID.from_random().hex())
 
 @pytest.mark.long
 def test_forks_of_the_real_server_draw_other_ray_ids():
-    with fork_server.started(CPU_ENVIRONMENT) as stand_in:
+    with fork_server.started({**os.environ, **CPU_ENVIRONMENT}) as stand_in:
         outputs = [subprocess.run([stand_in, "-c", RAY_IDS], capture_output=True, text=True).stdout for _ in range(2)]
     ids = [line for output in outputs for line in output.split()]
     assert len(ids) == len(set(ids)) == 4
