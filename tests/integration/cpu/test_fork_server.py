@@ -19,11 +19,12 @@ pytestmark = pytest.mark.timeout(300)
 
 # The server without the imports, which are not what is tested here, but for one that stands for them.
 SMALL_SERVER = """
-import socket, sys
+import socket, sys, tempfile
 from reinforcepp_verl.common.parent_process import end_with_parent
 from reinforcepp_verl.integration.cpu import fork_server
 end_with_parent(int(sys.argv[2]))
 fork_server.MODULES = ("colorsys",)
+tempfile.gettempdir()
 fork_server.main(socket.socket(fileno=int(sys.argv[1])))
 """
 IMPORTED = "import os, sys; print('colorsys' in sys.modules, os.getpid())"
@@ -66,6 +67,23 @@ def test_a_fork_can_change_its_title(python):
     )
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, env={"MINE": "1"})
     assert done.stdout.startswith("VLLM::EngineCore"), done.stderr
+
+
+def test_the_kernel_shows_the_environment_of_the_request(python):
+    """By which the processes of a run are found."""
+    code = "import os; print(open('/proc/self/environ').read().replace(chr(0), ' '), os.environ['MINE'])"
+    done = subprocess.run([python, "-c", code], env={"MINE": "1", "LONG": "x" * 5000}, capture_output=True, text=True)
+    shown = done.stdout.split()
+    assert "MINE=1" in shown and f"LONG={'x' * 5000}" in shown and shown[-1] == "1", done.stderr
+    assert not any(entry.startswith("HOME=") for entry in shown)
+
+
+def test_temporary_files_are_where_the_request_says(python, tmp_path):
+    code = "import tempfile; print(tempfile.gettempdir())"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert (
+        subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True).stdout == f"{tmp_path}\n"
+    )
 
 
 def test_an_exception_is_printed_and_ends_the_process(python):
