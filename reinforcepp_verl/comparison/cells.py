@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 
 from reinforcepp_verl.common.run_folder import LATEST
+from reinforcepp_verl.comparison import inputs
 from reinforcepp_verl.comparison.suite import Suite, SuiteFile
 from reinforcepp_verl.comparison.table import Origin
 from reinforcepp_verl.config import keys
@@ -60,6 +61,11 @@ class Cell:
     @property
     def overrides(self) -> list[str]:
         return [*self.suite.overrides_of(self.method), f"seed={self.seed}"]
+
+    @property
+    def inputs(self) -> str:
+        """A digest of the data and models that it is trained from."""
+        return inputs.digest(tuple(self.suite.overrides_of(self.method)))
 
 
 @dataclass
@@ -138,6 +144,7 @@ def origin(cell: Cell) -> Origin:
     """Return what a cell that ends now was made with."""
     return Origin(
         overrides=" ".join(cell.overrides),
+        inputs=cell.inputs,
         versions=", ".join(f"{name} {version(name)}" for name in PACKAGES) + f", Python {platform.python_version()}",
         hardware=f"{len(os.sched_getaffinity(0))} cores of {_processor()}, "
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB",

@@ -23,6 +23,7 @@ from reinforcepp_verl.comparison import cells, table
 from reinforcepp_verl.comparison import suite as suites
 from reinforcepp_verl.comparison.cells import Cell, Job
 from reinforcepp_verl.comparison.suite import Suite
+from reinforcepp_verl.integration.cpu.environment import compute_as_elsewhere
 from reinforcepp_verl.runs import processes, shared_imports
 
 POLL_S = 2.0
@@ -44,19 +45,20 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
     """Return what is to be trained, seed by seed, so that a comparison that is stopped has whole seeds.
 
     Raises:
-        ValueError: a method is not in the suite, or the table has cells with other settings, also of another method
+        ValueError: a method is not in the suite, or the table has cells with other settings, data or models, also of
+            another method
     """
     if unknown := [method for method in methods if method not in suite.file.methods]:
         known = ", ".join(suite.file.methods)
         raise ValueError(f"{suite.name} has no method {', '.join(unknown)}: it has {known}; add it to the suite's file")
     rows = table.read(results, suite.name)
     finished = table.finished(rows)
-    other = [key for key, overrides in finished.items() if overrides != _overrides(suite, *key)]
+    other = [key for key, (overrides, _) in finished.items() if overrides != _overrides(suite, *key)]
     if other:
         method, seed = other[0]
         raise ValueError(
             f"{table.path_of(results, suite.name)} has {len(other)} cells with other settings, such as {method} seed "
-            f"{seed} ({finished[other[0]]}); move the file away, or give the suite's file another name"
+            f"{seed} ({finished[other[0]][0]}); move the file away, or give the suite's file another name"
         )
     if finished and not table.has(rows, suite.file.measure):
         raise ValueError(
@@ -65,16 +67,23 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
         )
     wanted = [Cell(suite, method, seed) for seed in seeds for method in methods]
     todo = [cell for cell in wanted if (cell.method, cell.seed) not in finished]
+    elsewhere = [key for key, (_, inputs) in finished.items() if todo and inputs != Cell(suite, *key).inputs]
+    if elsewhere:
+        method, seed = elsewhere[0]
+        raise ValueError(
+            f"{table.path_of(results, suite.name)} has {len(elsewhere)} cells from other data or another model, "
+            f"such as {method} seed {seed}; prepare the task as for them, or move the file away"
+        )
     return Plan(todo, len(wanted) - len(todo))
 
 
 def take(todo: Sequence[Cell], results: Path) -> list[Cell]:
-    """Copy the cells that another suite's table has, trained with the same overrides; return those that are left."""
+    """Copy the cells that another suite's table has, with the same overrides and inputs; return those that are left."""
     left = []
     others = [other.name for other in suites.with_table(results) if todo and other.name != todo[0].suite.name]
     known = table.cells_of(results, others)
     for cell in todo:
-        rows = known.get(" ".join(cell.overrides))
+        rows = known.get((" ".join(cell.overrides), cell.inputs))
         if rows is None or not table.has(rows, cell.suite.file.measure):
             left.append(cell)
         else:
@@ -128,6 +137,7 @@ def _python(suite: Suite, runs_dir: Path) -> Iterator[list[str]]:
     if suite.file.cluster != "cpu" or not cpu_platform_wanted():
         yield shared_imports.not_shared()
         return
+    compute_as_elsewhere()
     folder = runs_dir / suite.name
     folder.mkdir(parents=True, exist_ok=True)
     with shared_imports.started(folder / "imports.log") as python:

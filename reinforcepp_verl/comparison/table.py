@@ -12,7 +12,7 @@ import pandas as pd
 
 from reinforcepp_verl.common import durable
 
-COLUMNS = ("suite", "method", "seed", "step", "metric", "value", "overrides", "versions", "hardware", "date")
+COLUMNS = ("suite", "method", "seed", "step", "metric", "value", "overrides", "inputs", "versions", "hardware", "date")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Origin:
     """What a cell was made with, the same in all its rows."""
 
     overrides: str
+    inputs: str
+    """A digest of data and models."""
     versions: str
     hardware: str
     date: str
@@ -70,10 +72,10 @@ def add(folder: Path, suite: str, rows: pd.DataFrame) -> None:
     durable.write(path_of(folder, suite), content.getvalue())
 
 
-def finished(table: pd.DataFrame) -> dict[tuple[str, int], str]:
-    """Return the overrides of every cell that the table has, by method and seed."""
+def finished(table: pd.DataFrame) -> dict[tuple[str, int], tuple[str, str]]:
+    """Return overrides and inputs of every cell that the table has, by method and seed."""
     first = table.drop_duplicates(["method", "seed"])
-    return {(row.method, int(row.seed)): row.overrides for row in first.itertuples()}
+    return {(row.method, int(row.seed)): (row.overrides, row.inputs) for row in first.itertuples()}
 
 
 def has(rows: pd.DataFrame, measure: str) -> bool:
@@ -82,7 +84,7 @@ def has(rows: pd.DataFrame, measure: str) -> bool:
     return bool(finished(rows) == finished(with_it))
 
 
-def cells_of(folder: Path, suites: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Return the rows of each cell in the tables of these suites, by the cell's overrides."""
+def cells_of(folder: Path, suites: Iterable[str]) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return the rows of each cell in the tables of these suites, by the cell's overrides and inputs."""
     cells = (cell for suite in suites for _, cell in read(folder, suite).groupby(["method", "seed"]))
-    return {cell.overrides.iloc[0]: cell for cell in cells}
+    return {(cell.overrides.iloc[0], cell.inputs.iloc[0]): cell for cell in cells}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reinforcepp_verl.comparison import outcome, page, schedule, statistics, table
+from reinforcepp_verl.comparison import inputs, outcome, page, schedule, statistics, table
 from reinforcepp_verl.comparison import suite as suites
 from reinforcepp_verl.comparison.cells import Cell
 from reinforcepp_verl.comparison.suite import load
@@ -17,9 +17,12 @@ from reinforcepp_verl.comparison.table import Origin
 STEPS = np.array([0, 20, 40])
 
 
-def add_cell(folder, method: str, seed: int, accuracy: list[float], overrides: str | None = None) -> None:
+def add_cell(
+    folder, method: str, seed: int, accuracy: list[float], overrides: str | None = None, inputs: str | None = None
+) -> None:
     cell = Cell(suites.load("arithmetic"), method, seed)
-    origin = Origin(overrides or " ".join(cell.overrides), "verl 0.9.1", "2 cores", "2026-01-01")
+    made_with = ("verl 0.9.1", "2 cores", "2026-01-01")
+    origin = Origin(overrides or " ".join(cell.overrides), inputs or cell.inputs, *made_with)
     training = np.arange(1, 41)
     curves = {
         "accuracy": (STEPS, np.array(accuracy)),
@@ -68,6 +71,35 @@ def test_settings_that_have_changed_are_refused_whatever_is_asked_for(tmp_path):
     add_cell(tmp_path, "grpo", 4, [0.4, 0.5, 0.6], overrides="+recipe=another")
     with pytest.raises(ValueError, match="1 cells with other settings, such as grpo seed 4"):
         schedule.plan(suites.load("arithmetic"), ["rloo"], [1], tmp_path)
+
+
+def test_cells_of_another_model_are_neither_mixed_in_nor_taken(tmp_path):
+    add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.6], inputs="another")
+    suite = suites.load("arithmetic")
+    with pytest.raises(ValueError, match="1 cells from other data or another model, such as grpo seed 1; prep"):
+        schedule.plan(suite, ["grpo"], [1, 2], tmp_path)
+    assert schedule.plan(suite, ["grpo"], [1], tmp_path).todo == []
+    cell = Cell(suites.load("noisy_reward"), "grpo", 1)
+    assert schedule.take([cell], tmp_path) == [cell]
+
+
+def test_inputs_are_the_files_that_the_settings_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    overrides = ("+recipe=math_rlvr/arithmetic", "cluster=cpu")
+
+    def digest(*more):
+        inputs.digest.cache_clear()
+        return inputs.digest((*overrides, *more))
+
+    (tmp_path / "data/arithmetic/model").mkdir(parents=True)
+    nothing = digest()
+    (tmp_path / "data/arithmetic/model/weights").write_bytes(b"1")
+    first = digest()
+    (tmp_path / "data/arithmetic/train.parquet").write_bytes(b"2")
+    with_data = digest()
+    (tmp_path / "data/arithmetic/model/weights").write_bytes(b"3")
+    assert len({nothing, first, with_data, digest(), digest("data.train_files=[a,b]")}) == 5
+    assert digest() == digest("seed=2", "+method=grpo")
 
 
 def test_a_cell_that_another_suite_has_is_taken_and_no_other(tmp_path):
@@ -207,7 +239,8 @@ def test_a_suite_can_measure_what_its_reward_function_returns(tmp_path):
         "tokens": (np.arange(1, 25), np.full(24, 2000.0)),
         "memory_gb": (np.array([24]), np.array([8.0])),
     }
-    origin = Origin(" ".join(Cell(suite, "reinforcepp", 1).overrides), "verl 0.9.1", "2 cores", "2026-01-01")
+    cell = Cell(suite, "reinforcepp", 1)
+    origin = Origin(" ".join(cell.overrides), cell.inputs, "verl 0.9.1", "2 cores", "2026-01-01")
     table.add(tmp_path, "length_bias", table.cell_rows("length_bias", "reinforcepp", 1, origin, curves))
     text = page.write(tmp_path, tmp_path / "results.md")[0].read_text()
     assert "| method | seeds | final quality | quality over training |" in text

@@ -34,11 +34,28 @@ CPU_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
 }
 
+SAME_ON_EVERY_CPU = {
+    # torch, MKL and oneDNN choose code by the processor, and sums in another order round otherwise.
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "AVX2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+"""Lets a processor with AVX-512 compute what one with AVX2 computes."""
+
 
 def with_defaults(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables with those added that are not set, or empty."""
     given = {name: value for name, value in environment.items() if value or name not in CPU_ENVIRONMENT}
     return {**CPU_ENVIRONMENT, **given}
+
+
+def compute_as_elsewhere() -> None:
+    """Export `SAME_ON_EVERY_CPU`, but for what is set, to this process and those it starts.
+
+    For tables of results that several machines add to, and the models behind them. torch reads the variables when it
+    first computes.
+    """
+    os.environ.update({**SAME_ON_EVERY_CPU, **os.environ})
 
 
 def set_defaults() -> None:
