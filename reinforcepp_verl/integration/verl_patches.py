@@ -241,6 +241,29 @@ def _with_its_attention(original: Callable[..., Any]) -> Callable[..., Any]:
     return load_valuehead_model
 
 
+def seed_first_weights(module: Any) -> None:
+    """Draw the first weights of a critic's output and of LoRA adapters with the seed of the engine's configuration.
+
+    verl uses that seed only with full determinism, and so two runs with one seed begin with other weights.
+    """
+    engine = module.FSDPEngine
+    if not hasattr(engine._build_model_optimizer, "__wrapped__"):
+        engine._build_model_optimizer = _seeded(engine._build_model_optimizer)
+
+
+def _seeded(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def _build_model_optimizer(self: Any) -> None:
+        import torch  # not needed in the processes of the TransferQueue
+
+        # The weights are drawn on the CPU.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.engine_config.seed)
+            original(self)
+
+    return _build_model_optimizer
+
+
 def name_rename_mapper_as_before(module: Any) -> None:
     """Give back the name by which verl, from vLLM 0.25 on, calls the method that reads the names of LoRA adapters.
 
@@ -277,4 +300,5 @@ def install() -> None:
     wrapt.register_post_import_hook(import_from_own_folder, IMPORT_MODULE)
     wrapt.register_post_import_hook(name_rename_mapper_as_before, WEIGHTS_MAPPER_MODULE)
     wrapt.register_post_import_hook(send_tied_weights_once, FSDP_ENGINE_MODULE)
+    wrapt.register_post_import_hook(seed_first_weights, FSDP_ENGINE_MODULE)
     weight_update.install()

@@ -244,3 +244,37 @@ def test_without_the_patch_it_is_sent_twice_and_vllm_refuses_the_second(tied_tra
     loader.aliased_params = {"lm_head.weight": "model.embed_tokens.weight"}
     with pytest.raises(ValueError, match="because it is tied"):
         loader.load_weights([("lm_head.weight", torch.ones(1))])
+
+
+class Engine:
+    """Builds what verl's engine builds with random numbers."""
+
+    def __init__(self, seed):
+        self.engine_config = SimpleNamespace(seed=seed)
+
+    def _build_model_optimizer(self):
+        self.weights = torch.randn(3)
+
+
+def test_first_weights_are_drawn_with_the_seed_and_nothing_else_is():
+    module = SimpleNamespace(FSDPEngine=type("Patched", (Engine,), {}))
+    for _ in range(2):
+        verl_patches.seed_first_weights(module)
+    before = torch.random.get_rng_state()
+    engines = [module.FSDPEngine(seed) for seed in (1, 1, 2)]
+    for engine in engines:
+        engine._build_model_optimizer()
+        torch.testing.assert_close(torch.random.get_rng_state(), before)
+        torch.randn(1)
+        before = torch.random.get_rng_state()
+    first, again, other = (engine.weights.tolist() for engine in engines)
+    assert first == again != other
+    torch.manual_seed(1)
+    assert first == torch.randn(3).tolist()
+
+
+def test_verl_still_builds_models_without_a_seed():
+    assert FSDPEngine._build_model_optimizer.__wrapped__
+    source = inspect.getsource(inspect.unwrap(FSDPEngine._build_model_optimizer))
+    assert "self._build_module()" in source and "self._build_lora_module(module)" in source
+    assert "seed" not in source, "verl seeds it itself: the patch can go"
