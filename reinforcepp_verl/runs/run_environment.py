@@ -45,6 +45,8 @@ OF_EVERY_RUN = {
     "PYTHONUTF8": "1",
     "PYTHONIOENCODING": "utf-8",
 }
+# Set by Ray and tensordict when they are imported, as the check of some configurations does.
+SET_BY_IMPORTS = ("RAY_CLIENT_MODE", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "LAZY_LEGACY_OP")
 LOOPBACK = ("127.0.0.1", "localhost")
 NO_PROXY = ("no_proxy", "NO_PROXY")
 
@@ -128,9 +130,9 @@ def of_toy_runs() -> dict[str, str]:
 
 
 def names_of_one_run() -> set[str]:
-    """Return the variables that differ between runs, none of which is read when a module is imported."""
+    """Return the variables that may differ between runs with the same imports."""
     of_run = {processes.RUN_VARIABLE, ATTEMPT_VARIABLE, "VERL_FILE_LOGGER_PATH", *_default_trackers(Path())}
-    return of_run | {"TMPDIR", "RAY_TMPDIR", ray_token.MODE, ray_token.TOKEN, ray_token.TOKEN_PATH}
+    return {*of_run, "TMPDIR", "RAY_TMPDIR", ray_token.MODE, ray_token.TOKEN, ray_token.TOKEN_PATH, *SET_BY_IMPORTS}
 
 
 def _with_sound_thread_counts(environment: Mapping[str, str]) -> dict[str, str]:

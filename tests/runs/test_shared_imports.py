@@ -59,6 +59,13 @@ def test_the_processes_of_runs_are_forks(python):
     assert output(*shared_imports.python_for(of_run()), "-c", IS_FORK, env=of_run()) == "True"
 
 
+def test_variables_that_a_check_has_set_by_its_imports_do_not_matter(python):
+    imports = "import os; before = {*os.environ}; import ray, tensordict; print(*({*os.environ} - before))"
+    set_by_imports = output(sys.executable, "-c", imports).split()
+    assert "RAY_CLIENT_MODE" in set_by_imports
+    assert shared_imports.python_for(of_run(**dict.fromkeys(set_by_imports, "0")))[0] == python[0]
+
+
 def test_without_a_server_they_are_not(monkeypatch, tmp_path):
     assert shared_imports.python_for(of_run()) == [sys.executable]
     assert output(*shared_imports.not_shared(), "-c", IS_FORK) == "False"
