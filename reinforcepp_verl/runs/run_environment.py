@@ -45,8 +45,8 @@ OF_EVERY_RUN = {
     "PYTHONUTF8": "1",
     "PYTHONIOENCODING": "utf-8",
 }
-# Set by Ray and tensordict when they are imported, as the check of some configurations does.
-SET_BY_IMPORTS = ("RAY_CLIENT_MODE", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "LAZY_LEGACY_OP")
+# Set by Ray, tensordict and torch when they are imported, as the check of some configurations does.
+SET_BY_IMPORTS = ("RAY_CLIENT_MODE", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "LAZY_LEGACY_OP", "TORCHINDUCTOR_CACHE_DIR")
 LOOPBACK = ("127.0.0.1", "localhost")
 NO_PROXY = ("no_proxy", "NO_PROXY")
 
