@@ -22,6 +22,7 @@ from omegaconf.base import Box, Node
 from typer.testing import CliRunner, Result
 
 from reinforcepp_verl.config import schema, search_path
+from reinforcepp_verl.integration.cpu.environment import SAME_ON_EVERY_CPU
 
 GROUPS = ("+recipe=", "+method=", "cluster=", "+preset=", "+reward_function=")
 
@@ -146,6 +147,10 @@ def _cpu_platform(monkeypatch):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     for name in ("VERL_USE_EXTERNAL_PLUGINS", "RAY_ADDRESS", "HYDRA_FULL_ERROR"):
         monkeypatch.delenv(name, raising=False)
+    for name in SAME_ON_EVERY_CPU:
+        # Commands export them, which is undone only if it is set here.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

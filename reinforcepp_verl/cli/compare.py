@@ -36,8 +36,8 @@ def compare(
 
     Each finished training (a cell) is added to results/SUITE.parquet: suite, method, seed, step, metric, value, with
     overrides, versions and hardware. Cells that the table has are not trained again, so a comparison that was stopped
-    or killed goes on with the same command; nor are those that another suite's table has with the same overrides.
-    docs/compare.md shows how to add a method or a suite.
+    or killed goes on with the same command; nor are those that another suite's table has with the same overrides, data
+    and models. docs/compare.md shows how to add a method or a suite.
 
     List:     reinforcepp compare
 

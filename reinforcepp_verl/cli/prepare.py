@@ -183,7 +183,7 @@ def prepare(
     questions. **preferences, hh_rlhf, ultrafeedback**: pairs of chats for a Bradley-Terry reward model.
 
     Duplicates, and training questions that are also in an evaluation set, are counted and removed. The same input gives
-    the same bytes, on any x86-64 processor.
+    the same bytes, on any x86-64 processor with AVX2.
 
     Example:  reinforcepp prepare arithmetic
 

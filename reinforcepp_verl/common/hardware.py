@@ -1,4 +1,4 @@
-"""The accelerators of this machine, whatever is visible to the current process."""
+"""The accelerators of this machine, whatever is visible to the current process, and its processor."""
 
 from __future__ import annotations
 
@@ -53,3 +53,9 @@ def gpu_memories_gib() -> tuple[float, ...]:
         return ()
     lines = answer.stdout.split() if answer.returncode == 0 else []
     return tuple(int(line) / 1024 for line in lines if line.isdecimal())
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the names of what an x86 processor can do; none on others."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return frozenset(next((line.split(":")[1] for line in lines if line.startswith("flags")), "").split())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -21,9 +20,10 @@ from reinforcepp_verl.comparison.table import Origin
 from reinforcepp_verl.config import keys
 from reinforcepp_verl.report.history import load_history
 from reinforcepp_verl.report.validation_metric import accuracy_by_source, mean_key, validation_key
-from reinforcepp_verl.runs import processes
+from reinforcepp_verl.runs import processes, shared_imports
 
 # Settings of every cell: the table keeps what a run folder would.
+TRAIN = ["-m", "reinforcepp_verl", "train"]
 QUIET = [f"{keys.SAVE_FREQ}=-1", f"{keys.SAMPLES_GROUPS_PER_STEP}=0"]
 PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "transformers")
 GB = 1e9
@@ -99,8 +99,8 @@ class Job:
             self.peak_gb = max(self.peak_gb, sum(map(_memory, processes.find_all(str(run)))) / GB)
 
 
-def start(cell: Cell, runs_dir: Path, python: Sequence[str]) -> Job:
-    """Start the training of a cell in folders of its own under `runs_dir`, by a command that begins with `python`.
+def start(cell: Cell, runs_dir: Path) -> Job:
+    """Start the training of a cell, which ends with this process, in folders of its own under `runs_dir`.
 
     What a killed command has left of the same cell, and is still running, is ended first.
     """
@@ -111,7 +111,7 @@ def start(cell: Cell, runs_dir: Path, python: Sequence[str]) -> Job:
     name = f"{keys.EXPERIMENT_NAME}={cell.method}"
     with (runs / CONSOLE).open("wb") as log:
         process = subprocess.Popen(
-            [*python, "-m", "reinforcepp_verl", "train", *cell.overrides, *QUIET, name, f"{keys.RUNS_DIR}={runs}"],
+            [*shared_imports.python(), *TRAIN, *cell.overrides, *QUIET, name, f"{keys.RUNS_DIR}={runs}"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -72,7 +72,8 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
         method, seed = elsewhere[0]
         raise ValueError(
             f"{table.path_of(results, suite.name)} has {len(elsewhere)} cells from other data or another model, "
-            f"such as {method} seed {seed}; prepare the task as for them, or move the file away"
+            f"such as {method} seed {seed}; prepare the task with the versions in the column `versions`, or move the "
+            "file away"
         )
     return Plan(todo, len(wanted) - len(todo))
 
@@ -83,12 +84,13 @@ def take(todo: Sequence[Cell], results: Path) -> list[Cell]:
     others = [other.name for other in suites.with_table(results) if todo and other.name != todo[0].suite.name]
     known = table.cells_of(results, others)
     for cell in todo:
-        rows = known.get((" ".join(cell.overrides), cell.inputs))
-        if rows is None or not table.has(rows, cell.suite.file.measure):
-            left.append(cell)
-        else:
+        made = [rows for rows in known.get(" ".join(cell.overrides), []) if rows.inputs.iloc[0] == cell.inputs]
+        usable = [rows for rows in made if table.has(rows, cell.suite.file.measure)]
+        if usable:
             name = cell.suite.name
-            table.add(results, name, rows.assign(suite=name, method=cell.method, seed=cell.seed))
+            table.add(results, name, usable[0].assign(suite=name, method=cell.method, seed=cell.seed))
+        else:
+            left.append(cell)
     return left
 
 
@@ -127,26 +129,24 @@ def train(todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, c
     """
     if not todo:
         return []
-    with _python(todo[0].suite, runs_dir) as python:
-        return _train(todo, results, runs_dir, at_a_time, console, python)
+    with _imports(todo[0].suite, runs_dir):
+        return _train(todo, results, runs_dir, at_a_time, console)
 
 
 @contextmanager
-def _python(suite: Suite, runs_dir: Path) -> Iterator[list[str]]:
-    """Yield the beginning of the command of a cell; on a CPU, torch and vLLM are imported once for all cells."""
+def _imports(suite: Suite, runs_dir: Path) -> Iterator[None]:
+    """On a CPU, import torch and vLLM once for all cells, and compute what other processors do."""
     if suite.file.cluster != "cpu" or not cpu_platform_wanted():
-        yield shared_imports.not_shared()
+        yield
         return
     compute_as_elsewhere()
     folder = runs_dir / suite.name
     folder.mkdir(parents=True, exist_ok=True)
-    with shared_imports.started(folder / "imports.log") as python:
-        yield python
+    with shared_imports.started(folder / "imports.log"):
+        yield
 
 
-def _train(
-    todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, console: Console, python: Sequence[str]
-) -> list[Job]:
+def _train(todo: Sequence[Cell], results: Path, runs_dir: Path, at_a_time: int, console: Console) -> list[Job]:
     waiting, running, failed = deque(todo), list[Job](), list[Job]()
     progress = _progress(console)
     steps, next_look = todo[0].suite.file.steps, 0.0
@@ -156,7 +156,7 @@ def _train(
         with progress:
             while waiting or running:
                 while waiting and len(running) < at_a_time:
-                    running.append(cells.start(waiting.popleft(), runs_dir, python))
+                    running.append(cells.start(waiting.popleft(), runs_dir))
                 time.sleep(POLL_S)
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + MEMORY_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def read(folder: Path, suite: str) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}; restore it, or move it away") from error
     if tuple(table.columns) != COLUMNS:
-        raise ValueError(f"{path} is not a table of results: its columns are not {', '.join(COLUMNS)}")
+        raise ValueError(f"{path} is no table of this version: its columns are not {', '.join(COLUMNS)}; move it away")
     return table
 
 
@@ -84,7 +85,10 @@ def has(rows: pd.DataFrame, measure: str) -> bool:
     return bool(finished(rows) == finished(with_it))
 
 
-def cells_of(folder: Path, suites: Iterable[str]) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return the rows of each cell in the tables of these suites, by the cell's overrides and inputs."""
-    cells = (cell for suite in suites for _, cell in read(folder, suite).groupby(["method", "seed"]))
-    return {(cell.overrides.iloc[0], cell.inputs.iloc[0]): cell for cell in cells}
+def cells_of(folder: Path, suites: Iterable[str]) -> dict[str, list[pd.DataFrame]]:
+    """Return the rows of each cell in the tables of these suites, by the cell's overrides."""
+    cells = defaultdict(list)
+    for suite in suites:
+        for _, cell in read(folder, suite).groupby(["method", "seed"]):
+            cells[cell.overrides.iloc[0]].append(cell)
+    return cells

@@ -17,7 +17,7 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from reinforcepp_verl.common.hardware import GIB, accelerator_present, cpu_platform_wanted
+from reinforcepp_verl.common.hardware import GIB, accelerator_present, cpu_flags, cpu_platform_wanted
 from reinforcepp_verl.common.plugin_policy import PLUGIN_NAME, POLICY_VARIABLE, allows_our_plugin, plugin_policy
 from reinforcepp_verl.doctor.subprocess_probes import NO_ANSWER, probe
 
@@ -175,11 +175,6 @@ def memory_limit() -> int:
     text = limit.read_text().strip() if limit.exists() else "max"
     total = psutil.virtual_memory().total
     return total if text == "max" else min(total, int(text))
-
-
-def cpu_flags() -> frozenset[str]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return frozenset(next((line.split(":")[1] for line in lines if line.startswith("flags")), "").split())
 
 
 def _version(name: str) -> str | None:

@@ -244,7 +244,7 @@ def _with_its_attention(original: Callable[..., Any]) -> Callable[..., Any]:
 def seed_first_weights(module: Any) -> None:
     """Draw the first weights of a critic's output and of LoRA adapters with the seed of the engine's configuration.
 
-    verl uses that seed only with full determinism, and so two runs with one seed begin with other weights.
+    verl uses that seed only with full determinism, so two runs with one seed begin with different weights.
     """
     engine = module.FSDPEngine
     if not hasattr(engine._build_model_optimizer, "__wrapped__"):
@@ -258,7 +258,7 @@ def _seeded(original: Callable[..., Any]) -> Callable[..., Any]:
 
         # The weights are drawn on the CPU.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.engine_config.seed)
+            torch.default_generator.manual_seed(self.engine_config.seed)
             original(self)
 
     return _build_model_optimizer

@@ -1,4 +1,4 @@
-"""Torch, transformers and vLLM imported once for all runs of a command, which otherwise takes each run two processes.
+"""Torch, transformers and vLLM imported once for all runs of a command, instead of by two processes of each run.
 
 A fork server (integration/cpu/fork_server.py) for several runs. Each run still has a server of its own, for the
 processes that Ray and vLLM start; it and the run's training process are forks of this one.
@@ -23,37 +23,36 @@ NO_SERVER = "-"
 
 
 @contextmanager
-def started(log: Path) -> Iterator[list[str]]:
-    """Start the server, with its output in `log`; yield the beginning of the command of a Python process.
-
-    The process ends with this one, and is started as usual if the server cannot work.
-    """
+def started(log: Path) -> Iterator[None]:
+    """Start the server, with its output in `log`, for this process and those that it starts."""
     environment = run_environment.of_toy_runs()
-    with log.open("wb") as output, fork_server.started(environment, log=output) as program:
+    # In a session of its own, Ctrl-C does not reach it, nor its forks.
+    with (
+        log.open("wb") as output,
+        fork_server.started(environment, stdout=output, stderr=output, start_new_session=True) as program,
+    ):
         # Where the kernel does not say what it shows as their environment, forks would not have the mark of their run.
         if program is None or not any(forked_process.environment_area()):
-            yield not_shared()
+            yield
             return
         Path(program).with_name(ENVIRONMENT).write_text(json.dumps(environment))
         os.environ[VARIABLE] = program
         try:
-            yield [program, forked_python.END_WITH, str(os.getpid())]
+            yield
         finally:
             del os.environ[VARIABLE]
 
 
-def not_shared() -> list[str]:
-    """Return the beginning of the same command without a server."""
-    stand_in = [sys.executable, "-I", "-S", forked_python.__file__, NO_SERVER]
-    return [*stand_in, forked_python.END_WITH, str(os.getpid())]
+def python() -> list[str]:
+    """Return the beginning of the command of a Python process that ends with this one, a fork if there is a server."""
+    program = _program()
+    command = [program] if program else [sys.executable, "-I", "-S", forked_python.__file__, NO_SERVER]
+    return [*command, forked_python.END_WITH, str(os.getpid())]
 
 
 def python_for(environment: Mapping[str, str]) -> list[str]:
-    """Return the beginning of the command of a Python process with this environment.
-
-    A fork of the shared server, if there is one and its imports have read the same variables.
-    """
-    program = os.environ.get(VARIABLE)
+    """Return the same for a process with this environment, whose imports may have to read other variables."""
+    program = _program()
     if not program:
         return [sys.executable]
     server = json.loads(Path(program).with_name(ENVIRONMENT).read_text())
@@ -61,4 +60,10 @@ def python_for(environment: Mapping[str, str]) -> list[str]:
     if differing := differing - run_environment.names_of_one_run() - {VARIABLE}:
         print(f"modules are imported again, because of other values of {', '.join(sorted(differing))}", flush=True)
         return [sys.executable]
-    return [program, forked_python.END_WITH, str(os.getpid())]
+    return python()
+
+
+def _program() -> str | None:
+    program = os.environ.get(VARIABLE, "")
+    # A server that was terminated has removed it.
+    return program if os.access(program, os.X_OK) else None

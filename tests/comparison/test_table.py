@@ -76,7 +76,10 @@ def test_settings_that_have_changed_are_refused_whatever_is_asked_for(tmp_path):
 def test_cells_of_another_model_are_neither_mixed_in_nor_taken(tmp_path):
     add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.6], inputs="another")
     suite = suites.load("arithmetic")
-    with pytest.raises(ValueError, match="1 cells from other data or another model, such as grpo seed 1; prep"):
+    with pytest.raises(
+        ValueError,
+        match="1 cells from other data or another model, such as grpo seed 1; prepare the task with the versions",
+    ):
         schedule.plan(suite, ["grpo"], [1, 2], tmp_path)
     assert schedule.plan(suite, ["grpo"], [1], tmp_path).todo == []
     cell = Cell(suites.load("noisy_reward"), "grpo", 1)
@@ -88,7 +91,8 @@ def test_inputs_are_the_files_that_the_settings_name(tmp_path, monkeypatch):
     overrides = ("+recipe=math_rlvr/arithmetic", "cluster=cpu")
 
     def digest(*more):
-        inputs.digest.cache_clear()
+        for cache in (inputs.digest, inputs._checksum):
+            cache.cache_clear()
         return inputs.digest((*overrides, *more))
 
     (tmp_path / "data/arithmetic/model").mkdir(parents=True)
@@ -98,8 +102,21 @@ def test_inputs_are_the_files_that_the_settings_name(tmp_path, monkeypatch):
     (tmp_path / "data/arithmetic/train.parquet").write_bytes(b"2")
     with_data = digest()
     (tmp_path / "data/arithmetic/model/weights").write_bytes(b"3")
-    assert len({nothing, first, with_data, digest(), digest("data.train_files=[a,b]")}) == 5
-    assert digest() == digest("seed=2", "+method=grpo")
+    now = digest()
+    assert len({nothing, first, with_data, now, digest("data.train_files=[a,b]"), digest("+method=ppo")}) == 6
+    (tmp_path / "data/arithmetic/model/.cache").mkdir()
+    (tmp_path / "data/arithmetic/model/.cache/time").write_text("1")
+    assert now == digest() == digest("seed=2", "+method=grpo")
+
+
+def test_overrides_that_are_no_configuration_are_named(tmp_path):
+    file = tmp_path / "mine.yaml"
+    for override in ("data.nosuch=1", "a=["):
+        head = "question: Q?\nrecipe: math_rlvr/arithmetic\nsteps: 1\nreference: grpo\n"
+        file.write_text(f"{head}methods: {{grpo: ['{override}']}}\n")
+        with pytest.raises(ValueError, match=r"correct the suite's file$") as error:
+            Cell(load(str(file)), "grpo", 1).inputs  # noqa: B018
+        assert override in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_cell_that_another_suite_has_is_taken_and_no_other(tmp_path):

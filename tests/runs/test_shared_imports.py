@@ -40,8 +40,8 @@ def use_small_server(monkeypatch):
 @pytest.fixture
 def python(monkeypatch, tmp_path):
     use_small_server(monkeypatch)
-    with shared_imports.started(tmp_path / "imports.log") as command:
-        yield command
+    with shared_imports.started(tmp_path / "imports.log"):
+        yield shared_imports.python()
 
 
 def output(*command, **options):
@@ -61,18 +61,19 @@ def test_the_processes_of_runs_are_forks(python):
 
 def test_variables_that_a_check_has_set_by_its_imports_do_not_matter(python):
     imports = "import os; before = {*os.environ}; import ray, tensordict; print(*({*os.environ} - before))"
-    set_by_imports = output(sys.executable, "-c", imports).split()
+    environment = {name: value for name, value in os.environ.items() if name not in run_environment.SET_BY_IMPORTS}
+    set_by_imports = output(sys.executable, "-c", imports, env=environment).split()
     assert "RAY_CLIENT_MODE" in set_by_imports
     assert shared_imports.python_for(of_run(**dict.fromkeys(set_by_imports, "0")))[0] == python[0]
 
 
 def test_without_a_server_they_are_not(monkeypatch, tmp_path):
     assert shared_imports.python_for(of_run()) == [sys.executable]
-    assert output(*shared_imports.not_shared(), "-c", IS_FORK) == "False"
+    assert output(*shared_imports.python(), "-c", IS_FORK) == "False"
     monkeypatch.setattr(shared_imports.forked_process, "environment_area", lambda: (0, 0))
     use_small_server(monkeypatch)
-    with shared_imports.started(tmp_path / "imports.log") as command:
-        assert shared_imports.VARIABLE not in os.environ and output(*command, "-c", IS_FORK) == "False"
+    with shared_imports.started(tmp_path / "imports.log"):
+        assert output(*shared_imports.python(), "-c", IS_FORK) == "False"
 
 
 OTHER = [{"OMP_NUM_THREADS": "2"}, {"VLLM_LOGGING_LEVEL": None}, {"TORCH_NEW": "1"}]
@@ -91,6 +92,8 @@ def test_a_server_of_one_run_is_a_fork_too(python):
     with fork_server.started(environment, server=server) as of_one_run:
         assert of_one_run not in python
         assert output(of_one_run, "-c", IS_FORK, env=environment) == "True"
+        # The server, and what stands in for it.
+        assert len(processes.find_all("/runs/1")) == 2
 
 
 def test_a_process_is_found_by_the_mark_of_its_run(python, tmp_path):
@@ -118,7 +121,8 @@ def test_a_process_ends_with_the_one_that_started_it(python):
 
 def test_a_process_ends_with_the_server(monkeypatch, tmp_path):
     use_small_server(monkeypatch)
-    with shared_imports.started(tmp_path / "imports.log") as python:
+    with shared_imports.started(tmp_path / "imports.log"):
+        python = shared_imports.python()
         code = "import os, time; print(os.getpid(), os.getppid(), flush=True); time.sleep(60)"
         process = subprocess.Popen([*python, "-c", code], stdout=subprocess.PIPE, text=True)
         pid, server = map(int, process.stdout.readline().split())
@@ -126,6 +130,22 @@ def test_a_process_ends_with_the_server(monkeypatch, tmp_path):
         wait_until(lambda: not Path(f"/proc/{pid}").exists())
         assert process.wait() == 1
         assert output(*python, "-c", IS_FORK) == "False"
+
+
+def test_a_server_that_was_terminated_is_missed_by_nobody(monkeypatch, tmp_path):
+    use_small_server(monkeypatch)
+    with shared_imports.started(tmp_path / "imports.log"):
+        code = "import os; print(os.getppid())"
+        os.kill(int(output(*shared_imports.python(), "-c", code)), signal.SIGTERM)
+        wait_until(lambda: not Path(os.environ[shared_imports.VARIABLE]).exists())
+        assert output(*shared_imports.python(), "-c", IS_FORK) == "False"
+        assert shared_imports.python_for(of_run()) == [sys.executable]
+
+
+def test_ctrl_c_reaches_neither_the_server_nor_its_forks(python):
+    code = "import os; print(*map(os.getsid, (0, os.getppid())), os.getpgid(0), os.getpid())"
+    of_fork, of_server, group, pid = output(*python, "-c", code, start_new_session=True).split()
+    assert str(os.getsid(0)) not in (of_fork, of_server) and of_fork == group == pid
 
 
 def wait_until(condition):

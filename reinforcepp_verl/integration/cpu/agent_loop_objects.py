@@ -25,13 +25,14 @@ def call_classes(module: Any) -> None:
 def instantiate(config: Any, **arguments: Any) -> Any:
     """Call the class that `config` names with the arguments there and those given.
 
-    What Hydra would do more, with nested configurations or its own settings, is left to it.
+    Anything more that Hydra would do, with nested configurations, its own settings or functions, is left to it.
     """
     given = {name: value for name, value in config.items() if name != TARGET}
     simple = all(isinstance(value, SCALARS) and not name.startswith("_") for name, value in given.items())
-    if TARGET not in config or not simple:
+    target = _object(config[TARGET]) if TARGET in config and simple else None
+    if not isinstance(target, type):
         return hydra.utils.instantiate(config=config, **arguments)
-    return _class(config[TARGET])(**{**given, **arguments})
+    return target(**{**given, **arguments})
 
 
-_class = functools.cache(hydra.utils.get_class)
+_object = functools.cache(hydra.utils.get_object)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from reinforcepp_verl.common.hardware import cpu_flags
+
 CPU_ENVIRONMENT = {
     "VERL_PLATFORM": "cpu",
     # verl registers its FSDP engines for "cuda" and "npu" only, packing_engine.py for "cpu"; this is verl's own switch.
@@ -35,7 +37,7 @@ CPU_ENVIRONMENT = {
 }
 
 SAME_ON_EVERY_CPU = {
-    # torch, MKL and oneDNN choose code by the processor, and sums in another order round otherwise.
+    # torch, MKL and oneDNN choose their code by the processor, and sums in another order round differently.
     "ATEN_CPU_CAPABILITY": "avx2",
     "MKL_CBWR": "AVX2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -53,9 +55,10 @@ def compute_as_elsewhere() -> None:
     """Export `SAME_ON_EVERY_CPU`, but for what is set, to this process and those it starts.
 
     For tables of results that several machines add to, and the models behind them. torch reads the variables when it
-    first computes.
+    first computes. A processor without AVX2 computes as it can.
     """
-    os.environ.update({**SAME_ON_EVERY_CPU, **os.environ})
+    if "avx2" in cpu_flags():
+        os.environ.update({**SAME_ON_EVERY_CPU, **os.environ})
 
 
 def set_defaults() -> None:

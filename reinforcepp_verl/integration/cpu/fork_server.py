@@ -27,13 +27,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import Any
 
 import setproctitle
 
 from reinforcepp_verl.common.parent_process import end_with_parent
 from reinforcepp_verl.integration.cpu import forked_python, vllm_alias
-from reinforcepp_verl.integration.cpu.forked_process import Request, run, take_over
+from reinforcepp_verl.integration.cpu.forked_process import ROOM, Request, run, take_over
 from reinforcepp_verl.integration.cpu.forked_python import FORWARDED, LENGTH_BYTES
 
 # Nothing that imports Ray, hence neither verl nor vLLM's engine: Ray seeds its random numbers for the first class that
@@ -48,8 +48,7 @@ SERVER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     # The title of a process would overwrite its environment, by which the processes of a run are found.
     "SPT_NOENV": "1",
-    # Makes room for the environments of the forks (see `show_environment`).
-    "REINFORCEPP_ROOM": "-" * 65536,
+    ROOM: "-" * 65536,
 }
 DISPENSABLE_THREADS = ("jemalloc_bg_thd",)
 """Threads that forks can do without: pyarrow's allocator turns its own off in a fork."""
@@ -87,13 +86,11 @@ class Child:
 
 
 @contextlib.contextmanager
-def started(
-    environment: Mapping[str, str], server: Sequence[str] = SERVER, log: IO[bytes] | None = None
-) -> Iterator[str | None]:
+def started(environment: Mapping[str, str], server: Sequence[str] = SERVER, **options: Any) -> Iterator[str | None]:
     """Start the server with this environment; yield the path of the program to run instead of Python.
 
     None if programs in the folder of temporary files cannot be written or run. The server ends with this process.
-    `server` is its command.
+    `server` is its command, `options` are more arguments of `subprocess.Popen`.
     """
     # Ray keeps its sockets there too; the path of a socket must be short, and Ray does not quote the program's.
     with _temporary_folder() as folder:
@@ -112,13 +109,8 @@ def started(
             listener.bind(address)
             listener.listen(128)
             arguments = [*server, str(listener.fileno()), str(os.getpid())]
-            subprocess.Popen(
-                arguments,
-                env={**environment, **SERVER_ENVIRONMENT},
-                pass_fds=[listener.fileno()],
-                stdout=log,
-                stderr=log,
-            )
+            own = {"env": {**environment, **SERVER_ENVIRONMENT}, "pass_fds": [listener.fileno()]}
+            subprocess.Popen(arguments, **own, **options)
         yield str(stand_in)
 
 
@@ -149,8 +141,9 @@ def main(listener: socket.socket) -> None:
     # The collector would write to every object, and so copy the memory that forks share.
     gc.collect()
     gc.freeze()
+    server = os.getpid()
     request, files = serve(listener)
-    take_over(request, files)
+    take_over(request, files, server)
     run(request.arguments)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import os
@@ -21,6 +20,9 @@ import numpy as np
 from reinforcepp_verl.common.parent_process import end_with_server
 from reinforcepp_verl.integration.cpu.forked_python import FORWARDED
 
+ROOM = "REINFORCEPP_ROOM"
+"""The server's variable that makes room for the environments of its forks (see `show_environment`)."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -38,8 +40,8 @@ class Request:
     files: list[int]
 
 
-def take_over(request: Request, files: Sequence[int]) -> None:
-    """Give this process what a child of the one that asked would inherit."""
+def take_over(request: Request, files: Sequence[int], server: int) -> None:
+    """Give this process, a fork of process `server`, what a child of the one that asked would inherit."""
     soft, hard = request.file_limits
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     free = max(2, *files, *request.files) + 1
@@ -49,9 +51,7 @@ def take_over(request: Request, files: Sequence[int]) -> None:
     for number, target in zip(moved, request.files, strict=True):
         os.dup2(number, target)
         os.close(number)
-    # Ray ends the processes that a worker leaves behind by their group, which a new session does not share.
-    with contextlib.suppress(PermissionError):
-        os.setpgid(0, request.group)
+    join_group(request.group)
     for received in FORWARDED:
         signal.signal(received, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -60,15 +60,24 @@ def take_over(request: Request, files: Sequence[int]) -> None:
     os.umask(request.file_mask)
     os.environ.clear()
     os.environ.update(request.environment)
+    os.environ.pop(ROOM, None)
     show_environment()
     if request.ends_with_parent:
-        end_with_server(os.getppid())
+        end_with_server(server)
     os.chdir(request.directory)
     added = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry not in sys.path]
     sys.path[1:1] = added
     np.random.seed()
     # Found anew in the environment of the fork.
     tempfile.tempdir = None
+
+
+def join_group(group: int) -> None:
+    """Join a process group, by which Ray ends what a worker leaves behind, or begin one if it is in another session."""
+    try:
+        os.setpgid(0, group)
+    except PermissionError:
+        os.setsid()
 
 
 def show_environment() -> None:

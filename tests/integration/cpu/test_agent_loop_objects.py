@@ -18,6 +18,14 @@ class Loop:
     def __init__(self, **arguments):
         self.arguments = arguments
 
+    @classmethod
+    def make(cls, **arguments):
+        return cls(made=True, **arguments)
+
+
+def made(**arguments):
+    return Loop(made=True, **arguments)
+
 
 TARGET = {"_target_": f"{__name__}.Loop"}
 CONFIGS = {
@@ -25,6 +33,8 @@ CONFIGS = {
     "from a file": OmegaConf.create({"name": "mine", **TARGET, "turns": 3, "limit": None}),
     "overridden": OmegaConf.create({**TARGET, "tokenizer": "none"}),
     "a reference": OmegaConf.create({**TARGET, "turns": 3, "limit": "${turns}"}),
+    "a function": {"_target_": f"{__name__}.made"},
+    "a method": {"_target_": f"{__name__}.Loop.make"},
     "nested": OmegaConf.create({**TARGET, "inner": {**TARGET, "depth": 2}}),
     "a setting of Hydra's": OmegaConf.create({**TARGET, "_convert_": "all", "turns": [1, 2]}),
 }

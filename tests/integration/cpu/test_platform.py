@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from reinforcepp_verl.common import hardware
-from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT, set_defaults
+from reinforcepp_verl.integration.cpu import environment
+from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT, compute_as_elsewhere, set_defaults
 from reinforcepp_verl.integration.cpu.platform import PlatformCPU
 
 
@@ -90,3 +93,23 @@ def test_variables_that_the_user_exported_are_kept(monkeypatch):
 
 def test_verl_still_has_no_cpu_platform_of_its_own():
     assert importlib.util.find_spec("verl.plugin.platform.platform_cpu") is None
+
+
+def test_processors_with_avx2_compute_alike(monkeypatch):
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setattr(environment, "cpu_flags", lambda: frozenset({"fpu"}))
+    compute_as_elsewhere()
+    assert "ATEN_CPU_CAPABILITY" not in os.environ
+    monkeypatch.setattr(environment, "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
+    compute_as_elsewhere()
+    assert os.environ["ATEN_CPU_CAPABILITY"] == "avx2" and os.environ["MKL_CBWR"] == "COMPATIBLE"
+
+
+@pytest.mark.skipif("avx2" not in hardware.cpu_flags(), reason="this processor has no AVX2")
+def test_torch_then_uses_the_code_for_avx2():
+    code = (
+        "from reinforcepp_verl.integration.cpu.environment import compute_as_elsewhere; compute_as_elsewhere(); "
+        "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "AVX2", done.stderr
