@@ -109,8 +109,8 @@ def started(environment: Mapping[str, str], server: Sequence[str] = SERVER, **op
             listener.bind(address)
             listener.listen(128)
             arguments = [*server, str(listener.fileno()), str(os.getpid())]
-            own = {"env": {**environment, **SERVER_ENVIRONMENT}, "pass_fds": [listener.fileno()]}
-            subprocess.Popen(arguments, **own, **options)
+            own_environment = {**environment, **SERVER_ENVIRONMENT}
+            subprocess.Popen(arguments, env=own_environment, pass_fds=[listener.fileno()], **options)
         yield str(stand_in)
 
 
