@@ -40,9 +40,10 @@ class Outcome:
     """Compared with the reference; None for itself, and if there is no seed that both have."""
     kl: float | None
     length: float
-    step_s: float
-    update_s: float
-    memory_gb: float
+    step_s: float | None
+    """Time and memory are None if the table lacks them, such as of trainings on a machine of another kind."""
+    update_s: float | None
+    memory_gb: float | None
     tokens_to_threshold: float | None
     """Median number of tokens, prompts included, until a validation is at the suite's threshold; None if half of
     the seeds or more never are."""
@@ -70,12 +71,16 @@ def of_method(table: pd.DataFrame, method: str, suite: SuiteFile) -> Outcome:
         versus=None if method == suite.reference else _versus(mean, reference),
         kl=None if kl.empty else float(kl.iloc[-LAST_STEPS:].mean().mean()),
         length=float(curve(table, method, "length").iloc[-LAST_STEPS:].mean().mean()),
-        step_s=float(curve(table, method, "step_s").median().median()),
-        update_s=float(curve(table, method, "update_s").median().median()),
-        memory_gb=float(curve(table, method, MEMORY).iloc[-1].median()),
+        step_s=_typical(curve(table, method, "step_s")),
+        update_s=_typical(curve(table, method, "update_s")),
+        memory_gb=_typical(curve(table, method, MEMORY)),
         tokens_to_threshold=_spent_until(measured >= suite.threshold, curve(table, method, "tokens")),
         seconds_to_threshold=_spent_until(measured >= suite.threshold, curve(table, method, "step_s")),
     )
+
+
+def _typical(values: pd.DataFrame) -> float | None:
+    return None if values.empty else float(values.median().median())
 
 
 def _versus(own: pd.Series, reference: pd.Series) -> Versus | None:

@@ -119,14 +119,18 @@ def _learning(one: Outcome) -> list[str]:
 def _cost(one: Outcome) -> list[str]:
     return [
         f"`{one.method}`",
-        "-" if one.kl is None else f"{one.kl:.3f}",
+        _number(one.kl, ".3f"),
         f"{one.length:.2f}",
-        "-" if one.tokens_to_threshold is None else f"{one.tokens_to_threshold:,.0f}",
-        "-" if one.seconds_to_threshold is None else f"{one.seconds_to_threshold:.0f}",
-        f"{one.step_s:.2f}",
-        f"{one.update_s:.2f}",
-        f"{one.memory_gb:.1f}",
+        _number(one.tokens_to_threshold, ",.0f"),
+        _number(one.seconds_to_threshold, ".0f"),
+        _number(one.step_s, ".2f"),
+        _number(one.update_s, ".2f"),
+        _number(one.memory_gb, ".1f"),
     ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _versus(one: Versus | None) -> list[str]:

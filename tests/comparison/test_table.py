@@ -264,6 +264,17 @@ def test_a_suite_can_measure_what_its_reward_function_returns(tmp_path):
     assert "| `reinforcepp` | 1 | 0.200 | 0.517 |" in text and "| 16,000 | 16 |" in text
 
 
+def test_times_and_memory_that_are_left_out_are_not_shown(tmp_path):
+    add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.8])
+    rows = table.read(tmp_path, "arithmetic")
+    left_out = ["step_s", "gen_s", "update_s", "memory_gb"]
+    (tmp_path / "arithmetic.parquet").unlink()
+    table.add(tmp_path, "arithmetic", rows[~rows.metric.isin(left_out)])
+    assert (
+        "| `grpo` | 0.190 | 2.50 | 40,000 | - | - | - | - |" in page.write(tmp_path, tmp_path / "p.md")[0].read_text()
+    )
+
+
 def test_several_data_sources_have_a_table_of_their_own(tmp_path):
     add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.6])
     assert "accuracy/" not in page.markdown(tmp_path, "page")
