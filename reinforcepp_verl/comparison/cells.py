@@ -29,6 +29,7 @@ PACKAGES = ("reinforcepp-verl", "verl", "torch", "ray", "transformers")
 GB = 1e9
 CONSOLE = "console.log"
 MEMORY = "memory_gb"
+OF_TIME_AND_MEMORY = ("step_s", "gen_s", "update_s", MEMORY)
 # The table's names, and those of metrics.jsonl.
 KEPT = {
     "reward": "critic/score/mean",

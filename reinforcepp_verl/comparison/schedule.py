@@ -79,7 +79,10 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
 
 
 def take(todo: Sequence[Cell], results: Path) -> list[Cell]:
-    """Copy the cells that another suite's table has, with the same overrides and inputs; return those that are left."""
+    """Copy the cells that another suite's table has, with the same overrides and inputs; return those that are left.
+
+    Their times and memory are not copied: what else the machine did then, or which machine it was, is not known.
+    """
     left = []
     others = [other.name for other in suites.with_table(results) if todo and other.name != todo[0].suite.name]
     known = table.cells_of(results, others)
@@ -88,7 +91,8 @@ def take(todo: Sequence[Cell], results: Path) -> list[Cell]:
         usable = [rows for rows in made if table.has(rows, cell.suite.file.measure)]
         if usable:
             name = cell.suite.name
-            table.add(results, name, usable[0].assign(suite=name, method=cell.method, seed=cell.seed))
+            rows = usable[0][~usable[0].metric.isin(cells.OF_TIME_AND_MEMORY)]
+            table.add(results, name, rows.assign(suite=name, method=cell.method, seed=cell.seed))
         else:
             left.append(cell)
     return left

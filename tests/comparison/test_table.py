@@ -10,7 +10,7 @@ import pytest
 
 from reinforcepp_verl.comparison import inputs, outcome, page, schedule, statistics, table
 from reinforcepp_verl.comparison import suite as suites
-from reinforcepp_verl.comparison.cells import Cell
+from reinforcepp_verl.comparison.cells import OF_TIME_AND_MEMORY, Cell
 from reinforcepp_verl.comparison.suite import load
 from reinforcepp_verl.comparison.table import Origin
 
@@ -127,6 +127,7 @@ def test_a_cell_that_another_suite_has_is_taken_and_no_other(tmp_path):
     left = schedule.take(todo, tmp_path)
     rows = table.read(tmp_path, "noisy_reward")
     assert set(table.finished(rows)) == {("reinforcepp", 1), ("grpo", 1)} and set(rows.suite) == {"noisy_reward"}
+    assert "reward" in set(rows.metric) and not set(rows.metric) & set(OF_TIME_AND_MEMORY)
     assert len(left) == len(todo) - 2 and ("grpo", 2) in [(cell.method, cell.seed) for cell in left]
     assert schedule.plan(suite, list(suite.file.methods), [1, 2], tmp_path).todo == left
 
@@ -267,9 +268,8 @@ def test_a_suite_can_measure_what_its_reward_function_returns(tmp_path):
 def test_times_and_memory_that_are_left_out_are_not_shown(tmp_path):
     add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.8])
     rows = table.read(tmp_path, "arithmetic")
-    left_out = ["step_s", "gen_s", "update_s", "memory_gb"]
     (tmp_path / "arithmetic.parquet").unlink()
-    table.add(tmp_path, "arithmetic", rows[~rows.metric.isin(left_out)])
+    table.add(tmp_path, "arithmetic", rows[~rows.metric.isin(OF_TIME_AND_MEMORY)])
     text = page.write(tmp_path, tmp_path / "page.md")[0].read_text()
     assert "| 2.50 | 40,000 | - | - | - | - |" in text
 

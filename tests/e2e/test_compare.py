@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from reinforcepp_verl.comparison import table
+from reinforcepp_verl.comparison.cells import OF_TIME_AND_MEMORY
 from reinforcepp_verl.runs import processes
 
 pytestmark = [pytest.mark.long, pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -25,7 +26,6 @@ methods:
   reinforcepp: []
   grpo: []
 """
-OF_TIME_AND_MEMORY = ["step_s", "gen_s", "update_s", "memory_gb"]
 
 
 def command(results: str) -> list[str]:
