@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -53,29 +54,37 @@ def plan(suite: Suite, methods: Sequence[str], seeds: Sequence[int], results: Pa
         raise ValueError(f"{suite.name} has no method {', '.join(unknown)}: it has {known}; add it to the suite's file")
     rows = table.read(results, suite.name)
     finished = table.finished(rows)
-    other = [key for key, (overrides, _) in finished.items() if overrides != _overrides(suite, *key)]
-    if other:
-        method, seed = other[0]
-        raise ValueError(
-            f"{table.path_of(results, suite.name)} has {len(other)} cells with other settings, such as {method} seed "
-            f"{seed} ({finished[other[0]][0]}); move the file away, or give the suite's file another name"
-        )
-    if finished and not table.has(rows, suite.file.measure):
-        raise ValueError(
-            f"{table.path_of(results, suite.name)} has no {suite.file.measure}, which the suite measures now; move the "
-            "file away, or give the suite's file another name"
-        )
     wanted = [Cell(suite, method, seed) for seed in seeds for method in methods]
     todo = [cell for cell in wanted if (cell.method, cell.seed) not in finished]
-    elsewhere = [key for key, (_, inputs) in finished.items() if todo and inputs != Cell(suite, *key).inputs]
-    if elsewhere:
-        method, seed = elsewhere[0]
-        raise ValueError(
-            f"{table.path_of(results, suite.name)} has {len(elsewhere)} cells from other data or another model, "
-            f"such as {method} seed {seed}; prepare the task with the versions in the column `versions`, or move the "
-            "file away"
-        )
+    if problem := _settings_problem(suite, rows) or (_inputs_problem(suite, rows) if todo else None):
+        raise ValueError(f"{table.path_of(results, suite.name)} has {problem}")
     return Plan(todo, len(wanted) - len(todo))
+
+
+def _settings_problem(suite: Suite, rows: pd.DataFrame) -> str | None:
+    finished = table.finished(rows)
+    for (method, seed), (overrides, _) in finished.items():
+        if overrides != _overrides(suite, method, seed):
+            return (
+                f"cells with other settings, such as {method} seed {seed} ({overrides}); move the file away, or give "
+                "the suite's file another name"
+            )
+    if finished and not table.has(rows, suite.file.measure):
+        return (
+            f"no {suite.file.measure}, which the suite measures now; move the file away, or give the suite's file "
+            "another name"
+        )
+    return None
+
+
+def _inputs_problem(suite: Suite, rows: pd.DataFrame) -> str | None:
+    for (method, seed), (_, inputs) in table.finished(rows).items():
+        if inputs != Cell(suite, method, seed).inputs:
+            return (
+                f"cells from other data or another model, such as {method} seed {seed}; prepare the task with the "
+                "versions in the column `versions`, or move the file away"
+            )
+    return None
 
 
 def take(todo: Sequence[Cell], results: Path) -> list[Cell]:

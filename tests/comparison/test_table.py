@@ -63,13 +63,13 @@ def test_only_what_the_table_lacks_is_planned_seed_by_seed(tmp_path):
 
 def test_cells_with_other_settings_are_not_mixed_in(tmp_path):
     add_cell(tmp_path, "grpo", 1, [0.4, 0.5, 0.6], overrides="+recipe=another")
-    with pytest.raises(ValueError, match="1 cells with other settings, such as grpo seed 1"):
+    with pytest.raises(ValueError, match="has cells with other settings, such as grpo seed 1"):
         schedule.plan(suites.load("arithmetic"), ["grpo"], [1], tmp_path)
 
 
 def test_settings_that_have_changed_are_refused_whatever_is_asked_for(tmp_path):
     add_cell(tmp_path, "grpo", 4, [0.4, 0.5, 0.6], overrides="+recipe=another")
-    with pytest.raises(ValueError, match="1 cells with other settings, such as grpo seed 4"):
+    with pytest.raises(ValueError, match="has cells with other settings, such as grpo seed 4"):
         schedule.plan(suites.load("arithmetic"), ["rloo"], [1], tmp_path)
 
 
@@ -78,7 +78,7 @@ def test_cells_of_another_model_are_neither_mixed_in_nor_taken(tmp_path):
     suite = suites.load("arithmetic")
     with pytest.raises(
         ValueError,
-        match="1 cells from other data or another model, such as grpo seed 1; prepare the task with the versions",
+        match="has cells from other data or another model, such as grpo seed 1; prepare the task with the versions",
     ):
         schedule.plan(suite, ["grpo"], [1, 2], tmp_path)
     assert schedule.plan(suite, ["grpo"], [1], tmp_path).todo == []
