@@ -51,7 +51,10 @@ def python() -> list[str]:
 
 
 def python_for(environment: Mapping[str, str]) -> list[str]:
-    """Return the same for a process with this environment, whose imports may have to read other variables."""
+    """Return the beginning of the command of a Python process with this environment.
+
+    A fork if there is a server whose imports have read the same variables, Python otherwise.
+    """
     program = _program()
     if not program:
         return [sys.executable]

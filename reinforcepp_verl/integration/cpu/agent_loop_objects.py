@@ -1,7 +1,7 @@
 """Makes the agent loop of an answer by calling its class.
 
-verl makes one for every answer with `hydra.utils.instantiate`, which merges and copies the arguments as configurations:
-a third of what an agent loop worker computes for a toy model. The arguments are the same, and so is the object.
+verl makes one for every answer with `hydra.utils.instantiate`, which merges and copies the arguments as configurations;
+with a toy model that is much of an agent loop worker's time. The arguments are the same, and so is the object.
 """
 
 from __future__ import annotations
