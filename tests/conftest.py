@@ -26,6 +26,16 @@ from reinforcepp_verl.integration.cpu.environment import SAME_ON_EVERY_CPU
 
 GROUPS = ("+recipe=", "+method=", "cluster=", "+preset=", "+reward_function=")
 
+SMALL_SERVER = """
+import socket, sys, tempfile
+from reinforcepp_verl.common.parent_process import end_with_parent
+from reinforcepp_verl.integration.cpu import fork_server
+end_with_parent(int(sys.argv[2]))
+fork_server.MODULES = ("colorsys",)
+tempfile.gettempdir()
+fork_server.main(socket.socket(fileno=int(sys.argv[1])))
+"""
+
 
 # Before any fixture composes: every machine runs the tests on the CPU.
 os.environ["VERL_PLATFORM"] = "cpu"
@@ -139,6 +149,12 @@ def arithmetic(tmp_path_factory) -> Path:
     tokenizer.save_pretrained(folder / "model")
     build_model(tokenizer, WarmStart(hidden_size=32, layers=1)).save_pretrained(folder / "model")
     return root
+
+
+@pytest.fixture(scope="session")
+def small_server() -> str:
+    """Return code that runs the fork server without its imports, but for one module that stands for them."""
+    return SMALL_SERVER
 
 
 @pytest.fixture(autouse=True)

@@ -17,20 +17,13 @@ from reinforcepp_verl.runs import processes, run_environment, shared_imports
 
 pytestmark = pytest.mark.timeout(300)
 
-# The server without the imports, but for one that stands for them.
-SMALL_SERVER = """
-import socket, sys
-from reinforcepp_verl.common.parent_process import end_with_parent
-from reinforcepp_verl.integration.cpu import fork_server
-end_with_parent(int(sys.argv[2]))
-fork_server.MODULES = ("colorsys",)
-fork_server.main(socket.socket(fileno=int(sys.argv[1])))
-"""
 IS_FORK = "import sys; print('colorsys' in sys.modules)"
 
 
-def use_small_server(monkeypatch):
-    small = functools.partial(fork_server.started, server=[sys.executable, "-c", SMALL_SERVER])
+@pytest.fixture
+def with_small_server(monkeypatch, small_server):
+    """Have the server import only what stands for its imports."""
+    small = functools.partial(fork_server.started, server=[sys.executable, "-c", small_server])
     monkeypatch.setattr(fork_server, "started", small)
     # pytest changes a variable before each test.
     names = {*run_environment.names_of_one_run(), "PYTEST_CURRENT_TEST"}
@@ -38,8 +31,7 @@ def use_small_server(monkeypatch):
 
 
 @pytest.fixture
-def python(monkeypatch, tmp_path):
-    use_small_server(monkeypatch)
+def python(with_small_server, tmp_path):
     with shared_imports.started(tmp_path / "imports.log"):
         yield shared_imports.python()
 
@@ -67,11 +59,10 @@ def test_variables_that_a_check_has_set_by_its_imports_do_not_matter(python):
     assert shared_imports.python_for(of_run(**dict.fromkeys(set_by_imports, "0")))[0] == python[0]
 
 
-def test_without_a_server_they_are_not(monkeypatch, tmp_path):
+def test_without_a_server_they_are_not(with_small_server, monkeypatch, tmp_path):
     assert shared_imports.python_for(of_run()) == [sys.executable]
     assert output(*shared_imports.python(), "-c", IS_FORK) == "False"
     monkeypatch.setattr(shared_imports.forked_process, "environment_area", lambda: (0, 0))
-    use_small_server(monkeypatch)
     with shared_imports.started(tmp_path / "imports.log"):
         assert output(*shared_imports.python(), "-c", IS_FORK) == "False"
 
@@ -85,9 +76,9 @@ def test_a_run_with_other_variables_imports_for_itself(python, capsys, variables
     assert [*variables][0] in capsys.readouterr().out
 
 
-def test_a_server_of_one_run_is_a_fork_too(python):
+def test_a_server_of_one_run_is_a_fork_too(python, small_server):
     environment = of_run()
-    without_imports = SMALL_SERVER.replace('("colorsys",)', "()")
+    without_imports = small_server.replace('("colorsys",)', "()")
     server = [*shared_imports.python_for(environment), "-c", without_imports]
     with fork_server.started(environment, server=server) as of_one_run:
         assert of_one_run not in python
@@ -119,8 +110,7 @@ def test_a_process_ends_with_the_one_that_started_it(python):
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
 
 
-def test_a_process_ends_with_the_server(monkeypatch, tmp_path):
-    use_small_server(monkeypatch)
+def test_a_process_ends_with_the_server(with_small_server, tmp_path):
     with shared_imports.started(tmp_path / "imports.log"):
         python = shared_imports.python()
         code = "import os, time; print(os.getpid(), os.getppid(), flush=True); time.sleep(60)"
@@ -132,8 +122,7 @@ def test_a_process_ends_with_the_server(monkeypatch, tmp_path):
         assert output(*python, "-c", IS_FORK) == "False"
 
 
-def test_a_server_that_was_terminated_is_missed_by_nobody(monkeypatch, tmp_path):
-    use_small_server(monkeypatch)
+def test_a_server_that_was_terminated_is_missed_by_nobody(with_small_server, tmp_path):
     with shared_imports.started(tmp_path / "imports.log"):
         code = "import os; print(os.getppid())"
         os.kill(int(output(*shared_imports.python(), "-c", code)), signal.SIGTERM)

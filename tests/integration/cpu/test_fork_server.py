@@ -17,23 +17,13 @@ from reinforcepp_verl.integration.cpu.environment import CPU_ENVIRONMENT
 
 pytestmark = pytest.mark.timeout(300)
 
-# The server without the imports, which are not what is tested here, but for one that stands for them.
-SMALL_SERVER = """
-import socket, sys, tempfile
-from reinforcepp_verl.common.parent_process import end_with_parent
-from reinforcepp_verl.integration.cpu import fork_server
-end_with_parent(int(sys.argv[2]))
-fork_server.MODULES = ("colorsys",)
-tempfile.gettempdir()
-fork_server.main(socket.socket(fileno=int(sys.argv[1])))
-"""
 IMPORTED = "import os, sys; print('colorsys' in sys.modules, os.getpid())"
 
 
 @pytest.fixture(scope="module")
-def python() -> Iterator[Path]:
+def python(small_server) -> Iterator[Path]:
     """The program that stands in for Python, with a server behind it."""
-    with fork_server.started(os.environ, [sys.executable, "-c", SMALL_SERVER]) as stand_in:
+    with fork_server.started(os.environ, [sys.executable, "-c", small_server]) as stand_in:
         yield Path(stand_in)
 
 
@@ -233,8 +223,8 @@ with fork_server.started(os.environ, [sys.executable, "-c", sys.argv[1]]) as sta
 """
 
 
-def test_nothing_is_left_when_the_process_that_started_the_server_is_killed():
-    done = subprocess.run([sys.executable, "-c", KILLED, SMALL_SERVER], capture_output=True, text=True)
+def test_nothing_is_left_when_the_process_that_started_the_server_is_killed(small_server):
+    done = subprocess.run([sys.executable, "-c", KILLED, small_server], capture_output=True, text=True)
     wait_until(lambda: not Path(done.stdout.strip()).parent.exists())
 
 
